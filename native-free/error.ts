@@ -1,0 +1,24 @@
+// The one error class of operator-facing and API failures. Not for packets: those are dropped and counted.
+// Each error has a closed code, a sentence a person can act on, and the cause where there is one.
+
+export type ErrorCode =
+  | 'invalid-argument'
+  | 'not-found'
+  | 'already-exists'
+  | 'failed-precondition'
+  | 'permission-denied'
+  | 'unauthenticated'
+  | 'resource-exhausted'
+  | 'unavailable'
+  | 'aborted'
+  | 'internal';
+
+export class Vl3Error extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'Vl3Error';
+    this.code = code;
+  }
+}
