@@ -1,0 +1,75 @@
+// The registry's only memory, shaped like etcd's: read ranges, compare-and-swap, watch from a revision, leases.
+// Implementations: sqlite-store.ts (the default), memory-store.ts (its twin). Every one passes test/contract/store.ts.
+// Atomicity lives inside these methods; policy lives in native-free/registry.
+
+import { Vl3Error } from '../../native-free/error.ts';
+import type { Batch, Compare, Operation, Range, ReadResult } from '../../native-free/registry/transaction.ts';
+import { MAX_OPERATIONS } from '../../native-free/registry/transaction.ts';
+
+export interface Store extends AsyncDisposable {
+  /** Made at random when the store was created: revisions of another store mean nothing here. */
+  readonly identity: string;
+
+  /** All ranges at one revision. */
+  read(ranges: readonly Range[]): Promise<ReadResult>;
+
+  /**
+   * All operations at one new revision if every compare holds, else none. Durable once it resolves. A transaction that
+   * changes nothing makes no revision. Throws Vl3Error('invalid-argument') past MAX_OPERATIONS or when two operations
+   * touch one key, 'not-found' for an unknown lease, 'unavailable' when the store cannot write.
+   */
+  transact(compares: readonly Compare[], operations: readonly Operation[]): Promise<TransactResult>;
+
+  /**
+   * Every batch below the prefix after a revision, in order, without a gap; ends quietly when the signal aborts.
+   * Throws CompactedError when it cannot: then read anew.
+   */
+  watch(prefix: string, afterRevision: number, signal: AbortSignal): AsyncIterable<Batch>;
+
+  /** Keys put with the lease go when it ends. A store that was down gives every lease its full term again. */
+  grantLease(ttlMs: number): Promise<string>;
+  /** Starts the term anew. False: the lease is gone. */
+  keepAlive(lease: string): Promise<boolean>;
+  /** Ends the lease and deletes its keys. */
+  revokeLease(lease: string): Promise<void>;
+}
+
+export interface TransactResult {
+  readonly succeeded: boolean;
+  /** The store's revision afterwards. */
+  readonly revision: number;
+}
+
+/** The history asked for is gone, was never written here, or the watcher fell too far behind. */
+export class CompactedError extends Error {
+  readonly code = 'compacted';
+
+  constructor(message: string) {
+    super(message);
+    this.name = 'CompactedError';
+  }
+}
+
+const KEY = /^\/[!-~]{0,511}$/;
+
+/** What every implementation refuses before it looks at its data. */
+export const checkTransaction = (compares: readonly Compare[], operations: readonly Operation[]): void => {
+  if (compares.length > MAX_OPERATIONS || operations.length > MAX_OPERATIONS) {
+    throw new Vl3Error('invalid-argument', `a transaction holds at most ${MAX_OPERATIONS} operations`);
+  }
+  const keys = new Set<string>();
+  const prefixes: string[] = [];
+  for (const operation of operations) {
+    const key = operation.kind === 'delete-prefix' ? operation.prefix : operation.key;
+    if (!KEY.test(key)) throw new Vl3Error('invalid-argument', `"${key}" cannot be a key of the store`);
+    if (operation.kind === 'delete-prefix') prefixes.push(key);
+    else if (keys.has(key)) throw new Vl3Error('invalid-argument', `two operations touch the key ${key}`);
+    else keys.add(key);
+  }
+  for (const prefix of prefixes) {
+    for (const key of keys) {
+      if (key.startsWith(prefix))
+        throw new Vl3Error('invalid-argument', `two operations touch the key ${key}`);
+    }
+  }
+};
