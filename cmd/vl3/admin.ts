@@ -1,0 +1,18 @@
+// What the admin's commands share: the credential option and a connection to the registry.
+
+import { Option } from 'commander';
+import { type AdminClient, connectAdmin } from '../../src/registry/client.ts';
+import type { Context } from './context.ts';
+
+export const DEFAULT_REGISTRY_STATE = '/var/lib/vl3/registry';
+
+export const adminOption = (context: Context): Option =>
+  new Option('--admin <file>', "the admin's credential (environment: VL3_ADMIN)").default(
+    context.env['VL3_ADMIN'] ?? `${DEFAULT_REGISTRY_STATE}/admin.json`,
+  );
+
+/** Connects with the credential in `file`, runs `use`, and closes the connection whatever happens. */
+export const withAdmin = async <T>(file: string, use: (client: AdminClient) => Promise<T>): Promise<T> => {
+  await using connection = await connectAdmin(file);
+  return await use(connection.client);
+};

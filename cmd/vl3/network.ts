@@ -1,0 +1,165 @@
+// vl3 network: create, look at, change and delete networks.
+
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { timestampMs } from '@bufbuild/protobuf/wkt';
+import type { Command } from 'commander';
+import type { Network, NetworkSchema } from '../../src/api/generated/vl3/v1/common_pb.js';
+import { adminOption, withAdmin } from './admin.ts';
+import { collect, parseInteger } from './arguments.ts';
+import { type CommandGroup, type Context, EXIT } from './context.ts';
+import { type OutputFormat, outputOption, printJson, printTable } from './output.ts';
+
+interface CommonOptions {
+  admin: string;
+  output: OutputFormat;
+}
+
+interface NetworkOptions extends CommonOptions {
+  poolV4?: string;
+  poolV6?: string;
+  nodePrefixLengthV4?: number;
+  nodePrefixLengthV6?: number;
+  exclude?: string[];
+  mtu?: number;
+}
+
+const toJson = (network: Network): Record<string, unknown> => ({
+  name: network.name,
+  uid: network.uid,
+  poolV4: network.poolV4,
+  poolV6: network.poolV6,
+  nodePrefixLengthV4: network.nodePrefixLengthV4,
+  nodePrefixLengthV6: network.nodePrefixLengthV6,
+  excludedPrefixes: network.excludedPrefixes,
+  mtu: network.mtu,
+  createdAt: network.createdAt === undefined ? '' : new Date(timestampMs(network.createdAt)).toISOString(),
+});
+
+const printNetworks = (context: Context, format: OutputFormat, networks: readonly Network[]): void => {
+  if (format === 'json') {
+    printJson(context, networks.map(toJson));
+    return;
+  }
+  printTable(
+    context,
+    ['NAME', 'POOL V4', 'POOL V6', 'NODE PREFIXES', 'EXCLUDED', 'MTU'],
+    networks.map((one) => [
+      one.name,
+      one.poolV4 || '-',
+      one.poolV6 || '-',
+      [one.poolV4 && `/${one.nodePrefixLengthV4}`, one.poolV6 && `/${one.nodePrefixLengthV6}`]
+        .filter(Boolean)
+        .join(' '),
+      one.excludedPrefixes.join(' ') || '-',
+      one.mtu === 0 ? 'auto' : String(one.mtu),
+    ]),
+  );
+};
+
+const changes = (options: NetworkOptions): MessageInitShape<typeof NetworkSchema> => ({
+  ...(options.nodePrefixLengthV4 === undefined ? {} : { nodePrefixLengthV4: options.nodePrefixLengthV4 }),
+  ...(options.nodePrefixLengthV6 === undefined ? {} : { nodePrefixLengthV6: options.nodePrefixLengthV6 }),
+  ...(options.exclude === undefined ? {} : { excludedPrefixes: options.exclude }),
+  ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
+});
+
+const withChangeOptions = (command: Command): Command =>
+  command
+    .option(
+      '--node-prefix-length-v4 <bits>',
+      'length of the prefixes nodes lease (default: 24, longer for small pools)',
+      parseInteger(8, 30),
+    )
+    .option(
+      '--node-prefix-length-v6 <bits>',
+      'length of the prefixes nodes lease (default: 112)',
+      parseInteger(16, 126),
+    )
+    .option('--exclude <prefix>', 'never hand out these addresses; may be repeated', collect)
+    .option('--mtu <bytes>', "inside MTU; 0: derive it from each node's underlay", parseInteger(0, 65535));
+
+export const networkCommands: CommandGroup = (program: Command, context: Context): void => {
+  const network = program.command('network').description('networks: one flat address space each');
+
+  withChangeOptions(network.command('create'))
+    .description('create a network')
+    .argument('<name>', 'a DNS label')
+    .option('--pool-v4 <prefix>', 'IPv4 addresses, e.g. 10.60.0.0/16')
+    .option('--pool-v6 <prefix>', 'IPv6 addresses, e.g. fd00:60::/48')
+    .addOption(adminOption(context))
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      '\nExamples:\n  vl3 network create red --pool-v4 10.60.0.0/16 --pool-v6 fd00:60::/48\n  vl3 network create green --pool-v4 10.61.0.0/16 --exclude 10.61.0.0/24',
+    )
+    .action(async (name: string, options: NetworkOptions, command: Command) => {
+      if (options.poolV4 === undefined && options.poolV6 === undefined) {
+        command.error('error: give the network --pool-v4, --pool-v6 or both');
+      }
+      const pools = { poolV4: options.poolV4 ?? '', poolV6: options.poolV6 ?? '' };
+      const answer = await withAdmin(options.admin, (client) =>
+        client.createNetwork({ network: { name, ...pools, ...changes(options) } }),
+      );
+      for (const warning of answer.warnings) context.err(`warning: ${warning}`);
+      printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
+    });
+
+  network
+    .command('list')
+    .description('list the networks')
+    .addOption(adminOption(context))
+    .addOption(outputOption())
+    .addHelpText('after', '\nExamples:\n  vl3 network list\n  vl3 network list -o json')
+    .action(async (options: CommonOptions) => {
+      const { networks } = await withAdmin(options.admin, (client) => client.listNetworks({}));
+      printNetworks(context, options.output, networks);
+    });
+
+  network
+    .command('show')
+    .description('show a network and which node leases which prefix')
+    .argument('<name>')
+    .addOption(adminOption(context))
+    .addOption(outputOption())
+    .addHelpText('after', '\nExamples:\n  vl3 network show red')
+    .action(async (name: string, options: CommonOptions) => {
+      const answer = await withAdmin(options.admin, (client) => client.getNetwork({ name }));
+      if (answer.network === undefined) return context.exit(EXIT.failed);
+      const leases = answer.leases.map((lease) => ({ prefix: lease.prefix, node: lease.node }));
+      if (options.output === 'json') return printJson(context, { ...toJson(answer.network), leases });
+      printNetworks(context, 'table', [answer.network]);
+      context.out('');
+      printTable(
+        context,
+        ['PREFIX', 'NODE'],
+        leases.map((lease) => [lease.prefix, lease.node]),
+      );
+    });
+
+  withChangeOptions(network.command('update'))
+    .description('change a network (its pools stay)')
+    .argument('<name>')
+    .addOption(adminOption(context))
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      '\n--exclude replaces the whole list.\n\nExamples:\n  vl3 network update red --mtu 1380\n  vl3 network update red --exclude 10.60.0.0/24 --exclude 10.60.9.0/24',
+    )
+    .action(async (name: string, options: NetworkOptions) => {
+      const answer = await withAdmin(options.admin, async (client) => {
+        const { network: current } = await client.getNetwork({ name });
+        return await client.updateNetwork({ network: { ...current, name, ...changes(options) } });
+      });
+      printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
+    });
+
+  network
+    .command('delete')
+    .description('delete a network; refused while a node is on it')
+    .argument('<name>')
+    .addOption(adminOption(context))
+    .addHelpText('after', '\nExamples:\n  vl3 network delete red')
+    .action(async (name: string, options: CommonOptions) => {
+      await withAdmin(options.admin, (client) => client.deleteNetwork({ name }));
+    });
+};

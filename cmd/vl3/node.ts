@@ -1,0 +1,96 @@
+// vl3 node: the machines of the domain.
+
+import { timestampMs } from '@bufbuild/protobuf/wkt';
+import type { Command } from 'commander';
+import type { Node, PrefixLease } from '../../src/api/generated/vl3/v1/common_pb.js';
+import { adminOption, withAdmin } from './admin.ts';
+import { type CommandGroup, type Context, EXIT } from './context.ts';
+import { formatAge, type OutputFormat, outputOption, printJson, printTable } from './output.ts';
+
+interface CommonOptions {
+  admin: string;
+  output: OutputFormat;
+}
+
+const toJson = (node: Node): Record<string, unknown> => ({
+  name: node.name,
+  spiffeId: node.spiffeId,
+  alive: node.alive,
+  lastSeenAt: node.lastSeenAt === undefined ? '' : new Date(timestampMs(node.lastSeenAt)).toISOString(),
+  observedAddress: node.observedAddress,
+  agentVersion: node.agentVersion,
+  networks: node.networks,
+});
+
+const leaseRows = (leases: readonly PrefixLease[]): { network: string; prefix: string }[] =>
+  leases.map((lease) => ({ network: lease.network, prefix: lease.prefix }));
+
+const printNodes = (context: Context, nodes: readonly Node[]): void => {
+  const now = Date.now();
+  printTable(
+    context,
+    ['NAME', 'ALIVE', 'LAST SEEN', 'ADDRESS', 'VERSION', 'NETWORKS'],
+    nodes.map((one) => [
+      one.name,
+      one.alive ? 'yes' : 'no',
+      formatAge(one.lastSeenAt === undefined ? 0 : timestampMs(one.lastSeenAt), now),
+      one.observedAddress || '-',
+      one.agentVersion || '-',
+      one.networks.join(' ') || '-',
+    ]),
+  );
+};
+
+export const nodeCommands: CommandGroup = (program: Command, context: Context): void => {
+  const node = program.command('node').description('nodes: the machines that enrolled');
+
+  node
+    .command('list')
+    .description('list the nodes')
+    .addOption(adminOption(context))
+    .addOption(outputOption())
+    .addHelpText('after', '\nExamples:\n  vl3 node list\n  vl3 node list -o json')
+    .action(async (options: CommonOptions) => {
+      const { nodes } = await withAdmin(options.admin, (client) => client.listNodes({}));
+      if (options.output === 'json') return printJson(context, nodes.map(toJson));
+      printNodes(context, nodes);
+    });
+
+  node
+    .command('show')
+    .description('show a node and its prefixes')
+    .argument('<name>')
+    .addOption(adminOption(context))
+    .addOption(outputOption())
+    .addHelpText('after', '\nExamples:\n  vl3 node show edge-1')
+    .action(async (name: string, options: CommonOptions) => {
+      const answer = await withAdmin(options.admin, (client) => client.getNode({ name }));
+      if (answer.node === undefined) return context.exit(EXIT.failed);
+      const leases = leaseRows(answer.leases);
+      if (options.output === 'json') return printJson(context, { ...toJson(answer.node), leases });
+      printNodes(context, [answer.node]);
+      context.out('');
+      printTable(
+        context,
+        ['NETWORK', 'PREFIX'],
+        leases.map((lease) => [lease.network, lease.prefix]),
+      );
+    });
+
+  node
+    .command('delete')
+    .description("end a node's identity and free its prefixes")
+    .argument('<name>')
+    .addOption(adminOption(context))
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      '\nThe node is refused from then on; its peers drop it within seconds.\n\nExamples:\n  vl3 node delete edge-1',
+    )
+    .action(async (name: string, options: CommonOptions) => {
+      const { freed } = await withAdmin(options.admin, (client) => client.deleteNode({ name }));
+      const leases = leaseRows(freed);
+      if (options.output === 'json') return printJson(context, { freed: leases });
+      for (const lease of leases) context.out(`freed ${lease.prefix} of ${lease.network}`);
+    });
+};

@@ -1,0 +1,68 @@
+// vl3 status: what the agent on this node has, whom it talks to, and what is wrong, in sentences.
+
+import type { Command } from 'commander';
+import { LocalClient } from '../../src/agent/local-client.ts';
+import type { AgentStatus, NetworkStatus } from '../../src/agent/local-messages.ts';
+import { type CommandGroup, type Context, EXIT } from './context.ts';
+import { formatAge, formatBytes, type OutputFormat, outputOption, printJson, printTable } from './output.ts';
+import { socketOption } from './socket.ts';
+
+const printNetwork = (context: Context, network: NetworkStatus, now: number): void => {
+  context.out('');
+  context.out(
+    `network ${network.name}: ${network.state}${network.problem === '' ? '' : ` (${network.problem})`}`,
+  );
+  context.out(
+    `  gateway ${network.gateways.join(' ') || '-'}  prefixes ${network.prefixes.join(' ') || '-'}  mtu ${network.mtu}  attachments ${network.attachments}`,
+  );
+  if (network.peers.length === 0) return;
+  printTable(
+    context,
+    ['  PEER', 'ENDPOINT', 'HANDSHAKE', 'RECEIVED', 'SENT', 'RTT', 'PROBLEM'],
+    network.peers.map((peer) => [
+      `  ${peer.node}`,
+      peer.endpoint || '-',
+      formatAge(peer.lastHandshakeAt, now),
+      formatBytes(peer.rxBytes),
+      formatBytes(peer.txBytes),
+      peer.rttMs === null ? '-' : `${peer.rttMs.toFixed(2)} ms`,
+      peer.problem,
+    ]),
+  );
+};
+
+const printStatus = (context: Context, status: AgentStatus): void => {
+  const now = Date.now();
+  context.out(`node ${status.node} of ${status.trustDomain}, vl3 ${status.version}`);
+  context.out(
+    `udp port ${status.port}  announces ${status.endpoints.join(' ') || 'nothing'}${status.behindNat ? '  behind NAT' : ''}`,
+  );
+  context.out(`aead ${status.aead}  offloads ${status.offloads.join(' ') || 'none'}`);
+  const { registry } = status;
+  context.out(
+    `registry ${registry.addresses.join(' ')}: ${registry.connected ? 'connected' : `not connected (${registry.problem})`}, last answer ${formatAge(registry.lastContactAt, now)}`,
+  );
+  for (const network of status.networks) printNetwork(context, network, now);
+  context.out('');
+  if (status.problems.length === 0) context.out('healthy');
+  for (const problem of status.problems) context.out(`problem: ${problem}`);
+};
+
+export const statusCommand: CommandGroup = (program: Command, context: Context): void => {
+  program
+    .command('status')
+    .description('show the networks and peers of the agent on this node, and what is wrong')
+    .option('--no-probe', 'do not send an echo through each tunnel')
+    .addOption(socketOption(context))
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 healthy, 4 something is wrong, 3 no agent answers.\n\nExamples:\n  vl3 status\n  vl3 status -o json',
+    )
+    .action(async (options: { socket: string; output: OutputFormat; probe: boolean }) => {
+      const status = await new LocalClient(options.socket).status({ probe: options.probe });
+      if (options.output === 'json') printJson(context, status);
+      else printStatus(context, status);
+      if (status.problems.length > 0) context.exit(EXIT.unhealthy);
+    });
+};

@@ -1,0 +1,214 @@
+// Attachments: a workload's network namespace put on a network, and taken off. What was asked for is written down
+// before anything is made and struck out after everything is gone, so that a crash at any point is repaired by
+// `restore`. Which addresses there are to give is the membership's business (membership.ts).
+
+import { randomBytes } from 'node:crypto';
+import type { Logger } from 'pino';
+import { Vl3Error } from '../../native-free/error.ts';
+import { formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
+import { checkInterfaceName } from '../netns/names.ts';
+import { netnsIdentity } from '../netns/namespace.ts';
+import { ATTACHMENT, type AttachmentDocument } from './documents.ts';
+import type { AttachRequest, DetachRequest, LocalAttachment } from './local-messages.ts';
+import type { Membership } from './membership.ts';
+import type { AgentState } from './state.ts';
+
+export interface AttachmentsDeps {
+  readonly state: AgentState;
+  readonly logger: Logger;
+  /** The node's membership of a network; joins it when it is not on it yet. */
+  readonly join: (network: string, signal?: AbortSignal) => Promise<Membership>;
+  readonly member: (network: string) => Membership | undefined;
+}
+
+/** The interface's name when the workload does not ask for one: the network's, made to fit 15 characters. */
+const defaultInterfaceName = (network: string): string =>
+  network.length <= 15 ? network : network.slice(0, 15);
+
+export class Attachments {
+  readonly #deps: AttachmentsDeps;
+  /** The last operation per attachment id, so that two on one run one after the other. */
+  readonly #queues = new Map<string, Promise<unknown>>();
+
+  constructor(deps: AttachmentsDeps) {
+    this.#deps = deps;
+  }
+
+  list(): LocalAttachment[] {
+    return this.#deps.state.list(ATTACHMENT).map(({ value }) => toLocal(value));
+  }
+
+  /** Attaches; asked again for the same namespace and network it answers the same. */
+  async attach(request: AttachRequest, signal?: AbortSignal): Promise<LocalAttachment> {
+    const interfaceName = request.interfaceName ?? defaultInterfaceName(request.network);
+    checkInterfaceName(interfaceName);
+    const netnsId = netnsIdentity(request.netns);
+    return await this.#oneAtATime(`${request.network} ${netnsId}`, async () => {
+      const membership = await this.#deps.join(request.network, signal);
+      const present = this.#find(request.network, netnsId);
+      if (present !== undefined) {
+        if (request.interfaceName !== undefined && request.interfaceName !== present.interfaceName) {
+          throw new Vl3Error(
+            'already-exists',
+            `${request.netns} is on ${request.network} already, as ${present.interfaceName}: detach it first to rename it`,
+          );
+        }
+        if (!present.ready) await this.#make(membership, present);
+        return toLocal({ ...present, ready: true });
+      }
+      const id = randomBytes(6).toString('hex');
+      const addresses = await membership.allocate(id, signal);
+      const document: AttachmentDocument = {
+        id,
+        network: request.network,
+        workload: request.workload ?? `netns-${id}`,
+        labels: request.labels ?? {},
+        netns: request.netns,
+        netnsId,
+        interfaceName,
+        hostInterface: `v${id}`,
+        addresses: addresses.map(formatAddress),
+        ready: false,
+        attachedAt: Date.now(),
+      };
+      try {
+        this.#deps.state.put(ATTACHMENT, id, document);
+        await this.#make(membership, document);
+      } catch (error) {
+        await this.#unmake(membership, document);
+        throw error;
+      }
+      this.#deps.logger.info(
+        {
+          network: request.network,
+          attachment: id,
+          workload: document.workload,
+          addresses: document.addresses,
+        },
+        'attached',
+      );
+      return toLocal({ ...document, ready: true });
+    });
+  }
+
+  /** Detaches; what is not there is no error. Answers what was detached. */
+  async detach(request: DetachRequest): Promise<LocalAttachment[]> {
+    let found: AttachmentDocument | undefined;
+    if ('id' in request) {
+      found = this.#deps.state.get(ATTACHMENT, request.id);
+    } else {
+      const netnsId = tryIdentity(request.netns);
+      const all = this.#deps.state.list(ATTACHMENT).map(({ value }) => value);
+      found = all.find(
+        (one) =>
+          one.network === request.network &&
+          (netnsId === undefined ? one.netns === request.netns : one.netnsId === netnsId),
+      );
+    }
+    return found === undefined ? [] : await this.#remove(found);
+  }
+
+  /** After a start: repairs what should be there and drops what belongs to namespaces that are gone. */
+  async restore(network: string): Promise<void> {
+    const membership = this.#deps.member(network);
+    if (membership === undefined) return;
+    for (const { value } of this.#deps.state.list(ATTACHMENT)) {
+      if (value.network !== network) continue;
+      try {
+        if (tryIdentity(value.netns) !== value.netnsId) await this.#remove(value);
+        else await this.#oneAtATime(`${value.network} ${value.netnsId}`, () => this.#make(membership, value));
+      } catch (error) {
+        this.#deps.logger.error(
+          { err: error, attachment: value.id, network },
+          'attachment could not be repaired',
+        );
+      }
+    }
+  }
+
+  /** Detaches what belongs to namespaces that are gone. Run now and then. */
+  async sweep(): Promise<void> {
+    for (const { value } of this.#deps.state.list(ATTACHMENT)) {
+      if (tryIdentity(value.netns) === value.netnsId) continue;
+      this.#deps.logger.info(
+        { network: value.network, attachment: value.id, workload: value.workload },
+        'namespace is gone',
+      );
+      await this.#remove(value);
+    }
+  }
+
+  async #make(membership: Membership, document: AttachmentDocument): Promise<void> {
+    await membership.connect(document);
+    if (document.ready) return;
+    this.#deps.state.put(ATTACHMENT, document.id, { ...document, ready: true });
+    membership.attachmentsChanged();
+  }
+
+  async #remove(document: AttachmentDocument): Promise<LocalAttachment[]> {
+    return await this.#oneAtATime(`${document.network} ${document.netnsId}`, async () => {
+      if (this.#deps.state.get(ATTACHMENT, document.id) === undefined) return [];
+      await this.#unmake(this.#deps.member(document.network), document);
+      this.#deps.logger.info(
+        { network: document.network, attachment: document.id, workload: document.workload },
+        'detached',
+      );
+      return [toLocal(document)];
+    });
+  }
+
+  async #unmake(membership: Membership | undefined, document: AttachmentDocument): Promise<void> {
+    await membership?.disconnect(document);
+    this.#deps.state.transact(() => {
+      membership?.free(document.id, document.addresses.map(parseAddress));
+      this.#deps.state.delete(ATTACHMENT, document.id);
+    });
+    membership?.attachmentsChanged();
+  }
+
+  #find(network: string, netnsId: string): AttachmentDocument | undefined {
+    return this.#deps.state
+      .list(ATTACHMENT)
+      .map(({ value }) => value)
+      .find((one) => one.network === network && one.netnsId === netnsId);
+  }
+
+  async #oneAtATime<T>(key: string, operation: () => Promise<T>): Promise<T> {
+    const before = this.#queues.get(key) ?? Promise.resolve();
+    const mine = before.then(operation, operation);
+    this.#queues.set(key, mine);
+    try {
+      return await mine;
+    } finally {
+      if (this.#queues.get(key) === mine) this.#queues.delete(key);
+    }
+  }
+}
+
+const tryIdentity = (path: string): string | undefined => {
+  try {
+    return netnsIdentity(path);
+  } catch {
+    return undefined;
+  }
+};
+
+const toLocal = ({
+  id,
+  network,
+  workload,
+  interfaceName,
+  addresses,
+  labels,
+  netns,
+  ready,
+}: AttachmentDocument): LocalAttachment => ({
+  id,
+  network,
+  workload,
+  interfaceName,
+  addresses,
+  labels,
+  netns,
+  ready,
+});

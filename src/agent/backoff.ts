@@ -1,0 +1,32 @@
+// Capped exponential backoff with full jitter, and a sleep that an AbortSignal ends.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export class Backoff {
+  readonly #firstMs: number;
+  readonly #capMs: number;
+  #attempt = 0;
+
+  constructor(options: { firstMs: number; capMs: number }) {
+    this.#firstMs = options.firstMs;
+    this.#capMs = options.capMs;
+  }
+
+  /** Forgets past failures. */
+  reset(): void {
+    this.#attempt = 0;
+  }
+
+  /** Waits for the next, longer time; returns early (without an error) when `signal` aborts. */
+  async wait(signal: AbortSignal): Promise<void> {
+    const bound = Math.min(this.#capMs, this.#firstMs * 2 ** this.#attempt);
+    this.#attempt = Math.min(this.#attempt + 1, 30);
+    await pause(bound / 2 + (Math.random() * bound) / 2, signal);
+  }
+}
+
+/** Sleeps; returns early (without an error) when `signal` aborts. */
+export const pause = async (milliseconds: number, signal: AbortSignal): Promise<void> => {
+  if (signal.aborted) return;
+  await sleep(milliseconds, undefined, { signal }).catch(() => {});
+};

@@ -1,0 +1,109 @@
+// The other end of the agent's local API, for the CLI.
+
+import { request as httpRequest } from 'node:http';
+import type { z } from 'zod';
+import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+import {
+  type AgentStatus,
+  type AttachRequest,
+  attachmentSchema,
+  attachmentsResponseSchema,
+  type DetachRequest,
+  detachResponseSchema,
+  errorResponseSchema,
+  type LocalAttachment,
+  statusSchema,
+} from './local-messages.ts';
+
+const CODES = new Set<string>([
+  'invalid-argument',
+  'not-found',
+  'already-exists',
+  'failed-precondition',
+  'permission-denied',
+  'unauthenticated',
+  'resource-exhausted',
+  'unavailable',
+  'aborted',
+  'internal',
+] satisfies ErrorCode[]);
+
+const isErrorCode = (text: string): text is ErrorCode => CODES.has(text);
+
+export class LocalClient {
+  readonly #socket: string;
+
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  attach(request: AttachRequest, signal?: AbortSignal): Promise<LocalAttachment> {
+    return this.#call('POST', '/v1/attach', attachmentSchema, request, signal);
+  }
+
+  async detach(request: DetachRequest): Promise<LocalAttachment[]> {
+    return (await this.#call('POST', '/v1/detach', detachResponseSchema, request)).detached;
+  }
+
+  async attachments(): Promise<LocalAttachment[]> {
+    return (await this.#call('GET', '/v1/attachments', attachmentsResponseSchema)).attachments;
+  }
+
+  status(options: { probe: boolean }): Promise<AgentStatus> {
+    return this.#call('GET', `/v1/status?probe=${options.probe}`, statusSchema);
+  }
+
+  #call<T>(
+    method: string,
+    path: string,
+    schema: z.ZodType<T>,
+    body?: unknown,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+    return new Promise<T>((resolve, reject) => {
+      const call = httpRequest(
+        {
+          socketPath: this.#socket,
+          method,
+          path,
+          headers:
+            bytes === undefined ? {} : { 'content-type': 'application/json', 'content-length': bytes.length },
+          ...(signal === undefined ? {} : { signal }),
+        },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.on('error', reject);
+          response.on('end', () => {
+            try {
+              const answer: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+              if (response.statusCode === 200) return resolve(schema.parse(answer));
+              const { code, message } = errorResponseSchema.parse(answer);
+              reject(new Vl3Error(isErrorCode(code) ? code : 'internal', message));
+            } catch (cause) {
+              reject(
+                new Vl3Error('internal', `the agent on ${this.#socket} gave an answer that cannot be read`, {
+                  cause,
+                }),
+              );
+            }
+          });
+        },
+      );
+      call.on('error', (cause) => {
+        if (signal?.aborted) return reject(cause);
+        reject(
+          new Vl3Error(
+            'unavailable',
+            `no agent answers on ${this.#socket}: start one with "vl3 agent run", or name its socket with --socket`,
+            {
+              cause,
+            },
+          ),
+        );
+      });
+      call.end(bytes);
+    });
+  }
+}

@@ -1,0 +1,94 @@
+// What goes over the agent's local API (JSON on a unix socket), parsed at both ends with these schemas.
+
+import { z } from 'zod';
+
+const label = z.string().min(1).max(253);
+
+export const attachRequestSchema = z.strictObject({
+  network: z.string().max(63),
+  /** A path that names a network namespace, e.g. /run/netns/x or /proc/123/ns/net. */
+  netns: z.string().startsWith('/').max(4096),
+  /** The workload's name; the agent makes one up when absent. */
+  workload: z.string().min(1).max(253).optional(),
+  /** Default: the network's name, cut to 15 characters. */
+  interfaceName: z.string().min(1).max(64).optional(),
+  labels: z.record(label, z.string().max(253)).optional(),
+});
+export type AttachRequest = z.infer<typeof attachRequestSchema>;
+
+export const detachRequestSchema = z.union([
+  z.strictObject({ id: z.string().min(1).max(64) }),
+  z.strictObject({ network: z.string().max(63), netns: z.string().startsWith('/').max(4096) }),
+]);
+export type DetachRequest = z.infer<typeof detachRequestSchema>;
+
+export const attachmentSchema = z.object({
+  id: z.string(),
+  network: z.string(),
+  workload: z.string(),
+  interfaceName: z.string(),
+  addresses: z.array(z.string()),
+  labels: z.record(z.string(), z.string()),
+  netns: z.string(),
+  ready: z.boolean(),
+});
+export type LocalAttachment = z.infer<typeof attachmentSchema>;
+
+export const detachResponseSchema = z.object({ detached: z.array(attachmentSchema) });
+export const attachmentsResponseSchema = z.object({ attachments: z.array(attachmentSchema) });
+
+const peerStatusSchema = z.object({
+  node: z.string(),
+  publicKey: z.string(),
+  prefixes: z.array(z.string()),
+  endpoint: z.string(),
+  /** Unix ms; 0: never. */
+  lastHandshakeAt: z.number(),
+  rxBytes: z.number(),
+  txBytes: z.number(),
+  /** Round trip of an echo inside the tunnel; null: not probed (no session) or not answered. */
+  rttMs: z.number().nullable(),
+  /** As the registry last said. */
+  alive: z.boolean(),
+  problem: z.string(),
+});
+export type PeerStatus = z.infer<typeof peerStatusSchema>;
+
+const networkStatusSchema = z.object({
+  name: z.string(),
+  /** "up", or "pending" with the reason in `problem`. */
+  state: z.enum(['up', 'pending']),
+  gateways: z.array(z.string()),
+  prefixes: z.array(z.string()),
+  mtu: z.number(),
+  attachments: z.number(),
+  publicKey: z.string(),
+  peers: z.array(peerStatusSchema),
+  problem: z.string(),
+});
+export type NetworkStatus = z.infer<typeof networkStatusSchema>;
+
+export const statusSchema = z.object({
+  node: z.string(),
+  trustDomain: z.string(),
+  version: z.string(),
+  port: z.number(),
+  aead: z.string(),
+  offloads: z.array(z.string()),
+  registry: z.object({
+    connected: z.boolean(),
+    addresses: z.array(z.string()),
+    /** Unix ms of the last answer; 0: none since the agent started. */
+    lastContactAt: z.number(),
+    problem: z.string(),
+  }),
+  svidNotAfter: z.number(),
+  behindNat: z.boolean(),
+  endpoints: z.array(z.string()),
+  networks: z.array(networkStatusSchema),
+  drops: z.record(z.string(), z.number()),
+  problems: z.array(z.string()),
+});
+export type AgentStatus = z.infer<typeof statusSchema>;
+
+export const errorResponseSchema = z.object({ code: z.string(), message: z.string() });

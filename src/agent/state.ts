@@ -1,0 +1,121 @@
+// What an agent keeps across restarts and crashes: small JSON documents by kind and name in one SQLite file
+// (WAL, synchronous FULL: an acknowledged write survives a power cut). Every document is parsed when it is read, so a
+// damaged or foreign file is an error with a remedy and never a surprise later. Session keys and counters are never here.
+
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { z } from 'zod';
+import { Vl3Error } from '../../native-free/error.ts';
+
+const SCHEMA_VERSION = 1;
+
+/** A kind of document: its name in the file and the schema each one must fit. */
+export interface DocumentKind<T> {
+  readonly kind: string;
+  readonly schema: z.ZodType<T>;
+}
+
+export class AgentState implements Disposable {
+  readonly #db: DatabaseSync;
+  readonly #path: string;
+  #depth = 0;
+
+  /** Opens or creates `<directory>/agent.db` (0600, the directory 0700). One process at a time. */
+  constructor(directory: string) {
+    this.#path = join(directory, 'agent.db');
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      this.#db = new DatabaseSync(this.#path, { timeout: 2000 });
+      chmodSync(this.#path, 0o600);
+      this.#db.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA locking_mode=EXCLUSIVE;');
+      // The exclusive lock is taken by the first write: a second agent on this state stops here.
+      this.#db.exec('BEGIN IMMEDIATE; COMMIT;');
+    } catch (cause) {
+      const busy = cause instanceof Error && /locked|busy/.test(cause.message);
+      throw new Vl3Error(
+        'failed-precondition',
+        busy
+          ? `another agent is using ${directory}: stop it, or give this one its own --state-dir`
+          : `cannot use ${directory} for the agent's state: ${String(cause instanceof Error ? cause.message : cause)}`,
+        { cause },
+      );
+    }
+    this.#migrate();
+  }
+
+  #migrate(): void {
+    const row = this.#db.prepare('PRAGMA user_version').get();
+    const version = Number(row?.['user_version'] ?? 0);
+    if (version > SCHEMA_VERSION) {
+      throw new Vl3Error(
+        'failed-precondition',
+        `${this.#path} was written by a newer vl3 (schema ${version}, this one knows ${SCHEMA_VERSION}): upgrade vl3`,
+      );
+    }
+    if (version === 0) {
+      this.#db.exec(
+        `BEGIN; CREATE TABLE document (kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
+         PRIMARY KEY (kind, name)) WITHOUT ROWID; PRAGMA user_version=${SCHEMA_VERSION}; COMMIT;`,
+      );
+    }
+  }
+
+  #parse<T>(kind: DocumentKind<T>, name: string, text: unknown): T {
+    try {
+      return kind.schema.parse(JSON.parse(String(text)));
+    } catch (cause) {
+      throw new Vl3Error(
+        'failed-precondition',
+        `${this.#path} holds a ${kind.kind} "${name}" that cannot be read: restore the file from a backup, or run "vl3 agent clean" and enrol anew`,
+        { cause },
+      );
+    }
+  }
+
+  get<T>(kind: DocumentKind<T>, name: string): T | undefined {
+    const row = this.#db.prepare('SELECT value FROM document WHERE kind=? AND name=?').get(kind.kind, name);
+    return row === undefined ? undefined : this.#parse(kind, name, row['value']);
+  }
+
+  list<T>(kind: DocumentKind<T>): { name: string; value: T }[] {
+    const rows = this.#db
+      .prepare('SELECT name, value FROM document WHERE kind=? ORDER BY name')
+      .all(kind.kind);
+    return rows.map((row) => {
+      const name = String(row['name']);
+      return { name, value: this.#parse(kind, name, row['value']) };
+    });
+  }
+
+  put<T>(kind: DocumentKind<T>, name: string, value: T): void {
+    this.#db
+      .prepare('INSERT OR REPLACE INTO document (kind, name, value) VALUES (?, ?, ?)')
+      .run(kind.kind, name, JSON.stringify(value));
+  }
+
+  delete<T>(kind: DocumentKind<T>, name: string): void {
+    this.#db.prepare('DELETE FROM document WHERE kind=? AND name=?').run(kind.kind, name);
+  }
+
+  /** Runs `change` as one transaction: all of its writes are kept, or none. May be nested. */
+  transact<R>(change: () => R): R {
+    if (this.#depth > 0) return change();
+    this.#db.exec('BEGIN IMMEDIATE');
+    this.#depth++;
+    try {
+      const result = change();
+      this.#db.exec('COMMIT');
+      return result;
+    } catch (error) {
+      this.#db.exec('ROLLBACK');
+      throw error;
+    } finally {
+      this.#depth--;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#db.close();
+  }
+}
