@@ -1,0 +1,75 @@
+// Memory with an address that never changes: what system calls and the AEAD read and write. An arena is one thread's;
+// it hands out aligned regions, at start, and never takes them back. Offsets are relative to the arena. It is mapped
+// below 2 GB where that can be had: such addresses are small integers to V8, and an FFI call with them allocates
+// nothing and is some 10 ns shorter.
+
+import {
+  errno,
+  errnoName,
+  MAP_32BIT,
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  mmap,
+  munmap,
+  PROT_READ,
+  PROT_WRITE,
+  viewOf,
+} from './libc.ts';
+
+const PAGE = 4096;
+
+export class Arena {
+  readonly buffer: ArrayBuffer;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** The address of offset 0. */
+  readonly address: number;
+  #next = 0;
+
+  constructor(length: number) {
+    const size = Math.ceil(length / PAGE) * PAGE;
+    this.address = map(size);
+    this.buffer = viewOf(this.address, size);
+    this.bytes = new Uint8Array(this.buffer);
+    this.view = new DataView(this.buffer);
+  }
+
+  /** Hands out `length` zeroed bytes at a multiple of `align` (64: a cache line). Returns the offset. */
+  allocate(length: number, align = 64): number {
+    const offset = Math.ceil(this.#next / align) * align;
+    if (offset + length > this.bytes.length) throw new RangeError(`arena of ${this.bytes.length} B is full`);
+    this.#next = offset + length;
+    return offset;
+  }
+
+  /** Writes the address of `target` (an offset in this arena) as a 64-bit pointer at `offset`. */
+  setPointer(offset: number, target: number): void {
+    this.setUint64(offset, this.address + target);
+  }
+
+  /** Writes an integer below 2^53 as 64 bits. */
+  setUint64(offset: number, value: number): void {
+    const high = Math.floor(value / 0x1_0000_0000);
+    this.view.setUint32(offset, value - high * 0x1_0000_0000, true);
+    this.view.setUint32(offset + 4, high, true);
+  }
+
+  /** Reads 64 bits; exact below 2^53. */
+  getUint64(offset: number): number {
+    return this.view.getUint32(offset, true) + this.view.getUint32(offset + 4, true) * 0x1_0000_0000;
+  }
+
+  /** Gives the memory back. The last thing its thread does with it: a later access ends the process. */
+  unmap(): void {
+    munmap(this.address, this.bytes.length);
+  }
+}
+
+const map = (length: number): number => {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  const protection = PROT_READ | PROT_WRITE;
+  let address = process.arch === 'x64' ? mmap(0, length, protection, flags | MAP_32BIT, -1, 0) : -1;
+  if (address === -1) address = mmap(0, length, protection, flags, -1, 0);
+  if (address === -1) throw new Error(`cannot map ${length} B of memory: ${errnoName(errno())}`);
+  return address;
+};
