@@ -1,0 +1,254 @@
+// The outside: one UDP port for all networks, as a v4 and a v6 socket (v4-mapped addresses lose control messages).
+// A socket stays for good in the network namespace of the thread that made it. Offloads are probed, not assumed.
+
+import { Vl3Error } from '../../native-free/error.ts';
+import {
+  bind,
+  close,
+  EADDRINUSE,
+  EADDRNOTAVAIL,
+  EAFNOSUPPORT,
+  EPERM,
+  errno,
+  errnoName,
+  getsockname,
+  MSG_DONTWAIT,
+  recvmmsg,
+  sendmsg,
+  sendto,
+  setsockopt,
+  socket,
+} from '../ffi/libc.ts';
+import { Arena } from '../ffi/memory.ts';
+import { MessageBatch } from './message-batch.ts';
+import { AF_INET, AF_INET6, encodeSockaddr, SOCKADDR_LENGTH, sockaddrLength } from './sockaddr.ts';
+
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0x80000;
+const SOL_SOCKET = 1;
+const SO_SNDBUFFORCE = 32;
+const SO_RCVBUFFORCE = 33;
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
+const SO_SNDTIMEO = 21;
+const IPPROTO_IP = 0;
+const IP_MTU_DISCOVER = 10;
+const IPPROTO_IPV6 = 41;
+const IPV6_MTU_DISCOVER = 23;
+const IPV6_V6ONLY = 26;
+const PMTUDISC_PROBE = 3;
+const SOL_UDP = 17;
+const UDP_GRO = 104;
+
+/** Enough for some milliseconds at full speed. */
+const SOCKET_BUFFER = 8 << 20;
+/** With port 0, how often a port that is free for v4 may turn out to be taken for v6. */
+const PORT_ATTEMPTS = 16;
+/** A send that waits longer than this for room in the socket's buffer fails. */
+const SEND_TIMEOUT_MS = 100;
+
+export interface UdpOffloads {
+  /** UDP_SEGMENT: one send, many datagrams. */
+  readonly segmentation: boolean;
+  /** UDP_GRO: one receive, many datagrams. */
+  readonly coalescing: boolean;
+}
+
+export interface UdpSockets {
+  readonly port: number;
+  readonly v4: number;
+  /** -1 where the machine has no IPv6. */
+  readonly v6: number;
+  readonly offloads: UdpOffloads;
+}
+
+export interface UdpOptions {
+  /** 0: any free one. */
+  readonly port: number;
+  /** False: neither probed nor used. */
+  readonly allowOffloads: boolean;
+}
+
+/** Opens both sockets in the calling thread's network namespace. */
+export const openUdp = (options: UdpOptions): UdpSockets => {
+  const scratch = new Arena(256 << 10);
+  try {
+    for (let attempt = 1; ; attempt++) {
+      const v4 = openSocket(scratch, AF_INET, options.port);
+      try {
+        const port = boundPort(scratch, v4);
+        const v6 = openV6(scratch, port, options.port === 0 && attempt < PORT_ATTEMPTS);
+        if (v6 === 'taken') {
+          close(v4);
+          continue;
+        }
+        return { port, v4, v6, offloads: setOffloads(scratch, v4, v6, options.allowOffloads) };
+      } catch (error) {
+        close(v4);
+        throw error;
+      }
+    }
+  } finally {
+    scratch.unmap();
+  }
+};
+
+export const closeUdp = (sockets: UdpSockets): void => {
+  close(sockets.v4);
+  if (sockets.v6 >= 0) close(sockets.v6);
+};
+
+/** Sends single datagrams from the main thread: handshakes. What cannot be sent at once is lost, as on any network. */
+export class DatagramSender {
+  readonly #sockets: UdpSockets;
+  readonly #arena = new Arena(4096);
+  readonly #address = this.#arena.allocate(SOCKADDR_LENGTH);
+  readonly #datagram = this.#arena.allocate(2048);
+
+  constructor(sockets: UdpSockets) {
+    this.#sockets = sockets;
+  }
+
+  /** `sockaddr` as by encodeSockaddr; borrows both. False: it did not leave. */
+  send(datagram: Uint8Array, sockaddr: Uint8Array): boolean {
+    const family = sockaddr[0] ?? 0;
+    const fd = family === AF_INET ? this.#sockets.v4 : this.#sockets.v6;
+    if (fd < 0 || datagram.length > 2048) return false;
+    const { bytes, address } = this.#arena;
+    bytes.set(sockaddr, this.#address);
+    bytes.set(datagram, this.#datagram);
+    const to = address + this.#address;
+    const from = address + this.#datagram;
+    return sendto(fd, from, datagram.length, MSG_DONTWAIT, to, sockaddrLength(family)) === datagram.length;
+  }
+
+  close(): void {
+    this.#arena.unmap();
+  }
+}
+
+const openV6 = (scratch: Arena, port: number, mayRetry: boolean): number | 'taken' => {
+  try {
+    return openSocket(scratch, AF_INET6, port);
+  } catch (error) {
+    const code = error instanceof SocketError ? error.errno : 0;
+    if (code === EAFNOSUPPORT || code === EADDRNOTAVAIL) return -1;
+    if (code === EADDRINUSE && mayRetry) return 'taken';
+    throw error;
+  }
+};
+
+class SocketError extends Vl3Error {
+  readonly errno: number;
+
+  constructor(code: number, port: number, family: number) {
+    const protocol = family === AF_INET ? 'UDP' : 'UDP over IPv6';
+    if (code === EADDRINUSE) {
+      super(
+        'already-exists',
+        `${protocol} port ${port} is taken: another program uses it (ss -ulpn shows which); ` +
+          'stop that or choose another with --port',
+      );
+    } else {
+      super('failed-precondition', `cannot open ${protocol} port ${port}: ${errnoName(code)}`);
+    }
+    this.errno = code;
+  }
+}
+
+const openSocket = (scratch: Arena, family: number, port: number): number => {
+  const fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw new SocketError(errno(), port, family);
+  const set = (level: number, option: number, value: number): boolean =>
+    setInt(scratch, fd, level, option, value);
+  if (family === AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, 1);
+  if (!set(SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER)) set(SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER);
+  if (!set(SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)) set(SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER);
+  // The path's MTU is ours to find: never fragment, and let the kernel's guesses not shrink a send.
+  if (family === AF_INET) set(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE);
+  else set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
+  setSendTimeout(scratch, fd);
+
+  const address = encodeSockaddr({ address: family === AF_INET ? '0.0.0.0' : '::', port });
+  scratch.bytes.set(address, 0);
+  if (bind(fd, scratch.address, sockaddrLength(family)) < 0) {
+    const code = errno();
+    close(fd);
+    throw new SocketError(code, port, family);
+  }
+  return fd;
+};
+
+const setInt = (scratch: Arena, fd: number, level: number, option: number, value: number): boolean => {
+  scratch.view.setInt32(0, value, true);
+  return setsockopt(fd, level, option, scratch.address, 4) === 0;
+};
+
+/** struct timeval: seconds, microseconds. */
+const setSendTimeout = (scratch: Arena, fd: number): void => {
+  scratch.setUint64(0, 0);
+  scratch.setUint64(8, SEND_TIMEOUT_MS * 1000);
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, scratch.address, 16);
+};
+
+const boundPort = (scratch: Arena, fd: number): number => {
+  scratch.view.setUint32(64, SOCKADDR_LENGTH, true);
+  getsockname(fd, scratch.address, scratch.address + 64);
+  return scratch.view.getUint16(2);
+};
+
+const setOffloads = (scratch: Arena, v4: number, v6: number, allowed: boolean): UdpOffloads => {
+  if (!allowed || !offloadsWork(scratch)) return { segmentation: false, coalescing: false };
+  let coalescing = setInt(scratch, v4, SOL_UDP, UDP_GRO, 1);
+  if (v6 >= 0) coalescing = setInt(scratch, v6, SOL_UDP, UDP_GRO, 1) && coalescing;
+  return { segmentation: true, coalescing };
+};
+
+const PROBE_SIZE = 100;
+const PROBE_COUNT = 3;
+
+/**
+ * Sends three datagrams in one send over the loopback and looks whether they arrive. Where there is no loopback
+ * (a namespace that has it down) the kernel's word is taken; the sender has a kill switch for later surprises.
+ */
+const offloadsWork = (scratch: Arena): boolean => {
+  const fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  try {
+    scratch.bytes.set(encodeSockaddr({ address: '127.0.0.1', port: 0 }), 0);
+    if (bind(fd, scratch.address, sockaddrLength(AF_INET)) < 0) return false;
+    const port = boundPort(scratch, fd);
+    if (!setInt(scratch, fd, SOL_UDP, UDP_GRO, 1)) return false;
+
+    const probe = new Arena(64 << 10);
+    try {
+      return probeArrives(probe, fd, encodeSockaddr({ address: '127.0.0.1', port }));
+    } finally {
+      probe.unmap();
+    }
+  } finally {
+    close(fd);
+  }
+};
+
+const probeArrives = (arena: Arena, fd: number, self: Uint8Array): boolean => {
+  const batch = new MessageBatch(arena, 1, 1);
+  const payload = arena.allocate(PROBE_SIZE * PROBE_COUNT);
+  arena.bytes.fill(7, payload, payload + PROBE_SIZE * PROBE_COUNT);
+  arena.bytes.set(self, batch.nameOffset(0));
+  batch.setNameLength(0, sockaddrLength(AF_INET));
+  batch.setPart(0, 0, payload, PROBE_SIZE * PROBE_COUNT);
+  batch.setPartCount(0, 1);
+  batch.setSegmentSize(0, PROBE_SIZE);
+  if (sendmsg(fd, batch.addressOf(0), MSG_DONTWAIT) < 0) {
+    const code = errno();
+    return errnoName(code) === 'ENETUNREACH' || errnoName(code) === 'EHOSTUNREACH' || code === EPERM;
+  }
+  let received = 0;
+  for (let i = 0; i < PROBE_COUNT && received < PROBE_SIZE * PROBE_COUNT; i++) {
+    batch.prepareReceive(0);
+    if (recvmmsg(fd, batch.addressOf(0), 1, MSG_DONTWAIT, 0) <= 0) break;
+    received += batch.lengthOf(0);
+  }
+  return received === PROBE_SIZE * PROBE_COUNT;
+};
