@@ -1,6 +1,6 @@
 // The Internet checksum (RFC 1071) over packet memory: ones' complement sums in network order, folded to 16 bits.
-// Fast by summing 16-bit words in host order with 32-bit integers and swapping bytes once at the end, which RFC 1071
-// section 2 (B) allows. A range is at most 65535 B, so the integer sums cannot overflow.
+// Fast by reading 32-bit words in host order, summing their halves as integers, and swapping bytes once at the end,
+// which RFC 1071 section 2 (B) allows. A range is at most 65535 B, so the integer sums cannot overflow.
 
 import { HOST_IS_LITTLE_ENDIAN, type PacketMemory } from './packet-memory.ts';
 
@@ -14,23 +14,41 @@ const swap = (word: number): number => ((word & 0xff) << 8) | (word >>> 8);
 
 /** The folded sum of `length` (at most 65535) bytes; an odd last byte counts as if a zero byte followed. */
 export const sum = (memory: PacketMemory, offset: number, length: number): number => {
-  const { bytes, words } = memory;
+  const { bytes, halfWords, words } = memory;
   const end = offset + length;
-  // Words are taken from the first even offset on; a range that starts odd has every byte in the other half.
+  // From the first even offset on; in a range that starts odd every byte counts in the other half of its word.
   const isOdd = (offset & 1) === 1 && length > 0;
-  let i = (offset + 1) >>> 1;
-  const last = end >>> 1;
-  let a = 0;
-  let b = 0;
-  for (const unrolled = last - 7; i < unrolled; i += 8) {
-    a = (a + (words[i] ?? 0) + (words[i + 1] ?? 0) + (words[i + 2] ?? 0) + (words[i + 3] ?? 0)) | 0;
-    b = (b + (words[i + 4] ?? 0) + (words[i + 5] ?? 0) + (words[i + 6] ?? 0) + (words[i + 7] ?? 0)) | 0;
+  let at = (offset + 1) & ~1;
+  let low = 0;
+  let high = 0;
+  if ((at & 2) !== 0 && at + 2 <= end) {
+    low = halfWords[at >>> 1] ?? 0;
+    at += 2;
   }
-  for (; i < last; i++) a = (a + (words[i] ?? 0)) | 0;
-  let total = fold(fold(a) + fold(b));
+  let i = at >>> 2;
+  const last = end >>> 2;
+  for (const unrolled = last - 3; i < unrolled; i += 4) {
+    const a = words[i] ?? 0;
+    const b = words[i + 1] ?? 0;
+    const c = words[i + 2] ?? 0;
+    const d = words[i + 3] ?? 0;
+    low = (low + ((a & 0xffff) + (b & 0xffff)) + ((c & 0xffff) + (d & 0xffff))) | 0;
+    high = (high + ((a >>> 16) + (b >>> 16)) + ((c >>> 16) + (d >>> 16))) | 0;
+  }
+  for (; i < last; i++) {
+    const a = words[i] ?? 0;
+    low = (low + (a & 0xffff)) | 0;
+    high = (high + (a >>> 16)) | 0;
+  }
+  at = Math.max(at, last << 2);
+  if (at + 2 <= end) {
+    low = (low + (halfWords[at >>> 1] ?? 0)) | 0;
+    at += 2;
+  }
+  let total = fold(fold(low) + fold(high));
   if (HOST_IS_LITTLE_ENDIAN) total = swap(total);
-  // Here `total` reads each even offset as the high byte.
-  if ((end & 1) === 1 && end - 1 >= offset + (isOdd ? 1 : 0)) total += (bytes[end - 1] ?? 0) << 8;
+  // Here `total` counts the byte at each even offset as the high one.
+  if (at < end) total += (bytes[at] ?? 0) << 8;
   if (isOdd) total = swap(fold(total + (bytes[offset] ?? 0)));
   return fold(total);
 };
