@@ -1,0 +1,173 @@
+// What a node says of itself on a network: its signed record, and what it has attached. Both must stay inside the
+// prefixes it leased, and a transaction that loses a lease meanwhile fails.
+
+import { Vl3Error } from '../error.ts';
+import { parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
+import { all, below, keys, one } from './keys.ts';
+import {
+  type Attachment,
+  attachment as attachmentSchema,
+  check,
+  MAX_ATTACHMENTS,
+  MAX_LEASES,
+  name as nameSchema,
+  type StoredRecord,
+  storedRecord,
+} from './model.ts';
+import { mustBeEnrolled, mustBeMember, mustBeNetwork, put, type Rule, settled } from './rules.ts';
+import { MAX_OPERATIONS, type Operation } from './transaction.ts';
+
+/**
+ * Stores a record whose signature, node, network and validity were verified. Its sequence must grow past every earlier
+ * one, also past one that a tombstone names; the same bytes again change nothing. Answers the revision it has when it
+ * was there already.
+ */
+export const putRecord = (network: string, node: string, record: StoredRecord): Rule<number | undefined> => {
+  check(nameSchema, network, 'network');
+  check(storedRecord, record, 'record');
+  if (record.prefixes.length > MAX_LEASES * 2) {
+    throw new Vl3Error('invalid-argument', `record: it names more than ${MAX_LEASES * 2} prefixes`);
+  }
+  const leaseKeys = record.prefixes.map((prefix) => keys.lease(network, prefix));
+  const recordKey = keys.record(network, node);
+  const tombstoneKey = keys.tombstone(network, node);
+  return {
+    reads: [
+      one(keys.node(node)),
+      one(keys.network(network)),
+      one(keys.member(network, node)),
+      one(recordKey),
+      one(tombstoneKey),
+      ...leaseKeys.map(one),
+    ],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      mustBeNetwork(state, network);
+      mustBeMember(state, network, node);
+      for (const prefix of record.prefixes) {
+        if (state.lease(network, prefix)?.value.node !== node) {
+          throw new Vl3Error('permission-denied', `record: ${prefix} is not leased to node "${node}"`);
+        }
+      }
+      const current = state.record(network, node);
+      if (current?.value.record === record.record && current.value.sequence === record.sequence) {
+        return settled(current.revision);
+      }
+      const buried = state.tombstone(network, node);
+      const passed = Math.max(current?.value.sequence ?? 0, buried?.value.recordSequence ?? 0);
+      if (record.sequence <= passed) {
+        throw new Vl3Error(
+          'failed-precondition',
+          `record: its sequence ${record.sequence} must be past ${passed}, the last one announced`,
+        );
+      }
+      const operations: Operation[] = [put(recordKey, storedRecord, record)];
+      if (buried !== undefined) operations.push({ kind: 'delete', key: tombstoneKey });
+      return {
+        compares: [keys.node(node), keys.member(network, node), recordKey, tombstoneKey, ...leaseKeys].map(
+          (key) => state.unchanged(key),
+        ),
+        operations,
+        answer: undefined,
+      };
+    },
+  };
+};
+
+/** An attachment as the agent sends it; without a time, the stored one or now holds. */
+export type AnnouncedAttachment = Omit<Attachment, 'network' | 'node' | 'attachedAt'> & {
+  readonly attachedAt?: number;
+};
+
+/**
+ * Makes the stored set what the node announced, a transaction's worth at a time: while `remaining` is above 0, decide
+ * again. Doing it twice changes nothing.
+ */
+export const putAttachments = (
+  network: string,
+  node: string,
+  announced: readonly AnnouncedAttachment[],
+  now: number,
+): Rule<{ readonly remaining: number }> => {
+  check(nameSchema, network, 'network');
+  if (announced.length > MAX_ATTACHMENTS) {
+    throw new Vl3Error(
+      'resource-exhausted',
+      `a node has at most ${MAX_ATTACHMENTS} attachments on one network`,
+    );
+  }
+  const wanted = new Map<string, Attachment>();
+  const taken = new Set<string>();
+  announced.forEach((item, index) => {
+    const attachment = check(
+      attachmentSchema,
+      { ...item, network, node, attachedAt: item.attachedAt ?? now },
+      `attachments[${index}]`,
+    );
+    if (wanted.has(attachment.id)) {
+      throw new Vl3Error('invalid-argument', `attachments[${index}].id: "${attachment.id}" comes twice`);
+    }
+    for (const address of attachment.addresses) {
+      if (taken.has(address)) {
+        throw new Vl3Error('invalid-argument', `attachments[${index}].addresses: ${address} comes twice`);
+      }
+      taken.add(address);
+    }
+    wanted.set(attachment.id, attachment);
+  });
+  const prefix = below.attachments(network, node);
+  return {
+    reads: [one(keys.node(node)), one(keys.member(network, node)), all(below.leases(network)), all(prefix)],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      mustBeMember(state, network, node);
+      const leases = state.leases(network).filter(({ value }) => value.node === node);
+      const own = leases.map(({ value }) => parsePrefix(value.prefix));
+      for (const { id, addresses } of wanted.values()) {
+        for (const address of addresses) {
+          if (!own.some((prefix) => prefixContains(prefix, parseAddress(address)))) {
+            throw new Vl3Error(
+              'permission-denied',
+              `attachment ${id}: ${address} is in no prefix leased to node "${node}"`,
+            );
+          }
+        }
+      }
+      const existing = new Map(state.attachments(network, node).map(({ value }) => [value.id, value]));
+      const operations: Operation[] = [];
+      for (const id of existing.keys()) {
+        if (!wanted.has(id)) operations.push({ kind: 'delete', key: keys.attachment(network, node, id) });
+      }
+      announced.forEach((item) => {
+        const attachment = wanted.get(item.id);
+        if (attachment === undefined) return;
+        const before = existing.get(item.id);
+        const attachedAt = item.attachedAt ?? before?.attachedAt ?? now;
+        const value: Attachment = { ...attachment, attachedAt };
+        if (before !== undefined && sameAttachment(before, value)) return;
+        operations.push(put(keys.attachment(network, node, item.id), attachmentSchema, value));
+      });
+      if (operations.length === 0) return settled({ remaining: 0 });
+      return {
+        compares: [
+          state.unchanged(keys.node(node)),
+          state.unchanged(keys.member(network, node)),
+          state.noneNewer(prefix),
+          ...leases.map(({ key }) => state.unchanged(key)),
+        ],
+        operations: operations.slice(0, MAX_OPERATIONS),
+        answer: { remaining: Math.max(0, operations.length - MAX_OPERATIONS) },
+      };
+    },
+  };
+};
+
+const sorted = (labels: Readonly<Record<string, string>>): string =>
+  JSON.stringify(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+const sameAttachment = (a: Attachment, b: Attachment): boolean =>
+  a.workload === b.workload &&
+  a.interfaceName === b.interfaceName &&
+  a.attachedAt === b.attachedAt &&
+  a.addresses.join() === b.addresses.join() &&
+  sorted(a.labels) === sorted(b.labels);

@@ -1,0 +1,40 @@
+// Where each kind of value lives in the store. Names are DNS labels and ids have no slash, so a key reads back into
+// its parts; a prefix's slash becomes "_".
+
+import type { Range } from './transaction.ts';
+
+export const keys = {
+  network: (network: string) => `/networks/${network}`,
+  node: (node: string) => `/nodes/${node}`,
+  token: (id: string) => `/tokens/${id}`,
+  member: (network: string, node: string) => `/members/${network}/${node}`,
+  lease: (network: string, prefix: string) => `/leases/${network}/${prefix.replace('/', '_')}`,
+  record: (network: string, node: string) => `/records/${network}/${node}`,
+  attachment: (network: string, node: string, id: string) => `/attachments/${network}/${node}/${id}`,
+  tombstone: (network: string, node: string) => `/tombstones/${network}/${node}`,
+  liveness: (node: string) => `/liveness/${node}`,
+  sighting: (node: string) => `/sightings/${node}`,
+} as const;
+
+export type Kind = keyof typeof keys;
+
+/** What all keys of a kind (below `parts`) start with. */
+export const below = {
+  networks: '/networks/',
+  nodes: '/nodes/',
+  tokens: '/tokens/',
+  members: (network?: string) => (network === undefined ? '/members/' : `/members/${network}/`),
+  leases: (network?: string) => (network === undefined ? '/leases/' : `/leases/${network}/`),
+  records: (network: string) => `/records/${network}/`,
+  attachments: (network?: string, node?: string) =>
+    `${['/attachments', network, node].filter((part) => part !== undefined).join('/')}/`,
+  tombstones: (network?: string) => (network === undefined ? '/tombstones/' : `/tombstones/${network}/`),
+  liveness: '/liveness/',
+  sightings: '/sightings/',
+} as const;
+
+/** The parts of a key: ["members", network, node]. */
+export const partsOf = (key: string): string[] => key.slice(1).split('/');
+
+export const one = (key: string): Range => ({ key });
+export const all = (prefix: string): Range => ({ prefix });

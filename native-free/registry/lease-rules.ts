@@ -1,0 +1,288 @@
+// How nodes come onto networks and what share of the pools they hold. Whoever leases compares that no other lease of
+// the network was written meanwhile, so two nodes never hold overlapping prefixes, however their calls interleave.
+
+import { Vl3Error } from '../error.ts';
+import {
+  type Family,
+  formatPrefix,
+  type Prefix,
+  parseAddress,
+  parsePrefix,
+  prefixContains,
+  prefixCovers,
+  prefixesOverlap,
+} from '../ipam/prefix.ts';
+import { all, below, keys, one } from './keys.ts';
+import {
+  check,
+  type Lease,
+  lease as leaseSchema,
+  MAX_LEASES,
+  member as memberSchema,
+  type Network,
+  name as nameSchema,
+  prefix as prefixSchema,
+  REQUEST_ID,
+  tombstone as tombstoneSchema,
+} from './model.ts';
+import { familyOf } from './network-rules.ts';
+import { mustBeEnrolled, mustBeMember, mustBeNetwork, put, type Rule, settled } from './rules.ts';
+import type { State, Stored } from './state.ts';
+import type { Operation } from './transaction.ts';
+
+/** Undefined: the pool has no free prefix of this length. */
+export type ChoosePrefix = (request: {
+  readonly pool: Prefix;
+  readonly length: number;
+  readonly excluded: readonly Prefix[];
+  /** All leases of the network's family. */
+  readonly leased: readonly Prefix[];
+}) => Prefix | undefined;
+
+export interface Membership {
+  readonly network: Network;
+  readonly networkRevision: number;
+  readonly leases: readonly Lease[];
+}
+
+const FAMILIES: readonly Family[] = [4, 6];
+const isV4 = (prefix: string): boolean => !prefix.includes(':');
+const familyOfText = (prefix: string): Family => (isV4(prefix) ? 4 : 6);
+
+const choose = (
+  network: Network,
+  family: Family,
+  existing: readonly Stored<Lease>[],
+  choosePrefix: ChoosePrefix,
+): string => {
+  const of = familyOf(network, family);
+  if (of === undefined) {
+    throw new Vl3Error('failed-precondition', `network "${network.name}" has no IPv${family} pool`);
+  }
+  const leased = existing
+    .map(({ value }) => value.prefix)
+    .filter((text) => familyOfText(text) === family)
+    .map(parsePrefix);
+  const excluded = network.excluded.map(parsePrefix).filter((prefix) => prefix.family === family);
+  const prefix = choosePrefix({ ...of, excluded, leased });
+  if (prefix === undefined) {
+    throw new Vl3Error(
+      'resource-exhausted',
+      `the pool ${formatPrefix(of.pool)} of network "${network.name}" has no free /${of.length}: delete nodes that are gone, shorten excluded_prefixes, or lease smaller shares (node_prefix_length_v${family})`,
+    );
+  }
+  if (!prefixCovers(of.pool, prefix) || leased.some((other) => prefixesOverlap(prefix, other))) {
+    throw new Vl3Error('internal', `${formatPrefix(prefix)} was chosen though it is not free`);
+  }
+  return formatPrefix(prefix);
+};
+
+/** Membership and a first prefix of each family, in one transaction; repeated, it answers the same. */
+export const joinNetwork = (
+  network: string,
+  node: string,
+  now: number,
+  choosePrefix: ChoosePrefix,
+): Rule<Membership> => {
+  check(nameSchema, network, 'network');
+  const memberKey = keys.member(network, node);
+  return {
+    reads: [one(keys.node(node)), one(keys.network(network)), one(memberKey), all(below.leases(network))],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      const { value, revision } = mustBeNetwork(state, network);
+      const existing = state.leases(network);
+      const own = existing.filter((lease) => lease.value.node === node).map((lease) => lease.value);
+      const operations: Operation[] = [];
+      if (state.member(network, node) === undefined) {
+        operations.push(put(memberKey, memberSchema, { network, node, joinedAt: now }));
+      }
+      for (const family of FAMILIES) {
+        if (familyOf(value, family) === undefined) continue;
+        if (own.some(({ prefix }) => familyOfText(prefix) === family)) continue;
+        const prefix = choose(value, family, existing, choosePrefix);
+        const lease: Lease = { network, node, prefix, leasedAt: now };
+        own.push(lease);
+        operations.push(put(keys.lease(network, prefix), leaseSchema, lease));
+      }
+      const answer = { network: value, networkRevision: revision, leases: own };
+      if (operations.length === 0) return settled(answer);
+      return {
+        compares: [
+          state.unchanged(keys.node(node)),
+          state.unchanged(keys.network(network)),
+          state.unchanged(memberKey),
+          state.noneNewer(below.leases(network)),
+        ],
+        operations,
+        answer,
+      };
+    },
+  };
+};
+
+/** Another prefix. The same request id gets the same prefix again. */
+export const leasePrefix = (
+  request: {
+    readonly network: string;
+    readonly node: string;
+    readonly family: number;
+    readonly requestId: string;
+  },
+  now: number,
+  choosePrefix: ChoosePrefix,
+): Rule<Lease> => {
+  const { network, node, requestId } = request;
+  check(nameSchema, network, 'network');
+  const family = FAMILIES.find((known) => known === request.family);
+  if (family === undefined)
+    throw new Vl3Error('invalid-argument', `family: use 4 or 6, not ${request.family}`);
+  if (!REQUEST_ID.test(requestId)) {
+    throw new Vl3Error('invalid-argument', 'request_id: use 1 to 64 letters, digits, ".", "-" or "_"');
+  }
+  return {
+    reads: [
+      one(keys.node(node)),
+      one(keys.network(network)),
+      one(keys.member(network, node)),
+      all(below.leases(network)),
+    ],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      const { value } = mustBeNetwork(state, network);
+      mustBeMember(state, network, node);
+      const existing = state.leases(network);
+      const own = existing.filter((lease) => lease.value.node === node).map((lease) => lease.value);
+      const answered = own.find((lease) => lease.requestId === requestId);
+      if (answered !== undefined) {
+        if (familyOfText(answered.prefix) === family) return settled(answered);
+        throw new Vl3Error('invalid-argument', `request_id: "${requestId}" leased ${answered.prefix} before`);
+      }
+      if (own.filter(({ prefix }) => familyOfText(prefix) === family).length >= MAX_LEASES) {
+        throw new Vl3Error(
+          'resource-exhausted',
+          `node "${node}" holds ${MAX_LEASES} IPv${family} prefixes of network "${network}" already, which is the most`,
+        );
+      }
+      const prefix = choose(value, family, existing, choosePrefix);
+      const lease: Lease = { network, node, prefix, leasedAt: now, requestId };
+      return {
+        compares: [
+          state.unchanged(keys.node(node)),
+          state.unchanged(keys.network(network)),
+          state.unchanged(keys.member(network, node)),
+          state.noneNewer(below.leases(network)),
+        ],
+        operations: [put(keys.lease(network, prefix), leaseSchema, lease)],
+        answer: lease,
+      };
+    },
+  };
+};
+
+/** Gives a prefix back that nothing uses: neither the node's record nor an attachment. Repeated, it does nothing. */
+export const releasePrefix = (network: string, node: string, prefix: string): Rule<void> => {
+  check(nameSchema, network, 'network');
+  check(prefixSchema, prefix, 'prefix');
+  const parsed = parsePrefix(prefix);
+  const leaseKey = keys.lease(network, prefix);
+  const attached = below.attachments(network, node);
+  return {
+    reads: [
+      one(keys.node(node)),
+      one(keys.member(network, node)),
+      one(leaseKey),
+      one(keys.record(network, node)),
+      all(attached),
+    ],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      mustBeMember(state, network, node);
+      const lease = state.lease(network, prefix);
+      if (lease === undefined) return settled(undefined);
+      if (lease.value.node !== node) {
+        throw new Vl3Error('permission-denied', `${prefix} is not leased to node "${node}"`);
+      }
+      if (state.record(network, node)?.value.prefixes.includes(prefix)) {
+        throw new Vl3Error(
+          'failed-precondition',
+          `node "${node}" still announces ${prefix}: announce a record without it first`,
+        );
+      }
+      const user = state
+        .attachments(network, node)
+        .find(({ value }) => value.addresses.some((text) => prefixContains(parsed, parseAddress(text))));
+      if (user !== undefined) {
+        throw new Vl3Error(
+          'failed-precondition',
+          `attachment ${user.value.id} has an address in ${prefix}: detach it first`,
+        );
+      }
+      return {
+        compares: [
+          state.unchanged(leaseKey),
+          state.unchanged(keys.record(network, node)),
+          state.noneNewer(attached),
+        ],
+        operations: [{ kind: 'delete', key: leaseKey }],
+        answer: undefined,
+      };
+    },
+  };
+};
+
+const membershipReads = (network: string, node: string) => [
+  one(keys.node(node)),
+  one(keys.member(network, node)),
+  one(keys.record(network, node)),
+  one(keys.tombstone(network, node)),
+  all(below.leases(network)),
+];
+
+/** Record, attachments and prefixes go, and a tombstone says so to those who held the record. */
+const endMembership = (state: State, network: string, node: string, now: number) => {
+  const leases = state.leases(network).filter((lease) => lease.value.node === node);
+  const recordSequence = Math.max(
+    state.record(network, node)?.value.sequence ?? 0,
+    state.tombstone(network, node)?.value.recordSequence ?? 0,
+  );
+  return {
+    // No new lease of this node can come meanwhile unnoticed: leasing compares the membership.
+    compares: [
+      state.unchanged(keys.member(network, node)),
+      state.unchanged(keys.record(network, node)),
+      state.noneNewer(below.leases(network)),
+    ],
+    operations: [
+      { kind: 'delete', key: keys.member(network, node) },
+      { kind: 'delete', key: keys.record(network, node) },
+      { kind: 'delete-prefix', prefix: below.attachments(network, node) },
+      ...leases.map(({ key }) => ({ kind: 'delete', key }) as const),
+      put(keys.tombstone(network, node), tombstoneSchema, { network, node, removedAt: now, recordSequence }),
+    ] satisfies Operation[],
+    answer: leases.map(({ value }) => value),
+  };
+};
+
+/** The node itself leaves. Repeated, it does nothing. Answers the prefixes that became free. */
+export const leaveNetwork = (network: string, node: string, now: number): Rule<readonly Lease[]> => {
+  check(nameSchema, network, 'network');
+  return {
+    reads: membershipReads(network, node),
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      if (state.member(network, node) === undefined) return settled([]);
+      return endMembership(state, network, node, now);
+    },
+  };
+};
+
+/** What remains of a deleted node on one network; see deleteNode in node-rules.ts. */
+export const removeMember = (network: string, node: string, now: number): Rule<readonly Lease[]> => ({
+  reads: membershipReads(network, node),
+  decide: (state) => {
+    const deleted = state.node(node)?.value.deletedAt !== undefined;
+    if (!deleted || state.member(network, node) === undefined) return settled([]);
+    return endMembership(state, network, node, now);
+  },
+});

@@ -1,0 +1,214 @@
+// What the registry stores, as validated values: one zod schema a kind, checked whenever a value enters the store and
+// whenever it is read back. Names, sizes and counts are bounded here and nowhere else. Times are milliseconds since
+// the Unix epoch. Not here: where values are kept (keys.ts) and how they may change (the rules).
+
+import { z } from 'zod';
+import { Vl3Error } from '../error.ts';
+import { formatAddress, parseAddress, parsePrefix } from '../ipam/prefix.ts';
+
+/** A failed refinement's sentence stands alone; it already names the value. */
+const sentence = (check: (value: string) => unknown) => (value: string, context: z.RefinementCtx) => {
+  try {
+    check(value);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+  }
+};
+
+const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+export const name = z
+  .string()
+  .max(63, 'use at most 63 characters')
+  .regex(LABEL, 'use a DNS label: lowercase letters, digits and inner hyphens');
+
+/** A canonical prefix of either family. */
+export const prefix = z.string().max(43).superRefine(sentence(parsePrefix));
+
+/** An address in canonical text, so that equal addresses are equal strings. */
+export const address = z
+  .string()
+  .max(39)
+  .superRefine(
+    sentence((value) => {
+      const canonical = formatAddress(parseAddress(value));
+      if (canonical !== value) throw new Vl3Error('invalid-argument', `write "${value}" as ${canonical}`);
+    }),
+  );
+
+const time = z.number().int().min(0);
+const base64 = (maxBytes: number) =>
+  z
+    .base64()
+    .min(1)
+    .max(Math.ceil(maxBytes / 3) * 4);
+
+export const MAX_EXCLUDED = 256;
+export const network = z.strictObject({
+  name,
+  uid: z.string().min(1).max(64),
+  poolV4: prefix.optional(),
+  poolV6: prefix.optional(),
+  /** Of the prefixes that nodes lease; present with the pool of its family. */
+  nodePrefixLengthV4: z.number().int().min(1).max(30).optional(),
+  nodePrefixLengthV6: z.number().int().min(1).max(126).optional(),
+  excluded: z.array(prefix).max(MAX_EXCLUDED, `exclude at most ${MAX_EXCLUDED} prefixes`),
+  mtu: z
+    .number()
+    .int()
+    .refine((mtu) => mtu === 0 || (mtu >= 1280 && mtu <= 65_455), 'use 1280 to 65455, or 0 to derive it'),
+  createdAt: time,
+});
+export type Network = z.infer<typeof network>;
+
+const certificate = z.strictObject({ serial: z.string().min(1).max(64), notAfter: time });
+export type Certificate = z.infer<typeof certificate>;
+
+/** How many unexpired SVIDs a node may have: daily renewal of a week's validity needs eight. */
+export const MAX_CERTIFICATES = 64;
+export const node = z.strictObject({
+  name,
+  spiffeId: z.string().max(512),
+  enrolledAt: time,
+  /** Set when an admin deleted it: its identity is refused until it enrols anew. */
+  deletedAt: time.optional(),
+  /** The SVIDs of this enrolment, and those of earlier ones that are refused, until they expire. */
+  certificates: z.array(certificate).max(MAX_CERTIFICATES),
+  refused: z.array(certificate).max(MAX_CERTIFICATES * 4),
+});
+export type Node = z.infer<typeof node>;
+
+/** What the registry last saw of a node; written seldom, kept when the liveness lease ends. */
+export const sighting = z.strictObject({
+  seenAt: time,
+  agentVersion: z.string().max(64),
+  observedAddress: z.string().max(64),
+});
+export type Sighting = z.infer<typeof sighting>;
+
+/** Exists while the node's heartbeats come, under a lease of the store. */
+export const liveness = z.strictObject({ since: time });
+export type Liveness = z.infer<typeof liveness>;
+
+export const TOKEN_ID = /^[0-9a-f]{16}$/;
+export const token = z.strictObject({
+  /** The first 16 digits of the hash: public, names the token in lists and logs. */
+  id: z.string().regex(TOKEN_ID),
+  /** SHA-256 of the secret, hex. The secret itself is nowhere. */
+  hash: z.string().regex(/^[0-9a-f]{64}$/),
+  /** The only name it admits; absent: any. */
+  node: name.optional(),
+  createdAt: time,
+  expiresAt: time,
+  usedAt: time.optional(),
+  usedBy: name.optional(),
+  /** SHA-256 of the public key it enrolled: the same key may ask again when its answer got lost. */
+  usedByKey: z.string().max(64).optional(),
+  revokedAt: time.optional(),
+});
+export type Token = z.infer<typeof token>;
+
+export const member = z.strictObject({ network: name, node: name, joinedAt: time });
+export type Member = z.infer<typeof member>;
+
+export const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+export const lease = z.strictObject({
+  network: name,
+  node: name,
+  prefix,
+  leasedAt: time,
+  /** The agent's name for the call that leased it; absent for the first ones. */
+  requestId: z
+    .string()
+    .regex(REQUEST_ID, 'use 1 to 64 letters, digits, dots, hyphens or underscores')
+    .optional(),
+});
+export type Lease = z.infer<typeof lease>;
+
+/** How many prefixes of a family one node may hold on one network; leaving gives all back in one transaction. */
+export const MAX_LEASES = 32;
+
+/** A signed record's bytes as they came, and what the registry read in them once verified. */
+export const storedRecord = z.strictObject({
+  record: base64(16_384),
+  signature: base64(512),
+  certificateChain: z.array(base64(8192)).min(1).max(4),
+  sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+  prefixes: z.array(prefix).max(MAX_LEASES * 2),
+  notAfter: time,
+});
+export type StoredRecord = z.infer<typeof storedRecord>;
+
+export const tombstone = z.strictObject({
+  network: name,
+  node: name,
+  removedAt: time,
+  /** A record at or below this sequence is dead. 0: the node had announced none. */
+  recordSequence: z.number().int().min(0),
+});
+export type Tombstone = z.infer<typeof tombstone>;
+
+const LABEL_KEY = /^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
+const LABEL_VALUE = /^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$/;
+export const labels = z
+  .record(
+    z.string().regex(LABEL_KEY, 'use a Kubernetes label key'),
+    z.string().regex(LABEL_VALUE, 'use a Kubernetes label value: at most 63 letters, digits, ".", "-", "_"'),
+  )
+  .refine((all) => Object.keys(all).length <= 64, 'use at most 64 labels');
+
+export const ATTACHMENT_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+export const attachment = z.strictObject({
+  id: z.string().regex(ATTACHMENT_ID, 'use 1 to 128 letters, digits, dots, hyphens or underscores'),
+  network: name,
+  node: name,
+  /** A pod's name or anything like it; may be empty. */
+  workload: z
+    .string()
+    .max(253, 'use at most 253 characters')
+    .regex(
+      /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$/,
+      'use a DNS name: lowercase letters, digits, hyphens and dots',
+    ),
+  addresses: z.array(address).min(1, 'an attachment has an address').max(8, 'use at most 8 addresses'),
+  interfaceName: z
+    .string()
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,14}$/, 'use 1 to 15 letters, digits, ".", "-" or "_"')
+    .refine((value) => value !== 'lo' && value !== 'eth0', 'lo and eth0 belong to the pod'),
+  labels,
+  attachedAt: time,
+});
+export type Attachment = z.infer<typeof attachment>;
+
+/** How many attachments one node may have on one network. */
+export const MAX_ATTACHMENTS = 4096;
+
+/** The value, or Vl3Error('invalid-argument') whose sentence names `what` and the field. */
+export const check = <T>(schema: z.ZodType<T>, value: unknown, what: string): T => {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const path = issue === undefined ? '' : issue.path.map((part) => `.${String(part)}`).join('');
+  throw new Vl3Error('invalid-argument', `${what}${path}: ${issue?.message ?? 'is malformed'}`);
+};
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** A value's stored bytes: JSON, checked on the way in. */
+export const encodeValue = <T>(schema: z.ZodType<T>, value: T, what: string): Uint8Array =>
+  encoder.encode(JSON.stringify(check(schema, value, what)));
+
+/** Throws Vl3Error('internal'): what the store holds was checked when it was written. */
+export const decodeValue = <T>(schema: z.ZodType<T>, bytes: Uint8Array, key: string): T => {
+  try {
+    return check(schema, JSON.parse(decoder.decode(bytes)), key);
+  } catch (cause) {
+    throw new Vl3Error(
+      'internal',
+      `the store holds a malformed value at ${key}: was it written by another version of vl3?`,
+      {
+        cause,
+      },
+    );
+  }
+};

@@ -1,0 +1,262 @@
+// A node's life: enrolment by a token, renewal of its SVID, heartbeats, deletion. Its identity is a name and the
+// certificates issued for it; those of a deleted node, or of an enrolment before the present one, are refused.
+
+import { Vl3Error } from '../error.ts';
+import { all, below, keys, one } from './keys.ts';
+import {
+  type Certificate,
+  check,
+  liveness as livenessSchema,
+  MAX_CERTIFICATES,
+  type Node,
+  name as nameSchema,
+  node as nodeSchema,
+  type Sighting,
+  sighting as sightingSchema,
+  type Token,
+  token as tokenSchema,
+} from './model.ts';
+import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
+import type { State } from './state.ts';
+import { tokenId } from './token-rules.ts';
+import type { Operation } from './transaction.ts';
+
+export type RefusalReason = 'unknown' | 'revoked' | 'used' | 'expired' | 'other-name' | 'name-taken';
+
+/** Why a join token did not admit; counted and logged by reason. */
+export class EnrollmentRefused extends Vl3Error {
+  readonly reason: RefusalReason;
+
+  constructor(reason: RefusalReason, message: string) {
+    super(reason === 'name-taken' ? 'already-exists' : 'permission-denied', message);
+    this.name = 'EnrollmentRefused';
+    this.reason = reason;
+  }
+}
+
+export interface EnrollmentRequest {
+  /** SHA-256 of the secret that was shown, hex. */
+  readonly secretHash: string;
+  readonly node: string;
+  /** SHA-256 of the public key that the certificate request proved, hex. */
+  readonly keyHash: string;
+}
+
+const NEW_TOKEN = 'ask the admin for a new one (`vl3 token create`)';
+
+const admit = (
+  state: State,
+  request: EnrollmentRequest,
+  now: number,
+): { token: Token; node: Node | undefined } => {
+  const token = state.token(tokenId(request.secretHash))?.value;
+  // The hash is of a 128-bit secret, so a comparison's timing says nothing useful about it.
+  if (token === undefined || token.hash !== request.secretHash) {
+    throw new EnrollmentRefused('unknown', `the join token is not one of this registry: ${NEW_TOKEN}`);
+  }
+  if (token.revokedAt !== undefined) {
+    throw new EnrollmentRefused('revoked', `the join token ${token.id} was revoked: ${NEW_TOKEN}`);
+  }
+  const node = state.node(request.node)?.value;
+  const alive = node !== undefined && node.deletedAt === undefined;
+  if (token.usedAt !== undefined) {
+    // The same machine asks again because the answer got lost: the key it proves is the one that was enrolled.
+    const again = alive && token.usedBy === request.node && token.usedByKey === request.keyHash;
+    if (!again)
+      throw new EnrollmentRefused('used', `the join token ${token.id} was used already: ${NEW_TOKEN}`);
+  }
+  if (token.expiresAt <= now) {
+    throw new EnrollmentRefused('expired', `the join token ${token.id} has expired: ${NEW_TOKEN}`);
+  }
+  if (token.node !== undefined && token.node !== request.node) {
+    throw new EnrollmentRefused(
+      'other-name',
+      `the join token ${token.id} admits only the node "${token.node}"`,
+    );
+  }
+  if (alive && token.usedAt === undefined && token.node === undefined) {
+    throw new EnrollmentRefused(
+      'name-taken',
+      `a node "${request.node}" exists: take another name, delete that one, or use a token made for it (\`vl3 token create --node ${request.node}\`)`,
+    );
+  }
+  return { token, node };
+};
+
+const enrollmentReads = (request: EnrollmentRequest) => {
+  check(nameSchema, request.node, 'node');
+  return [one(keys.token(tokenId(request.secretHash))), one(keys.node(request.node))];
+};
+
+/** Asks whether the token admits, and changes nothing: before a certificate is signed. */
+export const checkEnrollment = (request: EnrollmentRequest, now: number): Rule<void> => ({
+  reads: enrollmentReads(request),
+  decide: (state) => {
+    admit(state, request, now);
+    return settled(undefined);
+  },
+});
+
+const unexpired = (certificates: readonly Certificate[], now: number): Certificate[] =>
+  certificates.filter(({ notAfter }) => notAfter > now);
+
+/** Uses the token up and makes the node, in one transaction. A node enrolled anew keeps its networks and prefixes. */
+export const enroll = (
+  request: EnrollmentRequest & { readonly spiffeId: string; readonly certificate: Certificate },
+  now: number,
+): Rule<Node> => {
+  const tokenKey = keys.token(tokenId(request.secretHash));
+  const nodeKey = keys.node(request.node);
+  return {
+    reads: enrollmentReads(request),
+    decide: (state) => {
+      const { token, node } = admit(state, request, now);
+      const again = token.usedAt !== undefined;
+      const value: Node =
+        again && node !== undefined
+          ? { ...node, certificates: addCertificate(node.certificates, request.certificate, now) }
+          : {
+              name: request.node,
+              spiffeId: request.spiffeId,
+              enrolledAt: now,
+              certificates: [request.certificate],
+              refused: unexpired([...(node?.refused ?? []), ...(node?.certificates ?? [])], now).slice(
+                -MAX_CERTIFICATES * 4,
+              ),
+            };
+      const used = {
+        ...token,
+        usedAt: token.usedAt ?? now,
+        usedBy: request.node,
+        usedByKey: request.keyHash,
+      };
+      return {
+        compares: [state.unchanged(tokenKey), state.unchanged(nodeKey)],
+        operations: [put(tokenKey, tokenSchema, used), put(nodeKey, nodeSchema, value)],
+        answer: value,
+      };
+    },
+  };
+};
+
+const addCertificate = (
+  certificates: readonly Certificate[],
+  added: Certificate,
+  now: number,
+): Certificate[] => {
+  const kept = unexpired(certificates, now);
+  if (kept.length >= MAX_CERTIFICATES) {
+    throw new Vl3Error(
+      'resource-exhausted',
+      `the node has ${MAX_CERTIFICATES} SVIDs that have not expired: renew once a day, not more often`,
+    );
+  }
+  return [...kept, added];
+};
+
+/** Notes a fresh SVID of an enrolled node. */
+export const renew = (name: string, certificate: Certificate, now: number): Rule<Node> => {
+  const key = keys.node(name);
+  return {
+    reads: [one(key)],
+    decide: (state) => {
+      const node = mustBeEnrolled(state, name).value;
+      const value = { ...node, certificates: addCertificate(node.certificates, certificate, now) };
+      return { compares: [state.unchanged(key)], operations: [put(key, nodeSchema, value)], answer: value };
+    },
+  };
+};
+
+/**
+ * Whether a certificate that the CA signed for this name still is the node's identity. A certificate that is on neither
+ * list passes: a store restored from a backup does not know the latest ones.
+ */
+export const checkIdentity = (name: string, serial: string): Rule<Node> => ({
+  reads: [one(keys.node(name))],
+  decide: (state) => {
+    const node = mustBeEnrolled(state, name).value;
+    if (node.refused.some((refused) => refused.serial === serial)) {
+      throw new Vl3Error(
+        'unauthenticated',
+        `this SVID of node "${name}" is from an earlier enrolment: use the present one, or enrol anew`,
+      );
+    }
+    return settled(node);
+  },
+});
+
+/** How old a written sighting may become while heartbeats come. */
+export const SIGHTING_INTERVAL_MS = 60_000;
+
+/** `lease`: the store lease that this heartbeat renewed or was granted. Most heartbeats write nothing. */
+export const heartbeat = (
+  node: string,
+  lease: string,
+  seen: { readonly agentVersion: string; readonly observedAddress: string },
+  now: number,
+): Rule<void> => {
+  const nodeKey = keys.node(node);
+  const livenessKey = keys.liveness(node);
+  const sightingKey = keys.sighting(node);
+  const sighting: Sighting = check(sightingSchema, { ...seen, seenAt: now }, 'heartbeat');
+  return {
+    reads: [one(nodeKey), one(livenessKey), one(sightingKey)],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      const operations: Operation[] = [];
+      const alive = state.liveness(node);
+      if (alive?.lease !== lease) {
+        const since = alive?.value.since ?? now;
+        operations.push(put(livenessKey, livenessSchema, { since }, lease));
+      }
+      const last = state.sighting(node)?.value;
+      if (
+        last === undefined ||
+        last.agentVersion !== seen.agentVersion ||
+        last.observedAddress !== seen.observedAddress ||
+        Math.abs(now - last.seenAt) >= SIGHTING_INTERVAL_MS
+      ) {
+        operations.push(put(sightingKey, sightingSchema, sighting));
+      }
+      return operations.length === 0
+        ? settled(undefined)
+        : {
+            compares: [state.unchanged(nodeKey), state.unchanged(livenessKey)],
+            operations,
+            answer: undefined,
+          };
+    },
+  };
+};
+
+/**
+ * The first step of a deletion: from here on the identity is refused. Answers the networks that `removeMember` must
+ * still be called for; a deletion that was cut off there is finished by asking again.
+ */
+export const deleteNode = (name: string, now: number): Rule<readonly string[]> => {
+  check(nameSchema, name, 'name');
+  const key = keys.node(name);
+  return {
+    reads: [one(key), all(below.members())],
+    decide: (state) => {
+      const node = state.node(name)?.value;
+      const networks = state
+        .members()
+        .filter(({ value }) => value.node === name)
+        .map(({ value }) => value.network);
+      if (node === undefined || (node.deletedAt !== undefined && networks.length === 0)) {
+        throw new Vl3Error('not-found', `there is no node "${name}": see \`vl3 node list\``);
+      }
+      if (node.deletedAt !== undefined) return settled(networks);
+      return {
+        compares: [state.unchanged(key)],
+        operations: [
+          put(key, nodeSchema, { ...node, deletedAt: now }),
+          { kind: 'delete', key: keys.liveness(name) },
+          { kind: 'delete', key: keys.sighting(name) },
+        ],
+        answer: networks,
+      };
+    },
+  };
+};

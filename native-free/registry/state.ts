@@ -1,0 +1,118 @@
+// What a rule decides from: the entries it asked for, all of one revision, read as typed values. Asking for a key that
+// was not read is a mistake in the rule and throws, since absence would look like a fact.
+
+import type { z } from 'zod';
+import { Vl3Error } from '../error.ts';
+import { below, keys } from './keys.ts';
+import * as model from './model.ts';
+import type { Compare, Entry, Range, ReadResult } from './transaction.ts';
+
+/** A value with the revision it was last written at. */
+export interface Stored<T> {
+  readonly key: string;
+  readonly value: T;
+  readonly revision: number;
+  readonly lease: string | undefined;
+}
+
+export class State {
+  readonly revision: number;
+  readonly #ranges: readonly Range[];
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(ranges: readonly Range[], result: ReadResult) {
+    this.revision = result.revision;
+    this.#ranges = ranges;
+    for (const entry of result.entries) this.#entries.set(entry.key, entry);
+  }
+
+  network(name: string): Stored<model.Network> | undefined {
+    return this.#one(model.network, keys.network(name));
+  }
+  networks(): Stored<model.Network>[] {
+    return this.#all(model.network, below.networks);
+  }
+  node(name: string): Stored<model.Node> | undefined {
+    return this.#one(model.node, keys.node(name));
+  }
+  nodes(): Stored<model.Node>[] {
+    return this.#all(model.node, below.nodes);
+  }
+  token(id: string): Stored<model.Token> | undefined {
+    return this.#one(model.token, keys.token(id));
+  }
+  tokens(): Stored<model.Token>[] {
+    return this.#all(model.token, below.tokens);
+  }
+  member(network: string, node: string): Stored<model.Member> | undefined {
+    return this.#one(model.member, keys.member(network, node));
+  }
+  members(network?: string): Stored<model.Member>[] {
+    return this.#all(model.member, below.members(network));
+  }
+  lease(network: string, prefix: string): Stored<model.Lease> | undefined {
+    return this.#one(model.lease, keys.lease(network, prefix));
+  }
+  leases(network?: string): Stored<model.Lease>[] {
+    return this.#all(model.lease, below.leases(network));
+  }
+  record(network: string, node: string): Stored<model.StoredRecord> | undefined {
+    return this.#one(model.storedRecord, keys.record(network, node));
+  }
+  attachments(network?: string, node?: string): Stored<model.Attachment>[] {
+    return this.#all(model.attachment, below.attachments(network, node));
+  }
+  tombstone(network: string, node: string): Stored<model.Tombstone> | undefined {
+    return this.#one(model.tombstone, keys.tombstone(network, node));
+  }
+  tombstones(network?: string): Stored<model.Tombstone>[] {
+    return this.#all(model.tombstone, below.tombstones(network));
+  }
+  liveness(node: string): Stored<model.Liveness> | undefined {
+    return this.#one(model.liveness, keys.liveness(node));
+  }
+  sighting(node: string): Stored<model.Sighting> | undefined {
+    return this.#one(model.sighting, keys.sighting(node));
+  }
+
+  /** Holds while the key is as it was read (0: still absent). */
+  unchanged(key: string): Compare {
+    this.#mustCover(key);
+    return { kind: 'revision-is', key, revision: this.#entries.get(key)?.modRevision ?? 0 };
+  }
+
+  /** Holds while nothing was written below the prefix since it was read. */
+  noneNewer(prefix: string): Compare {
+    this.#mustCover(prefix);
+    return { kind: 'none-newer', prefix, revision: this.revision };
+  }
+
+  #one<T>(schema: z.ZodType<T>, key: string): Stored<T> | undefined {
+    this.#mustCover(key);
+    const entry = this.#entries.get(key);
+    return entry && stored(schema, entry);
+  }
+
+  #all<T>(schema: z.ZodType<T>, prefix: string): Stored<T>[] {
+    this.#mustCover(prefix);
+    const found: Stored<T>[] = [];
+    for (const entry of this.#entries.values()) {
+      if (entry.key.startsWith(prefix)) found.push(stored(schema, entry));
+    }
+    return found;
+  }
+
+  #mustCover(wanted: string): void {
+    const covered = this.#ranges.some((range) =>
+      'key' in range ? range.key === wanted : wanted.startsWith(range.prefix),
+    );
+    if (!covered) throw new Vl3Error('internal', `a rule looked at ${wanted}, which it did not read`);
+  }
+}
+
+const stored = <T>(schema: z.ZodType<T>, entry: Entry): Stored<T> => ({
+  key: entry.key,
+  value: model.decodeValue(schema, entry.value, entry.key),
+  revision: entry.modRevision,
+  lease: entry.lease,
+});
