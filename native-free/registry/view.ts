@@ -1,0 +1,235 @@
+// What watchers of a network are told, kept in memory from the store's batches. Level-triggered: a watcher names the
+// revision it has seen and gets the present state of whatever changed since, so a slow one costs no queue and two that
+// stand at the same revision get the same step. Not here: streams and encoding (src/registry/feed.ts).
+
+import type { z } from 'zod';
+import { below, partsOf } from './keys.ts';
+import * as model from './model.ts';
+import type { Batch, ReadResult } from './transaction.ts';
+
+export interface NodeView {
+  readonly node: string;
+  readonly record: model.StoredRecord | undefined;
+  readonly alive: boolean;
+}
+
+export type NetworkStep =
+  | {
+      readonly kind: 'snapshot';
+      readonly revision: number;
+      readonly network: model.Network;
+      readonly networkRevision: number;
+      readonly nodes: readonly NodeView[];
+      readonly tombstones: readonly model.Tombstone[];
+    }
+  | {
+      readonly kind: 'delta';
+      readonly revision: number;
+      readonly network: model.Network | undefined;
+      readonly networkRevision: number;
+      readonly nodes: readonly NodeView[];
+      readonly tombstones: readonly model.Tombstone[];
+    }
+  | { readonly kind: 'deleted'; readonly revision: number };
+
+interface NetworkEntry {
+  network: { value: model.Network; revision: number; createRevision: number } | undefined;
+  readonly members: Set<string>;
+  readonly records: Map<string, model.StoredRecord>;
+  readonly tombstones: Map<string, { value: model.Tombstone; revision: number }>;
+  /** Per node: the revision of the last change that its watchers see. */
+  readonly changedAt: Map<string, number>;
+}
+
+const VIEWED = ['/networks/', '/nodes/', '/members/', '/records/', '/tombstones/', '/liveness/'];
+
+export class RegistryView {
+  #revision = 0;
+  /** Of what ended before this revision nothing is known, only that it is not there. */
+  #loadedAt = 0;
+  readonly #networks = new Map<string, NetworkEntry>();
+  readonly #nodes = new Map<string, model.Node>();
+  readonly #alive = new Set<string>();
+  readonly #networksOf = new Map<string, Set<string>>();
+
+  /** The ranges that `load` takes. */
+  static readonly reads = VIEWED.map((prefix) => ({ prefix }));
+
+  get revision(): number {
+    return this.#revision;
+  }
+  get aliveNodes(): ReadonlySet<string> {
+    return this.#alive;
+  }
+
+  /** Starts from a whole read of `RegistryView.reads`. */
+  load(result: ReadResult): void {
+    this.#networks.clear();
+    this.#nodes.clear();
+    this.#alive.clear();
+    this.#networksOf.clear();
+    // Members first: liveness touches the networks its node is on.
+    const entries = [...result.entries].sort(
+      (a, b) =>
+        Number(a.key.startsWith(below.liveness)) - Number(b.key.startsWith(below.liveness)) ||
+        a.modRevision - b.modRevision,
+    );
+    for (const { key, value, createRevision, modRevision } of entries) {
+      this.#apply(key, value, createRevision, modRevision, new Set());
+    }
+    this.#revision = result.revision;
+    this.#loadedAt = result.revision;
+  }
+
+  /** Takes the next batch; answers the networks whose watchers should look again. */
+  apply(batch: Batch): ReadonlySet<string> {
+    const touched = new Set<string>();
+    for (const { key, value, createRevision } of batch.changes) {
+      this.#apply(key, value, createRevision, batch.revision, touched);
+    }
+    this.#revision = batch.revision;
+    return touched;
+  }
+
+  node(name: string): model.Node | undefined {
+    return this.#nodes.get(name);
+  }
+
+  isMember(network: string, node: string): boolean {
+    return this.#networks.get(network)?.members.has(node) ?? false;
+  }
+
+  snapshot(name: string): NetworkStep {
+    const entry = this.#networks.get(name);
+    if (entry?.network === undefined) return { kind: 'deleted', revision: this.#revision };
+    return {
+      kind: 'snapshot',
+      revision: this.#revision,
+      network: entry.network.value,
+      networkRevision: entry.network.revision,
+      nodes: [...entry.members].map((node) => this.#nodeView(entry, node)),
+      tombstones: [...entry.tombstones.values()].map(({ value }) => value),
+    };
+  }
+
+  /**
+   * What changed after a revision, undefined when nothing did. A network that was made anew since is told as a
+   * snapshot. After the view itself was loaded anew, whatever is not alive is told again: when it died is not known.
+   */
+  since(name: string, revision: number): NetworkStep | undefined {
+    const entry = this.#networks.get(name);
+    if (entry?.network === undefined) return { kind: 'deleted', revision: this.#revision };
+    if (entry.network.createRevision > revision) return this.snapshot(name);
+    const nodes: NodeView[] = [];
+    for (const node of entry.members) {
+      const changed = (entry.changedAt.get(node) ?? 0) > revision;
+      if (changed || (revision < this.#loadedAt && !this.#alive.has(node))) {
+        nodes.push(this.#nodeView(entry, node));
+      }
+    }
+    const tombstones: model.Tombstone[] = [];
+    for (const tombstone of entry.tombstones.values()) {
+      if (tombstone.revision > revision) tombstones.push(tombstone.value);
+    }
+    const network = entry.network.revision > revision ? entry.network.value : undefined;
+    if (nodes.length === 0 && tombstones.length === 0 && network === undefined) return undefined;
+    return {
+      kind: 'delta',
+      revision: this.#revision,
+      network,
+      networkRevision: entry.network.revision,
+      nodes,
+      tombstones,
+    };
+  }
+
+  #nodeView(entry: NetworkEntry, node: string): NodeView {
+    return { node, record: entry.records.get(node), alive: this.#alive.has(node) };
+  }
+
+  #entry(name: string): NetworkEntry {
+    let entry = this.#networks.get(name);
+    if (entry === undefined) {
+      entry = {
+        network: undefined,
+        members: new Set(),
+        records: new Map(),
+        tombstones: new Map(),
+        changedAt: new Map(),
+      };
+      this.#networks.set(name, entry);
+    }
+    return entry;
+  }
+
+  #apply(
+    key: string,
+    value: Uint8Array | undefined,
+    createRevision: number,
+    revision: number,
+    touched: Set<string>,
+  ): void {
+    const [kind, first, second] = partsOf(key);
+    if (first === undefined) return;
+    const decode = <T>(schema: z.ZodType<T>) =>
+      value === undefined ? undefined : model.decodeValue(schema, value, key);
+    if (kind === 'networks') {
+      const network = decode(model.network);
+      if (network === undefined) this.#networks.delete(first);
+      else this.#entry(first).network = { value: network, revision, createRevision };
+      touched.add(first);
+    } else if (kind === 'nodes') {
+      const node = decode(model.node);
+      if (node === undefined) this.#nodes.delete(first);
+      else this.#nodes.set(first, node);
+      // Not a change that watchers see, but the node's own watches may have to end.
+      for (const network of this.#networksOf.get(first) ?? []) touched.add(network);
+    } else if (kind === 'liveness') {
+      if ((value !== undefined) === this.#alive.has(first)) return;
+      if (value === undefined) this.#alive.delete(first);
+      else this.#alive.add(first);
+      for (const network of this.#networksOf.get(first) ?? []) {
+        this.#entry(network).changedAt.set(first, revision);
+        touched.add(network);
+      }
+    } else if (second !== undefined && (value !== undefined || this.#networks.has(first))) {
+      this.#applyOfNode(kind, first, second, decode, revision, touched);
+    }
+  }
+
+  #applyOfNode(
+    kind: string | undefined,
+    network: string,
+    node: string,
+    decode: <T>(schema: z.ZodType<T>) => T | undefined,
+    revision: number,
+    touched: Set<string>,
+  ): void {
+    const entry = this.#entry(network);
+    if (kind === 'members') {
+      const networks = this.#networksOf.get(node) ?? new Set();
+      this.#networksOf.set(node, networks);
+      if (decode(model.member) === undefined) {
+        entry.members.delete(node);
+        entry.changedAt.delete(node);
+        networks.delete(network);
+      } else {
+        entry.members.add(node);
+        entry.changedAt.set(node, revision);
+        networks.add(network);
+      }
+    } else if (kind === 'records') {
+      const record = decode(model.storedRecord);
+      if (record === undefined) entry.records.delete(node);
+      else entry.records.set(node, record);
+      if (record !== undefined || entry.members.has(node)) entry.changedAt.set(node, revision);
+    } else if (kind === 'tombstones') {
+      const tombstone = decode(model.tombstone);
+      if (tombstone === undefined) entry.tombstones.delete(node);
+      else entry.tombstones.set(node, { value: tombstone, revision });
+    } else {
+      return;
+    }
+    touched.add(network);
+  }
+}
