@@ -1,0 +1,272 @@
+// A pod's interface on a network: a veth pair with one end in the pod, named and addressed, and the other in the
+// network's router namespace. Steps of ensureAttachment:
+//
+//   1  open the pod's namespace, read what is there, refuse what must not be
+//   2  create the pair, the pod's end straight into its namespace (or recognise the one that is there)
+//   3  settings and rules, while both ends are still down
+//   4  addresses, routes, neighbours and up, both ends at once
+//
+// What fails takes with it all that this call has made. Nothing here touches the pod's default route.
+
+import { Vl3Error } from '../../native-free/error.ts';
+import { type Address, hostPrefix, type Prefix } from '../../native-free/ipam/prefix.ts';
+import { host, type InterfaceState, interfaceCommands } from './interface-state.ts';
+import { applyCommands, type Link, type NamespaceState, readNamespace } from './ip.ts';
+import {
+  checkAttachmentId,
+  checkInterfaceName,
+  hostInterfaceName,
+  linkLocalAddress,
+  macAddress,
+  ROUTER_LINK_LOCAL,
+} from './names.ts';
+import {
+  namedNamespace,
+  namedNamespacePath,
+  openNamespace,
+  refuseHostNamespace,
+  sameNamespace,
+} from './namespace.ts';
+import { refuseOverlap, type Taken, takenPrefixes } from './pod-routes.ts';
+import { attachmentAlias } from './router.ts';
+import { admitPod, applyRules, dismissPod, podElements } from './rules.ts';
+import { hostInterfaceSettings, podInterfaceSettings, writeSettings } from './sysctl.ts';
+import { ToolFailure, type ToolRunner } from './tool.ts';
+
+export interface AttachmentSpec {
+  readonly attachmentId: string;
+  /** The name of the network's router namespace. */
+  readonly router: string;
+  /** Path of the pod's network namespace. */
+  readonly podNetns: string;
+  readonly podInterface: string;
+  /** The pod's own, one or more of each family the network has; the first of a family is what it sends from. */
+  readonly addresses: readonly Address[];
+  /** The node's gateway address; needed for IPv4, which is routed through it. */
+  readonly gateways: readonly Address[];
+  readonly pools: readonly Prefix[];
+  readonly mtu: number;
+  /** What else the pools must not overlap, e.g. the cluster's service range. */
+  readonly taken?: readonly Taken[];
+}
+
+export interface Attached {
+  readonly hostInterface: string;
+  /** The MAC address of the pod's end. */
+  readonly mac: string;
+  /** False: it was there already (and is now as it ought to be). */
+  readonly created: boolean;
+}
+
+/** Where an attachment is, to remove it: its id, its router and its addresses. */
+export type AttachmentPlace = Pick<AttachmentSpec, 'attachmentId' | 'router' | 'addresses'>;
+
+/**
+ * Gives the pod its interface on the network. Run twice, it changes nothing; after a crash, it heals. Throws Vl3Error:
+ * 'invalid-argument' (a bad name, no network namespace, the host's), 'not-found' (no such namespace),
+ * 'already-exists' (the interface name is taken), 'failed-precondition' (pools overlap what the pod reaches).
+ */
+export const ensureAttachment = async (
+  tools: ToolRunner,
+  spec: AttachmentSpec,
+  signal?: AbortSignal,
+): Promise<Attached> => {
+  checkSpec(spec);
+  const hostInterface = hostInterfaceName(spec.attachmentId);
+  const router = namedNamespacePath(spec.router);
+
+  await using pod = await openNamespace(tools, spec.podNetns);
+  await refuseHostNamespace(pod, spec.podNetns);
+  const routerIdentity = await namedNamespace(spec.router);
+  if (routerIdentity === undefined) {
+    throw new Vl3Error(
+      'failed-precondition',
+      `the router namespace ${spec.router} is not there: set it up first`,
+    );
+  }
+  if (sameNamespace(pod, routerIdentity)) {
+    throw new Vl3Error(
+      'invalid-argument',
+      `${spec.podNetns} is a router namespace of vl3: name a workload's`,
+    );
+  }
+  const podBefore = await readNamespace(tools, pod.path, undefined, signal);
+  const existing = podBefore.links.find(({ name }) => name === spec.podInterface);
+  let routerBefore = NOTHING;
+  if (existing !== undefined) {
+    routerBefore = await readHostInterface(tools, router, hostInterface, signal);
+    refuseForeign(spec, existing, routerBefore.links[0]);
+  }
+  refuseOverlap(spec.pools, [...takenPrefixes(podBefore, spec.podInterface), ...(spec.taken ?? [])]);
+
+  try {
+    if (existing === undefined) await createPair(tools, spec, router, pod.path, signal);
+    const withIpv6 = spec.addresses.some(({ family }) => family === 6);
+    await allSettled([
+      writeSettings(tools, router, hostInterfaceSettings(hostInterface), signal),
+      applyRules(tools, router, admitPod(elementsOf(spec)), signal),
+      writeSettings(tools, pod.path, podInterfaceSettings(spec.podInterface, withIpv6), signal),
+    ]);
+    await allSettled([
+      applyCommands(tools, router, interfaceCommands(hostEnd(spec), routerBefore), signal),
+      applyCommands(tools, pod.path, interfaceCommands(podEnd(spec), podBefore), signal),
+    ]);
+  } catch (error) {
+    if (existing === undefined) {
+      await removeAttachment(tools, spec).catch((undo: unknown) => {
+        throw new AggregateError([error, undo], `${String(error)}; undoing it failed too: ${String(undo)}`);
+      });
+    }
+    throw error;
+  }
+  return { hostInterface, mac: macAddress(spec.attachmentId, 'pod'), created: existing === undefined };
+};
+
+/** Takes the pod's interface away; fine if it, its pod or the router are gone already. */
+export const removeAttachment = async (tools: ToolRunner, place: AttachmentPlace): Promise<void> => {
+  checkAttachmentId(place.attachmentId);
+  if ((await namedNamespace(place.router)) === undefined) return;
+  const router = namedNamespacePath(place.router);
+  await allSettled([
+    deleteLink(tools, router, hostInterfaceName(place.attachmentId)),
+    applyRules(tools, router, dismissPod(elementsOf(place))).catch(ignoreMissing),
+  ]);
+};
+
+const NOTHING: NamespaceState = { links: [], routes: [], neighbours: [] };
+
+const checkSpec = (spec: AttachmentSpec): void => {
+  checkAttachmentId(spec.attachmentId);
+  checkInterfaceName(spec.podInterface);
+  if (spec.addresses.length === 0) throw new Vl3Error('invalid-argument', 'an attachment needs an address');
+  const has4 = (addresses: readonly Address[]): boolean => addresses.some(({ family }) => family === 4);
+  if (has4(spec.addresses) && !has4(spec.gateways)) {
+    throw new Vl3Error(
+      'invalid-argument',
+      'an attachment with an IPv4 address needs an IPv4 gateway address',
+    );
+  }
+  if (!Number.isInteger(spec.mtu) || spec.mtu < 576 || spec.mtu > 65535) {
+    throw new Vl3Error('invalid-argument', `an MTU of ${spec.mtu} can't be: use 576 to 65535`);
+  }
+};
+
+/** The pod's end: gateway on the link, pools behind it, each bearing the pod's own address as source. */
+const podEnd = (spec: AttachmentSpec): InterfaceState => {
+  const hostMac = macAddress(spec.attachmentId, 'host');
+  const source4 = spec.addresses.find(({ family }) => family === 4);
+  const source6 = spec.addresses.find(({ family }) => family === 6);
+  const gateway4 = spec.gateways.find(({ family }) => family === 4);
+  const addresses = spec.addresses.map(host);
+  const routes: InterfaceState['routes'][number][] = [];
+  const neighbours: InterfaceState['neighbours'][number][] = [];
+  if (source4 !== undefined && gateway4 !== undefined) {
+    routes.push({ destination: hostPrefix(gateway4), source: source4 });
+    for (const pool of spec.pools.filter(({ family }) => family === 4)) {
+      routes.push({ destination: pool, gateway: gateway4, source: source4 });
+    }
+    neighbours.push({ address: gateway4, mac: hostMac });
+  }
+  if (source6 !== undefined) {
+    addresses.push({ address: podLinkLocal(spec.attachmentId), length: 64 });
+    for (const pool of spec.pools.filter(({ family }) => family === 6)) {
+      routes.push({ destination: pool, gateway: ROUTER_LINK_LOCAL, source: source6 });
+    }
+    neighbours.push({ address: ROUTER_LINK_LOCAL, mac: hostMac });
+  }
+  return { name: spec.podInterface, mtu: spec.mtu, addresses, routes, neighbours };
+};
+
+/** The router's end: fe80::1, and a route to each of the pod's addresses, whose MAC is known beforehand. */
+const hostEnd = (spec: AttachmentSpec): InterfaceState => {
+  const mac = macAddress(spec.attachmentId, 'pod');
+  const withIpv6 = spec.addresses.some(({ family }) => family === 6);
+  const reached = withIpv6 ? [...spec.addresses, podLinkLocal(spec.attachmentId)] : spec.addresses;
+  return {
+    name: hostInterfaceName(spec.attachmentId),
+    mtu: spec.mtu,
+    addresses: withIpv6 ? [{ address: ROUTER_LINK_LOCAL, length: 64 }] : [],
+    routes: spec.addresses.map((address) => ({ destination: hostPrefix(address) })),
+    neighbours: reached.map((address) => ({ address, mac })),
+  };
+};
+
+const podLinkLocal = (attachmentId: string): Address => linkLocalAddress(macAddress(attachmentId, 'pod'));
+
+const elementsOf = ({ attachmentId, addresses }: AttachmentPlace): string[] => {
+  const withIpv6 = addresses.some(({ family }) => family === 6);
+  const own = withIpv6 ? [...addresses, podLinkLocal(attachmentId)] : addresses;
+  return podElements(hostInterfaceName(attachmentId), own);
+};
+
+const createPair = async (
+  tools: ToolRunner,
+  spec: AttachmentSpec,
+  router: string,
+  podPath: string,
+  signal: AbortSignal | undefined,
+): Promise<void> => {
+  const name = hostInterfaceName(spec.attachmentId);
+  const mtu = String(spec.mtu);
+  const create = [
+    ...['link', 'add', 'name', name, 'address', macAddress(spec.attachmentId, 'host'), 'mtu', mtu],
+    ...['type', 'veth'],
+    ...['peer', 'name', spec.podInterface, 'address', macAddress(spec.attachmentId, 'pod'), 'mtu', mtu],
+    ...['netns', podPath],
+  ];
+  const commands = [create, ['link', 'set', 'dev', name, 'alias', attachmentAlias(spec.attachmentId)]];
+  try {
+    await applyCommands(tools, router, commands, signal);
+  } catch (error) {
+    if (!(error instanceof ToolFailure) || !/File exists/.test(error.output)) throw error;
+    // A host end whose other end is not in this pod is left over from another life of the attachment.
+    const left = await readHostInterface(tools, router, name, signal);
+    if (left.links.length === 0) throw taken(spec, error);
+    await deleteLink(tools, router, name);
+    await applyCommands(tools, router, commands, signal);
+  }
+};
+
+const readHostInterface = (
+  tools: ToolRunner,
+  router: string,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<NamespaceState> =>
+  readNamespace(tools, router, name, signal).catch((error: unknown) => {
+    if (error instanceof ToolFailure && isMissing(error)) return NOTHING;
+    throw error;
+  });
+
+/** The pod's interface is ours only when it and the attachment's host interface are each other's ends. */
+const refuseForeign = (spec: AttachmentSpec, inPod: Link, inRouter: Link | undefined): void => {
+  const isOurs =
+    inRouter !== undefined &&
+    inPod.kind === 'veth' &&
+    inPod.mac === macAddress(spec.attachmentId, 'pod') &&
+    inPod.peerIndex === inRouter.index &&
+    inRouter.peerIndex === inPod.index;
+  if (!isOurs) throw taken(spec);
+};
+
+const taken = (spec: AttachmentSpec, cause?: unknown): Vl3Error =>
+  new Vl3Error(
+    'already-exists',
+    `the pod already has an interface "${spec.podInterface}" that is not this attachment's: choose another name with --interface`,
+    cause === undefined ? undefined : { cause },
+  );
+
+const deleteLink = (tools: ToolRunner, router: string, name: string): Promise<void> =>
+  applyCommands(tools, router, [['link', 'delete', 'dev', name]]).catch(ignoreMissing);
+
+const isMissing = (failure: ToolFailure): boolean =>
+  /Cannot find device|does not exist|No such (file|device)/.test(failure.output);
+
+const ignoreMissing = (error: unknown): void => {
+  if (!(error instanceof ToolFailure) || !isMissing(error)) throw error;
+};
+
+/** Waits for all, also past a failure, so that an undo meets no step that is still running. */
+const allSettled = async (steps: readonly Promise<unknown>[]): Promise<void> => {
+  for (const result of await Promise.allSettled(steps)) if (result.status === 'rejected') throw result.reason;
+};

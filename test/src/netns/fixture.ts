@@ -1,0 +1,101 @@
+// Real namespaces for the tests of src/netns: a router with a TUN of its own making and pods, under names nobody else
+// has, all removed by dispose() also when a test fails.
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
+import { ensureRouter, ensureRouterNamespace, type RouterSpec } from '../../../src/netns/router.ts';
+import { Tools } from '../../../src/netns/tool.ts';
+import type { AttachmentSpec } from '../../../src/netns/veth.ts';
+
+export const TUN = 'vl3';
+export const MTU = 1400;
+
+export class Fixture {
+  readonly id = `vl3t-${randomBytes(3).toString('hex')}`;
+  readonly router = `${this.id}-r`;
+  readonly tools = new Tools();
+  readonly #namespaces: string[] = [];
+
+  get routerSpec(): RouterSpec {
+    return {
+      router: this.router,
+      tun: TUN,
+      mtu: MTU,
+      gateways: ['10.60.1.1', 'fd00:60::1:1'].map(parseAddress),
+      pools: ['10.60.0.0/16', 'fd00:60::/48'].map(parsePrefix),
+      prefixes: ['10.60.1.0/24', 'fd00:60::1:0/112'].map(parsePrefix),
+    };
+  }
+
+  async makeRouter(): Promise<void> {
+    await this.makeBareRouter();
+    await ensureRouter(this.tools, this.routerSpec);
+  }
+
+  /** The namespace with its TUN and nothing else. */
+  async makeBareRouter(): Promise<void> {
+    this.#namespaces.push(this.router);
+    await ensureRouterNamespace(this.tools, this.router);
+    this.inside(this.router, 'ip', 'tuntap', 'add', 'name', TUN, 'mode', 'tun', 'multi_queue', 'vnet_hdr');
+  }
+
+  makePod(name: string): string {
+    const full = `${this.id}-${name}`;
+    this.#namespaces.push(full);
+    execFileSync('ip', ['netns', 'add', full]);
+    this.inside(full, 'ip', 'link', 'set', 'dev', 'lo', 'up');
+    return full;
+  }
+
+  /** The attachment with the n-th address, n from 2 on. */
+  attachment(pod: string, n: number, more: Partial<AttachmentSpec> = {}): AttachmentSpec {
+    return {
+      attachmentId: `${pod}-red`,
+      router: this.router,
+      podNetns: `/run/netns/${pod}`,
+      podInterface: 'red',
+      addresses: [`10.60.1.${n}`, `fd00:60::1:${n.toString(16)}`].map(parseAddress),
+      gateways: this.routerSpec.gateways,
+      pools: this.routerSpec.pools,
+      mtu: MTU,
+      ...more,
+    };
+  }
+
+  /** Standard output of a command in a namespace. Throws when it fails. */
+  inside(namespace: string, ...command: string[]): string {
+    return execFileSync('nsenter', [`--net=/run/netns/${namespace}`, ...command], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
+  /** Whether a command in a namespace succeeds. */
+  succeeds(namespace: string, ...command: string[]): boolean {
+    return (
+      spawnSync('nsenter', [`--net=/run/netns/${namespace}`, ...command], { stdio: 'ignore' }).status === 0
+    );
+  }
+
+  pings(namespace: string, address: string, ...more: string[]): boolean {
+    return this.succeeds(namespace, 'ping', '-n', '-q', '-c', '1', '-W', '1', ...more, address);
+  }
+
+  /** All that the kernel holds for a namespace, as text that two equal states share. */
+  dump(namespace: string): string {
+    const settings = `for f in /proc/sys/net/ipv[46]/conf/*/*; do case $f in */stable_secret) ;; *) echo "$f $(cat $f)";; esac; done 2>/dev/null`;
+    return [
+      this.inside(namespace, 'ip', '-details', 'address', 'show'),
+      this.inside(namespace, 'ip', '-details', 'route', 'show', 'table', 'all'),
+      this.inside(namespace, 'ip', 'neighbour', 'show', 'nud', 'permanent'),
+      this.inside(namespace, 'nft', '-s', 'list', 'ruleset'),
+      this.inside(namespace, 'sh', '-c', settings),
+    ].join('\n');
+  }
+
+  [Symbol.dispose](): void {
+    for (const name of this.#namespaces.toReversed())
+      spawnSync('ip', ['netns', 'delete', name], { stdio: 'ignore' });
+  }
+}
