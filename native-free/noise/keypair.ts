@@ -1,0 +1,89 @@
+// Which of a peer's keypairs is in which place (whitepaper section 6.2 and 6.3; wireguard-go's device/keypair.go).
+// A responder's keypair waits as `next` until the initiator proves by a first message that it has it; an initiator's
+// is `current` at once; the one before stays as `previous` for packets under way.
+//
+// Deviations, so that nothing under way is lost when both ends rekey at once: the two sessions' predecessor stays as
+// `retired` (others drop it), and a responder keeps its `previous` until the next one is confirmed.
+// Not here: keys, counters, windows. Those belong to the data plane.
+
+/** Anything that listens on a receiver index. */
+export interface Indexed {
+  readonly localIndex: number;
+}
+
+export class Keypairs<K extends Indexed> {
+  #current: K | undefined;
+  #previous: K | undefined;
+  #next: K | undefined;
+  #retired: K | undefined;
+
+  /** The one to seal with. */
+  get current(): K | undefined {
+    return this.#current;
+  }
+
+  /** The responder's, not yet confirmed. */
+  get next(): K | undefined {
+    return this.#next;
+  }
+
+  get previous(): K | undefined {
+    return this.#previous;
+  }
+
+  /** All that packets may still arrive under. */
+  all(): K[] {
+    return [this.#current, this.#previous, this.#next, this.#retired].filter((one) => one !== undefined);
+  }
+
+  /** The initiator's new session: in use from now on. Returns what is forgotten. */
+  installAsInitiator(keypair: K): K[] {
+    const held = this.all();
+    if (this.#next === undefined) {
+      this.#retired = undefined;
+      this.#previous = this.#current;
+    } else {
+      this.#retired = this.#current;
+      this.#previous = this.#next;
+      this.#next = undefined;
+    }
+    this.#current = keypair;
+    return this.#forgotten(held);
+  }
+
+  /** The responder's new session: waits for its confirmation. Returns what is forgotten. */
+  installAsResponder(keypair: K): K[] {
+    const held = this.all();
+    this.#next = keypair;
+    return this.#forgotten(held);
+  }
+
+  /**
+   * A message authenticated under this index. Returns what is forgotten when that promoted `next` to current,
+   * undefined when it changes nothing.
+   */
+  confirm(localIndex: number): K[] | undefined {
+    if (this.#next?.localIndex !== localIndex) return undefined;
+    const held = this.all();
+    this.#retired = undefined;
+    this.#previous = this.#current;
+    this.#current = this.#next;
+    this.#next = undefined;
+    return this.#forgotten(held);
+  }
+
+  /** Forgets those for which `isOver` holds, and returns them. */
+  removeIf(isOver: (keypair: K) => boolean): K[] {
+    const held = this.all();
+    if (this.#current !== undefined && isOver(this.#current)) this.#current = undefined;
+    if (this.#previous !== undefined && isOver(this.#previous)) this.#previous = undefined;
+    if (this.#next !== undefined && isOver(this.#next)) this.#next = undefined;
+    if (this.#retired !== undefined && isOver(this.#retired)) this.#retired = undefined;
+    return this.#forgotten(held);
+  }
+
+  #forgotten(held: K[]): K[] {
+    const kept = this.all();
+    return held.filter((one) => !kept.includes(one));
+  }
+}
