@@ -69,9 +69,11 @@ const MAX_EXTENSION_HEADERS = 8;
 /** The parsed shape of one packet. Made once and refilled for each packet, so that parsing allocates nothing. */
 export class IpHeader {
   version: 4 | 6 = 4;
+  /** Where in memory the packet starts. */
+  offset = 0;
   /** The packet's own length, at most the length given: what lies after is padding. */
   totalLength = 0;
-  /** Offsets in memory. */
+  /** Offsets in memory, too. */
   source = 0;
   destination = 0;
   /** 4 or 16. */
@@ -104,6 +106,7 @@ export class IpHeader {
     if (totalLength < headerLength || totalLength > length) return 'bad-length';
     const fragment = view.getUint16(offset + IPV4_FRAGMENT_OFFSET) & IPV4_FRAGMENT_MASK;
     this.version = 4;
+    this.offset = offset;
     this.totalLength = totalLength;
     this.source = offset + IPV4_SOURCE_OFFSET;
     this.destination = offset + IPV4_DESTINATION_OFFSET;
@@ -120,6 +123,7 @@ export class IpHeader {
     const totalLength = IPV6_HEADER_LENGTH + view.getUint16(offset + IPV6_PAYLOAD_LENGTH_OFFSET);
     if (totalLength > length) return 'bad-length';
     this.version = 6;
+    this.offset = offset;
     this.totalLength = totalLength;
     this.source = offset + IPV6_SOURCE_OFFSET;
     this.destination = offset + IPV6_DESTINATION_OFFSET;
