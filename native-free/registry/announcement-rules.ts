@@ -9,7 +9,6 @@ import {
   attachment as attachmentSchema,
   check,
   MAX_ATTACHMENTS,
-  MAX_LEASES,
   name as nameSchema,
   type StoredRecord,
   storedRecord,
@@ -25,10 +24,7 @@ import { MAX_OPERATIONS, type Operation } from './transaction.ts';
 export const putRecord = (network: string, node: string, record: StoredRecord): Rule<number | undefined> => {
   check(nameSchema, network, 'network');
   check(storedRecord, record, 'record');
-  if (record.prefixes.length > MAX_LEASES * 2) {
-    throw new Vl3Error('invalid-argument', `record: it names more than ${MAX_LEASES * 2} prefixes`);
-  }
-  const leaseKeys = record.prefixes.map((prefix) => keys.lease(network, prefix));
+  const leaseKeys = record.prefixes.map(({ prefix }) => keys.lease(network, prefix));
   const recordKey = keys.record(network, node);
   const tombstoneKey = keys.tombstone(network, node);
   return {
@@ -44,9 +40,17 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
       mustBeEnrolled(state, node);
       mustBeNetwork(state, network);
       mustBeMember(state, network, node);
-      for (const prefix of record.prefixes) {
-        if (state.lease(network, prefix)?.value.node !== node) {
+      for (const { prefix, leasedAt } of record.prefixes) {
+        const lease = state.lease(network, prefix)?.value;
+        if (lease?.node !== node) {
           throw new Vl3Error('permission-denied', `record: ${prefix} is not leased to node "${node}"`);
+        }
+        // Of two claims to one prefix peers keep the older: its time is not for the node to choose.
+        if (lease.leasedAt !== leasedAt) {
+          throw new Vl3Error(
+            'permission-denied',
+            `record: ${prefix} was leased at ${lease.leasedAt}, not ${leasedAt}`,
+          );
         }
       }
       const current = state.record(network, node);

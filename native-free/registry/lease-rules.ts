@@ -203,7 +203,7 @@ export const releasePrefix = (network: string, node: string, prefix: string): Ru
       if (lease.value.node !== node) {
         throw new Vl3Error('permission-denied', `${prefix} is not leased to node "${node}"`);
       }
-      if (state.record(network, node)?.value.prefixes.includes(prefix)) {
+      if (state.record(network, node)?.value.prefixes.some((claim) => claim.prefix === prefix)) {
         throw new Vl3Error(
           'failed-precondition',
           `node "${node}" still announces ${prefix}: announce a record without it first`,

@@ -62,6 +62,10 @@ export class State {
   attachments(network?: string, node?: string): Stored<model.Attachment>[] {
     return this.#all(model.attachment, below.attachments(network, node));
   }
+  /** `prefix`: one of `below.attachments`. */
+  attachmentsBelow(prefix: string): Stored<model.Attachment>[] {
+    return this.#all(model.attachment, prefix);
+  }
   tombstone(network: string, node: string): Stored<model.Tombstone> | undefined {
     return this.#one(model.tombstone, keys.tombstone(network, node));
   }

@@ -25,6 +25,7 @@ import { Transactor } from '../../../src/registry/transactor.ts';
 import { firstFit, memoryStore, networkRequest, record } from './fixtures.ts';
 
 const NOW = 1_000_000;
+const claim = (prefix: string, leasedAt = NOW) => ({ prefix, leasedAt });
 const HOUR = 3_600_000;
 let store: MemoryStore;
 let transactor: Transactor;
@@ -260,7 +261,7 @@ describe('membership and leases', () => {
   test('a prefix is given back only by its holder and only when nothing uses it', async () => {
     await join('n1');
     await join('n2');
-    await run(putRecord('red', 'n1', record({ prefixes: ['10.60.0.0/24'] })));
+    await run(putRecord('red', 'n1', record({ prefixes: [claim('10.60.0.0/24')] })));
     expect(await refused(() => releasePrefix('red', 'n1', '10.60.0.0/24'))).toMatch(/still announces/);
     await run(putRecord('red', 'n1', record({ sequence: 2 })));
     await run(putAttachments('red', 'n1', [attachment('a', '10.60.0.9')], NOW));
@@ -276,7 +277,7 @@ describe('membership and leases', () => {
 
   test('leaving takes record, attachments and prefixes, and leaves a tombstone with the last sequence', async () => {
     await join('n1');
-    await run(putRecord('red', 'n1', record({ sequence: 7, prefixes: ['10.60.0.0/24'] })));
+    await run(putRecord('red', 'n1', record({ sequence: 7, prefixes: [claim('10.60.0.0/24')] })));
     await run(putAttachments('red', 'n1', [attachment('a', '10.60.0.9')], NOW));
     await run(leaveNetwork('red', 'n1', NOW + 1));
     const state = await transactor.read([{ prefix: '/' }]);
@@ -319,11 +320,16 @@ describe('records and attachments', () => {
 
   test("a record that names another node's prefix, or one that nobody leased, is refused", async () => {
     for (const prefix of ['10.60.1.0/24', '10.60.9.0/24', '10.60.0.0/16', '0.0.0.0/0']) {
-      expect(await refused(() => putRecord('red', 'n1', record({ prefixes: [prefix] })))).toMatch(
+      expect(await refused(() => putRecord('red', 'n1', record({ prefixes: [claim(prefix)] })))).toMatch(
         /^permission-denied: .*not leased/,
       );
     }
     expect(await keysBelow(below.records('red'))).toEqual([]);
+  });
+
+  test('a record that claims its prefix from an earlier time than it was leased is refused', async () => {
+    const older = record({ prefixes: [claim('10.60.0.0/24', NOW - 1)] });
+    expect(await refused(() => putRecord('red', 'n1', older))).toMatch(/^permission-denied: .*was leased at/);
   });
 
   test('a sequence that does not grow is refused, the same bytes again change nothing', async () => {
@@ -338,7 +344,7 @@ describe('records and attachments', () => {
   });
 
   test('a record whose prefix is given back at the same moment is not stored', async () => {
-    const rule = putRecord('red', 'n1', record({ prefixes: ['10.60.0.0/24'] }));
+    const rule = putRecord('red', 'n1', record({ prefixes: [claim('10.60.0.0/24')] }));
     const before = await transactor.read(rule.reads);
     await run(releasePrefix('red', 'n1', '10.60.0.0/24'));
     const plan = rule.decide(before);
@@ -499,7 +505,7 @@ describe('deleting a node', () => {
     await enrolled('n1', 'n2');
     await join('n1');
     await join('n1', 'green');
-    await run(putRecord('red', 'n1', record({ sequence: 3, prefixes: ['10.60.0.0/24'] })));
+    await run(putRecord('red', 'n1', record({ sequence: 3, prefixes: [claim('10.60.0.0/24')] })));
     const networks = await run(deleteNode('n1', NOW));
     expect([...networks].sort()).toEqual(['green', 'red']);
     expect(await refused(() => checkIdentity('n1', 'serial-n1'))).toMatch(/was deleted/);

@@ -1,0 +1,54 @@
+// Vl3Error codes and Connect codes, both ways, in one place. What is not a Vl3Error stays inside the server: the other
+// side learns only that it failed.
+
+import { Code, ConnectError } from '@connectrpc/connect';
+import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+
+const CONNECT_CODES: Readonly<Record<ErrorCode, Code>> = {
+  'invalid-argument': Code.InvalidArgument,
+  'not-found': Code.NotFound,
+  'already-exists': Code.AlreadyExists,
+  'failed-precondition': Code.FailedPrecondition,
+  'permission-denied': Code.PermissionDenied,
+  unauthenticated: Code.Unauthenticated,
+  'resource-exhausted': Code.ResourceExhausted,
+  unavailable: Code.Unavailable,
+  aborted: Code.Aborted,
+  internal: Code.Internal,
+};
+
+const ERROR_CODES: Readonly<Record<Code, ErrorCode>> = {
+  [Code.InvalidArgument]: 'invalid-argument',
+  [Code.NotFound]: 'not-found',
+  [Code.AlreadyExists]: 'already-exists',
+  [Code.FailedPrecondition]: 'failed-precondition',
+  [Code.PermissionDenied]: 'permission-denied',
+  [Code.Unauthenticated]: 'unauthenticated',
+  [Code.ResourceExhausted]: 'resource-exhausted',
+  [Code.Unavailable]: 'unavailable',
+  [Code.Aborted]: 'aborted',
+  [Code.Internal]: 'internal',
+  [Code.Canceled]: 'aborted',
+  [Code.DeadlineExceeded]: 'unavailable',
+  [Code.OutOfRange]: 'invalid-argument',
+  [Code.Unimplemented]: 'failed-precondition',
+  [Code.Unknown]: 'internal',
+  [Code.DataLoss]: 'internal',
+};
+
+/** For the wire. A ConnectError (of the framework itself) passes as it is. */
+export const toConnectError = (error: unknown): ConnectError => {
+  if (error instanceof ConnectError) return error;
+  if (error instanceof Vl3Error) return new ConnectError(error.message, CONNECT_CODES[error.code]);
+  return new ConnectError('the registry failed at this call: its log says why', Code.Internal);
+};
+
+/** From the wire. A Vl3Error passes as it is; anything else is a failure to reach the other side. */
+export const fromConnectError = (error: unknown): Vl3Error => {
+  if (error instanceof Vl3Error) return error;
+  if (error instanceof ConnectError) {
+    return new Vl3Error(ERROR_CODES[error.code], error.rawMessage, { cause: error });
+  }
+  const reason = error instanceof Error ? error.message : String(error);
+  return new Vl3Error('internal', reason, { cause: error });
+};

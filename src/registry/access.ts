@@ -1,0 +1,58 @@
+// Who may call what: every RPC of the schema, by role. What is not in this table is denied, and a test fails for a
+// method that is missing. `owns` says what a node's call can touch: its name always comes from its certificate, never
+// from the request, and the rules check membership inside the transaction.
+
+import { Vl3Error } from '../../native-free/error.ts';
+import type { Caller, Role } from './caller.ts';
+
+export interface Access {
+  readonly roles: readonly Role[];
+  /** 'domain': everything. 'self': the calling node. 'membership': the calling node's part of a network it is on. */
+  readonly owns: 'domain' | 'self' | 'membership';
+}
+
+const admin: Access = { roles: ['admin'], owns: 'domain' };
+const self: Access = { roles: ['node'], owns: 'self' };
+const membership: Access = { roles: ['node'], owns: 'membership' };
+
+export const ACCESS: Readonly<Record<string, Access>> = {
+  'vl3.v1.AdminService/CreateNetwork': admin,
+  'vl3.v1.AdminService/GetNetwork': admin,
+  'vl3.v1.AdminService/ListNetworks': admin,
+  'vl3.v1.AdminService/UpdateNetwork': admin,
+  'vl3.v1.AdminService/DeleteNetwork': admin,
+  'vl3.v1.AdminService/ListNodes': admin,
+  'vl3.v1.AdminService/GetNode': admin,
+  'vl3.v1.AdminService/DeleteNode': admin,
+  'vl3.v1.AdminService/ListAttachments': admin,
+  'vl3.v1.AdminService/CreateToken': admin,
+  'vl3.v1.AdminService/ListTokens': admin,
+  'vl3.v1.AdminService/RevokeToken': admin,
+  'vl3.v1.AdminService/GetStatus': admin,
+
+  'vl3.v1.AgentService/Heartbeat': self,
+  'vl3.v1.AgentService/RenewSvid': self,
+  'vl3.v1.AgentService/JoinNetwork': self,
+  'vl3.v1.AgentService/LeaveNetwork': self,
+  'vl3.v1.AgentService/LeasePrefix': membership,
+  'vl3.v1.AgentService/ReleasePrefix': membership,
+  'vl3.v1.AgentService/PutRecord': membership,
+  'vl3.v1.AgentService/PutAttachments': membership,
+  'vl3.v1.AgentService/WatchNetwork': membership,
+
+  // The token in the request is the credential.
+  'vl3.v1.EnrollmentService/Enroll': { roles: ['anonymous', 'node', 'admin'], owns: 'self' },
+};
+
+/** Throws Vl3Error: 'unauthenticated' without a usable certificate, 'permission-denied' with another role's. */
+export const mustBeAllowed = (method: string, caller: Caller): void => {
+  const access = Object.hasOwn(ACCESS, method) ? ACCESS[method] : undefined;
+  if (access?.roles.includes(caller.role)) return;
+  if (caller.role === 'anonymous') {
+    throw new Vl3Error('unauthenticated', caller.problem);
+  }
+  throw new Vl3Error(
+    'permission-denied',
+    `${method.slice(method.indexOf('/') + 1)} is not for the role "${caller.role}" (you are ${caller.role} "${caller.name}")`,
+  );
+};

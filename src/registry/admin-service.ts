@@ -1,0 +1,191 @@
+// AdminService: each RPC reads its request, runs a rule, and answers with messages. Access was checked before.
+
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { Vl3Error } from '../../native-free/error.ts';
+import { all, below, keys, one } from '../../native-free/registry/keys.ts';
+import { removeMember } from '../../native-free/registry/lease-rules.ts';
+import { check, type Lease, type Node, name as nameSchema } from '../../native-free/registry/model.ts';
+import {
+  createNetwork,
+  deleteNetwork,
+  type NetworkRequest,
+  updateNetwork,
+} from '../../native-free/registry/network-rules.ts';
+import { deleteNode } from '../../native-free/registry/node-rules.ts';
+import { mustBeNetwork } from '../../native-free/registry/rules.ts';
+import type { State } from '../../native-free/registry/state.ts';
+import { createToken, revokeToken } from '../../native-free/registry/token-rules.ts';
+import type { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
+import type { Network } from '../api/generated/vl3/v1/common_pb.js';
+import { VERSION } from '../version.ts';
+import type { RegistryContext } from './context.ts';
+import { attachmentMessage, leaseMessage, networkMessage, tokenMessage } from './messages.ts';
+
+const networkRequest = (network: Network | undefined): NetworkRequest & { uid: string; revision: number } => {
+  if (network === undefined) throw new Vl3Error('invalid-argument', 'network: it is missing');
+  return {
+    name: network.name,
+    uid: network.uid,
+    poolV4: network.poolV4,
+    poolV6: network.poolV6,
+    nodePrefixLengthV4: network.nodePrefixLengthV4,
+    nodePrefixLengthV6: network.nodePrefixLengthV6,
+    excluded: network.excludedPrefixes,
+    mtu: network.mtu,
+    revision: Number(network.revision),
+  };
+};
+
+const NODE_READS = [all(below.nodes), all(below.sightings), all(below.liveness), all(below.members())];
+
+export const adminService = (context: RegistryContext): ServiceImpl<typeof AdminService> => {
+  const { transactor, store, heartbeats, now, logger } = context;
+
+  const nodeMessage = (state: State, node: Node, networks: readonly string[]) => {
+    const sighting = state.sighting(node.name)?.value;
+    const lastSeenAt = heartbeats.lastSeenAt(node.name) ?? sighting?.seenAt;
+    const svidNotAfter = Math.max(0, ...node.certificates.map(({ notAfter }) => notAfter));
+    return {
+      name: node.name,
+      spiffeId: node.spiffeId,
+      enrolledAt: timestampFromMs(node.enrolledAt),
+      svidNotAfter: timestampFromMs(svidNotAfter),
+      ...(lastSeenAt !== undefined && { lastSeenAt: timestampFromMs(lastSeenAt) }),
+      alive: state.liveness(node.name) !== undefined,
+      agentVersion: sighting?.agentVersion ?? '',
+      observedAddress: sighting?.observedAddress ?? '',
+      networks: [...networks],
+    };
+  };
+
+  return {
+    async createNetwork(request) {
+      const rule = createNetwork(networkRequest(request.network), { now: now(), uid: randomUUID() });
+      const { answer } = await transactor.run(rule);
+      const state = await transactor.read([one(keys.network(answer.network.name))]);
+      const { value, revision } = mustBeNetwork(state, answer.network.name);
+      logger.info({ network: value.name, poolV4: value.poolV4, poolV6: value.poolV6 }, 'network created');
+      return { network: networkMessage(value, revision), warnings: [...answer.warnings] };
+    },
+
+    async getNetwork({ name }) {
+      check(nameSchema, name, 'name');
+      const state = await transactor.read([one(keys.network(name)), all(below.leases(name))]);
+      const { value, revision } = mustBeNetwork(state, name);
+      const leases = state.leases(name).map((lease) => leaseMessage(lease.value));
+      return { network: networkMessage(value, revision), leases };
+    },
+
+    async listNetworks() {
+      const state = await transactor.read([all(below.networks)]);
+      return { networks: state.networks().map(({ value, revision }) => networkMessage(value, revision)) };
+    },
+
+    async updateNetwork(request) {
+      const { answer } = await transactor.run(updateNetwork(networkRequest(request.network)));
+      const state = await transactor.read([one(keys.network(answer.name))]);
+      const { value, revision } = mustBeNetwork(state, answer.name);
+      logger.info({ network: value.name, excluded: value.excluded, mtu: value.mtu }, 'network updated');
+      return { network: networkMessage(value, revision) };
+    },
+
+    async deleteNetwork({ name }) {
+      await transactor.run(deleteNetwork(name));
+      logger.info({ network: name }, 'network deleted');
+      return {};
+    },
+
+    async listNodes() {
+      const state = await transactor.read(NODE_READS);
+      const networks = new Map<string, string[]>();
+      for (const { value } of state.members()) {
+        networks.set(value.node, [...(networks.get(value.node) ?? []), value.network]);
+      }
+      const nodes = state.nodes().filter(({ value }) => value.deletedAt === undefined);
+      return { nodes: nodes.map(({ value }) => nodeMessage(state, value, networks.get(value.name) ?? [])) };
+    },
+
+    async getNode({ name }) {
+      check(nameSchema, name, 'name');
+      const state = await transactor.read([...NODE_READS, all(below.leases())]);
+      const node = state.node(name)?.value;
+      if (node === undefined || node.deletedAt !== undefined) {
+        throw new Vl3Error('not-found', `there is no node "${name}": see \`vl3 node list\``);
+      }
+      const own = <T extends { node: string }>({ value }: { value: T }) => value.node === name;
+      const networks = state
+        .members()
+        .filter(own)
+        .map(({ value }) => value.network);
+      const leases = state.leases().filter(own);
+      return {
+        node: nodeMessage(state, node, networks),
+        leases: leases.map(({ value }) => leaseMessage(value)),
+      };
+    },
+
+    async deleteNode({ name }) {
+      const { answer: networks } = await transactor.run(deleteNode(name, now()));
+      heartbeats.forget(name);
+      const freed: Lease[] = [];
+      for (const network of networks) {
+        freed.push(...(await transactor.run(removeMember(network, name, now()))).answer);
+      }
+      logger.info({ node: name, networks, freed: freed.map(({ prefix }) => prefix) }, 'node deleted');
+      return { freed: freed.map(leaseMessage) };
+    },
+
+    async listAttachments({ network, node }) {
+      if (network !== '') check(nameSchema, network, 'network');
+      if (node !== '') check(nameSchema, node, 'node');
+      const prefix =
+        network === ''
+          ? below.attachments()
+          : below.attachments(network, ...(node === '' ? [] : ([node] as const)));
+      const state = await transactor.read([all(prefix)]);
+      const found = state.attachmentsBelow(prefix).filter(({ value }) => node === '' || value.node === node);
+      return { attachments: found.map(({ value }) => attachmentMessage(value)) };
+    },
+
+    async createToken({ node, ttl }) {
+      const secret = randomBytes(32).toString('base64url');
+      const hash = createHash('sha256').update(secret).digest('hex');
+      const ttlMs = ttl === undefined ? undefined : durationMs(ttl);
+      const { answer: token } = await transactor.run(createToken({ hash, node, ttlMs }, now()));
+      logger.info({ token: token.id, node: token.node, expiresAt: token.expiresAt }, 'join token created');
+      return { token: tokenMessage(token), joinToken: context.encodeJoinToken(secret) };
+    },
+
+    async listTokens() {
+      const state = await transactor.read([all(below.tokens)]);
+      const tokens = state.tokens().sort((a, b) => a.value.createdAt - b.value.createdAt);
+      return { tokens: tokens.map(({ value }) => tokenMessage(value)) };
+    },
+
+    async revokeToken({ id }) {
+      await transactor.run(revokeToken(id, now()));
+      logger.info({ token: id }, 'join token revoked');
+      return {};
+    },
+
+    async getStatus() {
+      const state = await transactor.read([...NODE_READS, all(below.networks), all(below.attachments())]);
+      const nodes = state.nodes().filter(({ value }) => value.deletedAt === undefined);
+      const refused = [...context.counters.refusedEnrolments];
+      return {
+        trustDomain: context.signer.trustBundle.trustDomain,
+        version: VERSION,
+        storeId: store.identity,
+        revision: BigInt(state.revision),
+        networks: state.networks().length,
+        nodes: nodes.length,
+        nodesAlive: nodes.filter(({ value }) => state.liveness(value.name) !== undefined).length,
+        attachments: state.attachments().length,
+        watchers: context.counters.watchers,
+        refusedEnrolments: Object.fromEntries(refused.map(([reason, count]) => [reason, BigInt(count)])),
+      };
+    },
+  };
+};

@@ -1,0 +1,140 @@
+// AgentService: what a node does for itself. Its name is the certificate's, never the request's.
+
+import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
+import { Vl3Error } from '../../native-free/error.ts';
+import {
+  type AnnouncedAttachment,
+  putAttachments,
+  putRecord,
+} from '../../native-free/registry/announcement-rules.ts';
+import { keys, one } from '../../native-free/registry/keys.ts';
+import {
+  joinNetwork,
+  leasePrefix,
+  leaveNetwork,
+  releasePrefix,
+} from '../../native-free/registry/lease-rules.ts';
+import { check, name as nameSchema } from '../../native-free/registry/model.ts';
+import { renew } from '../../native-free/registry/node-rules.ts';
+import { decodeVerified } from '../../native-free/registry/record.ts';
+import { mustBeNetwork } from '../../native-free/registry/rules.ts';
+import type { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import type { Attachment } from '../api/generated/vl3/v1/common_pb.js';
+import { type Caller, callerKey } from './caller.ts';
+import type { RegistryContext } from './context.ts';
+import { issueSvid } from './issue.ts';
+import { bundleMessage, leaseMessage, networkMessage, storedRecord } from './messages.ts';
+import { watchNetwork } from './watch-network.ts';
+
+type NodeCaller = Caller & { readonly role: 'node' | 'admin' };
+
+/** The node that calls. Access was checked before; this only narrows the type. */
+export const callingNode = (handler: HandlerContext): NodeCaller => {
+  const caller = handler.values.get(callerKey);
+  if (caller.role !== 'node') throw new Vl3Error('permission-denied', 'this call is for nodes');
+  return caller;
+};
+
+const announced = (attachment: Attachment): AnnouncedAttachment => ({
+  id: attachment.id,
+  workload: attachment.workload,
+  addresses: attachment.addresses,
+  interfaceName: attachment.interfaceName,
+  labels: attachment.labels,
+  ...(attachment.attachedAt && { attachedAt: timestampMs(attachment.attachedAt) }),
+});
+
+export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
+  const { transactor, store, heartbeats, signer, choosePrefix, now, logger } = context;
+  return {
+    async heartbeat({ agentVersion }, handler) {
+      const { name, address } = callingNode(handler);
+      await heartbeats.beat(name, { agentVersion, observedAddress: address });
+      return {
+        observedAddress: address,
+        registryTime: timestampFromMs(now()),
+        storeId: store.identity,
+        livenessTtlMs: heartbeats.ttlMs,
+      };
+    },
+
+    async renewSvid({ certificateRequest }, handler) {
+      const { name } = callingNode(handler);
+      const svid = await issueSvid(signer, certificateRequest, name);
+      await transactor.run(renew(name, svid.certificate, now()));
+      logger.info({ node: name, notAfter: svid.certificate.notAfter }, 'SVID renewed');
+      return { certificateChain: svid.chain, trustBundle: bundleMessage(signer.trustBundle) };
+    },
+
+    async joinNetwork({ network }, handler) {
+      const { name } = callingNode(handler);
+      const { answer } = await transactor.run(joinNetwork(network, name, now(), choosePrefix));
+      logger.info(
+        { node: name, network, prefixes: answer.leases.map(({ prefix }) => prefix) },
+        'node joined',
+      );
+      return {
+        network: networkMessage(answer.network, answer.networkRevision),
+        leases: answer.leases.map(leaseMessage),
+      };
+    },
+
+    async leasePrefix({ network, family, requestId }, handler) {
+      const { name } = callingNode(handler);
+      const rule = leasePrefix({ network, node: name, family, requestId }, now(), choosePrefix);
+      const { answer } = await transactor.run(rule);
+      logger.info({ node: name, network, prefix: answer.prefix }, 'prefix leased');
+      return { lease: leaseMessage(answer) };
+    },
+
+    async releasePrefix({ network, prefix }, handler) {
+      const { name } = callingNode(handler);
+      await transactor.run(releasePrefix(network, name, prefix));
+      logger.info({ node: name, network, prefix }, 'prefix released');
+      return {};
+    },
+
+    async leaveNetwork({ network }, handler) {
+      const { name } = callingNode(handler);
+      const { answer } = await transactor.run(leaveNetwork(network, name, now()));
+      logger.info({ node: name, network, freed: answer.map(({ prefix }) => prefix) }, 'node left');
+      return {};
+    },
+
+    async putRecord({ network, record: signed }, handler) {
+      const { name } = callingNode(handler);
+      check(nameSchema, network, 'network');
+      if (signed === undefined) throw new Vl3Error('invalid-argument', 'record: it is missing');
+      const { value } = mustBeNetwork(await transactor.read([one(keys.network(network))]), network);
+      const expected = { network, networkUid: value.uid };
+      const decoded = decodeVerified(signed, context.verifyRecord, now(), expected);
+      if (decoded.kind === 'refused') {
+        logger.warn({ node: name, network, reason: decoded.reason }, 'record refused');
+        throw new Vl3Error('permission-denied', `record: ${decoded.message}`);
+      }
+      if (decoded.record.node !== name) {
+        logger.warn({ node: name, network, reason: 'wrong-caller' }, 'record refused');
+        throw new Vl3Error(
+          'permission-denied',
+          `record: it is of node "${decoded.record.node}", not "${name}"`,
+        );
+      }
+      const { answer, revision } = await transactor.run(
+        putRecord(network, name, storedRecord(signed, decoded.record)),
+      );
+      return { revision: BigInt(answer ?? revision) };
+    },
+
+    async putAttachments({ network, attachments }, handler) {
+      const { name } = callingNode(handler);
+      const wanted = attachments.map(announced);
+      for (;;) {
+        const { answer, revision } = await transactor.run(putAttachments(network, name, wanted, now()));
+        if (answer.remaining === 0) return { revision: BigInt(revision) };
+      }
+    },
+
+    watchNetwork: (request, handler) => watchNetwork(context, request, callingNode(handler), handler.signal),
+  };
+};

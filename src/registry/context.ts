@@ -1,0 +1,40 @@
+// What the three services share.
+
+import type { Logger } from 'pino';
+import type { ChoosePrefix } from '../../native-free/registry/lease-rules.ts';
+import type { VerifyRecord } from '../../native-free/registry/record.ts';
+import type { Signer } from '../identity/signer.ts';
+import type { Feed } from './feed.ts';
+import type { Heartbeats } from './heartbeats.ts';
+import type { Store } from './store.ts';
+import type { Transactor } from './transactor.ts';
+
+export interface RegistryContext {
+  readonly store: Store;
+  readonly transactor: Transactor;
+  readonly feed: Feed;
+  readonly heartbeats: Heartbeats;
+  readonly signer: Signer;
+  /** Verifies what nodes of the domain signed. */
+  readonly verifyRecord: VerifyRecord;
+  readonly choosePrefix: ChoosePrefix;
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** The pasteable join token around a fresh secret: addresses and CA fingerprint are the registry's. */
+  readonly encodeJoinToken: (secret: string) => string;
+  readonly counters: Counters;
+  /** Aborts when the registry stops: open watches end. */
+  readonly stopping: AbortSignal;
+  /** How often a quiet watch says that it is alive. */
+  readonly progressMs: number;
+}
+
+export class Counters {
+  watchers = 0;
+  readonly refusedEnrolments = new Map<string, number>();
+
+  countRefusal(reason: string): void {
+    this.refusedEnrolments.set(reason, (this.refusedEnrolments.get(reason) ?? 0) + 1);
+  }
+}

@@ -1,0 +1,40 @@
+// EnrollmentService: the only call without a client certificate. The token is used up and the node made in one
+// transaction; a certificate that was signed for a call that lost is never given out.
+
+import { createHash } from 'node:crypto';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { Vl3Error } from '../../native-free/error.ts';
+import { checkEnrollment, EnrollmentRefused, enroll } from '../../native-free/registry/node-rules.ts';
+import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
+import { tokenId } from '../../native-free/registry/token-rules.ts';
+import type { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
+import { callerKey } from './caller.ts';
+import type { RegistryContext } from './context.ts';
+import { issueSvid, requestKeyHash } from './issue.ts';
+import { bundleMessage } from './messages.ts';
+
+export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof EnrollmentService> => ({
+  async enroll({ tokenSecret, certificateRequest, node }, handler) {
+    const { transactor, signer, logger, now, counters } = context;
+    const { address } = handler.values.get(callerKey);
+    const secretHash = createHash('sha256').update(tokenSecret).digest('hex');
+    try {
+      const keyHash = await requestKeyHash(certificateRequest);
+      const request = { secretHash, node, keyHash };
+      await transactor.run(checkEnrollment(request, now()));
+      const { certificate, chain } = await issueSvid(signer, certificateRequest, node);
+      const { trustBundle } = signer;
+      const spiffeId = formatSpiffeId({ kind: 'node', trustDomain: trustBundle.trustDomain, name: node });
+      await transactor.run(enroll({ ...request, spiffeId, certificate }, now()));
+      logger.info({ node, spiffeId, address, token: tokenId(secretHash) }, 'node enrolled');
+      return { certificateChain: chain, trustBundle: bundleMessage(trustBundle), node, spiffeId };
+    } catch (error) {
+      if (error instanceof Vl3Error) {
+        const reason = error instanceof EnrollmentRefused ? error.reason : error.code;
+        counters.countRefusal(reason);
+        logger.warn({ reason, address, node: node.slice(0, 63) }, 'enrolment refused');
+      }
+      throw error;
+    }
+  },
+});

@@ -1,0 +1,125 @@
+// The stored values as messages of the API. One function a message, no decision.
+
+import { create } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type * as model from '../../native-free/registry/model.ts';
+import type { NodeRecord } from '../../native-free/registry/record.ts';
+import type { NetworkStep } from '../../native-free/registry/view.ts';
+import { type Token, TokenSchema } from '../api/generated/vl3/v1/admin_pb.js';
+import {
+  NetworkDeltaSchema,
+  NetworkProgressSchema,
+  NetworkSnapshotSchema,
+  NodeEntrySchema,
+  NodeTombstoneSchema,
+  type WatchNetworkResponse,
+  WatchNetworkResponseSchema,
+} from '../api/generated/vl3/v1/agent_pb.js';
+import {
+  type Attachment,
+  AttachmentSchema,
+  type Network,
+  NetworkSchema,
+  type PrefixLease,
+  PrefixLeaseSchema,
+  type SignedRecord,
+  SignedRecordSchema,
+  type TrustBundle as TrustBundleMessage,
+  TrustBundleSchema,
+} from '../api/generated/vl3/v1/common_pb.js';
+import type { TrustBundle } from '../identity/chain.ts';
+
+export const networkMessage = (network: model.Network, revision: number): Network =>
+  create(NetworkSchema, {
+    name: network.name,
+    uid: network.uid,
+    poolV4: network.poolV4 ?? '',
+    poolV6: network.poolV6 ?? '',
+    nodePrefixLengthV4: network.nodePrefixLengthV4 ?? 0,
+    nodePrefixLengthV6: network.nodePrefixLengthV6 ?? 0,
+    excludedPrefixes: network.excluded,
+    mtu: network.mtu,
+    createdAt: timestampFromMs(network.createdAt),
+    revision: BigInt(revision),
+  });
+
+export const leaseMessage = (lease: model.Lease): PrefixLease =>
+  create(PrefixLeaseSchema, {
+    network: lease.network,
+    node: lease.node,
+    prefix: lease.prefix,
+    leasedAt: timestampFromMs(lease.leasedAt),
+  });
+
+export const attachmentMessage = (attachment: model.Attachment): Attachment =>
+  create(AttachmentSchema, { ...attachment, attachedAt: timestampFromMs(attachment.attachedAt) });
+
+export const tokenMessage = (token: model.Token): Token =>
+  create(TokenSchema, {
+    id: token.id,
+    node: token.node ?? '',
+    createdAt: timestampFromMs(token.createdAt),
+    expiresAt: timestampFromMs(token.expiresAt),
+    ...(token.usedAt !== undefined && { usedAt: timestampFromMs(token.usedAt) }),
+    usedBy: token.usedBy ?? '',
+    ...(token.revokedAt !== undefined && { revokedAt: timestampFromMs(token.revokedAt) }),
+  });
+
+export const bundleMessage = (bundle: TrustBundle): TrustBundleMessage =>
+  create(TrustBundleSchema, {
+    trustDomain: bundle.trustDomain,
+    certificates: [...bundle.certificates],
+  });
+
+const bytes = (base64: string): Uint8Array => new Uint8Array(Buffer.from(base64, 'base64'));
+const base64 = (value: Uint8Array): string => Buffer.from(value).toString('base64');
+
+const recordMessage = (record: model.StoredRecord): SignedRecord =>
+  create(SignedRecordSchema, {
+    record: bytes(record.record),
+    signature: bytes(record.signature),
+    certificateChain: record.certificateChain.map(bytes),
+  });
+
+/** What the store keeps of a record that was verified. */
+export const storedRecord = (signed: SignedRecord, read: NodeRecord): model.StoredRecord => ({
+  record: base64(signed.record),
+  signature: base64(signed.signature),
+  certificateChain: signed.certificateChain.map(base64),
+  sequence: read.sequence,
+  prefixes: read.prefixes,
+  notAfter: read.notAfter,
+});
+
+export const watchMessage = (storeId: string, step: NetworkStep): WatchNetworkResponse => {
+  const message = create(WatchNetworkResponseSchema, { storeId, revision: BigInt(step.revision) });
+  if (step.kind === 'deleted') {
+    message.step = { case: 'delta', value: create(NetworkDeltaSchema, { networkDeleted: true }) };
+    return message;
+  }
+  const network = step.network && networkMessage(step.network, step.networkRevision);
+  const nodes = step.nodes.map(({ node, record, alive }) =>
+    create(NodeEntrySchema, { node, alive, ...(record && { record: recordMessage(record) }) }),
+  );
+  const tombstones = step.tombstones.map(({ node, removedAt, recordSequence }) =>
+    create(NodeTombstoneSchema, {
+      node,
+      removedAt: timestampFromMs(removedAt),
+      recordSequence: BigInt(recordSequence),
+    }),
+  );
+  const init = { ...(network && { network }), nodes, tombstones };
+  message.step =
+    step.kind === 'snapshot'
+      ? { case: 'snapshot', value: create(NetworkSnapshotSchema, init) }
+      : { case: 'delta', value: create(NetworkDeltaSchema, init) };
+  return message;
+};
+
+/** Nothing changed; the stream is alive. */
+export const progressMessage = (storeId: string, revision: number): WatchNetworkResponse =>
+  create(WatchNetworkResponseSchema, {
+    storeId,
+    revision: BigInt(revision),
+    step: { case: 'progress', value: create(NetworkProgressSchema) },
+  });

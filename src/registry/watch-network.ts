@@ -1,0 +1,92 @@
+// One watcher of one network: a snapshot or the changes since where it stood, then what follows, and a sign of life
+// when nothing does. It ends with an error as soon as the node is deleted, leaves, or its certificate runs out.
+
+import { Vl3Error } from '../../native-free/error.ts';
+import { check, name as nameSchema } from '../../native-free/registry/model.ts';
+import type { WatchNetworkRequest, WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
+import type { RegistryContext } from './context.ts';
+import { progressMessage } from './messages.ts';
+
+/** Of all nodes together: each costs a stream and a little memory. */
+const MAX_WATCHERS = 20_000;
+
+export interface Watcher {
+  readonly name: string;
+  readonly serial: string;
+  readonly notAfter: number;
+}
+
+export async function* watchNetwork(
+  context: RegistryContext,
+  request: WatchNetworkRequest,
+  watcher: Watcher,
+  callSignal: AbortSignal,
+): AsyncGenerator<WatchNetworkResponse> {
+  const { feed, store, counters, now } = context;
+  const { network } = request;
+  check(nameSchema, network, 'network');
+  if (counters.watchers >= MAX_WATCHERS) {
+    throw new Vl3Error(
+      'resource-exhausted',
+      `the registry serves ${MAX_WATCHERS} watches, which is the most`,
+    );
+  }
+  const signal = AbortSignal.any([callSignal, context.stopping]);
+  counters.watchers++;
+  try {
+    // Whatever the watcher wrote before it asked is in what it gets.
+    const { revision: present } = await store.read([]);
+    if (!(await feed.caughtUp(present, signal))) return;
+    const resumes =
+      request.storeId === store.identity &&
+      request.afterRevision > 0n &&
+      request.afterRevision <= BigInt(present);
+    let seen = resumes ? Number(request.afterRevision) : undefined;
+    let signOfLifeDue = 0;
+    for (;;) {
+      mustStillWatch(context, network, watcher);
+      const due = performance.now() >= signOfLifeDue;
+      const message =
+        feed.next(network, seen) ?? (due ? progressMessage(store.identity, feed.view.revision) : undefined);
+      if (message !== undefined) {
+        yield message;
+        if (message.step.case === 'delta' && message.step.value.networkDeleted) return;
+        seen = Number(message.revision);
+        signOfLifeDue = performance.now() + context.progressMs;
+        continue;
+      }
+      const remaining = Math.min(signOfLifeDue - performance.now(), watcher.notAfter - now());
+      await feed.changed(network, signal, Math.max(0, Math.ceil(remaining)));
+      if (context.stopping.aborted) {
+        throw new Vl3Error('unavailable', 'the registry is stopping: connect again in a moment');
+      }
+      if (signal.aborted) return;
+    }
+  } finally {
+    counters.watchers--;
+  }
+}
+
+const mustStillWatch = (context: RegistryContext, network: string, watcher: Watcher): void => {
+  const { view } = context.feed;
+  const node = view.node(watcher.name);
+  if (
+    node === undefined ||
+    node.deletedAt !== undefined ||
+    node.refused.some(({ serial }) => serial === watcher.serial)
+  ) {
+    throw new Vl3Error(
+      'unauthenticated',
+      `node "${watcher.name}" was deleted: enrol it with a new join token`,
+    );
+  }
+  if (watcher.notAfter <= context.now()) {
+    throw new Vl3Error('unauthenticated', 'the SVID of this watch has expired: connect with a renewed one');
+  }
+  if (!view.isMember(network, watcher.name)) {
+    throw new Vl3Error(
+      'permission-denied',
+      `node "${watcher.name}" is not on network "${network}": it must join first`,
+    );
+  }
+};
