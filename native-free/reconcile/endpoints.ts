@@ -2,15 +2,7 @@
 // something only at the same site (behind the same NAT), where "site" is the address the registry sees.
 
 import type { Endpoint } from '../device/data-plane.ts';
-
-/** An endpoint as a node's record carries it. */
-export interface AnnouncedEndpoint {
-  readonly address: string;
-  readonly port: number;
-  readonly scope: 'public' | 'site';
-  /** With scope "site": the public address that the site shares. */
-  readonly site?: string | undefined;
-}
+import { MAX_RECORD_ENDPOINTS, type RecordEndpoint } from '../registry/record.ts';
 
 export interface EndpointFacts {
   /** The node's own underlay addresses, canonical. */
@@ -24,21 +16,18 @@ export interface EndpointFacts {
 }
 
 export interface Announcement {
-  readonly endpoints: AnnouncedEndpoint[];
+  readonly endpoints: RecordEndpoint[];
   /** True when nobody outside the site can reach the node first, so that it must keep its mappings open. */
   readonly behindNat: boolean;
   /** The site the node is at; undefined when it is not behind a NAT or that is not known yet. */
   readonly site: string | undefined;
 }
 
-/** The most endpoints a record carries. */
-export const MAX_ENDPOINTS = 16;
-
 export const announce = (facts: EndpointFacts): Announcement => {
   const { localAddresses, observedAddress, advertised, port } = facts;
   const translated = observedAddress !== undefined && !localAddresses.includes(observedAddress);
   const site = translated ? observedAddress : undefined;
-  const endpoints: AnnouncedEndpoint[] = advertised.map((one) => ({
+  const endpoints: RecordEndpoint[] = advertised.map((one) => ({
     address: one.address,
     port: one.port ?? port,
     scope: 'public',
@@ -48,7 +37,7 @@ export const announce = (facts: EndpointFacts): Announcement => {
     else if (advertised.length === 0) endpoints.push({ address, port, scope: 'public' });
   }
   return {
-    endpoints: endpoints.slice(0, MAX_ENDPOINTS),
+    endpoints: endpoints.slice(0, MAX_RECORD_ENDPOINTS),
     behindNat: translated && advertised.length === 0,
     site,
   };
@@ -56,7 +45,7 @@ export const announce = (facts: EndpointFacts): Announcement => {
 
 /** The peer's endpoints worth trying from a node at `ownSite`, best first. */
 export const candidates = (
-  announced: readonly AnnouncedEndpoint[],
+  announced: readonly RecordEndpoint[],
   ownSite: string | undefined,
 ): Endpoint[] => {
   const atSite = announced.filter(

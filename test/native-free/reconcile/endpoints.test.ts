@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { announce, candidates, MAX_ENDPOINTS } from '../../../native-free/reconcile/endpoints.ts';
+import { announce, candidates } from '../../../native-free/reconcile/endpoints.ts';
+import { MAX_RECORD_ENDPOINTS } from '../../../native-free/registry/record.ts';
 
 const facts = { localAddresses: ['10.0.0.5'], observedAddress: undefined, advertised: [], port: 51820 };
 
@@ -54,5 +55,5 @@ test('the way inside a site comes before the way around', () => {
 
 test('a node with very many addresses announces a bounded number', () => {
   const localAddresses = Array.from({ length: 100 }, (_, i) => `10.0.1.${i}`);
-  expect(announce({ ...facts, localAddresses }).endpoints).toHaveLength(MAX_ENDPOINTS);
+  expect(announce({ ...facts, localAddresses }).endpoints).toHaveLength(MAX_RECORD_ENDPOINTS);
 });

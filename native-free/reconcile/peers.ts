@@ -1,0 +1,138 @@
+// From verified records to peers: who is to be configured, and what has to change for that. Of two claims to overlapping
+// prefixes the older one holds (by when it was leased, then by node name, so that every node decides alike); the
+// other is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
+
+import { formatPrefix, type Prefix, parsePrefix } from '../ipam/prefix.ts';
+import type { NodeRecord, RecordEndpoint } from '../registry/record.ts';
+
+/** A peer as it ought to be configured. */
+export interface DesiredPeer {
+  readonly node: string;
+  /** Base64, as in the record. */
+  readonly publicKey: string;
+  readonly prefixes: readonly Prefix[];
+  readonly endpoints: readonly RecordEndpoint[];
+}
+
+/** A claim that was not honoured. */
+export interface Conflict {
+  /** Whose claim is refused. */
+  readonly node: string;
+  /** A prefix, or a public key. */
+  readonly claim: string;
+  /** Who holds it. */
+  readonly heldBy: string;
+}
+
+export type PeerAction =
+  | { readonly kind: 'remove'; readonly peer: DesiredPeer }
+  | { readonly kind: 'add'; readonly peer: DesiredPeer }
+  /** Same node and key; prefixes or endpoints changed. */
+  | { readonly kind: 'update'; readonly peer: DesiredPeer };
+
+export interface Self {
+  readonly node: string;
+  readonly publicKey: string;
+  readonly claims: readonly { readonly prefix: string; readonly leasedAt: number }[];
+}
+
+interface Claim {
+  readonly node: string;
+  readonly leasedAt: number;
+  readonly prefix: Prefix;
+}
+
+const byAge = (a: { leasedAt: number; node: string }, b: { leasedAt: number; node: string }): number =>
+  a.leasedAt - b.leasedAt || (a.node < b.node ? -1 : a.node > b.node ? 1 : 0);
+
+/** Peers by base64 public key, this node itself left out, and the claims that were refused. */
+export const desiredPeers = (
+  records: readonly NodeRecord[],
+  self: Self,
+): { peers: Map<string, DesiredPeer>; conflicts: Conflict[] } => {
+  const conflicts: Conflict[] = [];
+  const others = records.filter((record) => record.node !== self.node);
+  const keys = new Map<string, string>([[self.publicKey, self.node]]);
+  const holders: NodeRecord[] = [];
+  const age = (record: NodeRecord) => ({
+    node: record.node,
+    leasedAt: Math.min(...record.prefixes.map((one) => one.leasedAt), Number.MAX_SAFE_INTEGER),
+  });
+  for (const record of [...others].sort((a, b) => byAge(age(a), age(b)))) {
+    const heldBy = keys.get(record.publicKey);
+    if (heldBy === undefined) {
+      keys.set(record.publicKey, record.node);
+      holders.push(record);
+    } else {
+      conflicts.push({ node: record.node, claim: record.publicKey, heldBy });
+    }
+  }
+  const claims: Claim[] = [
+    ...self.claims.map((one) => ({ node: self.node, leasedAt: one.leasedAt, prefix: parsePrefix(one.prefix) })),
+    ...holders.flatMap(({ node, prefixes }) =>
+      prefixes.map((one) => ({ node, leasedAt: one.leasedAt, prefix: parsePrefix(one.prefix) })),
+    ),
+  ];
+  const held = holdOldest(claims, conflicts);
+  const peers = new Map<string, DesiredPeer>();
+  for (const { node, publicKey, endpoints } of holders) {
+    peers.set(publicKey, { node, publicKey, endpoints, prefixes: held.get(node) ?? [] });
+  }
+  return { peers, conflicts };
+};
+
+/** The prefixes each node holds once of overlapping claims only the oldest is honoured. */
+const holdOldest = (claims: readonly Claim[], conflicts: Conflict[]): Map<string, Prefix[]> => {
+  const lengths = [...new Set(claims.map(({ prefix }) => prefix.length))];
+  const exact = new Map<string, string>();
+  // Every shortening of a held prefix to a length in use, and who holds something inside it.
+  const around = new Map<string, string>();
+  const held = new Map<string, Prefix[]>();
+  const shortened = (prefix: Prefix): string[] =>
+    lengths
+      .filter((length) => length <= prefix.length)
+      .map((length) => {
+        const drop = BigInt((prefix.family === 4 ? 32 : 128) - length);
+        return `${prefix.family} ${length} ${prefix.value >> drop}`;
+      });
+  const own = (prefix: Prefix): string => {
+    const drop = BigInt((prefix.family === 4 ? 32 : 128) - prefix.length);
+    return `${prefix.family} ${prefix.length} ${prefix.value >> drop}`;
+  };
+  for (const { node, prefix } of [...claims].sort(byAge)) {
+    const holder = shortened(prefix)
+      .map((key) => exact.get(key))
+      .find((one) => one !== undefined);
+    const heldBy = holder ?? around.get(own(prefix));
+    if (heldBy !== undefined) {
+      if (heldBy !== node) conflicts.push({ node, claim: formatPrefix(prefix), heldBy });
+      continue;
+    }
+    exact.set(own(prefix), node);
+    for (const key of shortened(prefix)) around.set(key, node);
+    const prefixes = held.get(node);
+    if (prefixes === undefined) held.set(node, [prefix]);
+    else prefixes.push(prefix);
+  }
+  return held;
+};
+
+const same = (a: DesiredPeer, b: DesiredPeer): boolean =>
+  a.node === b.node &&
+  a.prefixes.map(formatPrefix).join() === b.prefixes.map(formatPrefix).join() &&
+  JSON.stringify(a.endpoints) === JSON.stringify(b.endpoints);
+
+/** What leads from the configured peers to the desired ones; removals first, so that a prefix is free for its taker. */
+export const reconcilePeers = (
+  current: ReadonlyMap<string, DesiredPeer>,
+  desired: ReadonlyMap<string, DesiredPeer>,
+): PeerAction[] => {
+  const actions: PeerAction[] = [];
+  for (const [key, peer] of current) if (!desired.has(key)) actions.push({ kind: 'remove', peer });
+  for (const [key, peer] of desired) {
+    const configured = current.get(key);
+    if (configured === undefined) actions.push({ kind: 'add', peer });
+    else if (!same(configured, peer)) actions.push({ kind: 'update', peer });
+  }
+  return actions;
+};
