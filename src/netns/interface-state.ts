@@ -27,6 +27,8 @@ export interface RouteState {
 export interface InterfaceState {
   readonly name: string;
   readonly mtu: number;
+  /** Undefined: left as it is. */
+  readonly alias?: string;
   readonly addresses: readonly { readonly address: Address; readonly length: number }[];
   readonly routes: readonly RouteState[];
   readonly neighbours: readonly { readonly address: Address; readonly mac: string }[];
@@ -45,6 +47,9 @@ export const interfaceCommands = (wanted: InterfaceState, found: NamespaceState)
   const commands: Command[] = [];
 
   if (link?.mtu !== wanted.mtu) commands.push(['link', 'set', ...dev, 'mtu', String(wanted.mtu)]);
+  if (wanted.alias !== undefined && link?.alias !== wanted.alias) {
+    commands.push(['link', 'set', ...dev, 'alias', wanted.alias]);
+  }
   for (const { address, length } of wanted.addresses) {
     if (addresses.some((has) => sameAddress(has.address, address) && has.length === length && has.usable))
       continue;

@@ -35,6 +35,10 @@ export interface RuleState {
 const counters = (table: string, reasons: readonly string[]): string =>
   reasons.map((reason) => `add counter ${table} ${reason}\n`).join('');
 
+// IPv6 is put together after the input hook (IPv4 before): of a fragmented packet only the first fragment shows what
+// it is, and without it the others come to nothing.
+const LATER_FRAGMENT = 'frag frag-off != 0';
+
 /**
  * The rules of a router whose tunnel is the interface `tun`. One transaction: it may be given again at any time,
  * keeps the pods' elements, the counters and what is in `services`, and no packet meets a half-written chain.
@@ -59,6 +63,7 @@ flush chain inet vl3 input
 add rule inet vl3 input iifname "lo" accept
 add rule inet vl3 input icmp type { echo-request, echo-reply, destination-unreachable, time-exceeded, parameter-problem } accept
 add rule inet vl3 input icmpv6 type { echo-request, echo-reply, destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
+add rule inet vl3 input ${LATER_FRAGMENT} accept
 add rule inet vl3 input iifname @pods ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 add rule inet vl3 input jump services
 add rule inet vl3 input meta pkttype { broadcast, multicast } drop

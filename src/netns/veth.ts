@@ -185,6 +185,7 @@ const hostEnd = (spec: AttachmentSpec): InterfaceState => {
   return {
     name: hostInterfaceName(spec.attachmentId),
     mtu: spec.mtu,
+    alias: attachmentAlias(spec.attachmentId),
     addresses: withIpv6 ? [{ address: ROUTER_LINK_LOCAL, length: 64 }] : [],
     routes: spec.addresses.map((address) => ({ destination: hostPrefix(address) })),
     neighbours: reached.map((address) => ({ address, mac })),
@@ -214,16 +215,15 @@ const createPair = async (
     ...['peer', 'name', spec.podInterface, 'address', macAddress(spec.attachmentId, 'pod'), 'mtu', mtu],
     ...['netns', podPath],
   ];
-  const commands = [create, ['link', 'set', 'dev', name, 'alias', attachmentAlias(spec.attachmentId)]];
   try {
-    await applyCommands(tools, router, commands, signal);
+    await applyCommands(tools, router, [create], signal);
   } catch (error) {
     if (!(error instanceof ToolFailure) || !/File exists/.test(error.output)) throw error;
     // A host end whose other end is not in this pod is left over from another life of the attachment.
     const left = await readHostInterface(tools, router, name, signal);
     if (left.links.length === 0) throw taken(spec, error);
     await deleteLink(tools, router, name);
-    await applyCommands(tools, router, commands, signal);
+    await applyCommands(tools, router, [create], signal);
   }
 };
 

@@ -11,6 +11,8 @@ import type { AttachmentSpec } from '../../../src/netns/veth.ts';
 export const TUN = 'vl3';
 export const MTU = 1400;
 
+const SETTINGS = ['/proc/sys/net/ipv4/conf', '/proc/sys/net/ipv6/conf'];
+
 export class Fixture {
   readonly id = `vl3t-${randomBytes(3).toString('hex')}`;
   readonly router = `${this.id}-r`;
@@ -79,19 +81,31 @@ export class Fixture {
   }
 
   pings(namespace: string, address: string, ...more: string[]): boolean {
-    return this.succeeds(namespace, 'ping', '-n', '-q', '-c', '1', '-W', '1', ...more, address);
+    return this.succeeds(namespace, 'ping', '-n', '-q', '-c', '1', '-W', '0.5', ...more, address);
   }
 
   /** All that the kernel holds for a namespace, as text that two equal states share. */
   dump(namespace: string): string {
-    const settings = `for f in /proc/sys/net/ipv[46]/conf/*/*; do case $f in */stable_secret) ;; *) echo "$f $(cat $f)";; esac; done 2>/dev/null`;
     return [
       this.inside(namespace, 'ip', '-details', 'address', 'show'),
       this.inside(namespace, 'ip', '-details', 'route', 'show', 'table', 'all'),
       this.inside(namespace, 'ip', 'neighbour', 'show', 'nud', 'permanent'),
       this.inside(namespace, 'nft', '-s', 'list', 'ruleset'),
-      this.inside(namespace, 'sh', '-c', settings),
+      spawnSync('nsenter', [`--net=/run/netns/${namespace}`, 'grep', '-rs', '', ...SETTINGS], {
+        encoding: 'utf8',
+        maxBuffer: 1 << 26,
+      }).stdout,
     ].join('\n');
+  }
+
+  /** The dump without the numbers that the kernel gives out anew each time, its lines sorted. */
+  shape(namespace: string): string {
+    return this.dump(namespace)
+      .replaceAll(/^\d+: /gm, '')
+      .replaceAll(/@if\d+/g, '')
+      .split('\n')
+      .toSorted()
+      .join('\n');
   }
 
   [Symbol.dispose](): void {

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type DropCounts, readRouter } from '../../../src/netns/router.ts';
+import { ensureRouter, readRouter } from '../../../src/netns/router.ts';
+import type { DropCounts } from '../../../src/netns/rules.ts';
 import { ensureAttachment, removeAttachment } from '../../../src/netns/veth.ts';
 import { Fixture, MTU, TUN } from './fixture.ts';
 
@@ -41,14 +42,15 @@ const listen = (protocol: 'tcp' | 'udp'): Promise<ChildProcess> => {
   });
 };
 
+/** What a client hears. The UDP question is long enough to be fragmented. */
 const ask = (namespace: string, protocol: 'tcp' | 'udp', address: string): string =>
   fixture.inside(
     namespace,
     process.execPath,
     '-e',
     protocol === 'tcp'
-      ? `const s = require('net').connect(7000, '${address}'); s.on('data', (d) => console.log(String(d))); s.on('error', (e) => console.log(e.code)); setTimeout(() => { console.log('silence'); process.exit() }, 700).unref(); s.setTimeout(600, () => { console.log('silence'); s.destroy() })`
-      : `const s = require('dgram').createSocket('${address.includes(':') ? 'udp6' : 'udp4'}'); s.on('message', (m) => { console.log(String(m)); s.close() }); s.send('hello', 7000, '${address}'); setTimeout(() => { console.log('silence'); process.exit() }, 600).unref(); s.on('message', () => process.exit())`,
+      ? `const s = require('net').connect(7000, '${address}'); s.on('data', (d) => console.log(String(d))); s.on('error', (e) => console.log(e.code)); setTimeout(() => { console.log('silence'); process.exit() }, 400).unref(); s.setTimeout(300, () => { console.log('silence'); s.destroy() })`
+      : `const s = require('dgram').createSocket('${address.includes(':') ? 'udp6' : 'udp4'}'); s.on('message', (m) => { console.log(String(m)); s.close() }); s.send('hello '.repeat(500), 7000, '${address}'); setTimeout(() => { console.log('silence'); process.exit() }, 600).unref(); s.on('message', () => process.exit())`,
   );
 
 describe('two pods on one router', () => {
@@ -157,7 +159,6 @@ describe('the router namespace', () => {
   });
 
   test('keeps what is put into the chain "services" when it is set up again', async () => {
-    const { ensureRouter } = await import('../../../src/netns/router.ts');
     fixture.inside(
       fixture.router,
       'nft',
