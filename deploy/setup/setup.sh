@@ -60,7 +60,7 @@ install_packages() {
   trap 'exit 143' TERM
   forbid_services
   had_serf=$(command -v serf || true)
-  # 9 is our lock: nothing that is started here may hold it longer than we do.
+  # 9 is our lock: a service that starts all the same must not hold it.
   # shellcheck disable=SC2086
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
     -o DPkg::Lock::Timeout=300 $packages; } >.setup/apt.log 2>&1 </dev/null 9>&- ||
@@ -110,7 +110,8 @@ install_npm() {
 }
 npm_ci() {
   command -v npm >/dev/null 2>&1 || fail 'npm is missing: apt-get install npm'
-  npm ci --no-audit --no-fund --loglevel error "$@" >&2 9>&- ||
+  # It holds the lock too: should this shell be killed, the next set-up waits until npm is through.
+  npm ci --no-audit --no-fund --loglevel error "$@" >&2 ||
     fail 'npm ci failed, see above; it needs the npm registry, or a proxy set in ~/.npmrc'
 }
 
@@ -122,7 +123,7 @@ generate_code() {
   say 'generating code from the schema'
   rm -f $generated/.stamp
   use_node
-  buf generate 9>&- >&2 || fail 'buf generate failed, see above'
+  buf generate >&2 || fail 'buf generate failed, see above'
   code_stamp >$generated/.stamp
 }
 
