@@ -4,7 +4,7 @@
 
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
-import { parseAddress, parsePrefix, prefixContains, prefixesOverlap } from '../ipam/prefix.ts';
+import { formatPrefix, parseAddress, parsePrefix, prefixContains, prefixesOverlap } from '../ipam/prefix.ts';
 import { address, check, MAX_LEASES, name, prefix } from './model.ts';
 import { isTrustDomain } from './spiffe-id.ts';
 
@@ -58,7 +58,10 @@ const endpoint = z
 export type RecordEndpoint = z.infer<typeof endpoint>;
 
 /** A prefix the node says is its own, and since when: of two claims to one prefix peers keep the older. */
-const claim = z.strictObject({ prefix, leasedAt: time });
+const claim = z.strictObject({
+  prefix: prefix.refine(isCanonical, 'write the prefix in its canonical form'),
+  leasedAt: time,
+});
 export type PrefixClaim = z.infer<typeof claim>;
 
 const schema = z.strictObject({
@@ -190,6 +193,14 @@ export const decodeVerified = (
   }
   return { kind: 'accepted', record };
 };
+
+function isCanonical(text: string): boolean {
+  try {
+    return formatPrefix(parsePrefix(text)) === text;
+  } catch {
+    return false;
+  }
+}
 
 function disjoint(claims: readonly PrefixClaim[]): boolean {
   try {

@@ -1,0 +1,61 @@
+// Who this process is in control traffic: a node or an admin of one domain, with the key that proves it, the CAs it
+// trusts and where the registries are. Made only from a chain that names its own key. Stored by identity-file.ts.
+
+import { Vl3Error } from '../../native-free/error.ts';
+import { CLIENT_AUTH } from './certificate.ts';
+import { type TrustBundle, verifyChain } from './chain.ts';
+import { isP256 } from './key.ts';
+import type { Credential } from './tls.ts';
+
+export interface Identity extends Credential {
+  readonly kind: 'node' | 'admin';
+  readonly name: string;
+  /** "host:port"; any of them will do. */
+  readonly registries: readonly string[];
+  readonly trustBundle: TrustBundle;
+  /** Of the chain, unix ms. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
+export interface IdentityParts extends Omit<Identity, 'notBefore' | 'notAfter'> {}
+
+/**
+ * Checks that the chain holds under the bundle at `now`, names exactly this node or admin, and is of this key. Throws
+ * Vl3Error('unauthenticated').
+ */
+export const createIdentity = (parts: IdentityParts, now: number): Identity => {
+  const { kind, name, certificateChain, trustBundle, privateKey } = parts;
+  const who = `${kind} "${name}" of ${trustBundle.trustDomain}`;
+  const result = verifyChain(certificateChain, trustBundle, now, CLIENT_AUTH);
+  if (result.kind === 'refused') {
+    throw new Vl3Error('unauthenticated', `the certificate of ${who} ${result.message}`);
+  }
+  if (result.id.kind !== kind || result.id.name !== name) {
+    throw new Vl3Error('unauthenticated', `the certificate is not of ${who}, but of another identity`);
+  }
+  if (!isP256(privateKey) || !result.leaf.x509.checkPrivateKey(privateKey)) {
+    throw new Vl3Error('unauthenticated', `the certificate of ${who} is for another key`);
+  }
+  return { ...parts, notBefore: result.notBefore, notAfter: result.notAfter };
+};
+
+/**
+ * The same identity with the key and chain of a renewal. CAs that the registry sent along are not taken: a registry
+ * without the CA's key must not be able to replace the CA. Throws Vl3Error('unauthenticated').
+ */
+export const renewIdentity = (identity: Identity, renewed: Credential, now: number): Identity => {
+  const { kind, name, registries, trustBundle } = identity;
+  return createIdentity({ kind, name, registries, trustBundle, ...renewed }, now);
+};
+
+/** The part of an SVID's life after which it is renewed, and the jitter that keeps nodes apart. */
+const RENEW_AFTER = 0.1;
+const RENEW_JITTER = 0.04;
+
+/**
+ * When to renew (unix ms): about daily for seven days of validity, so that at any moment the registry may be gone for
+ * six days, the outage budget. `random` is in [0, 1).
+ */
+export const renewalTime = (identity: Identity, random: number): number =>
+  identity.notBefore + (identity.notAfter - identity.notBefore) * (RENEW_AFTER + RENEW_JITTER * random);

@@ -1,0 +1,129 @@
+// Files that hold secrets: read only when nobody else can have read or written them, replaced in one step so that a
+// crash leaves the old file or the new one. Not here: what is in them.
+
+import { randomBytes } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import { mkdir, open, rename, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Vl3Error } from '../../native-free/error.ts';
+
+/** Larger ones are refused. */
+const MAX_BYTES = 256 * 1024;
+
+/** Makes the directory (0700) where it is missing. */
+export const makePrivateDirectory = async (path: string): Promise<void> => {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new Vl3Error('failed-precondition', `cannot make the directory ${path}: ${reason(cause)}`, {
+      cause,
+    });
+  }
+};
+
+/**
+ * The file's bytes, or undefined when there is none. `what` names it in errors. Throws
+ * Vl3Error('failed-precondition') for a link, a file of another user, or one that others may read or write.
+ */
+export const readPrivateFile = async (path: string, what: string): Promise<Uint8Array | undefined> => {
+  const file = await openExisting(path, what);
+  if (file === undefined) return undefined;
+  try {
+    const stats = await file.stat();
+    mustBePrivate(stats, path, what);
+    const bytes = new Uint8Array(MAX_BYTES + 1);
+    let length = 0;
+    for (;;) {
+      const { bytesRead } = await file.read(bytes, length, bytes.length - length, length);
+      length += bytesRead;
+      if (bytesRead === 0 || length === bytes.length) break;
+    }
+    if (length > MAX_BYTES) {
+      throw new Vl3Error(
+        'failed-precondition',
+        `${what} ${path} is larger than ${MAX_BYTES} bytes: is it one?`,
+      );
+    }
+    return bytes.slice(0, length);
+  } catch (cause) {
+    if (cause instanceof Vl3Error) throw cause;
+    throw new Vl3Error('failed-precondition', `cannot read ${what} ${path}: ${reason(cause)}`, { cause });
+  } finally {
+    await file.close();
+  }
+};
+
+/** Replaces the file in one step; it is 0600 and on the disk when this returns. Borrows `bytes`. */
+export const writePrivateFile = async (path: string, bytes: Uint8Array, what: string): Promise<void> => {
+  const temporary = join(dirname(path), `.${randomBytes(8).toString('hex')}.tmp`);
+  try {
+    await writeDurably(temporary, bytes);
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (cause) {
+    await unlink(temporary).catch(() => undefined);
+    throw new Vl3Error('failed-precondition', `cannot write ${what} ${path}: ${reason(cause)}`, { cause });
+  }
+};
+
+/** Creates a file (0600) that must not exist, and syncs it. */
+export const writeDurably = async (path: string, bytes: Uint8Array): Promise<void> => {
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+};
+
+/** Makes renames inside the directory durable. */
+export const syncDirectory = async (path: string): Promise<void> => {
+  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+};
+
+const openExisting = async (path: string, what: string) => {
+  try {
+    // O_NONBLOCK: a FIFO put in its place must not hang us.
+    return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    const code = errorCode(cause);
+    if (code === 'ENOENT') return undefined;
+    const why =
+      code === 'ELOOP'
+        ? 'it is a symbolic link: put the file itself there'
+        : code === 'EACCES'
+          ? 'permission denied: run as the user that owns it (usually root)'
+          : reason(cause);
+    throw new Vl3Error(
+      code === 'EACCES' ? 'permission-denied' : 'failed-precondition',
+      `cannot read ${what} ${path}: ${why}`,
+      { cause },
+    );
+  }
+};
+
+const mustBePrivate = (stats: Stats, path: string, what: string): void => {
+  if (!stats.isFile()) throw new Vl3Error('failed-precondition', `${what} ${path} is not a regular file`);
+  const mode = stats.mode & 0o777;
+  if ((mode & 0o077) !== 0) {
+    throw new Vl3Error(
+      'failed-precondition',
+      `${what} ${path} is open to other users (mode ${mode.toString(8).padStart(4, '0')}): run chmod 600 ${path}, and replace its key if others may have read it`,
+    );
+  }
+  const user = process.geteuid?.();
+  if (user !== undefined && stats.uid !== user && stats.uid !== 0) {
+    throw new Vl3Error('failed-precondition', `${what} ${path} belongs to another user (uid ${stats.uid})`);
+  }
+};
+
+export const errorCode = (error: unknown): string | undefined =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+
+const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,136 @@
+// TLS options for every control connection. Identities are SPIFFE IDs, never host names: a server is the registry of
+// the trust domain or it is nobody, and a client is who its SVID names. Not here: the first contact (first-contact.ts).
+
+import type { KeyObject, X509Certificate } from 'node:crypto';
+import type { ConnectionOptions, PeerCertificate, TlsOptions } from 'node:tls';
+import { Vl3Error } from '../../native-free/error.ts';
+import { CLIENT_AUTH, SERVER_AUTH } from './certificate.ts';
+import { createCertificateRequest } from './certificate-request.ts';
+import { type TrustBundle, verifyChain } from './chain.ts';
+import { formatKey, generateKey } from './key.ts';
+import { toPem } from './pem.ts';
+import type { Signer } from './signer.ts';
+
+/** A key and the chain (DER, leaf first) that says whose it is. */
+export interface Credential {
+  readonly certificateChain: readonly Uint8Array[];
+  readonly privateKey: KeyObject;
+}
+
+const MIN_VERSION = 'TLSv1.3';
+
+/** A fresh key and server certificate for a registry; not stored anywhere. */
+export const createServerCredential = async (
+  signer: Signer,
+  hosts: readonly string[],
+): Promise<Credential> => {
+  const privateKey = await generateKey();
+  const request = await createCertificateRequest(privateKey);
+  return { privateKey, certificateChain: await signer.signServerCertificate(request, hosts) };
+};
+
+/**
+ * For the registry's server (http2.createSecureServer). It asks for client certificates and lets connections without a
+ * good one in: only Enroll may answer those, see peerIdentity. The chain it shows ends with the CA, for first contacts.
+ * The same options go to `server.setSecureContext` when the credential is renewed.
+ */
+export const serverTlsOptions = (credential: Credential, bundle: TrustBundle) =>
+  ({
+    key: formatKey(credential.privateKey),
+    cert: toPem([...credential.certificateChain, ...bundle.certificates]),
+    ca: toPem(bundle.certificates),
+    requestCert: true,
+    rejectUnauthorized: false,
+    minVersion: MIN_VERSION,
+  }) satisfies TlsOptions;
+
+/**
+ * For a client (http2.connect, or the RPC transports' nodeOptions) that talks to the registry only. Node completes no
+ * handshake, and sends nothing, before the server's chain holds under the bundle and names the registry. With a
+ * `credential` it is mutual TLS; without, it is for Enroll.
+ */
+export const clientTlsOptions = (bundle: TrustBundle, credential?: Credential) =>
+  ({
+    ca: toPem(bundle.certificates),
+    ...(credential !== undefined && {
+      key: formatKey(credential.privateKey),
+      cert: toPem(credential.certificateChain),
+    }),
+    rejectUnauthorized: true,
+    minVersion: MIN_VERSION,
+    checkServerIdentity: (_host: string, certificate: PeerCertificate) =>
+      registryProblem([new Uint8Array(certificate.raw)], bundle),
+  }) satisfies ConnectionOptions;
+
+/** Why this chain is not the registry's, or undefined when it is. */
+export const registryProblem = (
+  chain: readonly Uint8Array[],
+  bundle: TrustBundle,
+  now = Date.now(),
+): Vl3Error | undefined => {
+  const result = verifyChain(chain, bundle, now, SERVER_AUTH);
+  if (result.kind === 'verified' && result.id.kind === 'registry') return undefined;
+  const why =
+    result.kind === 'refused'
+      ? `its certificate ${result.message}`
+      : `it is ${result.id.kind} "${'name' in result.id ? result.id.name : ''}"`;
+  return new Vl3Error('unauthenticated', `the server is not the registry of ${bundle.trustDomain}: ${why}`);
+};
+
+export interface PeerIdentity {
+  readonly kind: 'admin' | 'node';
+  readonly name: string;
+  readonly trustDomain: string;
+  /** Of its certificate: lowercase hex, and unix ms. */
+  readonly serial: string;
+  readonly notAfter: number;
+}
+
+/** What peerIdentity needs of a socket; an HTTP/2 session's socket will do. */
+export interface PeerSocket {
+  readonly authorized: boolean;
+  getPeerX509Certificate(): X509Certificate | undefined;
+}
+
+/**
+ * Who is at the other end of a server's connection: undefined without a certificate, and with one that does not hold
+ * now. Call it for each request: a long connection outlives its certificate.
+ */
+export const peerIdentity = (
+  socket: PeerSocket,
+  bundle: TrustBundle,
+  now = Date.now(),
+): PeerIdentity | undefined => {
+  const result = verifyPeer(socket, bundle, now);
+  if (result?.kind !== 'verified' || result.id.kind === 'registry') return undefined;
+  const { id, leaf, notAfter } = result;
+  return { kind: id.kind, name: id.name, trustDomain: id.trustDomain, serial: leaf.serial, notAfter };
+};
+
+/** Why peerIdentity is undefined, as a sentence for the caller; undefined when it is not. */
+export const peerProblem = (
+  socket: PeerSocket,
+  bundle: TrustBundle,
+  now = Date.now(),
+): string | undefined => {
+  const result = verifyPeer(socket, bundle, now);
+  if (result === undefined) return 'no client certificate was presented';
+  if (result.kind === 'refused') return `the client certificate ${result.message}`;
+  return result.id.kind === 'registry' ? 'the client certificate is a registry' : undefined;
+};
+
+const verifyPeer = (socket: PeerSocket, bundle: TrustBundle, now: number) => {
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) return undefined;
+  const chain: Uint8Array[] = [];
+  for (let at: X509Certificate | undefined = certificate; at !== undefined && chain.length < 4; ) {
+    chain.push(new Uint8Array(at.raw));
+    at = at.issuerCertificate;
+  }
+  const result = verifyChain(chain, bundle, now, CLIENT_AUTH);
+  // OpenSSL has verified as well, and has checked that the client holds the key: both must agree.
+  if (result.kind === 'verified' && !socket.authorized) {
+    return { kind: 'refused', message: 'does not hold' } as const;
+  }
+  return result;
+};
