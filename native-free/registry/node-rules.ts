@@ -19,7 +19,7 @@ import {
 import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
 import { tokenId } from './token-rules.ts';
-import type { Operation } from './transaction.ts';
+import { MAX_OPERATIONS, type Operation } from './transaction.ts';
 
 export type RefusalReason = 'unknown' | 'revoked' | 'used' | 'expired' | 'other-name' | 'name-taken';
 
@@ -260,3 +260,20 @@ export const deleteNode = (name: string, now: number): Rule<readonly string[]> =
     },
   };
 };
+
+/** Longer than any record of the node can have been valid after it went. */
+export const TOMBSTONE_MEMORY_MS = 30 * 24 * 60 * 60 * 1000;
+
+/** Forgets tombstones of records that have long expired everywhere, a transaction's worth at a time. */
+export const forgetTombstones = (now: number): Rule<void> => ({
+  reads: [all(below.tombstones())],
+  decide: (state) => {
+    const old = state.tombstones().filter(({ value }) => value.removedAt + TOMBSTONE_MEMORY_MS <= now);
+    const doomed = old.slice(0, MAX_OPERATIONS / 2);
+    return {
+      compares: doomed.map(({ key }) => state.unchanged(key)),
+      operations: doomed.map(({ key }) => ({ kind: 'delete', key })),
+      answer: undefined,
+    };
+  },
+});

@@ -2,9 +2,10 @@
 // start of that hash, so that a secret finds its token without a search.
 
 import { Vl3Error } from '../error.ts';
-import { keys, one } from './keys.ts';
+import { all, below, keys, one } from './keys.ts';
 import { check, name as nameSchema, TOKEN_ID, type Token, token as tokenSchema } from './model.ts';
 import { put, type Rule, settled } from './rules.ts';
+import { MAX_OPERATIONS } from './transaction.ts';
 
 export const DEFAULT_TOKEN_TTL_MS = 60 * 60 * 1000;
 export const MAX_TOKEN_TTL_MS = 7 * 24 * 60 * 60 * 1000;
@@ -64,3 +65,19 @@ export const revokeToken = (id: string, now: number): Rule<void> => {
     },
   };
 };
+
+/** How long a token stays listed after its end. */
+export const TOKEN_MEMORY_MS = 30 * 24 * 60 * 60 * 1000;
+
+/** Forgets tokens that ended long ago, a transaction's worth at a time. They admitted nobody any more. */
+export const forgetTokens = (now: number): Rule<void> => ({
+  reads: [all(below.tokens)],
+  decide: (state) => {
+    const ended = state.tokens().filter(({ value }) => value.expiresAt + TOKEN_MEMORY_MS <= now);
+    return {
+      compares: [],
+      operations: ended.slice(0, MAX_OPERATIONS).map(({ key }) => ({ kind: 'delete', key })),
+      answer: undefined,
+    };
+  },
+});

@@ -1,6 +1,6 @@
 // AdminService: each RPC reads its request, runs a rule, and answers with messages. Access was checked before.
 
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -19,6 +19,7 @@ import type { State } from '../../native-free/registry/state.ts';
 import { createToken, revokeToken } from '../../native-free/registry/token-rules.ts';
 import type { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
+import { createTokenSecret, hashSecret } from '../identity/token.ts';
 import { VERSION } from '../version.ts';
 import type { RegistryContext } from './context.ts';
 import { attachmentMessage, leaseMessage, networkMessage, tokenMessage } from './messages.ts';
@@ -150,12 +151,12 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
     },
 
     async createToken({ node, ttl }) {
-      const secret = randomBytes(32).toString('base64url');
-      const hash = createHash('sha256').update(secret).digest('hex');
+      const secret = createTokenSecret();
+      const hash = hashSecret(secret);
       const ttlMs = ttl === undefined ? undefined : durationMs(ttl);
       const { answer: token } = await transactor.run(createToken({ hash, node, ttlMs }, now()));
       logger.info({ token: token.id, node: token.node, expiresAt: token.expiresAt }, 'join token created');
-      return { token: tokenMessage(token), joinToken: context.encodeJoinToken(secret) };
+      return { token: tokenMessage(token), joinToken: context.formatJoinToken(secret) };
     },
 
     async listTokens() {

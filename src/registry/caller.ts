@@ -1,12 +1,12 @@
-// Who calls: read from the TLS connection alone. A client certificate that verifies against the domain's trust bundle
-// names an admin or a node by its SPIFFE ID; anything else is anonymous, with the reason.
+// Who calls: read from the TLS connection alone. A client certificate that holds under the domain's trust bundle names
+// an admin or a node; anything else is anonymous, with the reason.
 
 import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 import { TLSSocket } from 'node:tls';
 import { createContextKey } from '@connectrpc/connect';
-import { CLIENT_AUTH } from '../identity/certificate.ts';
-import { type TrustBundle, verifyChain } from '../identity/chain.ts';
+import type { TrustBundle } from '../identity/chain.ts';
+import { peerIdentity, peerProblem } from '../identity/tls.ts';
 
 export type Role = 'admin' | 'node' | 'anonymous';
 
@@ -28,28 +28,6 @@ export const callerKey = createContextKey<Caller>(
 );
 
 const REMEDY = 'use the admin credential, or the SVID of an enrolled node';
-
-/** The address without the IPv4-mapped prefix. */
-const plainAddress = (address: string | undefined): string =>
-  (address ?? '').replace(/^::ffff:(?=\d+\.)/i, '');
-
-const identify = (socket: TLSSocket, bundle: TrustBundle, now: number): Caller => {
-  const address = plainAddress(socket.remoteAddress);
-  const anonymous = (problem: string): Caller => ({ role: 'anonymous', problem, address });
-  // The handshake proved possession of the leaf's key. Whether the chain is good is decided here, not by OpenSSL.
-  const leaf = socket.getPeerX509Certificate();
-  if (leaf === undefined) return anonymous(`this call needs a client certificate: ${REMEDY}`);
-  const verified = verifyChain([new Uint8Array(leaf.raw)], bundle, now, CLIENT_AUTH);
-  if (verified.kind === 'refused') return anonymous(`the client certificate ${verified.message}: ${REMEDY}`);
-  if (verified.id.kind === 'registry') return anonymous(`the client certificate is a registry's: ${REMEDY}`);
-  return {
-    role: verified.id.kind,
-    name: verified.id.name,
-    serial: verified.leaf.serial,
-    notAfter: verified.notAfter,
-    address,
-  };
-};
 
 interface CallersOptions {
   readonly bundle: TrustBundle;
@@ -73,21 +51,24 @@ export class Callers {
     }
     const now = this.#options.now();
     let caller = this.#known.get(connection);
-    if (caller === undefined) {
-      const socket = connection instanceof TLSSocket ? connection : request.socket;
-      caller =
-        socket instanceof TLSSocket
-          ? identify(socket, this.#options.bundle, now)
-          : { role: 'anonymous', problem: 'the connection is not encrypted', address: '' };
+    if (caller === undefined || (caller.role !== 'anonymous' && caller.notAfter < now)) {
+      caller = this.#identify(request, now);
       this.#known.set(connection, caller);
     }
-    if (caller.role !== 'anonymous' && caller.notAfter < now) {
-      return {
-        role: 'anonymous',
-        problem: `the client certificate has expired: ${REMEDY}`,
-        address: caller.address,
-      };
-    }
     return caller;
+  }
+
+  #identify({ socket }: IncomingMessage | Http2ServerRequest, now: number): Caller {
+    // Without the prefix of an IPv4-mapped address.
+    const address = (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, '');
+    if (!(socket instanceof TLSSocket)) {
+      return { role: 'anonymous', problem: 'the connection is not encrypted', address };
+    }
+    const peer = peerIdentity(socket, this.#options.bundle, now);
+    if (peer === undefined) {
+      const problem = peerProblem(socket, this.#options.bundle, now) ?? 'the client is not known';
+      return { role: 'anonymous', problem: `${problem}: ${REMEDY}`, address };
+    }
+    return { role: peer.kind, name: peer.name, serial: peer.serial, notAfter: peer.notAfter, address };
   }
 }

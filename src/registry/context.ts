@@ -22,7 +22,7 @@ export interface RegistryContext {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** The pasteable join token around a fresh secret: addresses and CA fingerprint are the registry's. */
-  readonly encodeJoinToken: (secret: string) => string;
+  readonly formatJoinToken: (secret: string) => string;
   readonly counters: Counters;
   /** Aborts when the registry stops: open watches end. */
   readonly stopping: AbortSignal;

@@ -1,13 +1,13 @@
 // EnrollmentService: the only call without a client certificate. The token is used up and the node made in one
 // transaction; a certificate that was signed for a call that lost is never given out.
 
-import { createHash } from 'node:crypto';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
 import { checkEnrollment, EnrollmentRefused, enroll } from '../../native-free/registry/node-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { tokenId } from '../../native-free/registry/token-rules.ts';
 import type { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
+import { hashSecret } from '../identity/token.ts';
 import { callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
 import { issueSvid, requestKeyHash } from './issue.ts';
@@ -17,7 +17,7 @@ export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof 
   async enroll({ tokenSecret, certificateRequest, node }, handler) {
     const { transactor, signer, logger, now, counters } = context;
     const { address } = handler.values.get(callerKey);
-    const secretHash = createHash('sha256').update(tokenSecret).digest('hex');
+    const secretHash = hashSecret(tokenSecret);
     try {
       const keyHash = await requestKeyHash(certificateRequest);
       const request = { secretHash, node, keyHash };

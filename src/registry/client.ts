@@ -1,0 +1,84 @@
+// Typed clients of the registry: an admin's, from the credential file, and an agent's, from its identity. They throw
+// Vl3Error only; 'unavailable' names the addresses that were tried.
+
+import { type Client, createClient } from '@connectrpc/connect';
+import { fromConnectError } from '../api/errors.ts';
+import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
+import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import type { Identity } from '../identity/identity.ts';
+import { readAdminCredential } from '../identity/identity-file.ts';
+import { clientTlsOptions } from '../identity/tls.ts';
+import { connectRegistry } from './connection.ts';
+
+export type AdminClient = Client<typeof AdminService>;
+export type AgentClient = Client<typeof AgentService>;
+
+export interface Connected<C> extends AsyncDisposable {
+  readonly client: C;
+}
+
+export interface ClientOptions {
+  readonly connectTimeoutMs?: number;
+  /** For each call that is not a stream. */
+  readonly callTimeoutMs?: number;
+}
+
+/** Reads the credential file; connects at the first call. Throws Vl3Error when the file is missing or damaged. */
+export const connectAdmin = async (
+  file: string,
+  options?: ClientOptions,
+): Promise<Connected<AdminClient>> => {
+  const connection = connect(await readAdminCredential(file), options);
+  return {
+    client: withVl3Errors(createClient(AdminService, connection.transport)),
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+};
+
+/**
+ * Connects at the first call, as the node that the identity names. An identity that was renewed needs a new client:
+ * dispose of this one when its calls are done.
+ */
+export const connectAgent = (identity: Identity, options?: ClientOptions): Connected<AgentClient> => {
+  const connection = connect(identity, options);
+  return {
+    client: withVl3Errors(createClient(AgentService, connection.transport)),
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+};
+
+const connect = (identity: Identity, options: ClientOptions | undefined) =>
+  connectRegistry({
+    ...options,
+    registries: identity.registries,
+    tls: clientTlsOptions(identity.trustBundle, identity),
+  });
+
+/** The same client, but what its promises and streams throw is a Vl3Error. */
+const withVl3Errors = <C extends object>(client: C): C =>
+  new Proxy(client, {
+    get(target, name) {
+      const method: unknown = Reflect.get(target, name);
+      if (typeof method !== 'function') return method;
+      return (...args: unknown[]): unknown => {
+        const result: unknown = method.apply(target, args);
+        if (result instanceof Promise) {
+          return result.catch((error: unknown) => {
+            throw fromConnectError(error);
+          });
+        }
+        return isAsyncIterable(result) ? mapped(result) : result;
+      };
+    },
+  });
+
+const isAsyncIterable = (value: unknown): value is AsyncIterable<unknown> =>
+  typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+
+async function* mapped<T>(stream: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* stream;
+  } catch (error) {
+    throw fromConnectError(error);
+  }
+}

@@ -1,0 +1,128 @@
+// A client's connection to the domain's registries: one HTTP/2 session over mutual TLS, to whichever of the addresses
+// answers first in turn. Changing the address happens only before a request is sent, so no call is ever made twice.
+// Pings find a dead session within seconds.
+
+import type { ClientHttp2Stream, ClientSessionRequestOptions, OutgoingHttpHeaders } from 'node:http2';
+import type { ConnectionOptions } from 'node:tls';
+import { Code, ConnectError, type Transport } from '@connectrpc/connect';
+import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import { Vl3Error } from '../../native-free/error.ts';
+import { formatRegistryAddress, parseRegistryAddress, registryUrl } from '../identity/registry-address.ts';
+
+export interface ConnectionOptionsOfRegistry {
+  /** "host:port" each; tried in turn. */
+  readonly registries: readonly string[];
+  /** See clientTlsOptions. */
+  readonly tls: ConnectionOptions;
+  readonly connectTimeoutMs?: number;
+  /** For each call that is not a stream. */
+  readonly callTimeoutMs?: number;
+}
+
+/** Of no host: sessions name theirs. It only has to agree with the transport's base URL. */
+const AUTHORITY = 'https://registry.vl3';
+const PING_INTERVAL_MS = 10_000;
+const PING_TIMEOUT_MS = 5_000;
+
+interface Target {
+  readonly address: string;
+  readonly sessions: Http2SessionManager;
+}
+
+/** The session manager that the transport asks for streams. */
+class Sessions {
+  readonly authority = AUTHORITY;
+  readonly #targets: readonly Target[];
+  readonly #connectTimeoutMs: number;
+  #current = 0;
+
+  constructor(options: ConnectionOptionsOfRegistry) {
+    this.#connectTimeoutMs = options.connectTimeoutMs ?? 5_000;
+    this.#targets = options.registries.map((text) => {
+      const address = parseRegistryAddress(text);
+      const ping = { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS };
+      return {
+        address: formatRegistryAddress(address),
+        sessions: new Http2SessionManager(registryUrl(address), ping, options.tls),
+      };
+    });
+    if (this.#targets.length === 0)
+      throw new Vl3Error('invalid-argument', 'no address of a registry is given');
+  }
+
+  async request(
+    method: string,
+    path: string,
+    headers: OutgoingHttpHeaders,
+    options: Omit<ClientSessionRequestOptions, 'signal'>,
+  ): Promise<ClientHttp2Stream> {
+    const first = this.#current;
+    const problems: string[] = [];
+    for (let i = 0; i < this.#targets.length; i++) {
+      const at = (first + i) % this.#targets.length;
+      const target = this.#targets[at];
+      if (target === undefined) continue;
+      const problem = await this.#connect(target);
+      if (problem === undefined) {
+        this.#current = at;
+        return await target.sessions.request(method, path, headers, options);
+      }
+      problems.push(`${target.address} (${problem})`);
+    }
+    throw new ConnectError(
+      `no registry answers at ${problems.join(', ')}: is it running, and is the way to it open?`,
+      Code.Unavailable,
+    );
+  }
+
+  notifyResponseByteRead(stream: ClientHttp2Stream): void {
+    for (const { sessions } of this.#targets) sessions.notifyResponseByteRead(stream);
+  }
+
+  close(): void {
+    for (const { sessions } of this.#targets) sessions.abort();
+  }
+
+  /** Undefined once connected, else why not. */
+  async #connect({ sessions }: Target): Promise<string | undefined> {
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      sessions.abort();
+    }, this.#connectTimeoutMs);
+    const state = await sessions.connect();
+    clearTimeout(timer);
+    if (state !== 'error') return undefined;
+    return timedOut ? `no answer in ${this.#connectTimeoutMs / 1000} s` : reasonOf(sessions.error());
+  }
+}
+
+/** The innermost message: what the network or TLS said. */
+const reasonOf = (error: unknown): string => {
+  let at = error;
+  while (at instanceof Error && at.cause instanceof Error) at = at.cause;
+  if (at instanceof ConnectError) return at.rawMessage;
+  return at instanceof Error ? at.message : String(at);
+};
+
+export interface RegistryConnection extends AsyncDisposable {
+  readonly transport: Transport;
+}
+
+/** Connects lazily, at the first call. Throws Vl3Error('invalid-argument') for a malformed address. */
+export const connectRegistry = (options: ConnectionOptionsOfRegistry): RegistryConnection => {
+  const sessionManager = new Sessions(options);
+  const callTimeoutMs = options.callTimeoutMs ?? 15_000;
+  const grpc = createGrpcTransport({ baseUrl: AUTHORITY, sessionManager });
+  return {
+    transport: {
+      unary: (method, signal, timeoutMs, header, input, values) =>
+        grpc.unary(method, signal, timeoutMs ?? callTimeoutMs, header, input, values),
+      stream: (method, signal, timeoutMs, header, input, values) =>
+        grpc.stream(method, signal, timeoutMs, header, input, values),
+    },
+    async [Symbol.asyncDispose]() {
+      sessionManager.close();
+    },
+  };
+};

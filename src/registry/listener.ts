@@ -1,0 +1,128 @@
+// The registry's one TLS port: HTTP/2 for clients of vl3, HTTP/1.1 for curl. It owns the sockets: sessions are pinged so
+// that dead ones go, and closing ends all of them.
+
+import { constants } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import {
+  createSecureServer,
+  type Http2SecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
+import { Vl3Error } from '../../native-free/error.ts';
+
+export type RequestHandler = (
+  request: IncomingMessage | Http2ServerRequest,
+  response: ServerResponse | Http2ServerResponse,
+) => void;
+
+export interface ListenerOptions {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  readonly tls: TlsOptions;
+}
+
+const PING_INTERVAL_MS = 10_000;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+const MAX_CONNECTIONS = 20_000;
+/** How long open calls may finish when the listener closes. */
+const GRACE_MS = 500;
+
+export class Listener implements AsyncDisposable {
+  readonly #server: Http2SecureServer;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(server: Http2SecureServer) {
+    this.#server = server;
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+      // A connection that fails is the client's loss; the server goes on.
+      socket.on('error', () => socket.destroy());
+    });
+    server.on('tlsClientError', (_error, socket) => socket.destroy());
+    server.on('session', keepAlive);
+    server.on('sessionError', () => {});
+  }
+
+  /** Throws Vl3Error('unavailable') when the address cannot be listened on. */
+  static async open(options: ListenerOptions, handler: RequestHandler): Promise<Listener> {
+    const server = createSecureServer({
+      ...options.tls,
+      // Without tickets: each connection shows its certificate anew.
+      secureOptions: constants.SSL_OP_NO_TICKET,
+      allowHTTP1: true,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      settings: { maxConcurrentStreams: 512 },
+      maxSessionRejectedStreams: 100,
+    });
+    server.maxConnections = MAX_CONNECTIONS;
+    const listener = new Listener(server);
+    server.on('request', handler);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen({ host: options.host, port: options.port }, () => {
+          server.off('error', reject);
+          resolve();
+        });
+      });
+    } catch (cause) {
+      throw new Vl3Error('unavailable', cannotListen(options, cause), { cause });
+    }
+    return listener;
+  }
+
+  get port(): number {
+    const address: string | AddressInfo | null = this.#server.address();
+    return address !== null && typeof address === 'object' ? address.port : 0;
+  }
+
+  /** From the next connection on. */
+  setTls(tls: TlsOptions): void {
+    this.#server.setSecureContext(tls);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const timer = setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy();
+    }, GRACE_MS);
+    await closed;
+    clearTimeout(timer);
+  }
+}
+
+const keepAlive = (session: ServerHttp2Session): void => {
+  let answered = true;
+  const timer = setInterval(() => {
+    if (!answered || session.destroyed) {
+      session.destroy();
+      return;
+    }
+    answered = false;
+    session.ping((error) => {
+      if (error === null) answered = true;
+    });
+  }, PING_INTERVAL_MS);
+  session.on('close', () => clearInterval(timer));
+  session.on('error', () => session.destroy());
+};
+
+const cannotListen = ({ host, port }: ListenerOptions, cause: unknown): string => {
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+  const where = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  if (code === 'EADDRINUSE') {
+    return `${where} is taken by another program (see \`ss -ltnp\`): stop that one, or choose another --listen`;
+  }
+  if (code === 'EACCES')
+    return `${where} needs privileges: choose a --listen port above 1023, or run as root`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
+    return `${where} is no address of this machine: choose another --listen, such as 0.0.0.0:${port}`;
+  }
+  return `cannot listen on ${where} (${code}): choose another --listen`;
+};

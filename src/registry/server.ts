@@ -1,0 +1,201 @@
+// The registry's composition root: store, CA, admin credential, services and the TLS port, opened in this order and
+// closed in reverse. Everything it keeps is in the state directory: store.db, ca/ and admin.json.
+
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import type { Logger } from 'pino';
+import { Vl3Error } from '../../native-free/error.ts';
+import { choosePrefix } from '../../native-free/ipam/pool.ts';
+import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
+import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
+import { createAdminCredential } from '../identity/admin-credential.ts';
+import { CertificateAuthority } from '../identity/ca.ts';
+import { fingerprint } from '../identity/certificate.ts';
+import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
+import { makePrivateDirectory } from '../identity/private-file.ts';
+import { createRecordVerifier } from '../identity/record-signer.ts';
+import { formatRegistryAddress, type RegistryAddress } from '../identity/registry-address.ts';
+import type { Signer } from '../identity/signer.ts';
+import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
+import { formatJoinToken } from '../identity/token.ts';
+import { adminService } from './admin-service.ts';
+import { agentService } from './agent-service.ts';
+import { Callers, callerKey } from './caller.ts';
+import { Counters, type RegistryContext } from './context.ts';
+import { enrollmentService } from './enrollment-service.ts';
+import { Feed } from './feed.ts';
+import { guard } from './guard.ts';
+import { Heartbeats } from './heartbeats.ts';
+import { Listener } from './listener.ts';
+import { maintain } from './maintenance.ts';
+import { SqliteStore } from './sqlite-store.ts';
+import { Transactor } from './transactor.ts';
+
+export interface RegistryOptions {
+  readonly stateDirectory: string;
+  readonly trustDomain: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  /** Where nodes and admins reach it; empty: the listen address, or every address of this machine. */
+  readonly advertise?: readonly RegistryAddress[];
+  readonly livenessTtlMs?: number;
+  readonly progressMs?: number;
+  readonly svidValidityMs?: number;
+}
+
+export interface RegistryDependencies {
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number;
+}
+
+export interface RunningRegistry extends AsyncDisposable {
+  readonly port: number;
+  /** "host:port", as join tokens and the admin credential carry them. */
+  readonly registries: readonly string[];
+  readonly adminFile: string;
+}
+
+const ADMIN_NAME = 'admin';
+const DAY_MS = 24 * 60 * 60 * 1000;
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+
+/** Resolves once the port is open. Throws Vl3Error with a remedy, and leaves nothing open. */
+export const startRegistry = async (
+  options: RegistryOptions,
+  { logger, now = Date.now }: RegistryDependencies,
+): Promise<RunningRegistry> => {
+  await using opened = new AsyncDisposableStack();
+  const { stateDirectory } = options;
+  await makePrivateDirectory(stateDirectory);
+  const store = opened.use(
+    new SqliteStore({ path: join(stateDirectory, 'store.db'), now: () => performance.now() }),
+  );
+  const signer = await CertificateAuthority.open(
+    {
+      directory: join(stateDirectory, 'ca'),
+      trustDomain: options.trustDomain,
+      ...(options.svidValidityMs !== undefined && { svidValidityMs: options.svidValidityMs }),
+    },
+    { now },
+  );
+  const transactor = new Transactor(store);
+  const feed = opened.use(new Feed({ store, logger }));
+  await feed.start();
+  opened.use(await maintain({ transactor, now, logger }));
+
+  const registries: string[] = [];
+  const stopping = new AbortController();
+  const context: RegistryContext = {
+    store,
+    transactor,
+    feed,
+    signer,
+    logger,
+    now,
+    choosePrefix,
+    heartbeats: new Heartbeats({ ttlMs: options.livenessTtlMs ?? 15_000, now }, { store, transactor }),
+    verifyRecord: createRecordVerifier(signer.trustBundle),
+    formatJoinToken: (secret) => joinToken(signer, registries, secret),
+    counters: new Counters(),
+    stopping: stopping.signal,
+    progressMs: options.progressMs ?? 10_000,
+  };
+
+  const hosts = advertisedHosts(options);
+  const tls = async () => serverTlsOptions(await createServerCredential(signer, hosts), signer.trustBundle);
+  const { host, port } = options.listen;
+  const listener = opened.use(await Listener.open({ host, port, tls: await tls() }, handlerOf(context)));
+  // Before the listener closes: open watches end with a reason.
+  opened.defer(() => stopping.abort());
+  registries.push(...advertised(options, listener.port));
+  const adminFile = join(stateDirectory, 'admin.json');
+  await ensureAdminCredential(adminFile, signer, registries, now());
+
+  const renewal = setInterval(
+    () => {
+      tls().then(
+        (renewed) => listener.setTls(renewed),
+        (error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'),
+      );
+    },
+    Math.min(DAY_MS, (options.svidValidityMs ?? DAY_MS) / 4),
+  );
+  opened.defer(() => clearInterval(renewal));
+
+  logger.info(
+    { trustDomain: options.trustDomain, port: listener.port, registries, storeId: store.identity, adminFile },
+    'registry is up',
+  );
+  const owned = opened.move();
+  return {
+    port: listener.port,
+    registries,
+    adminFile,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+};
+
+const handlerOf = (context: RegistryContext) => {
+  const { transactor, logger, now, signer } = context;
+  const callers = new Callers({ bundle: signer.trustBundle, now });
+  return connectNodeAdapter({
+    routes: (router: ConnectRouter) => {
+      router.service(AdminService, adminService(context));
+      router.service(AgentService, agentService(context));
+      router.service(EnrollmentService, enrollmentService(context));
+    },
+    interceptors: [guard({ transactor, logger })],
+    contextValues: (request) => createContextValues().set(callerKey, callers.of(request)),
+    readMaxBytes: MAX_MESSAGE_BYTES,
+  });
+};
+
+const joinToken = (signer: Signer, registries: readonly string[], secret: string): string => {
+  const { trustDomain, certificates } = signer.trustBundle;
+  const [ca] = certificates;
+  if (ca === undefined) throw new Vl3Error('internal', 'the trust bundle is empty');
+  return formatJoinToken({ registries, trustDomain, caFingerprint: fingerprint(ca), secret });
+};
+
+const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::';
+
+/** Loopback comes last, and only when there is nothing else. */
+const machineAddresses = (): string[] => {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const usable = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'));
+  const found = usable.map(({ address }) => address);
+  return found.length > 0 ? found.slice(0, 8) : ['127.0.0.1'];
+};
+
+const advertised = ({ advertise = [], listen }: RegistryOptions, port: number): string[] => {
+  if (advertise.length > 0) return advertise.map(formatRegistryAddress);
+  const hosts = isWildcard(listen.host) ? machineAddresses() : [listen.host];
+  return hosts.map((host) => formatRegistryAddress({ host, port }));
+};
+
+/** What the server certificate names, for curl and the like: clients of vl3 look at the SPIFFE ID alone. */
+const advertisedHosts = ({ advertise = [], listen }: RegistryOptions): string[] => {
+  const listening = isWildcard(listen.host) ? machineAddresses() : [listen.host];
+  const hosts = [...advertise.map(({ host }) => host), ...listening, 'localhost', '127.0.0.1', '::1'];
+  return [...new Set(hosts)].slice(0, 64);
+};
+
+/** Written at the first start, and anew when it names other registries or has less than a third of its life left. */
+const ensureAdminCredential = async (
+  file: string,
+  signer: Signer,
+  registries: readonly string[],
+  now: number,
+): Promise<void> => {
+  try {
+    const present = await readAdminCredential(file);
+    const fresh = present.notAfter - now > (present.notAfter - present.notBefore) / 3;
+    if (fresh && present.registries.join() === registries.join()) return;
+  } catch (error) {
+    if (!(error instanceof Vl3Error && error.code === 'not-found')) throw error;
+  }
+  await writeIdentity(file, await createAdminCredential(signer, ADMIN_NAME, registries, now));
+};
