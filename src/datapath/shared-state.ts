@@ -287,6 +287,10 @@ export class SharedState {
     return Atomics.load(this.#i32, (this.#keypair(slot) + KEYPAIR_GENERATION) >> 2);
   }
 
+  localIndexOf(slot: number): number {
+    return this.#u32[(this.#keypair(slot) + KEYPAIR_LOCAL_INDEX) >> 2] ?? 0;
+  }
+
   remoteIndexOf(slot: number): number {
     return this.#u32[(this.#keypair(slot) + KEYPAIR_REMOTE_INDEX) >> 2] ?? 0;
   }

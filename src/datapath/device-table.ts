@@ -1,0 +1,84 @@
+// A worker's devices: one per network, each with its TUN and the allowed IPs of its peers. Changed by messages from
+// the main thread between batches; looked up by device number (a small integer) and by position among what is polled.
+
+import { buildAllowedIpsTable, lookupV4, lookupV6 } from '../../native-free/device/allowed-ips-table.ts';
+import type { Poller } from './poller.ts';
+import type { TunOffload } from './tun.ts';
+import type { Configuration } from './worker-protocol.ts';
+
+const NO_ALLOWED_IPS = buildAllowedIpsTable([]);
+
+export class WorkerDevice {
+  readonly device: number;
+  readonly fd: number;
+  readonly mtu: number;
+  readonly offload: TunOffload;
+  /** Where a poller that watches TUNs has it; -1: not watched. */
+  position = -1;
+  allowedIps: Int32Array = NO_ALLOWED_IPS;
+
+  constructor(device: number, fd: number, mtu: number, offload: TunOffload) {
+    this.device = device;
+    this.fd = fd;
+    this.mtu = mtu;
+    this.offload = offload;
+  }
+
+  /** The peer whose allowed IPs hold the address (4 or 16 bytes) at `offset`, or NO_SLOT. */
+  peerOf(bytes: Uint8Array, offset: number, length: 4 | 16): number {
+    return length === 4 ? lookupV4(this.allowedIps, bytes, offset) : lookupV6(this.allowedIps, bytes, offset);
+  }
+}
+
+export class DeviceTable {
+  /** Those in use, in no order. */
+  readonly all: WorkerDevice[] = [];
+  readonly #byNumber: (WorkerDevice | undefined)[] = [];
+  readonly #poller: Poller | undefined;
+
+  /** With a poller, it keeps watching exactly these devices' TUNs. */
+  constructor(poller: Poller | undefined) {
+    this.#poller = poller;
+  }
+
+  get(device: number): WorkerDevice | undefined {
+    return this.#byNumber[device];
+  }
+
+  /** Carries out a change and returns its sequence number. */
+  apply({ sequence, change }: Configuration): number {
+    if (change.kind === 'add-device') {
+      const device = new WorkerDevice(change.device, change.fd, change.mtu, change.offload);
+      this.#byNumber[change.device] = device;
+      this.all.push(device);
+      this.#watch();
+    } else if (change.kind === 'remove-device') {
+      const device = this.#byNumber[change.device];
+      if (device !== undefined) this.#remove(device);
+      this.#byNumber[change.device] = undefined;
+    } else {
+      const device = this.#byNumber[change.device];
+      if (device !== undefined) device.allowedIps = change.allowedIps;
+    }
+    return sequence;
+  }
+
+  /** Stops using a device's TUN, but keeps its number taken until main removes it. */
+  ignore(device: WorkerDevice): void {
+    this.#remove(device);
+  }
+
+  #remove(device: WorkerDevice): void {
+    const i = this.all.indexOf(device);
+    if (i >= 0) this.all.splice(i, 1);
+    this.#watch();
+  }
+
+  #watch(): void {
+    if (this.#poller === undefined) return;
+    this.#poller.watch(this.all.map((device) => device.fd));
+    this.all.forEach((device, i) => {
+      device.position = i;
+    });
+  }
+}

@@ -1,0 +1,41 @@
+// The egress thread: takes what main gives it, builds its parts, and runs until it is told to stop.
+
+import { workerData } from 'node:worker_threads';
+import { Arena } from '../ffi/memory.ts';
+import { createAead } from './aead.ts';
+import { Counters, EGRESS_COUNTERS } from './counters.ts';
+import { Egress } from './egress.ts';
+import { EventSink } from './event-sink.ts';
+import { Outbox } from './outbox.ts';
+import { Poller } from './poller.ts';
+import { Ring } from './ring.ts';
+import { SharedState } from './shared-state.ts';
+import { MAX_DEVICES, type WorkerMessage, type WorkerOptions } from './worker-protocol.ts';
+
+const SPARE = 128 << 10;
+
+const start = (options: WorkerOptions): void => {
+  const { port } = options;
+  const arena = new Arena(Egress.ARENA + Outbox.ARENA + SPARE);
+  const aead = createAead(arena, options.aeadTier);
+  const state = new SharedState(options.memory);
+  const counters = new Counters(EGRESS_COUNTERS, options.counters);
+  const egress = new Egress({
+    arena,
+    aead,
+    state,
+    counters,
+    outbox: new Outbox(arena, state, counters, options.udp),
+    poller: new Poller(arena, options.wakeFd, MAX_DEVICES),
+    events: new EventSink(options.events, port),
+    commands: new Ring(options.extra),
+    port,
+  });
+  const ready: WorkerMessage = { kind: 'ready', aeadTier: aead.tier };
+  port.postMessage(ready);
+  egress.run();
+  port.close();
+  arena.unmap();
+};
+
+start(workerData);

@@ -1,0 +1,256 @@
+// Inside to outside, on a thread of its own:
+//
+//   1. wait        poll the TUNs and the wake-up descriptor                               poller.ts
+//   2. read        one packet or super-packet, behind its virtio_net_hdr                  #readTun
+//   3. look up     the peer whose allowed IPs hold the destination                        #forward
+//   4. stage       if no keypair may be used, and ask for a handshake                     #stage
+//   5. cut, seal   each segment in place of the last, into the outbox                     #sealSegments
+//   6. send        each run of equal messages to one peer in one system call              outbox.ts
+//
+// Nothing here allocates per packet, but staging.
+
+import { receiveMessageOnPort } from 'node:worker_threads';
+import { TRANSPORT_HEADER_LENGTH } from '../../native-free/wire/message.ts';
+import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
+import { Segmenter } from '../../native-free/wire/segment.ts';
+import { VNET_GSO_NONE, vnetGsoType, writePlainVnetHeader } from '../../native-free/wire/virtio.ts';
+import { monotonicNow } from '../ffi/clock.ts';
+import { EAGAIN, EINTR, errno, POLLIN, read } from '../ffi/libc.ts';
+import type { Arena } from '../ffi/memory.ts';
+import { type Aead, HEADROOM, TAG_LENGTH } from './aead.ts';
+import type { Counters, EgressCounter } from './counters.ts';
+import { DeviceTable, type WorkerDevice } from './device-table.ts';
+import type { EventSink } from './event-sink.ts';
+import { KeyCache } from './key-cache.ts';
+import type { Outbox } from './outbox.ts';
+import type { Poller } from './poller.ts';
+import type { Ring } from './ring.ts';
+import { NO_SLOT, type SharedState } from './shared-state.ts';
+import { Staging } from './staging.ts';
+import {
+  COMMAND_DROP_STAGED,
+  COMMAND_PEER,
+  COMMAND_SEND_KEEPALIVE,
+  COMMAND_SEND_STAGED,
+  type WorkerOptions,
+} from './worker-protocol.ts';
+
+/** Whitepaper section 6.1. Counters stop at 2^53 instead of 2^64 - 2^13 - 1: no session gets there in its 180 s. */
+const REJECT_AFTER_TIME_MS = 180_000;
+const REJECT_AFTER_MESSAGES = 2 ** 53 - 2 ** 13;
+
+/** What a read can bring: a virtio_net_hdr and an IP packet of 64 KB; and room for its padding. */
+const LONGEST_READ = 10 + 65535;
+const READ_ROOM = 65536 + 128;
+/** Where a read goes: headroom for sealing, and the IP header behind ten bytes at a multiple of 16. */
+const READ_OFFSET = 2 * HEADROOM - 10;
+
+/** A TUN with much to read must not starve the others. */
+const READS_A_TURN = 64;
+/** How often a worker repeats that a peer needs a handshake. */
+const ASK_AGAIN_MS = 250;
+
+export interface EgressParts {
+  readonly arena: Arena;
+  readonly aead: Aead;
+  readonly state: SharedState;
+  readonly counters: Counters<EgressCounter>;
+  readonly outbox: Outbox;
+  readonly poller: Poller;
+  readonly events: EventSink;
+  readonly commands: Ring;
+  readonly port: WorkerOptions['port'];
+}
+
+export class Egress {
+  readonly #parts: EgressParts;
+  readonly #segmenter: Segmenter;
+  readonly #devices: DeviceTable;
+  readonly #staging = new Staging();
+  readonly #key: KeyCache;
+  readonly #askedAt: Float64Array;
+  readonly #memory: PacketMemory;
+  readonly #readAt: number;
+  #now = 0;
+
+  /** Bytes an arena must have for this, besides the outbox's. */
+  static readonly ARENA = READ_ROOM + 8192;
+
+  constructor(parts: EgressParts) {
+    const { arena, state } = parts;
+    this.#parts = parts;
+    this.#memory = new PacketMemory(arena.buffer);
+    this.#segmenter = new Segmenter(this.#memory);
+    this.#devices = new DeviceTable(parts.poller);
+    this.#key = new KeyCache(arena, state);
+    this.#askedAt = new Float64Array(state.maxPeers);
+    this.#readAt = arena.allocate(READ_ROOM) + READ_OFFSET;
+  }
+
+  /** Until it is told to stop. */
+  run(): void {
+    const { state, poller, events } = this.#parts;
+    while (!state.stopped) {
+      poller.wait();
+      state.enter('egress');
+      this.turn();
+      state.leave('egress');
+      events.flush();
+    }
+    this.#key.wipe();
+  }
+
+  /** One round of everything, after a wait. */
+  turn(): void {
+    this.#now = monotonicNow();
+    if (this.#parts.poller.takeWakeup()) {
+      this.#configure();
+      this.#obey();
+      this.#key.wipeIfRetired();
+    }
+    for (const device of this.#devices.all) {
+      const events = this.#parts.poller.eventsAt(device.position);
+      if (events === POLLIN) this.#readTun(device);
+      else if (events !== 0) this.#lose(device);
+    }
+    this.#parts.outbox.flush();
+  }
+
+  /** Everything about a packet that lies at the place where reads go; `length` counts its virtio_net_hdr. */
+  receive(device: WorkerDevice, length: number): void {
+    this.#forward(device, length);
+    if (this.#parts.outbox.isWorthSending) this.#parts.outbox.flush();
+  }
+
+  #readTun(device: WorkerDevice): void {
+    const { arena } = this.#parts;
+    for (let i = 0; i < READS_A_TURN; i++) {
+      const length = read(device.fd, arena.address + this.#readAt, LONGEST_READ);
+      if (length > 0) {
+        this.receive(device, length);
+        continue;
+      }
+      const code = length < 0 ? errno() : 0;
+      if (code === EINTR) continue;
+      if (code !== EAGAIN) this.#lose(device);
+      return;
+    }
+  }
+
+  #forward(device: WorkerDevice, length: number): void {
+    const { counters } = this.#parts;
+    const { at } = counters;
+    const segmenter = this.#segmenter;
+    if (segmenter.begin(this.#readAt, length, device.mtu) !== undefined) {
+      counters.add(at['dropped:malformed'], 1);
+      return;
+    }
+    const { ip } = segmenter;
+    const peer = device.peerOf(this.#memory.bytes, ip.destination, ip.addressLength);
+    if (peer === NO_SLOT) {
+      counters.add(at['dropped:no-peer'], segmenter.count);
+      return;
+    }
+    const keypair = this.#usableKeypair(peer, segmenter.count);
+    if (keypair === NO_SLOT) this.#stage(device, peer, length);
+    else this.#sealSegments(peer, keypair);
+  }
+
+  /** The peer's keypair in use, unless it is too old or has not enough counters left. */
+  #usableKeypair(peer: number, messages: number): number {
+    const { state } = this.#parts;
+    const slot = state.keypairInUse(peer);
+    if (slot === NO_SLOT) return NO_SLOT;
+    if (this.#now - state.createdAtOf(slot) >= REJECT_AFTER_TIME_MS) return NO_SLOT;
+    return state.sendCounterOf(slot) + messages <= REJECT_AFTER_MESSAGES ? slot : NO_SLOT;
+  }
+
+  #stage(device: WorkerDevice, peer: number, length: number): void {
+    const { counters, events } = this.#parts;
+    const { view, bytes } = this.#memory;
+    // The segmenter has completed a plain packet's checksum already: it must not be done twice.
+    if (vnetGsoType(view, this.#readAt) === VNET_GSO_NONE) writePlainVnetHeader(view, this.#readAt);
+    const copy = bytes.slice(this.#readAt, this.#readAt + length);
+    const dropped = this.#staging.add(peer, { bytes: copy, device: device.device });
+    if (dropped > 0) counters.add(counters.at['dropped:staged-overflow'], dropped);
+    if (this.#now - (this.#askedAt[peer] ?? 0) < ASK_AGAIN_MS) return;
+    if (events.handshakeNeeded(peer)) this.#askedAt[peer] = this.#now;
+  }
+
+  #sealSegments(peer: number, keypair: number): void {
+    const { aead, state, counters, outbox } = this.#parts;
+    const segmenter = this.#segmenter;
+    const key = this.#key.sendKey(keypair);
+    const remoteIndex = state.remoteIndexOf(keypair);
+    let counter = state.sendCounterOf(keypair);
+    let bytes = 0;
+    while (segmenter.next()) {
+      const length = segmenter.paddedLength;
+      const to = outbox.place(length);
+      aead.seal(key, counter, segmenter.offset, length, to);
+      outbox.add(peer, remoteIndex, counter, length);
+      counter += 1;
+      bytes += length;
+    }
+    const { count } = segmenter;
+    state.setSendCounter(keypair, counter);
+    state.countSent(peer, bytes + count * (TRANSPORT_HEADER_LENGTH + TAG_LENGTH), this.#now, true);
+    counters.add(counters.at.packets, count);
+    if (count > 1) counters.add(counters.at['super-packets'], 1);
+  }
+
+  // --- what main asks for
+
+  #configure(): void {
+    const { port, state, events } = this.#parts;
+    for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
+      state.setSeen('egress', this.#devices.apply(message.message));
+      events.wakeLater();
+    }
+  }
+
+  #obey(): void {
+    const { commands } = this.#parts;
+    for (let entry = commands.peek(); entry >= 0; entry = commands.peek()) {
+      const kind = commands.view.getUint32(entry, true);
+      const peer = commands.view.getInt32(entry + COMMAND_PEER, true);
+      commands.release();
+      if (kind === COMMAND_SEND_KEEPALIVE) this.#sendKeepalive(peer);
+      else if (kind === COMMAND_SEND_STAGED) this.#sendStaged(peer);
+      else if (kind === COMMAND_DROP_STAGED) this.#dropStaged(peer);
+    }
+  }
+
+  #sendKeepalive(peer: number): void {
+    const { aead, state, outbox } = this.#parts;
+    const keypair = this.#usableKeypair(peer, 1);
+    if (keypair === NO_SLOT) return;
+    const counter = state.sendCounterOf(keypair);
+    const to = outbox.place(0);
+    aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, 0, to);
+    outbox.add(peer, state.remoteIndexOf(keypair), counter, 0);
+    state.setSendCounter(keypair, counter + 1);
+    state.countSent(peer, TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
+  }
+
+  #sendStaged(peer: number): void {
+    for (const packet of this.#staging.take(peer)) {
+      const device = this.#devices.get(packet.device);
+      if (device === undefined) continue;
+      this.#memory.bytes.set(packet.bytes, this.#readAt);
+      this.receive(device, packet.bytes.length);
+    }
+  }
+
+  #dropStaged(peer: number): void {
+    const { counters } = this.#parts;
+    counters.add(counters.at['dropped:given-up'], this.#staging.take(peer).length);
+    this.#askedAt[peer] = 0;
+  }
+
+  /** The TUN is gone, most likely with its namespace: no more polling it, or this thread would spin. */
+  #lose(device: WorkerDevice): void {
+    this.#devices.ignore(device);
+    this.#parts.events.deviceLost(device.device);
+  }
+}

@@ -1,0 +1,74 @@
+// A worker's way to tell the main thread something: entries of a ring, and one message to wake it up. Bounded: false
+// means the ring was full, and the worker says it again when there is another reason to.
+
+import type { MessagePort } from 'node:worker_threads';
+import { Ring, type RingMemory } from './ring.ts';
+import {
+  EVENT_DEVICE_LOST,
+  EVENT_ENDPOINT_MOVED,
+  EVENT_HANDSHAKE_NEEDED,
+  EVENT_KEYPAIR_CONFIRMED,
+  EVENT_LOCAL_INDEX,
+  EVENT_PEER,
+  EVENT_SOCKADDR,
+  type WorkerMessage,
+} from './worker-protocol.ts';
+
+const SOCKADDR_LENGTH = 28;
+const WAKE: WorkerMessage = { kind: 'wake' };
+
+export class EventSink {
+  readonly #ring: Ring;
+  readonly #port: MessagePort;
+  #isWakeDue = false;
+
+  constructor(memory: RingMemory, port: MessagePort) {
+    this.#ring = new Ring(memory);
+    this.#port = port;
+  }
+
+  handshakeNeeded(peer: number): boolean {
+    return this.#push(EVENT_HANDSHAKE_NEEDED, peer, 0);
+  }
+
+  keypairConfirmed(peer: number, localIndex: number): boolean {
+    return this.#push(EVENT_KEYPAIR_CONFIRMED, peer, localIndex);
+  }
+
+  /** `sockaddr` is an offset in `bytes`. */
+  endpointMoved(peer: number, bytes: Uint8Array, sockaddr: number): boolean {
+    const entry = this.#ring.reserve();
+    if (entry < 0) return false;
+    for (let i = 0; i < SOCKADDR_LENGTH; i++)
+      this.#ring.bytes[entry + EVENT_SOCKADDR + i] = bytes[sockaddr + i] ?? 0;
+    return this.#push(EVENT_ENDPOINT_MOVED, peer, 0);
+  }
+
+  deviceLost(device: number): boolean {
+    return this.#push(EVENT_DEVICE_LOST, device, 0);
+  }
+
+  /** Main should look. */
+  wakeLater(): void {
+    this.#isWakeDue = true;
+  }
+
+  /** Wakes main if there is a reason: once a batch, not once an event. */
+  flush(): void {
+    if (!this.#isWakeDue) return;
+    this.#isWakeDue = false;
+    this.#port.postMessage(WAKE);
+  }
+
+  #push(kind: number, peer: number, localIndex: number): boolean {
+    const entry = this.#ring.reserve();
+    if (entry < 0) return false;
+    const { view } = this.#ring;
+    view.setUint32(entry, kind, true);
+    view.setInt32(entry + EVENT_PEER, peer, true);
+    view.setUint32(entry + EVENT_LOCAL_INDEX, localIndex, true);
+    this.#ring.commit();
+    this.#isWakeDue = true;
+    return true;
+  }
+}

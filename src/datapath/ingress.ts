@@ -1,0 +1,338 @@
+// Outside to inside, on a thread of its own:
+//
+//   1. wait         poll the UDP sockets and the wake-up descriptor                       poller.ts
+//   2. receive      many datagrams in one call, coalesced by the kernel (UDP_GRO)         #receive
+//   3. sort         types 1 to 3 go to the main thread, type 4 on                         #dispatch
+//   4. open         receiver index -> keypair -> tag; then the replay window              #open
+//   5. account      activity, key confirmation, roaming                                   #account
+//   6. check        IP length, and that the source is one of exactly this peer's          #admit
+//   7. coalesce     what belongs together into super-packets                              wire/coalesce.ts
+//   8. write        each to its network's TUN in one system call                          #write
+//
+// Whatever arrives, this goes on: what is wrong is dropped and counted. Nothing here allocates per packet.
+
+import { receiveMessageOnPort } from 'node:worker_threads';
+import { Coalescer, MAX_SLICES } from '../../native-free/wire/coalesce.ts';
+import { IpHeader } from '../../native-free/wire/ip.ts';
+import {
+  COOKIE_REPLY_LENGTH,
+  COOKIE_REPLY_TYPE,
+  INITIATION_LENGTH,
+  INITIATION_TYPE,
+  RESPONSE_LENGTH,
+  RESPONSE_TYPE,
+  TRANSPORT_COUNTER_OFFSET,
+  TRANSPORT_HEADER_LENGTH,
+  TRANSPORT_MINIMUM_LENGTH,
+  TRANSPORT_RECEIVER_OFFSET,
+  TRANSPORT_TYPE,
+} from '../../native-free/wire/message.ts';
+import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
+import { monotonicNow } from '../ffi/clock.ts';
+import { MSG_DONTWAIT, recvmmsg, write, writev } from '../ffi/libc.ts';
+import type { Arena } from '../ffi/memory.ts';
+import { type Aead, HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
+import type { Counters, IngressCounter } from './counters.ts';
+import { DeviceTable, type WorkerDevice } from './device-table.ts';
+import type { EventSink } from './event-sink.ts';
+import { KeyCache } from './key-cache.ts';
+import { MessageBatch } from './message-batch.ts';
+import type { Poller } from './poller.ts';
+import { ReplayWindows } from './replay-windows.ts';
+import type { Ring } from './ring.ts';
+import { NO_SLOT, type SharedState } from './shared-state.ts';
+import { SOCKADDR_LENGTH } from './sockaddr.ts';
+import type { UdpSockets } from './udp.ts';
+import { DATAGRAM_BYTES, DATAGRAM_SOCKADDR, type WorkerOptions } from './worker-protocol.ts';
+
+/** Whitepaper section 6.1; counters past 2^53 (of 2^64) are refused. */
+const REJECT_AFTER_TIME_MS = 180_000;
+const REJECT_AFTER_COUNTER_HIGH = 0x20_0000;
+
+const BATCH = 8;
+const LONGEST_RECEIVE = 65536;
+const RECEIVE_ROOM = HEADROOM + LONGEST_RECEIVE + HEADROOM;
+/** Receives before looking whether there is something else to do. */
+const RECEIVES_A_TURN = 16;
+
+/** Where opened packets wait for the end of the batch: all that one batch can hold. */
+const AREA = BATCH * (LONGEST_RECEIVE + 128 * 2 * HEADROOM);
+const PACKETS = 2048;
+
+const IOVEC = 16;
+
+/** How often a worker repeats that a peer's endpoint has moved. */
+const MOVED_AGAIN_MS = 20;
+
+export interface IngressParts {
+  readonly arena: Arena;
+  readonly aead: Aead;
+  readonly state: SharedState;
+  readonly counters: Counters<IngressCounter>;
+  readonly udp: UdpSockets;
+  readonly poller: Poller;
+  readonly events: EventSink;
+  readonly datagrams: Ring;
+  readonly port: WorkerOptions['port'];
+}
+
+export class Ingress {
+  readonly #parts: IngressParts;
+  readonly #memory: PacketMemory;
+  readonly #devices = new DeviceTable(undefined);
+  readonly #coalescers: (Coalescer | undefined)[] = [];
+  readonly #windows: ReplayWindows;
+  readonly #key: KeyCache;
+  readonly #ip = new IpHeader();
+  readonly #batch: MessageBatch;
+  readonly #receiveAt: number;
+  readonly #area: number;
+  readonly #iov: number;
+  /** By keypair slot: the generation whose window this is, and the one whose confirmation was reported. */
+  readonly #windowOf: Int32Array;
+  readonly #confirmed: Int32Array;
+  readonly #movedAt: Float64Array;
+  #cursor: number;
+  #now = 0;
+
+  static readonly ARENA = BATCH * RECEIVE_ROOM + AREA + 64 * 1024;
+
+  constructor(parts: IngressParts) {
+    const { arena, state } = parts;
+    this.#parts = parts;
+    this.#memory = new PacketMemory(arena.buffer);
+    this.#windows = new ReplayWindows(state.maxKeypairs);
+    this.#windowOf = new Int32Array(state.maxKeypairs);
+    this.#confirmed = new Int32Array(state.maxKeypairs);
+    this.#movedAt = new Float64Array(state.maxPeers);
+    this.#key = new KeyCache(arena, state);
+    this.#batch = new MessageBatch(arena, BATCH, 1);
+    this.#receiveAt = arena.allocate(BATCH * RECEIVE_ROOM);
+    for (let i = 0; i < BATCH; i++) {
+      this.#batch.setPart(i, 0, this.#datagramAt(i), LONGEST_RECEIVE);
+      this.#batch.setPartCount(i, 1);
+    }
+    this.#area = arena.allocate(AREA);
+    this.#cursor = this.#area;
+    this.#iov = arena.allocate(MAX_SLICES * IOVEC);
+  }
+
+  /** Until it is told to stop. */
+  run(): void {
+    const { state, poller, events, udp } = this.#parts;
+    poller.watch(udp.v6 < 0 ? [udp.v4] : [udp.v4, udp.v6]);
+    while (!state.stopped) {
+      poller.wait();
+      state.enter('ingress');
+      if (poller.takeWakeup()) this.#configure();
+      if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);
+      if (udp.v6 >= 0 && poller.eventsAt(1) !== 0) this.#receive(udp.v6);
+      state.leave('ingress');
+      events.flush();
+    }
+    this.#key.wipe();
+  }
+
+  #receive(fd: number): void {
+    const batch = this.#batch;
+    for (let round = 0; round < RECEIVES_A_TURN; round++) {
+      for (let i = 0; i < BATCH; i++) batch.prepareReceive(i);
+      const received = recvmmsg(fd, batch.addressOf(0), BATCH, MSG_DONTWAIT, 0);
+      if (received <= 0) return;
+      this.#now = monotonicNow();
+      for (let i = 0; i < received; i++) this.#cut(i, batch.lengthOf(i), batch.segmentSizeOf(i));
+      this.#write();
+      if (received < BATCH) return;
+    }
+  }
+
+  /** Takes message `i` apart into the datagrams that the kernel joined. */
+  #cut(i: number, length: number, segmentSize: number): void {
+    const size = segmentSize > 0 ? segmentSize : Math.max(length, 1);
+    const start = this.#datagramAt(i);
+    const source = this.#batch.nameOffset(i);
+    for (let at = 0; at < length; at += size) this.#dispatch(start + at, Math.min(size, length - at), source);
+  }
+
+  /** `at` and `source` (a sockaddr) are offsets in the arena. */
+  #dispatch(at: number, length: number, source: number): void {
+    const { counters } = this.#parts;
+    const type = length < TRANSPORT_MINIMUM_LENGTH ? 0 : this.#memory.view.getUint32(at, true);
+    if (type === TRANSPORT_TYPE) this.#open(at, length, source);
+    else if (
+      (type === INITIATION_TYPE && length === INITIATION_LENGTH) ||
+      (type === RESPONSE_TYPE && length === RESPONSE_LENGTH) ||
+      (type === COOKIE_REPLY_TYPE && length === COOKIE_REPLY_LENGTH)
+    )
+      this.#handOver(at, length, source);
+    else counters.add(counters.at['dropped:malformed'], 1);
+  }
+
+  #handOver(at: number, length: number, source: number): void {
+    const { datagrams, counters, events } = this.#parts;
+    const entry = datagrams.reserve();
+    if (entry < 0) {
+      counters.add(counters.at['dropped:queue-full'], 1);
+      return;
+    }
+    const { bytes } = this.#memory;
+    datagrams.view.setUint32(entry, length, true);
+    for (let i = 0; i < SOCKADDR_LENGTH; i++)
+      datagrams.bytes[entry + DATAGRAM_SOCKADDR + i] = bytes[source + i] ?? 0;
+    for (let i = 0; i < length; i++) datagrams.bytes[entry + DATAGRAM_BYTES + i] = bytes[at + i] ?? 0;
+    datagrams.commit();
+    events.wakeLater();
+    counters.add(counters.at.handshakes, 1);
+  }
+
+  #open(at: number, length: number, source: number): void {
+    const { state, counters, aead } = this.#parts;
+    const { view } = this.#memory;
+    const keypair = state.findKeypair(view.getUint32(at + TRANSPORT_RECEIVER_OFFSET, true));
+    if (keypair === NO_SLOT) {
+      counters.add(counters.at['dropped:unknown-index'], 1);
+      return;
+    }
+    const high = view.getUint32(at + TRANSPORT_COUNTER_OFFSET + 4, true);
+    if (this.#now - state.createdAtOf(keypair) >= REJECT_AFTER_TIME_MS || high >= REJECT_AFTER_COUNTER_HIGH) {
+      counters.add(counters.at['dropped:expired'], 1);
+      return;
+    }
+    const counter = view.getUint32(at + TRANSPORT_COUNTER_OFFSET, true) + high * 0x1_0000_0000;
+    const sealedLength = length - TRANSPORT_HEADER_LENGTH - TAG_LENGTH;
+    const to = this.#place(sealedLength);
+    const key = this.#key.receiveKey(keypair);
+    if (!aead.open(key, counter, at + TRANSPORT_HEADER_LENGTH, sealedLength, to)) {
+      counters.add(counters.at['dropped:forged'], 1);
+      return;
+    }
+    if (!this.#isFresh(keypair, counter)) {
+      counters.add(counters.at['dropped:replayed'], 1);
+      return;
+    }
+    const peer = state.peerOf(keypair);
+    this.#account(keypair, peer, length, source);
+    if (sealedLength > 0) this.#admit(peer, to, sealedLength);
+  }
+
+  #isFresh(keypair: number, counter: number): boolean {
+    const generation = this.#parts.state.generationOf(keypair);
+    if (this.#windowOf[keypair] !== generation) {
+      this.#windowOf[keypair] = generation;
+      this.#windows.reset(keypair);
+    }
+    return this.#windows.accept(keypair, counter);
+  }
+
+  #account(keypair: number, peer: number, length: number, source: number): void {
+    const { state, events, counters } = this.#parts;
+    state.countReceived(peer, length, this.#now, length > TRANSPORT_MINIMUM_LENGTH);
+    counters.add(counters.at.packets, 1);
+    if (state.keypairInUse(peer) !== keypair) this.#confirm(keypair, peer);
+    if (
+      !state.hasEndpoint(peer, this.#memory.view, source) &&
+      this.#now - (this.#movedAt[peer] ?? 0) > MOVED_AGAIN_MS
+    ) {
+      if (events.endpointMoved(peer, this.#memory.bytes, source)) this.#movedAt[peer] = this.#now;
+    }
+  }
+
+  /** Once a keypair: whether it means anything is the device's to know. */
+  #confirm(keypair: number, peer: number): void {
+    const { state, events } = this.#parts;
+    const generation = state.generationOf(keypair);
+    if (this.#confirmed[keypair] === generation) return;
+    if (events.keypairConfirmed(peer, state.localIndexOf(keypair))) this.#confirmed[keypair] = generation;
+  }
+
+  #admit(peer: number, at: number, length: number): void {
+    const { state, counters } = this.#parts;
+    const device = this.#devices.get(state.deviceOf(peer));
+    const coalescer = device === undefined ? undefined : this.#coalescers[device.device];
+    const ip = this.#ip;
+    if (device === undefined || coalescer === undefined || ip.parse(this.#memory, at, length) !== undefined) {
+      counters.add(counters.at['dropped:bad-inside'], 1);
+      return;
+    }
+    if (device.peerOf(this.#memory.bytes, ip.source, ip.addressLength) !== peer) {
+      counters.add(counters.at['dropped:wrong-source'], 1);
+      return;
+    }
+    this.#keep(length);
+    coalescer.push(ip);
+  }
+
+  // --- the area of opened packets
+
+  /** Where to open the next packet to. It is only kept if `keep` follows. */
+  #place(length: number): number {
+    if (this.#cursor + HEADROOM + length + TAILROOM > this.#area + AREA) this.#write();
+    return this.#cursor + HEADROOM;
+  }
+
+  #keep(length: number): void {
+    this.#cursor = (this.#cursor + HEADROOM + length + TAILROOM + 63) & ~63;
+  }
+
+  /** Writes out the batch, device by device. */
+  #write(): void {
+    this.#cursor = this.#area;
+    for (const device of this.#devices.all) {
+      const coalescer = this.#coalescers[device.device];
+      if (coalescer === undefined) continue;
+      const writes = coalescer.finish();
+      for (let i = 0; i < writes; i++) {
+        const first = coalescer.firstSlice[i] ?? 0;
+        this.#writeSlices(device, coalescer, first, (coalescer.firstSlice[i + 1] ?? 0) - first);
+      }
+      if (writes > 0) coalescer.reset();
+    }
+  }
+
+  #writeSlices(device: WorkerDevice, coalescer: Coalescer, first: number, count: number): void {
+    const { arena, counters } = this.#parts;
+    let result: number;
+    if (count === 1) {
+      const address = arena.address + (coalescer.sliceOffset[first] ?? 0);
+      result = write(device.fd, address, coalescer.sliceLength[first] ?? 0);
+    } else {
+      for (let i = 0; i < count; i++) {
+        const iov = this.#iov + i * IOVEC;
+        arena.setPointer(iov, coalescer.sliceOffset[first + i] ?? 0);
+        this.#memory.view.setUint32(iov + 8, coalescer.sliceLength[first + i] ?? 0, true);
+      }
+      result = writev(device.fd, arena.address + this.#iov, count);
+      counters.add(counters.at['super-packets'], 1);
+    }
+    counters.add(counters.at.writes, 1);
+    if (result < 0) counters.add(counters.at['dropped:write-failed'], count);
+  }
+
+  #configure(): void {
+    const { port, state, events } = this.#parts;
+    for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
+      const sequence = this.#devices.apply(message.message);
+      this.#matchCoalescers();
+      state.setSeen('ingress', sequence);
+      events.wakeLater();
+    }
+    this.#key.wipeIfRetired();
+  }
+
+  /** One coalescer a device: addresses of two networks may be equal. */
+  #matchCoalescers(): void {
+    for (const device of this.#devices.all) {
+      this.#coalescers[device.device] ??= new Coalescer(this.#memory, PACKETS, {
+        tcp: device.offload !== 'none',
+        udp: device.offload === 'tcp+udp',
+      });
+    }
+    this.#coalescers.forEach((_, i) => {
+      if (this.#devices.get(i) === undefined) this.#coalescers[i] = undefined;
+    });
+  }
+
+  #datagramAt(i: number): number {
+    return this.#receiveAt + i * RECEIVE_ROOM + HEADROOM;
+  }
+}

@@ -1,0 +1,101 @@
+// Who has which keypair slot, on the main thread. A slot that is given back is out of sight at once, wiped and reused
+// only after both workers have been outside their loops since.
+
+import type { Keypair } from '../../native-free/device/data-plane.ts';
+import { Vl3Error } from '../../native-free/error.ts';
+import type { SharedState } from './shared-state.ts';
+
+interface Retired {
+  readonly slot: number;
+  readonly egressEpoch: number;
+  readonly ingressEpoch: number;
+}
+
+export class KeypairSlots {
+  readonly #state: SharedState;
+  readonly #byIndex = new Map<number, { readonly slot: number; readonly peer: number }>();
+  #free: number[] = [];
+  #unused = 0;
+  #retired: Retired[] = [];
+  #generation = 0;
+
+  constructor(state: SharedState) {
+    this.#state = state;
+  }
+
+  /** Borrows the keypair. */
+  install(peer: number, keypair: Keypair): void {
+    if (this.#byIndex.has(keypair.localIndex)) this.remove(keypair.localIndex);
+    const slot = this.#take();
+    this.#generation = (this.#generation % 0x7fff_ffff) + 1;
+    this.#byIndex.set(keypair.localIndex, { slot, peer });
+    this.#state.installKeypair(
+      slot,
+      this.#generation,
+      peer,
+      keypair.localIndex,
+      keypair.remoteIndex,
+      keypair.createdAt,
+      keypair.sendKey,
+      keypair.receiveKey,
+    );
+  }
+
+  /** The slot of an installed keypair of this peer. */
+  slotOf(localIndex: number, peer: number): number | undefined {
+    const entry = this.#byIndex.get(localIndex);
+    return entry?.peer === peer ? entry.slot : undefined;
+  }
+
+  remove(localIndex: number): void {
+    const entry = this.#byIndex.get(localIndex);
+    if (entry === undefined) return;
+    this.#byIndex.delete(localIndex);
+    if (this.#state.keypairInUse(entry.peer) === entry.slot) this.#state.setKeypairInUse(entry.peer, -1);
+    this.#state.retireKeypair(entry.slot);
+    this.#retired.push({
+      slot: entry.slot,
+      egressEpoch: this.#state.epoch('egress'),
+      ingressEpoch: this.#state.epoch('ingress'),
+    });
+  }
+
+  removeAllOf(peer: number): void {
+    for (const [localIndex, entry] of this.#byIndex) if (entry.peer === peer) this.remove(localIndex);
+  }
+
+  /** Wipes what can be wiped; true when nothing is left to do. */
+  reap(): boolean {
+    this.#retired = this.#retired.filter((retired) => {
+      const hasPassed =
+        this.#state.hasPassed('egress', retired.egressEpoch) &&
+        this.#state.hasPassed('ingress', retired.ingressEpoch);
+      if (hasPassed) {
+        this.#state.wipeKeypair(retired.slot);
+        this.#free.push(retired.slot);
+      }
+      return !hasPassed;
+    });
+    return this.#retired.length === 0;
+  }
+
+  /** Wipes everything. Only when the workers are gone. */
+  wipeAll(): void {
+    for (const localIndex of [...this.#byIndex.keys()]) this.remove(localIndex);
+    for (const { slot } of this.#retired) this.#state.wipeKeypair(slot);
+    this.#retired = [];
+  }
+
+  #take(): number {
+    this.reap();
+    const slot = this.#free.pop();
+    if (slot !== undefined) return slot;
+    if (this.#unused === this.#state.maxKeypairs) {
+      throw new Vl3Error(
+        'resource-exhausted',
+        `all ${this.#unused} keypair slots are taken: fewer peers, or a higher maximum`,
+      );
+    }
+    return this.#unused++;
+  }
+}

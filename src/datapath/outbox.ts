@@ -1,0 +1,209 @@
+// Sealed messages on their way to the UDP sockets: consecutive messages of one size to one peer form a run, and a run
+// leaves in one send that the kernel cuts up (UDP_SEGMENT; only the last may be shorter). Without that offload each
+// message is a run of its own, and a batch of runs leaves in one system call.
+
+import { EINVAL, EIO, EMSGSIZE, errno, MSG_DONTWAIT, sendmmsg, sendmsg } from '../ffi/libc.ts';
+import type { Arena } from '../ffi/memory.ts';
+import { HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
+import type { Counters, EgressCounter } from './counters.ts';
+import { MessageBatch } from './message-batch.ts';
+import type { SharedState } from './shared-state.ts';
+import { AF_INET, AF_INET6, sockaddrLength } from './sockaddr.ts';
+import type { UdpSockets } from './udp.ts';
+
+/** Message header: type u32, receiver index u32, counter u64 (whitepaper section 5.4.6). */
+const HEADER_LENGTH = 16;
+const TYPE_TRANSPORT_DATA = 4;
+
+const MAX_RUNS = 64;
+/** UDP_MAX_SEGMENTS of older kernels. */
+const MAX_SEGMENTS = 64;
+/** A datagram before cutting, with its IP and UDP headers, must stay below 64 KB. */
+const MAX_RUN_BYTES = 65000;
+const AREA = 512 << 10;
+/** Past this many bytes a send is worth its system call, and waiting longer only adds delay. */
+const WORTH_SENDING = 60_000;
+
+export class Outbox {
+  readonly #arena: Arena;
+  readonly #view: DataView;
+  readonly #state: SharedState;
+  readonly #counters: Counters<EgressCounter>;
+  readonly #udp: UdpSockets;
+  readonly #batch: MessageBatch;
+  readonly #area: number;
+  #segmentation: boolean;
+
+  /** Where the next message's headroom begins. */
+  #cursor: number;
+  #pending = 0;
+  #runs = 0;
+  /** The open run is the last one. */
+  #isOpen = false;
+  readonly #runPeer = new Int32Array(MAX_RUNS);
+  readonly #runSize = new Int32Array(MAX_RUNS);
+  readonly #runBytes = new Int32Array(MAX_RUNS);
+  readonly #runParts = new Int32Array(MAX_RUNS);
+  /** Where each part is, to send them one by one if need be. */
+  readonly #partOffset = new Int32Array(MAX_RUNS * MAX_SEGMENTS);
+  readonly #partLength = new Int32Array(MAX_RUNS * MAX_SEGMENTS);
+  readonly #single: MessageBatch;
+
+  constructor(arena: Arena, state: SharedState, counters: Counters<EgressCounter>, udp: UdpSockets) {
+    this.#arena = arena;
+    this.#view = arena.view;
+    this.#state = state;
+    this.#counters = counters;
+    this.#udp = udp;
+    this.#segmentation = udp.offloads.segmentation;
+    this.#batch = new MessageBatch(arena, MAX_RUNS, MAX_SEGMENTS);
+    this.#single = new MessageBatch(arena, 1, 1);
+    this.#area = arena.allocate(AREA);
+    this.#cursor = this.#area;
+  }
+
+  /** Bytes an arena must have for this. */
+  static readonly ARENA = AREA + MAX_RUNS * (MAX_SEGMENTS * 16 + 256) + 4096;
+
+  /** Where to seal the next message to, of `length` bytes before sealing. */
+  place(length: number): number {
+    const room = HEADROOM + length + TAG_LENGTH + TAILROOM;
+    if (this.#cursor + room > this.#area + AREA) this.flush();
+    return this.#cursor + HEADROOM;
+  }
+
+  /** Adds what was sealed to the place given last. */
+  add(peer: number, remoteIndex: number, counter: number, length: number): void {
+    const header = this.#cursor + HEADROOM - HEADER_LENGTH;
+    const view = this.#view;
+    view.setUint32(header, TYPE_TRANSPORT_DATA, true);
+    view.setUint32(header + 4, remoteIndex, true);
+    const high = Math.floor(counter / 0x1_0000_0000);
+    view.setUint32(header + 8, counter - high * 0x1_0000_0000, true);
+    view.setUint32(header + 12, high, true);
+
+    const size = HEADER_LENGTH + length + TAG_LENGTH;
+    const end = this.#cursor + HEADROOM + length + TAG_LENGTH + TAILROOM;
+    this.#cursor = (end + 63) & ~63;
+    if (!this.#fitsOpenRun(peer, size)) this.#openRun(peer, size);
+    const run = this.#runs - 1;
+    const part = this.#runParts[run] ?? 0;
+    this.#batch.setPart(run, part, header, size);
+    this.#partOffset[run * MAX_SEGMENTS + part] = header;
+    this.#partLength[run * MAX_SEGMENTS + part] = size;
+    this.#runParts[run] = part + 1;
+    this.#runBytes[run] = (this.#runBytes[run] ?? 0) + size;
+    this.#pending += size;
+    if (!this.#segmentation || size < (this.#runSize[run] ?? 0)) this.#isOpen = false;
+  }
+
+  /** Whether it is time to send without waiting for more. */
+  get isWorthSending(): boolean {
+    return this.#pending >= WORTH_SENDING;
+  }
+
+  #fitsOpenRun(peer: number, size: number): boolean {
+    if (!this.#isOpen) return false;
+    const run = this.#runs - 1;
+    return (
+      this.#runPeer[run] === peer &&
+      size <= (this.#runSize[run] ?? 0) &&
+      (this.#runParts[run] ?? 0) < MAX_SEGMENTS &&
+      (this.#runBytes[run] ?? 0) + size <= MAX_RUN_BYTES
+    );
+  }
+
+  /** The message at hand stays where it is even if all before it must leave first. */
+  #openRun(peer: number, size: number): void {
+    if (this.#runs === MAX_RUNS) this.#sendRuns();
+    const run = this.#runs;
+    this.#runs = run + 1;
+    this.#runPeer[run] = peer;
+    this.#runSize[run] = size;
+    this.#runBytes[run] = 0;
+    this.#runParts[run] = 0;
+    this.#isOpen = true;
+    const name = this.#batch.nameOffset(run);
+    this.#state.readEndpoint(peer, this.#view, name);
+    this.#batch.setNameLength(run, sockaddrLength(this.#view.getUint16(name, true)));
+  }
+
+  /** Sends everything. */
+  flush(): void {
+    this.#sendRuns();
+    this.#cursor = this.#area;
+  }
+
+  #sendRuns(): void {
+    const runs = this.#runs;
+    for (let run = 0; run < runs; run++) {
+      const parts = this.#runParts[run] ?? 0;
+      this.#batch.setPartCount(run, parts);
+      this.#batch.setSegmentSize(run, parts > 1 ? (this.#runSize[run] ?? 0) : 0);
+    }
+    for (let run = 0; run < runs; ) run += this.#sendFrom(run, runs);
+    this.#runs = 0;
+    this.#isOpen = false;
+    this.#pending = 0;
+  }
+
+  /** Sends runs from `run` on that leave by the same socket; returns how many are dealt with, at least one. */
+  #sendFrom(run: number, end: number): number {
+    const fd = this.#socketOf(run);
+    const { at } = this.#counters;
+    if (fd < 0) {
+      this.#counters.add(at['dropped:no-endpoint'], this.#runParts[run] ?? 0);
+      return 1;
+    }
+    let last = run + 1;
+    while (last < end && this.#socketOf(last) === fd) last++;
+    this.#counters.add(at.sends, 1);
+    const sent = sendmmsg(fd, this.#batch.addressOf(run), last - run, 0);
+    if (sent > 0) return sent;
+    this.#failed(run, fd, errno());
+    return 1;
+  }
+
+  #socketOf(run: number): number {
+    const family = this.#view.getUint16(this.#batch.nameOffset(run), true);
+    if (family === AF_INET) return this.#udp.v4;
+    return family === AF_INET6 ? this.#udp.v6 : -1;
+  }
+
+  /**
+   * A run that the kernel refuses is tried message by message. If that works, the offload is what it refuses (some
+   * kernels and drivers do, with EIO or EINVAL), and it is not used again.
+   */
+  #failed(run: number, fd: number, code: number): void {
+    const parts = this.#runParts[run] ?? 0;
+    if (parts === 1 || (code !== EIO && code !== EINVAL && code !== EMSGSIZE)) {
+      this.#countFailure(code, parts);
+      return;
+    }
+    let failures = 0;
+    for (let part = 0; part < parts; part++) {
+      const error = this.#sendPart(run, part, fd);
+      if (error === 0) continue;
+      failures += 1;
+      this.#countFailure(error, 1);
+    }
+    if (failures === 0 && code !== EMSGSIZE) this.#segmentation = false;
+  }
+
+  #sendPart(run: number, part: number, fd: number): number {
+    const { bytes } = this.#arena;
+    const name = this.#batch.nameOffset(run);
+    bytes.copyWithin(this.#single.nameOffset(0), name, name + 28);
+    this.#single.setNameLength(0, sockaddrLength(this.#view.getUint16(name, true)));
+    const offset = this.#partOffset[run * MAX_SEGMENTS + part] ?? 0;
+    this.#single.setPart(0, 0, offset, this.#partLength[run * MAX_SEGMENTS + part] ?? 0);
+    this.#single.setPartCount(0, 1);
+    this.#single.setSegmentSize(0, 0);
+    return sendmsg(fd, this.#single.addressOf(0), MSG_DONTWAIT) < 0 ? errno() : 0;
+  }
+
+  #countFailure(code: number, messages: number): void {
+    const { at } = this.#counters;
+    this.#counters.add(code === EMSGSIZE ? at['dropped:too-big'] : at['dropped:send-failed'], messages);
+  }
+}

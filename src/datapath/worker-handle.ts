@@ -1,0 +1,124 @@
+// The main thread's end of one worker: starts it, wakes it, hands it configuration, and joins it.
+
+import { once } from 'node:events';
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { Vl3Error } from '../../native-free/error.ts';
+import { close, errno, errnoName, eventfd, write } from '../ffi/libc.ts';
+import { Arena } from '../ffi/memory.ts';
+import type { AeadTier } from './aead.ts';
+import type { SharedState, WorkerName } from './shared-state.ts';
+import type { Change, Configuration, WorkerMessage, WorkerOptions } from './worker-protocol.ts';
+
+const EFD_CLOEXEC = 0x80000;
+const EFD_NONBLOCK = 0x800;
+
+export interface WorkerHandlers {
+  /** There is something in its rings. */
+  readonly onWake: () => void;
+  /** It ended by itself, which it never should. */
+  readonly onFailure: (error: Error) => void;
+}
+
+export class WorkerHandle {
+  readonly name: WorkerName;
+  readonly #state: SharedState;
+  readonly #worker: Worker;
+  readonly #port: MessagePort;
+  readonly #wakeFd: number;
+  readonly #one = new Arena(8);
+  #sequence = 0;
+  #isClosing = false;
+
+  /** Resolves with the worker running, and the AEAD tier it took. */
+  static async start(
+    name: WorkerName,
+    state: SharedState,
+    options: Omit<WorkerOptions, 'port' | 'wakeFd'>,
+    handlers: WorkerHandlers,
+  ): Promise<[WorkerHandle, AeadTier]> {
+    const handle = new WorkerHandle(name, state, options);
+    try {
+      return [handle, await handle.#ready(handlers)];
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  private constructor(name: WorkerName, state: SharedState, options: Omit<WorkerOptions, 'port' | 'wakeFd'>) {
+    this.name = name;
+    this.#state = state;
+    this.#wakeFd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (this.#wakeFd < 0)
+      throw new Vl3Error('resource-exhausted', `cannot make an eventfd: ${errnoName(errno())}`);
+    this.#one.view.setUint32(0, 1, true);
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    const workerData: WorkerOptions = { ...options, port: port2, wakeFd: this.#wakeFd };
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    this.#worker = new Worker(new URL(`./${name}-worker.${extension}`, import.meta.url), {
+      name: `vl3-${name}`,
+      workerData,
+      transferList: [port2],
+    });
+    // However the process ends: a worker asleep in poll would hold it up for as long as poll's time-out.
+    process.on('exit', this.#onExit);
+  }
+
+  /** Hands over a change; true, later, from `hasTaken` of the number returned. */
+  configure(change: Change): number {
+    this.#sequence += 1;
+    const configuration: Configuration = { sequence: this.#sequence, change };
+    this.#port.postMessage(configuration);
+    this.wake();
+    return this.#sequence;
+  }
+
+  hasTaken(sequence: number): boolean {
+    return this.#isClosing || this.#state.seen(this.name) >= sequence;
+  }
+
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  wake(): void {
+    write(this.#wakeFd, this.#one.address, 8);
+  }
+
+  /** Joins the worker, which must have been told to stop by the shared state. */
+  async close(): Promise<void> {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    process.off('exit', this.#onExit);
+    this.#state.stop();
+    this.wake();
+    if (this.#worker.threadId !== -1) await once(this.#worker, 'exit');
+    this.#port.close();
+    close(this.#wakeFd);
+    this.#one.unmap();
+  }
+
+  readonly #onExit = (): void => {
+    this.#state.stop();
+    this.wake();
+  };
+
+  #ready(handlers: WorkerHandlers): Promise<AeadTier> {
+    const { promise, resolve, reject } = Promise.withResolvers<AeadTier>();
+    this.#port.on('message', (message: WorkerMessage) => {
+      if (message.kind === 'ready') resolve(message.aeadTier);
+      else handlers.onWake();
+    });
+    const fail = (cause: unknown): void => {
+      const error = new Vl3Error('internal', `the ${this.name} thread failed: ${String(cause)}`, { cause });
+      reject(error);
+      if (!this.#isClosing) handlers.onFailure(error);
+    };
+    this.#worker.on('error', fail);
+    this.#worker.on('exit', (code) => {
+      if (!this.#isClosing) fail(`it ended with code ${code}`);
+    });
+    return promise;
+  }
+}

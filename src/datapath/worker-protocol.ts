@@ -1,0 +1,71 @@
+// What passes between the main thread and the workers besides the shared state: rare configuration as messages on a
+// port; commands, events and handshake datagrams as entries of rings. An eventfd wakes a worker; a message wakes main.
+
+import type { MessagePort } from 'node:worker_threads';
+import type { AeadTier } from './aead.ts';
+import type { RingMemory } from './ring.ts';
+import type { SharedMemory } from './shared-state.ts';
+import type { TunOffload } from './tun.ts';
+import type { UdpSockets } from './udp.ts';
+
+/** What a worker is started with. */
+export interface WorkerOptions {
+  readonly port: MessagePort;
+  readonly memory: SharedMemory;
+  readonly counters: SharedArrayBuffer;
+  readonly wakeFd: number;
+  readonly udp: UdpSockets;
+  readonly aeadTier: AeadTier;
+  readonly events: RingMemory;
+  /** Egress: commands from main. Ingress: handshake datagrams to main. */
+  readonly extra: RingMemory;
+}
+
+export type Change =
+  | {
+      readonly kind: 'add-device';
+      readonly device: number;
+      readonly fd: number;
+      readonly mtu: number;
+      readonly offload: TunOffload;
+    }
+  | { readonly kind: 'remove-device'; readonly device: number }
+  /** A table as by buildAllowedIpsTable, of peer slots. */
+  | { readonly kind: 'set-allowed-ips'; readonly device: number; readonly allowedIps: Int32Array };
+
+/** To a worker. Sequence numbers count up from 1. */
+export interface Configuration {
+  readonly sequence: number;
+  readonly change: Change;
+}
+
+/** How many networks a node can be on at once. */
+export const MAX_DEVICES = 256;
+
+export type WorkerMessage =
+  /** Once: it runs. */
+  | { readonly kind: 'ready'; readonly aeadTier: AeadTier }
+  /** There is something in its rings, or it has taken over configuration. */
+  | { readonly kind: 'wake' };
+
+// Command, 8 B: kind u32, peer i32.
+export const COMMAND_LENGTH = 8;
+export const COMMAND_PEER = 4;
+export const COMMAND_SEND_KEEPALIVE = 1;
+export const COMMAND_SEND_STAGED = 2;
+export const COMMAND_DROP_STAGED = 3;
+
+// Event, 48 B: kind u32, peer (or device) i32, local index u32, sockaddr 28 B at 16.
+export const EVENT_LENGTH = 48;
+export const EVENT_PEER = 4;
+export const EVENT_LOCAL_INDEX = 8;
+export const EVENT_SOCKADDR = 16;
+export const EVENT_HANDSHAKE_NEEDED = 1;
+export const EVENT_KEYPAIR_CONFIRMED = 2;
+export const EVENT_ENDPOINT_MOVED = 3;
+export const EVENT_DEVICE_LOST = 4;
+
+// Handshake datagram, 184 B: length u32, sockaddr 28 B at 4, up to 148 B at 32.
+export const DATAGRAM_LENGTH = 184;
+export const DATAGRAM_SOCKADDR = 4;
+export const DATAGRAM_BYTES = 32;
