@@ -1,6 +1,7 @@
 // What a device knows of one peer: its keys, where it can be reached, its keypairs, its timers, and the initiation
 // under way. State only; device.ts decides.
 
+import { KEY_LENGTH } from '../noise/constants.ts';
 import type { InitiatorState, RemoteStatic } from '../noise/handshake.ts';
 import { Keypairs } from '../noise/keypair.ts';
 import type { PeerId } from './data-plane.ts';
@@ -28,7 +29,7 @@ export class Peer {
   readonly timers: Timers;
   readonly keypairs = new Keypairs<SessionKeypair>();
   /** 32 B; all zero when there is none. */
-  presharedKey: Uint8Array;
+  presharedKey: Uint8Array = new Uint8Array(KEY_LENGTH);
   attempt: HandshakeAttempt | undefined;
   /** An initiation that has to wait, because the last handshake message is too fresh. */
   initiateAt: number | undefined;
@@ -42,16 +43,9 @@ export class Peer {
   /** The last completed handshake, on the monotonic and on the wall clock. */
   lastHandshake: { readonly at: number; readonly wallclock: number } | undefined;
 
-  constructor(
-    id: PeerId,
-    remote: RemoteStatic,
-    presharedKey: Uint8Array,
-    endpoints: Endpoints,
-    jitter: () => number,
-  ) {
+  constructor(id: PeerId, remote: RemoteStatic, endpoints: Endpoints, jitter: () => number) {
     this.id = id;
     this.remote = remote;
-    this.presharedKey = presharedKey;
     this.endpoints = endpoints;
     this.timers = new Timers(jitter);
   }

@@ -1,0 +1,4 @@
+import { noblePrimitives } from '../../../native-free/noise/noble-primitives.ts';
+import { primitivesContract } from './primitives-contract.ts';
+
+primitivesContract(noblePrimitives);

@@ -1,0 +1,32 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { noblePrimitives as noble } from '../../../native-free/noise/noble-primitives.ts';
+import { opensslPrimitives as openssl } from '../../../src/noise/openssl-primitives.ts';
+import { primitivesContract } from '../../native-free/noise/primitives-contract.ts';
+
+primitivesContract(openssl);
+
+const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
+
+test('OpenSSL and noble agree on whatever they are given', () => {
+  fc.assert(
+    fc.property(
+      bytes(32),
+      bytes(32),
+      fc.uint8Array({ maxLength: 300 }),
+      fc.uint8Array({ maxLength: 40 }),
+      fc.bigInt(0n, 2n ** 64n - 1n),
+      (key, other, data, associated, counter) => {
+        expect(openssl.publicKey(key)).toEqual(noble.publicKey(key));
+        expect(openssl.dh(key, other)).toEqual(noble.dh(key, other));
+        expect(openssl.hash(data, associated)).toEqual(noble.hash(data, associated));
+        expect(openssl.hmac(associated, data)).toEqual(noble.hmac(associated, data));
+        const sealed = openssl.seal(key, counter, data, associated);
+        expect(sealed).toEqual(noble.seal(key, counter, data, associated));
+        expect(noble.open(key, counter, sealed, associated)).toEqual(data);
+        expect(openssl.open(key, counter, sealed, associated)).toEqual(data);
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
