@@ -97,7 +97,8 @@ export const routerSettings = (): Setting[] => [
   ...settings4('default', FORWARDER_4),
   ...settings6('all', FORWARDER_6),
   ...settings6('default', FORWARDER_6),
-  ...settings6('lo', { disable_ipv6: 0 }),
+  ...settings4('lo', FORWARDER_4),
+  ...settings6('lo', FORWARDER_6),
   { path: 'ipv4/icmp_echo_ignore_all', value: 0 },
   { path: 'ipv6/icmp/echo_ignore_all', value: 0, required: false },
 ];

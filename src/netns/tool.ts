@@ -4,6 +4,7 @@
 
 import { execFile } from 'node:child_process';
 import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+import { Gate } from './gate.ts';
 
 export interface ToolCall {
   readonly program: 'ip' | 'nft' | 'sh' | 'true';
@@ -49,14 +50,12 @@ const environment = (): NodeJS.ProcessEnv => ({
 });
 
 export class Tools implements ToolRunner {
-  readonly #parallel: number;
+  readonly #gate: Gate;
   readonly #timeoutMs: number;
-  readonly #waiting: (() => void)[] = [];
   readonly #lanes = new Map<string, Promise<unknown>>();
-  #running = 0;
 
   constructor(options: ToolsOptions = {}) {
-    this.#parallel = options.parallel ?? 4;
+    this.#gate = new Gate(options.parallel ?? 4);
     this.#timeoutMs = options.timeoutMs ?? 20_000;
   }
 
@@ -73,17 +72,8 @@ export class Tools implements ToolRunner {
     }
   }
 
-  async #admit(call: ToolCall, signal: AbortSignal | undefined): Promise<string> {
-    if (this.#running >= this.#parallel) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    else this.#running++;
-    try {
-      return await this.#execute(call, signal);
-    } finally {
-      // The place goes to the next in line, or is given up.
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#running--;
-      else next();
-    }
+  #admit(call: ToolCall, signal: AbortSignal | undefined): Promise<string> {
+    return this.#gate.pass(() => this.#execute(call, signal));
   }
 
   #execute(call: ToolCall, signal: AbortSignal | undefined): Promise<string> {

@@ -11,6 +11,9 @@ import type { AttachmentSpec } from '../../../src/netns/veth.ts';
 export const TUN = 'vl3';
 export const MTU = 1400;
 
+/** Routes of the kernel's own: of these one follows the TUN's carrier, one stays away once lo was down. */
+const PASSING = new RegExp(`^(multicast ff00::/8 dev ${TUN} |unicast ::1 dev lo )`);
+
 const SETTINGS = ['/proc/sys/net/ipv4/conf', '/proc/sys/net/ipv6/conf'];
 
 export class Fixture {
@@ -19,14 +22,22 @@ export class Fixture {
   readonly tools = new Tools();
   readonly #namespaces: string[] = [];
 
+  /** The node's number: its prefixes are 10.60.NODE.0/24 and fd00:60::NODE:0/112. */
+  readonly node: number;
+
+  constructor(node = 1) {
+    this.node = node;
+  }
+
   get routerSpec(): RouterSpec {
+    const { node } = this;
     return {
       router: this.router,
       tun: TUN,
       mtu: MTU,
-      gateways: ['10.60.1.1', 'fd00:60::1:1'].map(parseAddress),
+      gateways: [`10.60.${node}.1`, `fd00:60::${node}:1`].map(parseAddress),
       pools: ['10.60.0.0/16', 'fd00:60::/48'].map(parsePrefix),
-      prefixes: ['10.60.1.0/24', 'fd00:60::1:0/112'].map(parsePrefix),
+      prefixes: [`10.60.${node}.0/24`, `fd00:60::${node}:0/112`].map(parsePrefix),
     };
   }
 
@@ -57,7 +68,7 @@ export class Fixture {
       router: this.router,
       podNetns: `/run/netns/${pod}`,
       podInterface: 'red',
-      addresses: [`10.60.1.${n}`, `fd00:60::1:${n.toString(16)}`].map(parseAddress),
+      addresses: [`10.60.${this.node}.${n}`, `fd00:60::${this.node}:${n.toString(16)}`].map(parseAddress),
       gateways: this.routerSpec.gateways,
       pools: this.routerSpec.pools,
       mtu: MTU,
@@ -104,6 +115,7 @@ export class Fixture {
       .replaceAll(/^\d+: /gm, '')
       .replaceAll(/@if\d+/g, '')
       .split('\n')
+      .filter((line) => !PASSING.test(line))
       .toSorted()
       .join('\n');
   }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
+import { Gate } from '../../../src/netns/gate.ts';
 import { readRouter, removeRouter } from '../../../src/netns/router.ts';
 import { ensureAttachment, removeAttachment } from '../../../src/netns/veth.ts';
 import { BreakingRunner, RecordingRunner } from './failing-runner.ts';
@@ -362,8 +363,14 @@ describe('many', () => {
       await removeAttachment(fixture.tools, fixture.attachment(pod, n + 2));
     }
     const together: number[] = [];
+    const gate = new Gate(4);
     const start = performance.now();
-    await Promise.all(pods.map((pod, n) => attach(pod, n, together)));
+    await Promise.all(
+      pods.map(async (pod, n) => {
+        await gate.pass(() => ensureAttachment(fixture.tools, fixture.attachment(pod, n + 2)));
+        together.push(performance.now() - start);
+      }),
+    );
     const all = performance.now() - start;
     alone.sort((x, y) => x - y);
     together.sort((x, y) => x - y);
