@@ -42,7 +42,7 @@ export const formatAddress = (address: Address): string =>
 
 /** Parses "10.1.0.0/16"; host bits must be zero. Throws Vl3Error('invalid-argument'). */
 export const parsePrefix = (text: string): Prefix => {
-  const match = /^([^/]+)\/(\d{1,3})$/.exec(text);
+  const match = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text);
   if (match?.[1] === undefined) {
     throw new Vl3Error(
       'invalid-argument',
