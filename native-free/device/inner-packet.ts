@@ -1,0 +1,25 @@
+// What the reference data plane reads of an IP packet: addresses and true length. Headers are read by wire/ip.ts.
+
+import { IpHeader } from '../wire/ip.ts';
+import { PacketMemory } from '../wire/packet-memory.ts';
+
+export interface InnerPacket {
+  /** 4 or 16 bytes, views into the packet. */
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  /** The length that the IP header gives; what lies after is padding. */
+  readonly totalLength: number;
+}
+
+/** Undefined when it is not a sound IP packet. Borrows. */
+export const readInnerPacket = (packet: Uint8Array): InnerPacket | undefined => {
+  const header = new IpHeader();
+  const memory = new PacketMemory(packet.slice().buffer);
+  if (header.parse(memory, 0, packet.length) !== undefined) return undefined;
+  const { source, destination, addressLength, totalLength } = header;
+  return {
+    source: packet.subarray(source, source + addressLength),
+    destination: packet.subarray(destination, destination + addressLength),
+    totalLength,
+  };
+};
