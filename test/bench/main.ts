@@ -1,0 +1,14 @@
+// `npm run bench`: what is measured against what, by name; without a name, everything.
+
+import { benchDatapath } from './datapath.ts';
+
+const benches: Record<string, () => Promise<void>> = {
+  datapath: () => benchDatapath(Number(process.env['REPETITIONS'] ?? 3), Number(process.env['SECONDS'] ?? 4)),
+};
+
+const names = process.argv.slice(2);
+for (const name of names.length > 0 ? names : Object.keys(benches)) {
+  const bench = benches[name];
+  if (bench === undefined) throw new Error(`no bench ${name}: there are ${Object.keys(benches).join(', ')}`);
+  await bench();
+}
