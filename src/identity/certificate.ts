@@ -1,7 +1,7 @@
 // One X.509 certificate, read strictly: OpenSSL answers for signatures, dates and keys, and the extensions that decide
 // what a certificate may be used for are read here (RFC 5280, section 4.2). Not here: chains (chain.ts).
 
-import { createHash, X509Certificate } from 'node:crypto';
+import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
 import { Vl3Error } from '../../native-free/error.ts';
 import { MalformedDer, readNamedBits, readObjectIdentifier, readOne, readValues, TAG } from './der.ts';
 
@@ -26,6 +26,7 @@ const URI_TAG = 0x86;
 export interface Certificate {
   readonly der: Uint8Array;
   readonly x509: X509Certificate;
+  readonly publicKey: KeyObject;
   /** Lowercase hex. */
   readonly serial: string;
   /** Unix ms; valid at both ends. */
@@ -75,7 +76,7 @@ export const isIssuedBy = (certificate: Certificate, issuer: Certificate): boole
       issuer.isCa &&
       issuer.canCertify &&
       certificate.x509.checkIssued(issuer.x509) &&
-      certificate.x509.verify(issuer.x509.publicKey)
+      certificate.x509.verify(issuer.publicKey)
     );
   } catch {
     return false;
@@ -94,6 +95,7 @@ const read = (der: Uint8Array): Certificate => {
   return {
     der,
     x509,
+    publicKey: x509.publicKey,
     serial: x509.serialNumber.toLowerCase(),
     notBefore: x509.validFromDate.getTime(),
     notAfter: x509.validToDate.getTime(),

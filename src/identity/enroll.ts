@@ -22,6 +22,7 @@ import { clientTlsOptions } from './tls.ts';
 import type { JoinToken } from './token.ts';
 
 const CALL_TIMEOUT_MS = 15_000;
+const MAX_ANSWER_BYTES = 65_536;
 const KEY_FILE = 'enrolling-key.pem';
 
 export interface EnrollOptions {
@@ -120,7 +121,12 @@ const ask = async (
 ): Promise<readonly Uint8Array[]> => {
   const sessionManager = new Http2SessionManager(url, {}, clientTlsOptions(trustBundle));
   try {
-    const transport = createConnectTransport({ baseUrl: url, httpVersion: '2', sessionManager });
+    const transport = createConnectTransport({
+      baseUrl: url,
+      httpVersion: '2',
+      sessionManager,
+      readMaxBytes: MAX_ANSWER_BYTES,
+    });
     const client = createClient(EnrollmentService, transport);
     const answer = await client.enroll(
       { tokenSecret, ...request },

@@ -1,23 +1,30 @@
 // Files that hold secrets: read only when nobody else can have read or written them, replaced in one step so that a
 // crash leaves the old file or the new one. Not here: what is in them.
 
-import { randomBytes } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { mkdir, open, rename, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
 
 /** Larger ones are refused. */
 const MAX_BYTES = 256 * 1024;
 
-/** Makes the directory (0700) where it is missing. */
+/** Makes the directory (0700) where it is missing; one that others may write to is refused. */
 export const makePrivateDirectory = async (path: string): Promise<void> => {
+  let mode: number;
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });
+    ({ mode } = await stat(path));
   } catch (cause) {
     throw new Vl3Error('failed-precondition', `cannot make the directory ${path}: ${reason(cause)}`, {
       cause,
     });
+  }
+  if ((mode & 0o022) !== 0) {
+    throw new Vl3Error(
+      'failed-precondition',
+      `other users may write to the directory ${path}: run chmod 700 ${path}, or choose a directory of its own`,
+    );
   }
 };
 
@@ -55,13 +62,15 @@ export const readPrivateFile = async (path: string, what: string): Promise<Uint8
 
 /** Replaces the file in one step; it is 0600 and on the disk when this returns. Borrows `bytes`. */
 export const writePrivateFile = async (path: string, bytes: Uint8Array, what: string): Promise<void> => {
-  const temporary = join(dirname(path), `.${randomBytes(8).toString('hex')}.tmp`);
+  // Always the same name, so that what a crash left is cleared by the next write.
+  const temporary = join(dirname(path), `.${basename(path)}.new`);
   try {
+    await rm(temporary, { force: true });
     await writeDurably(temporary, bytes);
     await rename(temporary, path);
     await syncDirectory(dirname(path));
   } catch (cause) {
-    await unlink(temporary).catch(() => undefined);
+    await rm(temporary, { force: true }).catch(() => undefined);
     throw new Vl3Error('failed-precondition', `cannot write ${what} ${path}: ${reason(cause)}`, { cause });
   }
 };

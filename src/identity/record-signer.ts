@@ -10,7 +10,6 @@ import {
   signingInput,
   type VerifyRecord,
 } from '../../native-free/registry/record.ts';
-import { BACKDATE_MS } from './ca.ts';
 import { CLIENT_AUTH } from './certificate.ts';
 import { type TrustBundle, verifyChain } from './chain.ts';
 import type { Identity } from './identity.ts';
@@ -24,15 +23,16 @@ const MAX_REMEMBERED = 8192;
 export type RecordContent = Omit<NodeRecord, 'trustDomain' | 'node' | 'notBefore' | 'notAfter'>;
 
 /**
- * Signs a record that holds as long as the SVID does: sign anew after each renewal. `now` is unix ms. Throws
- * Vl3Error('invalid-argument') for content that no peer would accept.
+ * Signs a record that holds as long as the SVID does: sign anew after each renewal. Throws Vl3Error('invalid-argument')
+ * for content that no peer would accept.
  */
-export const signRecord = (identity: Identity, content: RecordContent, now: number): SignedRecord => {
+export const signRecord = (identity: Identity, content: RecordContent): SignedRecord => {
   const record = encodeRecord({
     ...content,
     trustDomain: identity.trustBundle.trustDomain,
     node: identity.name,
-    notBefore: Math.max(identity.notBefore, now - BACKDATE_MS),
+    // Not the time of signing: then nodes' clocks would have to agree with each other, not just with the registry's.
+    notBefore: identity.notBefore,
     notAfter: identity.notAfter,
   });
   const key = { key: identity.privateKey, dsaEncoding: DSA_ENCODING } as const;
@@ -60,7 +60,7 @@ export const createRecordVerifier = (bundle: TrustBundle): VerifyRecord => {
     if (known !== undefined) return known.notBefore <= now && now <= known.notAfter ? known : undefined;
     const result = verifyChain(chain, bundle, now, CLIENT_AUTH);
     if (result.kind !== 'verified' || result.id.kind !== 'node') return undefined;
-    const key = result.leaf.x509.publicKey;
+    const key = result.leaf.publicKey;
     if (!isP256(key)) return undefined;
     const signer = { node: result.id.name, key, notBefore: result.notBefore, notAfter: result.notAfter };
     const [oldest] = remembered.keys();

@@ -37,7 +37,9 @@ export const formatRegistryAddress = ({ host, port }: RegistryAddress): string =
 /** What the RPC client takes: "https://registry.example:7443". */
 export const registryUrl = (address: RegistryAddress): string => `https://${formatRegistryAddress(address)}`;
 
-const isHost = (host: string): boolean => {
+/** True for a DNS name or an IP address, without brackets. */
+export const isHost = (host: string): boolean => {
+  if (isIPv6(host)) return !host.includes('%');
   // What looks like an IPv4 address must be one: "1.2.3.400" is no DNS name anyone means.
   if (/^[\d.]+$/.test(host)) return isIP(host) === 4;
   return DNS_NAME.test(host);
