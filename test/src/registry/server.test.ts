@@ -1,21 +1,363 @@
-import { expect, test } from 'vitest';
-import { red, startDomain } from './fixture.ts';
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { enroll } from '../../../src/identity/enroll.ts';
+import { readAdminCredential } from '../../../src/identity/identity-file.ts';
+import { formatKey } from '../../../src/identity/key.ts';
+import { toPem } from '../../../src/identity/pem.ts';
+import { formatJoinToken, parseJoinToken } from '../../../src/identity/token.ts';
+import { connectAdmin, connectAgent } from '../../../src/registry/client.ts';
+import { startRegistry } from '../../../src/registry/server.ts';
+import {
+  agentOf,
+  recordingLogger,
+  red,
+  refusal,
+  startDomain,
+  TRUST_DOMAIN,
+  temporaryDirectory,
+  unusedPort,
+} from './fixture.ts';
 
-test('two nodes that enrol join a network and see each other', async () => {
+const run = promisify(execFile);
+
+test('two nodes that enrol join a network, are seen alive and get prefixes of their own', async () => {
   const domain = await startDomain();
   const admin = await domain.admin();
   const created = await admin.createNetwork({ network: red });
-  expect(created.network).toMatchObject({ name: 'red', nodePrefixLengthV4: 24 });
+  expect(created.network).toMatchObject({ name: 'red', nodePrefixLengthV4: 24, nodePrefixLengthV6: 112 });
   const a = await domain.enrol('a');
   const b = await domain.enrol('b');
   const { leases } = await a.client.joinNetwork({ network: 'red' });
   expect(leases.map(({ prefix }) => prefix)).toEqual(['10.60.0.0/24', 'fd00:60::/112']);
   await b.client.joinNetwork({ network: 'red' });
-  const beat = await a.client.heartbeat({ agentVersion: '1' });
-  expect(beat.observedAddress).toBe('127.0.0.1');
+  const beat = await a.client.heartbeat({ agentVersion: '1.2.3' });
+  expect(beat).toMatchObject({ observedAddress: '127.0.0.1', livenessTtlMs: 15_000 });
   const { nodes } = await admin.listNodes({});
   expect(nodes.map(({ name, alive, networks }) => ({ name, alive, networks }))).toEqual([
     { name: 'a', alive: true, networks: ['red'] },
     { name: 'b', alive: false, networks: ['red'] },
   ]);
+  const { node } = await admin.getNode({ name: 'a' });
+  expect(node).toMatchObject({
+    spiffeId: `spiffe://${TRUST_DOMAIN}/node/a`,
+    agentVersion: '1.2.3',
+    observedAddress: '127.0.0.1',
+  });
+  expect(await admin.getStatus({})).toMatchObject({
+    trustDomain: TRUST_DOMAIN,
+    networks: 1,
+    nodes: 2,
+    nodesAlive: 1,
+  });
+});
+
+test('N2: nodes that join at the same moment get disjoint prefixes inside the pool', async () => {
+  const domain = await startDomain();
+  await (await domain.admin()).createNetwork({ network: red });
+  const nodes = await Promise.all(Array.from({ length: 24 }, (_, i) => domain.enrol(`n${i}`)));
+  // Each asks twice at once, as an agent does that retries.
+  const joined = await Promise.all(
+    nodes.flatMap(({ client }) => [
+      client.joinNetwork({ network: 'red' }),
+      client.joinNetwork({ network: 'red' }),
+    ]),
+  );
+  const prefixes = new Set(
+    joined.flatMap(({ leases }) => leases.map(({ node, prefix }) => `${node} ${prefix}`)),
+  );
+  expect(prefixes.size).toBe(48);
+  expect(new Set([...prefixes].map((pair) => pair.split(' ')[1])).size).toBe(48);
+  for (const pair of prefixes) expect(pair).toMatch(/ (10\.60\.\d+\.0\/24|fd00:60::([0-9a-f]+:0)?\/112)$/);
+});
+
+describe('T1: a join token', () => {
+  test('that is used again, expired, revoked or guessed is refused for its own reason, logged and counted', async () => {
+    const domain = await startDomain();
+    const admin = await domain.admin();
+    const used = await domain.token();
+    await domain.enrol('a', used);
+    expect(await refusal(domain.enrol('b', used))).toMatch(/^permission-denied: .*was used already/);
+
+    const { joinToken: brief } = await admin.createToken({ ttl: { seconds: 1n } });
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    expect(await refusal(domain.enrol('b', brief))).toMatch(/^permission-denied: .*has expired/);
+
+    const { joinToken: revoked, token } = await admin.createToken({});
+    await admin.revokeToken({ id: token?.id ?? '' });
+    expect(await refusal(domain.enrol('b', revoked))).toMatch(/^permission-denied: .*was revoked/);
+
+    const real = parseJoinToken(await domain.token());
+    const guessed = formatJoinToken({ ...real, secret: Buffer.alloc(32, 9).toString('base64url') });
+    expect(await refusal(domain.enrol('b', guessed))).toMatch(
+      /^permission-denied: .*not one of this registry/,
+    );
+
+    const { joinToken: named } = await admin.createToken({ node: 'c' });
+    expect(await refusal(domain.enrol('b', named))).toMatch(/^permission-denied: .*admits only the node "c"/);
+
+    const { refusedEnrolments } = await admin.getStatus({});
+    expect(refusedEnrolments).toEqual({ used: 1n, expired: 1n, revoked: 1n, unknown: 1n, 'other-name': 1n });
+    const logged = domain.log.lines.filter((line) => line.includes('enrolment refused'));
+    expect(logged).toHaveLength(5);
+    expect(logged.every((line) => line.includes('"address":"127.0.0.1"'))).toBe(true);
+    expect((await admin.listNodes({})).nodes.map(({ name }) => name)).toEqual(['a']);
+  });
+
+  test('of which many are used at once admits exactly one', async () => {
+    const domain = await startDomain();
+    const token = await domain.token();
+    const names = Array.from({ length: 8 }, (_, i) => `n${i}`);
+    const results = await Promise.all(names.map((name) => refusal(domain.enrol(name, token))));
+    expect(results.filter((result) => result === 'accepted')).toHaveLength(1);
+    expect((await (await domain.admin()).listNodes({})).nodes).toHaveLength(1);
+  });
+
+  test('is listed by its id, with who used it, and its secret is nowhere but in the answer', async () => {
+    const domain = await startDomain();
+    const admin = await domain.admin();
+    const { joinToken, token } = await admin.createToken({ node: 'a' });
+    await domain.enrol('a', joinToken);
+    const { tokens } = await admin.listTokens({});
+    expect(tokens).toMatchObject([{ id: token?.id, node: 'a', usedBy: 'a' }]);
+    const { secret } = parseJoinToken(joinToken);
+    expect(
+      JSON.stringify(tokens, (_, value) => (typeof value === 'bigint' ? String(value) : value)),
+    ).not.toContain(secret);
+    expect(domain.log.lines.join('')).not.toContain(secret);
+    const { readFileSync, readdirSync } = await import('node:fs');
+    for (const file of readdirSync(domain.stateDirectory).filter((name) => name.startsWith('store.db'))) {
+      expect(readFileSync(join(domain.stateDirectory, file)).includes(secret)).toBe(false);
+    }
+  });
+});
+
+test('no private key and no token reaches the log', async () => {
+  const domain = await startDomain();
+  const node = await domain.enrol('a');
+  await node.client.heartbeat({});
+  await refusal(node.client.joinNetwork({ network: 'none' }));
+  const log = domain.log.lines.join('');
+  expect(log).toContain('node enrolled');
+  expect(log).not.toMatch(/PRIVATE KEY|vl3j1\./);
+});
+
+test('everything survives a restart, and the same clients go on', async () => {
+  const domain = await startDomain();
+  const admin = await domain.admin();
+  await admin.createNetwork({ network: red });
+  const a = await domain.enrol('a');
+  const { leases } = await a.client.joinNetwork({ network: 'red' });
+  await a.client.putAttachments({
+    network: 'red',
+    attachments: [
+      {
+        id: 'web',
+        workload: 'web-1',
+        addresses: ['10.60.0.9'],
+        interfaceName: 'red',
+        labels: { app: 'web' },
+      },
+    ],
+  });
+  const before = {
+    networks: await admin.listNetworks({}),
+    node: await admin.getNode({ name: 'a' }),
+    attachments: await admin.listAttachments({ network: 'red', node: 'a' }),
+    tokens: await admin.listTokens({}),
+  };
+  const { storeId, revision } = await admin.getStatus({});
+  await domain.stop();
+  expect(await refusal(a.client.heartbeat({}))).toMatch(
+    /^unavailable: no registry answers at 127\.0\.0\.1:\d+ \(/,
+  );
+  await domain.start();
+  expect((await a.client.joinNetwork({ network: 'red' })).leases).toEqual(leases);
+  expect({
+    networks: await admin.listNetworks({}),
+    node: await admin.getNode({ name: 'a' }),
+    attachments: await admin.listAttachments({ network: 'red', node: 'a' }),
+    tokens: await admin.listTokens({}),
+  }).toEqual(before);
+  expect(await admin.getStatus({})).toMatchObject({ storeId, revision });
+});
+
+test('a node is alive through a restart that is longer than its lease', async () => {
+  const domain = await startDomain({ livenessTtlMs: 500 });
+  const a = await domain.enrol('a');
+  await a.client.heartbeat({});
+  await domain.stop();
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  await domain.start();
+  const admin = await domain.admin();
+  expect((await admin.getNode({ name: 'a' })).node?.alive).toBe(true);
+  await new Promise((resolve) => setTimeout(resolve, 800));
+  expect((await admin.getNode({ name: 'a' })).node?.alive).toBe(false);
+});
+
+test('an SVID is renewed by the node itself, and both work until the old one ends', async () => {
+  const domain = await startDomain();
+  const a = await domain.enrol('a');
+  const { createCertificateRequest } = await import('../../../src/identity/certificate-request.ts');
+  const { generateKey } = await import('../../../src/identity/key.ts');
+  const { renewIdentity } = await import('../../../src/identity/identity.ts');
+  const privateKey = await generateKey();
+  const certificateRequest = await createCertificateRequest(privateKey);
+  const { certificateChain } = await a.client.renewSvid({ certificateRequest });
+  const renewed = renewIdentity(a.identity, { certificateChain, privateKey }, Date.now());
+  await agentOf(renewed).heartbeat({});
+  await a.client.heartbeat({});
+  expect(await refusal(a.client.renewSvid({ certificateRequest: new Uint8Array(10) }))).toMatch(
+    /^invalid-argument/,
+  );
+});
+
+test('T2: an SVID that has expired opens no call, on an old connection neither', async () => {
+  const domain = await startDomain({ svidValidityMs: 2500 });
+  const a = await domain.enrol('a');
+  await a.client.heartbeat({});
+  await new Promise((resolve) => setTimeout(resolve, 3600));
+  expect(await refusal(a.client.heartbeat({}))).toMatch(/^unauthenticated: .*has expired/);
+});
+
+test('a node that was deleted can enrol anew under its name, and its old SVID stays dead', async () => {
+  const domain = await startDomain();
+  const admin = await domain.admin();
+  const old = await domain.enrol('a');
+  await admin.deleteNode({ name: 'a' });
+  const fresh = await domain.enrol('a');
+  await fresh.client.heartbeat({});
+  expect(await refusal(old.client.heartbeat({}))).toMatch(/^unauthenticated: .*earlier enrolment/);
+});
+
+describe('curl', () => {
+  test('with a client certificate gets JSON, over HTTP/1.1 and HTTP/2, and without one a sentence', async () => {
+    const domain = await startDomain();
+    await (await domain.admin()).createNetwork({ network: red });
+    const identity = await readAdminCredential(domain.registry.adminFile);
+    const directory = temporaryDirectory();
+    const file = (name: string, content: string) => {
+      writeFileSync(join(directory, name), content, { mode: 0o600 });
+      return join(directory, name);
+    };
+    const ca = file('ca.pem', toPem(identity.trustBundle.certificates));
+    const cert = file('cert.pem', toPem(identity.certificateChain));
+    const key = file('key.pem', formatKey(identity.privateKey));
+    const url = `https://127.0.0.1:${domain.registry.port}/vl3.v1.AdminService/GetNetwork`;
+    const common = [
+      '-sS',
+      '--cacert',
+      ca,
+      '-H',
+      'content-type: application/json',
+      '-d',
+      '{"name":"red"}',
+      url,
+    ];
+    for (const version of ['--http1.1', '--http2']) {
+      const { stdout } = await run('curl', [version, '--cert', cert, '--key', key, ...common]);
+      expect(JSON.parse(stdout)).toMatchObject({ network: { name: 'red', poolV4: '10.60.0.0/16' } });
+    }
+    const { stdout } = await run('curl', common);
+    expect(JSON.parse(stdout)).toMatchObject({
+      code: 'unauthenticated',
+      message: expect.stringMatching(/certificate/),
+    });
+  });
+});
+
+describe('starting', () => {
+  const options = (stateDirectory: string, port: number) => ({
+    stateDirectory,
+    trustDomain: TRUST_DOMAIN,
+    listen: { host: '127.0.0.1', port },
+  });
+  const { logger } = recordingLogger();
+
+  test('on a taken port says so with the remedy, and leaves nothing open', async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void taken.close());
+    const address = taken.address();
+    const port = address !== null && typeof address === 'object' ? address.port : 0;
+    const state = temporaryDirectory();
+    expect(await refusal(startRegistry(options(state, port), { logger }))).toMatch(
+      /^unavailable: 127\.0\.0\.1:\d+ is taken by another program/,
+    );
+    await using registry = await startRegistry(options(state, 0), { logger });
+    expect(registry.port).toBeGreaterThan(0);
+  });
+
+  test('a second time on one state directory is refused', async () => {
+    const state = temporaryDirectory();
+    await using _first = await startRegistry(options(state, 0), { logger });
+    expect(await refusal(startRegistry(options(state, 0), { logger }))).toMatch(
+      /another registry has it open/,
+    );
+  });
+
+  test('with another trust domain on the same state is refused', async () => {
+    const state = temporaryDirectory();
+    await (await startRegistry(options(state, 0), { logger }))[Symbol.asyncDispose]();
+    expect(
+      await refusal(startRegistry({ ...options(state, 0), trustDomain: 'other.example' }, { logger })),
+    ).toMatch(/^failed-precondition: .*other\.example/);
+  });
+
+  test('names the advertised addresses in join tokens and in the admin credential', async () => {
+    const advertise = [{ host: 'registry.example', port: 443 }];
+    const domain = await startDomain({ advertise });
+    expect(domain.registry.registries).toEqual(['registry.example:443']);
+    expect((await readAdminCredential(domain.registry.adminFile)).registries).toEqual([
+      'registry.example:443',
+    ]);
+  });
+});
+
+describe('a client', () => {
+  test('takes the next address when one does not answer, and names all when none does', async () => {
+    const domain = await startDomain();
+    const a = await domain.enrol('a');
+    const dead = `127.0.0.1:${await unusedPort()}`;
+    const both = connectAgent({ ...a.identity, registries: [dead, ...a.identity.registries] });
+    onTestFinished(() => both[Symbol.asyncDispose]());
+    await both.client.heartbeat({});
+    const none = connectAgent(
+      { ...a.identity, registries: [dead, '192.0.2.1:7443'] },
+      { connectTimeoutMs: 300 },
+    );
+    onTestFinished(() => none[Symbol.asyncDispose]());
+    const sentence = await refusal(none.client.heartbeat({}));
+    expect(sentence).toMatch(
+      /^unavailable: no registry answers at 127\.0\.0\.1:\d+ \(.*ECONNREFUSED.*\), 192\.0\.2\.1:7443/,
+    );
+  });
+
+  test('sends nothing to a server that is not the registry of its domain', async () => {
+    const domain = await startDomain();
+    const other = await startDomain();
+    const a = await domain.enrol('a');
+    const misled = agentOf({ ...a.identity, registries: other.registry.registries });
+    expect(await refusal(misled.heartbeat({}))).toMatch(/^unavailable: /);
+    expect(other.log.lines.filter((line) => line.includes('call'))).toEqual([]);
+  });
+
+  test('without an admin credential is told where it is', async () => {
+    expect(await refusal(connectAdmin(join(temporaryDirectory(), 'admin.json')))).toMatch(
+      /^not-found: .*--admin/,
+    );
+  });
+
+  test('that enrols with a token of another CA sends no secret', async () => {
+    const domain = await startDomain();
+    const other = await startDomain();
+    const token = { ...parseJoinToken(await domain.token()), registries: other.registry.registries };
+    expect(await refusal(enroll({ token, node: 'a', directory: temporaryDirectory() }))).toMatch(
+      /^unauthenticated/,
+    );
+    expect(other.log.lines.filter((line) => line.includes('enrolment'))).toEqual([]);
+  });
 });

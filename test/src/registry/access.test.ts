@@ -1,0 +1,204 @@
+// Every RPC of the schema x every role, and every RPC of a member x a node that is none, over real TLS.
+
+import type { DescMethodStreaming, DescMethodUnary } from '@bufbuild/protobuf';
+import { create, type DescMethod, type DescService } from '@bufbuild/protobuf';
+import type { Transport } from '@connectrpc/connect';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { fromConnectError } from '../../../src/api/errors.ts';
+import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
+import { AgentService } from '../../../src/api/generated/vl3/v1/agent_pb.js';
+import { EnrollmentService } from '../../../src/api/generated/vl3/v1/enrollment_pb.js';
+import { createAdminCredential } from '../../../src/identity/admin-credential.ts';
+import { CertificateAuthority } from '../../../src/identity/ca.ts';
+import type { TrustBundle } from '../../../src/identity/chain.ts';
+import { readAdminCredential } from '../../../src/identity/identity-file.ts';
+import { signRecord } from '../../../src/identity/record-signer.ts';
+import { type Credential, clientTlsOptions, createServerCredential } from '../../../src/identity/tls.ts';
+import { ACCESS } from '../../../src/registry/access.ts';
+import { connectRegistry } from '../../../src/registry/connection.ts';
+import {
+  red,
+  refusal,
+  startDomain,
+  type TestDomain,
+  type TestNode,
+  TRUST_DOMAIN,
+  temporaryDirectory,
+} from './fixture.ts';
+
+const SERVICES: readonly DescService[] = [AdminService, AgentService, EnrollmentService];
+const METHODS = SERVICES.flatMap((service) =>
+  service.methods.map((method): [string, DescMethod] => [`${service.typeName}/${method.name}`, method]),
+);
+
+/** Calls with an empty request; answers the code of the refusal, or "ok". */
+const call = async (transport: Transport, method: DescMethod): Promise<string> => {
+  const signal = AbortSignal.timeout(10_000);
+  try {
+    if (method.methodKind === 'unary') {
+      const unary: DescMethodUnary = { ...method, methodKind: 'unary' };
+      await transport.unary(unary, signal, undefined, undefined, create(method.input));
+    } else {
+      const streaming: DescMethodStreaming = { ...method, methodKind: 'server_streaming' };
+      const input = (async function* () {
+        yield create(method.input);
+      })();
+      const response = await transport.stream(streaming, signal, undefined, undefined, input);
+      for await (const _ of response.message) break;
+    }
+    return 'ok';
+  } catch (error) {
+    return fromConnectError(error).code;
+  }
+};
+
+const transportOf = (domain: TestDomain, bundle: TrustBundle, credential?: Credential): Transport => {
+  const connection = connectRegistry({
+    registries: domain.registry.registries,
+    tls: clientTlsOptions(bundle, credential),
+  });
+  onTestFinished(() => connection[Symbol.asyncDispose]());
+  return connection.transport;
+};
+
+test('the table names every method of the schema and nothing else', () => {
+  expect(Object.keys(ACCESS).sort()).toEqual(METHODS.map(([name]) => name).sort());
+});
+
+test('admins administer, nodes act as nodes, nobody enrols but with a token, and nothing else', () => {
+  for (const [name] of METHODS) {
+    const roles = ACCESS[name]?.roles;
+    if (name.startsWith('vl3.v1.AdminService/')) expect(roles).toEqual(['admin']);
+    else if (name.startsWith('vl3.v1.AgentService/')) expect(roles).toEqual(['node']);
+    else expect(name).toBe('vl3.v1.EnrollmentService/Enroll');
+  }
+});
+
+test('each method lets in exactly the roles of the table', async () => {
+  const domain = await startDomain();
+  const node = await domain.enrol('n1');
+  const adminIdentity = await readAdminCredential(domain.registry.adminFile);
+  const bundle = adminIdentity.trustBundle;
+  const strangers = await CertificateAuthority.open({
+    directory: `${temporaryDirectory()}/ca`,
+    trustDomain: TRUST_DOMAIN,
+  });
+  const stranger = await createAdminCredential(strangers, 'admin', ['127.0.0.1:1']);
+  const own = await CertificateAuthority.open({
+    directory: `${domain.stateDirectory}/ca`,
+    trustDomain: TRUST_DOMAIN,
+  });
+  const callers: [string, 'admin' | 'node' | 'anonymous', Transport][] = [
+    ['admin', 'admin', transportOf(domain, bundle, adminIdentity)],
+    ['node', 'node', transportOf(domain, bundle, node.identity)],
+    ['no certificate', 'anonymous', transportOf(domain, bundle)],
+    ["another CA's admin", 'anonymous', transportOf(domain, bundle, stranger)],
+    [
+      "a registry's certificate",
+      'anonymous',
+      transportOf(domain, bundle, await createServerCredential(own, ['x'])),
+    ],
+  ];
+  const wrong: string[] = [];
+  for (const [name, method] of METHODS) {
+    for (const [who, role, transport] of callers) {
+      const allowed = ACCESS[name]?.roles.includes(role) ?? false;
+      const code = await call(transport, method);
+      const denied = code === 'unauthenticated' || code === 'permission-denied';
+      if (denied === allowed) wrong.push(`${name} as ${who}: ${code}`);
+      if (denied && code !== (role === 'anonymous' ? 'unauthenticated' : 'permission-denied')) {
+        wrong.push(`${name} as ${who}: ${code}`);
+      }
+    }
+  }
+  expect(wrong).toEqual([]);
+});
+
+test('a deleted node is refused at every method', async () => {
+  const domain = await startDomain();
+  const admin = await domain.admin();
+  const node = await domain.enrol('n1');
+  const transport = transportOf(domain, node.identity.trustBundle, node.identity);
+  await node.client.heartbeat({});
+  await admin.deleteNode({ name: 'n1' });
+  for (const method of AgentService.methods) {
+    expect([method.name, await call(transport, method)]).toEqual([method.name, 'unauthenticated']);
+  }
+  expect((await admin.listNodes({})).nodes).toEqual([]);
+});
+
+describe("a node touches nothing of another's", () => {
+  /** For each method of a member: what a node tries that is not on the network, and one that is. */
+  const ATTEMPTS: Record<string, (self: TestNode, victim: TestNode, uid: string) => Promise<unknown>[]> = {
+    'vl3.v1.AgentService/LeasePrefix': ({ client }) => [
+      client.leasePrefix({ network: 'red', family: 4, requestId: 'r' }),
+    ],
+    'vl3.v1.AgentService/ReleasePrefix': ({ client }) => [
+      client.releasePrefix({ network: 'red', prefix: '10.60.0.0/24' }),
+    ],
+    'vl3.v1.AgentService/PutRecord': ({ client, identity }, victim, uid) => {
+      const content = {
+        network: 'red',
+        networkUid: uid,
+        publicKey: Buffer.alloc(32, 7).toString('base64'),
+        endpoints: [],
+        sequence: 1,
+      };
+      const prefixes = [{ prefix: '10.60.0.0/24', leasedAt: 0 }];
+      const put = (signed: ReturnType<typeof signRecord>) =>
+        client.putRecord({
+          network: 'red',
+          record: { ...signed, certificateChain: [...signed.certificateChain] },
+        });
+      const own = signRecord(identity, { ...content, prefixes });
+      const theirs = signRecord(victim.identity, { ...content, prefixes: [] });
+      const forged = { ...own, signature: own.signature.map((byte) => byte ^ 1) };
+      return [put(own), put(theirs), put(forged)];
+    },
+    'vl3.v1.AgentService/PutAttachments': ({ client }) => [
+      client.putAttachments({
+        network: 'red',
+        attachments: [{ id: 'x', addresses: ['10.60.0.9'], interfaceName: 'red' }],
+      }),
+    ],
+    'vl3.v1.AgentService/WatchNetwork': ({ client }) => [
+      (async () => {
+        for await (const _ of client.watchNetwork({ network: 'red' })) break;
+      })(),
+    ],
+  };
+
+  test('every method of a member has its attempts', () => {
+    const ofMembers = Object.entries(ACCESS).filter(([, { owns }]) => owns === 'membership');
+    expect(ofMembers.map(([name]) => name).sort()).toEqual(Object.keys(ATTEMPTS).sort());
+  });
+
+  test('neither when it is not on the network, nor when it is', async () => {
+    const domain = await startDomain();
+    const admin = await domain.admin();
+    await admin.createNetwork({ network: red });
+    const victim = await domain.enrol('victim');
+    const other = await domain.enrol('other');
+    const uid = (await victim.client.joinNetwork({ network: 'red' })).network?.uid ?? '';
+    const before = await admin.getNetwork({ name: 'red' });
+    const outcomes: string[] = [];
+    for (const [name, attempts] of Object.entries(ATTEMPTS)) {
+      for (const attempt of attempts(other, victim, uid)) outcomes.push(`${name} ${await refusal(attempt)}`);
+    }
+    expect(outcomes.filter((outcome) => !outcome.includes('permission-denied'))).toEqual([]);
+    expect(await admin.getNetwork({ name: 'red' })).toEqual(before);
+
+    await other.client.joinNetwork({ network: 'red' });
+    const joined = await admin.getNetwork({ name: 'red' });
+    const asMember = ['ReleasePrefix', 'PutRecord', 'PutAttachments'].map(
+      (name) => `vl3.v1.AgentService/${name}`,
+    );
+    for (const name of asMember) {
+      for (const attempt of ATTEMPTS[name]?.(other, victim, uid) ?? []) {
+        expect(await refusal(attempt)).toMatch(/^permission-denied/);
+      }
+    }
+    expect(await admin.getNetwork({ name: 'red' })).toEqual(joined);
+    expect((await admin.listAttachments({})).attachments).toEqual([]);
+  });
+});
