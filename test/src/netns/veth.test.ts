@@ -2,8 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
+import { formatPrefix, parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { Gate } from '../../../src/netns/gate.ts';
+import { readPodRoutes } from '../../../src/netns/pod-routes.ts';
 import { readRouter, removeRouter } from '../../../src/netns/router.ts';
 import { ensureAttachment, removeAttachment } from '../../../src/netns/veth.ts';
 import { BreakingRunner, RecordingRunner } from './failing-runner.ts';
@@ -248,6 +249,16 @@ describe('overlaps', () => {
       refused(text),
     );
     expect(fixture.shape(pod)).toBe(before);
+  });
+
+  test('what a pod reaches can be asked for beforehand', async () => {
+    const pod = podWithUplink();
+    fixture.inside(pod, 'ip', 'route', 'add', '10.0.0.0/8', 'dev', 'up0');
+    const taken = await readPodRoutes(fixture.tools, `/run/netns/${pod}`);
+    expect(taken.map(({ prefix }) => formatPrefix(prefix))).toEqual(
+      expect.arrayContaining(['10.0.0.0/8', '192.168.7.0/24', '192.168.7.2/32']),
+    );
+    expect(taken.every(({ prefix }) => prefix.length > 0)).toBe(true);
   });
 
   test('what the caller knows to be taken is refused', async () => {
