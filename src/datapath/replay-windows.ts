@@ -1,12 +1,12 @@
-// The replay windows of all keypair slots (RFC 6479; whitepaper section 5.4.6): 8192 bits each, of which the 8128
-// newest counters count, as in the kernel. One thread's own: the ingress worker checks and updates after a packet
-// has authenticated, in one step. Counters are below 2^53.
+// The replay windows of all keypair slots, in one array (RFC 6479; whitepaper section 5.4.6). One thread's own: the
+// ingress worker checks and updates after a packet has authenticated, in one step. Counters are below 2^53. The
+// readable twin, one object a keypair, is native-free/noise/replay.ts; a test holds the two together.
+
+import { REPLAY_WINDOW } from '../../native-free/noise/replay.ts';
 
 const BITS = 8192;
 const WORDS = BITS / 32;
 const WORD_MASK = WORDS - 1;
-/** A word of the kernel's is 64 bits; keeping its redundancy keeps its decisions. */
-const WINDOW = BITS - 64;
 
 export class ReplayWindows {
   readonly #bitmaps: Uint32Array;
@@ -27,7 +27,7 @@ export class ReplayWindows {
   /** True, and remembered, when this counter is new; false when it was seen before or is too old to tell. */
   accept(slot: number, counter: number): boolean {
     const next = this.#next[slot] ?? 0;
-    if (counter + 1 + WINDOW < next) return false;
+    if (counter + 1 + REPLAY_WINDOW < next) return false;
     const base = slot * WORDS;
     const word = Math.floor(counter / 32);
     if (counter >= next) {
