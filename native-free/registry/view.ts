@@ -189,7 +189,7 @@ export class RegistryView {
       if (value === undefined) this.#alive.delete(first);
       else this.#alive.add(first);
       for (const network of this.#networksOf.get(first) ?? []) {
-        this.#entry(network).changedAt.set(first, revision);
+        changed(this.#entry(network), first, revision);
         touched.add(network);
       }
     } else if (second !== undefined && (value !== undefined || this.#networks.has(first))) {
@@ -215,14 +215,14 @@ export class RegistryView {
         networks.delete(network);
       } else {
         entry.members.add(node);
-        entry.changedAt.set(node, revision);
+        changed(entry, node, revision);
         networks.add(network);
       }
     } else if (kind === 'records') {
       const record = decode(model.storedRecord);
       if (record === undefined) entry.records.delete(node);
       else entry.records.set(node, record);
-      if (record !== undefined || entry.members.has(node)) entry.changedAt.set(node, revision);
+      if (record !== undefined || entry.members.has(node)) changed(entry, node, revision);
     } else if (kind === 'tombstones') {
       const tombstone = decode(model.tombstone);
       if (tombstone === undefined) entry.tombstones.delete(node);
@@ -233,3 +233,8 @@ export class RegistryView {
     touched.add(network);
   }
 }
+
+/** Loading meets a node's keys in no particular order: the latest change counts. */
+const changed = (entry: NetworkEntry, node: string, revision: number): void => {
+  entry.changedAt.set(node, Math.max(revision, entry.changedAt.get(node) ?? 0));
+};
