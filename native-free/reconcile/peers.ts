@@ -51,7 +51,7 @@ export const desiredPeers = (
   self: Self,
 ): { peers: Map<string, DesiredPeer>; conflicts: Conflict[] } => {
   const conflicts: Conflict[] = [];
-  const others = records.filter((record) => record.node !== self.node);
+  const others = newestOfEachNode(records).filter((record) => record.node !== self.node);
   const keys = new Map<string, string>([[self.publicKey, self.node]]);
   const holders: NodeRecord[] = [];
   const age = (record: NodeRecord) => ({
@@ -68,7 +68,11 @@ export const desiredPeers = (
     }
   }
   const claims: Claim[] = [
-    ...self.claims.map((one) => ({ node: self.node, leasedAt: one.leasedAt, prefix: parsePrefix(one.prefix) })),
+    ...self.claims.map((one) => ({
+      node: self.node,
+      leasedAt: one.leasedAt,
+      prefix: parsePrefix(one.prefix),
+    })),
     ...holders.flatMap(({ node, prefixes }) =>
       prefixes.map((one) => ({ node, leasedAt: one.leasedAt, prefix: parsePrefix(one.prefix) })),
     ),
@@ -79,6 +83,16 @@ export const desiredPeers = (
     peers.set(publicKey, { node, publicKey, endpoints, prefixes: held.get(node) ?? [] });
   }
   return { peers, conflicts };
+};
+
+/** Of two records of one node the one with the higher sequence holds, whatever the order they came in. */
+const newestOfEachNode = (records: readonly NodeRecord[]): NodeRecord[] => {
+  const newest = new Map<string, NodeRecord>();
+  for (const record of records) {
+    const known = newest.get(record.node);
+    if (known === undefined || known.sequence < record.sequence) newest.set(record.node, record);
+  }
+  return [...newest.values()];
 };
 
 /** The prefixes each node holds once of overlapping claims only the oldest is honoured. */
