@@ -30,7 +30,7 @@ export const parseName = (what: string, text: string): string => {
   if (isName(text)) return text;
   throw new Vl3Error(
     'invalid-argument',
-    `"${shorten(text)}" is not a name for a ${what}: use a DNS label (lowercase letters, digits and inner hyphens, at most 63)`,
+    `"${shorten(text)}" is no good as ${what} name: use a DNS label (lowercase letters, digits and inner hyphens, at most 63)`,
   );
 };
 
