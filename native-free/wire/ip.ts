@@ -53,7 +53,6 @@ export const TCP_RST = 0x04;
 export const TCP_PSH = 0x08;
 export const TCP_ACK = 0x10;
 export const TCP_URG = 0x20;
-export const TCP_ECE = 0x40;
 export const TCP_CWR = 0x80;
 
 export const UDP_HEADER_LENGTH = 8;
