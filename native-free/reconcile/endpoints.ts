@@ -44,10 +44,7 @@ export const announce = (facts: EndpointFacts): Announcement => {
 };
 
 /** The peer's endpoints worth trying from a node at `ownSite`, best first. */
-export const candidates = (
-  announced: readonly RecordEndpoint[],
-  ownSite: string | undefined,
-): Endpoint[] => {
+export const candidates = (announced: readonly RecordEndpoint[], ownSite: string | undefined): Endpoint[] => {
   const atSite = announced.filter(
     (one) => one.scope === 'site' && one.site !== undefined && one.site === ownSite,
   );
