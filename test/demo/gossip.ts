@@ -55,7 +55,7 @@ export class Gossip {
       30_000,
       `not every member sees all of ${wanted.join(' ')}`,
     );
-    return `${members.length} members in three clouds: ${wanted.join(' ')}`;
+    return `${members.length} members: ${wanted.join(' ')}`;
   }
 
   /** Nobody in one cluster ever knew of a member of the other, alive or failed. */
@@ -75,7 +75,7 @@ export class Gossip {
       }
     }
     const both = world.pods.filter((pod) => pod.networks.length === 2).map((pod) => pod.name);
-    return `${both.join(', ')} are members of both; no other member of one is known in the other`;
+    return `only ${both.join(', ')} are in both`;
   }
 
   async stop(): Promise<void> {

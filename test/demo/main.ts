@@ -61,7 +61,13 @@ async function main(): Promise<void> {
   const verdict = failed === 0 ? 'all of it held' : `${failed} did not hold`;
   report.say(`\n${report.lines.length} steps, ${verdict}, ${report.seconds.toFixed(1)} s`);
   if (values.output === 'json')
-    console.log(JSON.stringify({ held: report.held, seconds: report.seconds, steps: report.lines }, null, 2));
+    console.log(
+      JSON.stringify(
+        { run: lab.name, held: report.held, seconds: report.seconds, steps: report.lines },
+        null,
+        2,
+      ),
+    );
   process.exitCode = report.held ? 0 : 1;
 }
 

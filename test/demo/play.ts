@@ -17,6 +17,8 @@ ${pods.join('\n')}
 Things to try:
   # from alpha to gamma, by plain IP
   nsenter --net=${first.host.netns} ping ${last.v4.red}
+  # the gossip cluster on red, as a pod on both sees it
+  nsenter --net=${world.pod('both-c').host.netns} serf members -rpc-addr 127.0.0.1:7373
   # what an agent knows
   ${vl3} status --socket ${first.node.socket}
   # another pod on red, gone when you leave it

@@ -52,7 +52,7 @@ export async function httpRequest(client: Pod, server: Pod, body: string): Promi
   } finally {
     await daemon.stop();
   }
-  return `${client.name} asked ${server.name}, who saw ${client.v4.red}: no translation in between`;
+  return `${client.name} asked ${server.name}, who saw ${client.v4.red} itself`;
 }
 
 /** A second of iperf3 over each pair of clouds. */

@@ -44,8 +44,8 @@ export async function onlyCiphertext(world: World, client: Pod, server: Pod): Pr
   const count = (kind: string) => kinds.filter((one) => one === kind).length;
   holds(count('other') === 0, `${count('other')} packets are neither WireGuard's nor the registry's TLS`);
   holds(count('wireguard') > 0, 'no WireGuard packet was recorded');
-  const tls = count('tls') > 0 ? ` and ${count('tls')} of TLS to the registry` : '';
-  return `${count('wireguard')} packets of WireGuard${tls}, 0 others; the text 0 times, inside ${plain} times`;
+  const tls = count('tls') > 0 ? `, ${count('tls')} of TLS` : '';
+  return `${count('wireguard')} WireGuard packets${tls}; the text 0 times, inside ${plain} times`;
 }
 
 function kindOf({

@@ -154,14 +154,9 @@ export class World {
         `the agent on ${node.name} does not answer:\n${daemon.output()}`,
       );
     });
-    await until(
-      async () => {
-        const known: unknown = JSON.parse(await this.admin('node', 'list', '-o', 'json'));
-        return Array.isArray(known) && known.length === this.nodes.length ? true : undefined;
-      },
-      20_000,
-      'not every node enrolled',
-    );
+    const known: unknown = JSON.parse(await this.admin('node', 'list', '-o', 'json'));
+    if (!Array.isArray(known) || known.length !== this.nodes.length)
+      throw new Error(`the registry does not know every node: ${JSON.stringify(known)}`);
   }
 
   async startPods(): Promise<void> {

@@ -1,0 +1,27 @@
+// The demo, as a newcomer runs it.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { processesMarked } from '../lab/processes.ts';
+
+interface Summary {
+  run: string;
+  held: boolean;
+  steps: { step: string; held: boolean; detail: string }[];
+}
+
+test('the demo holds in every step and leaves nothing behind', { timeout: 240_000 }, () => {
+  const main = join(import.meta.dirname, 'main.ts');
+  const { stdout, stderr, status } = spawnSync(process.execPath, [main, '-o', 'json'], { encoding: 'utf8' });
+  const summary: Summary = JSON.parse(stdout);
+  expect(summary.steps.filter((step) => !step.held)).toEqual([]);
+  expect({ held: summary.held, status }, stderr).toEqual({ held: true, status: 0 });
+  expect(summary.steps.length).toBeGreaterThanOrEqual(20);
+
+  expect(summary.run).toMatch(/^vl3d-/);
+  expect(readdirSync('/run/netns').filter((name) => name.startsWith(summary.run))).toEqual([]);
+  expect(processesMarked(`VL3_LAB=${summary.run}`)).toEqual([]);
+  expect(existsSync(`/run/vl3-lab/${summary.run}`)).toBe(false);
+});
