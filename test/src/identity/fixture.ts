@@ -2,11 +2,11 @@
 
 import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer, type TLSSocket } from 'node:tls';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { CertificateAuthority } from '../../../src/identity/ca.ts';
 import { CLIENT_AUTH, SERVER_AUTH } from '../../../src/identity/certificate.ts';
 import { createCertificateRequest } from '../../../src/identity/certificate-request.ts';
@@ -110,10 +110,8 @@ export const issueCa = async (shape: Shape = {}): Promise<Issued> =>
 
 export interface TestServer {
   readonly port: number;
-  /** Every byte that clients sent inside TLS. */
-  received(): string;
-  /** How many handshakes were completed, as the server sees it. */
-  connections(): number;
+  /** Every byte that clients sent inside TLS, once somebody came and all have hung up, and how many came. */
+  heard(): Promise<{ readonly bytes: string; readonly connections: number }>;
 }
 
 /** A TLS server that writes down what it is told. */
@@ -124,16 +122,21 @@ export const listenTls = async (
 ): Promise<TestServer> => {
   let received = '';
   let connections = 0;
+  let open = 0;
   const sockets = new Set<TLSSocket>();
   const options = serverTlsOptions(credential, { trustDomain: DOMAIN, certificates: shown.certificates });
   const server = createServer({ ...options, ALPNProtocols: ['h2'] }, (socket) => {
-    connections++;
     sockets.add(socket);
     socket.on('error', () => {});
     socket.on('data', (data) => {
       received += data.toString('latin1');
     });
     onConnection(socket);
+  });
+  server.on('connection', (socket: Socket) => {
+    connections++;
+    open++;
+    socket.on('close', () => open--);
   });
   server.on('tlsClientError', () => {});
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -143,5 +146,9 @@ export const listenTls = async (
   });
   // The listener's address is an object: it listens on a port.
   const { port } = server.address() as AddressInfo;
-  return { port, received: () => received, connections: () => connections };
+  const heard = async () => {
+    await expect.poll(() => connections > 0 && open === 0).toBe(true);
+    return { bytes: received, connections };
+  };
+  return { port, heard };
 };
