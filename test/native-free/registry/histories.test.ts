@@ -34,16 +34,26 @@ const NOW = 1_000_000;
 const EVERYTHING: readonly Range[] = [{ prefix: '/' }];
 const HOLES = ['10.9.1.0/24', '10.9.8.0/21'];
 
-type Step =
-  | { kind: 'join' | 'leave' | 'delete-node' | 'remove' | 'enrol' | 'attach'; node: string }
+type Action =
+  | { kind: 'join' | 'leave' | 'delete-node' | 'remove' | 'attach'; node: string }
   | { kind: 'lease'; node: string; family: 4 | 6; id: number }
   | { kind: 'release' | 'announce'; node: string; pick: number }
-  | { kind: 'exclude'; on: boolean }
+  | { kind: 'update'; exclude: boolean; length: number }
   | { kind: 'delete-network' | 'create-network' };
+type Step = Action | { kind: 'enrol'; node: string };
 
 const node = fc.constantFrom(...NODES);
+const ofNode = (weight: number, kind: 'join' | 'leave' | 'delete-node' | 'remove' | 'attach' | 'enrol') => ({
+  weight,
+  arbitrary: fc.record({ kind: fc.constant(kind), node }),
+});
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant('join' as const), node }) },
+  ofNode(8, 'join'),
+  ofNode(3, 'leave'),
+  ofNode(3, 'attach'),
+  ofNode(2, 'enrol'),
+  ofNode(1, 'delete-node'),
+  ofNode(1, 'remove'),
   {
     weight: 6,
     arbitrary: fc.record({
@@ -54,7 +64,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   {
-    weight: 4,
+    weight: 6,
     arbitrary: fc.record({
       kind: fc.constantFrom('release' as const, 'announce' as const),
       node,
@@ -64,17 +74,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({
-      kind: fc.constantFrom('leave' as const, 'enrol' as const, 'attach' as const),
-      node,
+      kind: fc.constant('update' as const),
+      exclude: fc.boolean(),
+      length: fc.constantFrom(22, 23, 24, 25),
     }),
   },
   {
-    weight: 1,
-    arbitrary: fc.record({ kind: fc.constantFrom('delete-node' as const, 'remove' as const), node }),
-  },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('exclude' as const), on: fc.boolean() }) },
-  {
-    weight: 1,
+    weight: 2,
     arbitrary: fc.record({ kind: fc.constantFrom('delete-network' as const, 'create-network' as const) }),
   },
 );
@@ -83,16 +89,18 @@ let serial = 0;
 const network = networkRequest({ poolV4: '10.9.0.0/20', poolV6: 'fd09::/108', nodePrefixLengthV4: 24 });
 
 /** The rule of a step, chosen with what the actor read. */
-const ruleOf = (action: Step, seen: State): Rule<unknown> => {
+const ruleOf = (action: Action, seen: State): Rule<unknown> => {
   switch (action.kind) {
     case 'create-network':
       return createNetwork(network, { now: NOW, uid: `uid${++serial}` });
     case 'delete-network':
       return deleteNetwork('red');
-    case 'exclude': {
+    case 'update': {
       const current = seen.network('red');
       const revision = current?.revision ?? 0;
-      return updateNetwork({ ...network, excluded: action.on ? HOLES : [], uid: '', revision });
+      const excluded = action.exclude ? HOLES : [];
+      const change = { excluded, nodePrefixLengthV4: action.length, uid: '', revision };
+      return updateNetwork({ ...network, ...change });
     }
     case 'join':
       return joinNetwork('red', action.node, NOW, choosePrefix);
@@ -102,15 +110,6 @@ const ruleOf = (action: Step, seen: State): Rule<unknown> => {
       return deleteNode(action.node, NOW);
     case 'remove':
       return removeMember('red', action.node, NOW);
-    case 'enrol': {
-      // Any token will do: what is tested here is what enrolment does to the rest.
-      const hash = (++serial).toString(16).padStart(64, '0');
-      const request = { secretHash: hash, node: action.node, keyHash: `k${serial}` };
-      return enroll(
-        { ...request, spiffeId: 's', certificate: { serial: `s${serial}`, notAfter: NOW * 2 } },
-        NOW,
-      );
-    }
     case 'lease':
       return leasePrefix(
         { network: 'red', node: action.node, family: action.family, requestId: `r${action.id}` },
@@ -156,6 +155,9 @@ const mustHold = async (store: MemoryStore, before: State | undefined): Promise<
     expect(pools.some((pool) => prefixCovers(pool, lease.parsed))).toBe(true);
     for (const other of leases.slice(i + 1)) expect(prefixesOverlap(lease.parsed, other.parsed)).toBe(false);
     expect(state.member('red', lease.node)).toBeDefined();
+    // Never taken from whoever holds it.
+    const holder = before?.lease('red', lease.prefix)?.value.node;
+    if (holder !== undefined) expect(lease.node).toBe(holder);
     // A new lease is never inside what is excluded now.
     const isNew = before !== undefined && before.lease('red', lease.prefix) === undefined;
     const excluded = before?.network('red')?.value.excluded ?? [];
@@ -199,19 +201,23 @@ test('no interleaving of stale decisions breaks a promise of the rules', async (
         }
       };
       const fresh = async () => new State(EVERYTHING, await store.read(EVERYTHING));
+      const enrolling = async (name: string) => {
+        const hash = (++serial).toString(16).padStart(64, '0');
+        // The first 16 digits are the token's id.
+        const secretHash = hash.slice(48) + hash.slice(0, 48);
+        await carryOut(createToken({ hash: secretHash, node: name, ttlMs: undefined }, NOW), await fresh());
+        const certificate = { serial: `s${serial}`, notAfter: NOW * 2 };
+        const request = { secretHash, node: name, keyHash: `k${serial}`, spiffeId: 's', certificate };
+        await carryOut(enroll(request, NOW), await fresh());
+      };
       await carryOut(createNetwork(network, { now: NOW, uid: 'uid' }), await fresh());
+      for (const name of NODES) await enrolling(name);
       const states: State[] = [await fresh()];
       for (const { action, stale } of steps) {
         // Every read of the past is one that some actor could have made just before the others went on.
         const seen = states[Math.max(0, states.length - 1 - stale)] ?? (await fresh());
-        const rule = ruleOf(action, seen);
-        if (action.kind === 'enrol') {
-          const hash = serial.toString(16).padStart(64, '0');
-          await carryOut(createToken({ hash, node: action.node, ttlMs: undefined }, NOW), await fresh());
-          await carryOut(rule, await fresh());
-        } else {
-          await carryOut(rule, seen);
-        }
+        if (action.kind === 'enrol') await enrolling(action.node);
+        else await carryOut(ruleOf(action, seen), seen);
         states.push(await mustHold(store, states.at(-1)));
       }
     }),
