@@ -146,6 +146,7 @@ export class Datapath implements AsyncDisposable {
     this.#egressEvents = new Ring(this.#rings.egressEvents);
     this.#ingressEvents = new Ring(this.#rings.ingressEvents);
     this.#datagrams = new Ring(this.#rings.datagrams);
+    process.on('exit', this.#onExit);
   }
 
   get port(): number {
@@ -265,6 +266,7 @@ export class Datapath implements AsyncDisposable {
   /** Joins both workers, wipes all keys and closes the port. The TUNs stay open: they are the caller's. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#retry);
+    process.off('exit', this.#onExit);
     this.#state.stop();
     await Promise.all([this.#egress?.close(), this.#ingress?.close()]);
     this.#keypairs.wipeAll();
@@ -272,6 +274,13 @@ export class Datapath implements AsyncDisposable {
     this.#sender.close();
     closeUdp(this.#udp);
   }
+
+  /** However the process ends: a worker asleep in poll would hold it up for as long as poll's time-out. */
+  readonly #onExit = (): void => {
+    this.#state.stop();
+    this.#egress?.wake();
+    this.#ingress?.wake();
+  };
 
   // --- actions
 

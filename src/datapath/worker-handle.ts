@@ -61,8 +61,6 @@ export class WorkerHandle {
       workerData,
       transferList: [port2],
     });
-    // However the process ends: a worker asleep in poll would hold it up for as long as poll's time-out.
-    process.on('exit', this.#onExit);
   }
 
   /** Hands over a change; true, later, from `hasTaken` of the number returned. */
@@ -90,7 +88,6 @@ export class WorkerHandle {
   async close(): Promise<void> {
     if (this.#isClosing) return;
     this.#isClosing = true;
-    process.off('exit', this.#onExit);
     this.#state.stop();
     this.wake();
     if (this.#worker.threadId !== -1) await once(this.#worker, 'exit');
@@ -98,11 +95,6 @@ export class WorkerHandle {
     close(this.#wakeFd);
     this.#one.unmap();
   }
-
-  readonly #onExit = (): void => {
-    this.#state.stop();
-    this.wake();
-  };
 
   #ready(handlers: WorkerHandlers): Promise<AeadTier> {
     const { promise, resolve, reject } = Promise.withResolvers<AeadTier>();
