@@ -26,8 +26,8 @@ const record = (changes: Partial<NodeRecord> = {}): NodeRecord => ({
   publicKey: 'BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=',
   prefixes: [
     { prefix: '10.60.1.0/24', leasedAt: NOW - 1000 },
-    { prefix: 'fd00:60::100/112', leasedAt: NOW - 500 },
-  ].filter(({ prefix }) => prefix !== 'fd00:60::100/112'),
+    { prefix: 'fd00:60::1:0/112', leasedAt: NOW - 500 },
+  ],
   endpoints: [
     { address: '203.0.113.4', port: 51_820, scope: 'public' },
     { address: '192.168.1.4', port: 51_820, scope: 'site', site: '198.51.100.1' },
@@ -51,10 +51,8 @@ const decode = (bytes: Uint8Array, verify = byN1, now = NOW, expected = EXPECTED
   decodeVerified(signed(bytes), verify, now, expected);
 
 /** What is said of JSON that an enrolled node signed, though no honest agent would make it. */
-const saidOf = (change: (record: Record<string, unknown>) => void): string => {
-  const fields: Record<string, unknown> = structuredClone(record());
-  change(fields);
-  const result = decode(bytesOf(JSON.stringify(fields)));
+const saidOf = (changes: Record<string, unknown>): string => {
+  const result = decode(bytesOf(JSON.stringify({ ...record(), ...changes })));
   return result.kind === 'refused' ? result.reason : result.kind;
 };
 
@@ -194,56 +192,57 @@ describe('refused is a record', () => {
     }
   });
 
-  test.each<[string, (fields: Record<string, unknown>) => void]>([
-    ['has a field too many', (r) => void (r['extra'] = 1)],
-    ['lacks a field', (r) => void delete r['publicKey']],
-    ['has a field of another type', (r) => void (r['sequence'] = '3')],
-    ['has a fractional sequence', (r) => void (r['sequence'] = 1.5)],
-    ['has a sequence past 2^53', (r) => void (r['sequence'] = 2 ** 53)],
-    ['has a negative time', (r) => void (r['notBefore'] = -1)],
-    ['ends before it begins', (r) => void (r['notBefore'] = NOW + 2000)],
-    ['has a key that is not canonical base64', (r) => void (r['publicKey'] = `${'B'.repeat(42)}d=`)],
-    ['has a prefix with host bits', (r) => void (r['prefixes'] = [{ prefix: '10.0.0.1/24', leasedAt: 1 }])],
-    [
-      'has a prefix in other spelling',
-      (r) => void (r['prefixes'] = [{ prefix: 'FD00:0::/32', leasedAt: 1 }]),
-    ],
+  test.each<[string, Record<string, unknown>]>([
+    ['has a field too many', { extra: 1 }],
+    ['lacks a field', { publicKey: undefined }],
+    ['has a field of another type', { sequence: '3' }],
+    ['has a fractional sequence', { sequence: 1.5 }],
+    ['has a sequence past 2^53', { sequence: 2 ** 53 }],
+    ['has a negative time', { notBefore: -1 }],
+    ['ends before it begins', { notBefore: NOW + 2000 }],
+    ['has a key that is not canonical base64', { publicKey: `${'B'.repeat(42)}d=` }],
+    ['has a prefix with host bits', { prefixes: [{ prefix: '10.0.0.1/24', leasedAt: 1 }] }],
+    ['has a prefix in other spelling', { prefixes: [{ prefix: 'FD00:0::/32', leasedAt: 1 }] }],
     [
       'has overlapping prefixes',
-      (r) =>
-        void (r['prefixes'] = [
+      {
+        prefixes: [
           { prefix: '10.0.0.0/8', leasedAt: 1 },
           { prefix: '10.9.0.0/24', leasedAt: 1 },
-        ]),
+        ],
+      },
     ],
     [
       'has the same prefix twice',
-      (r) =>
-        void (r['prefixes'] = [
+      {
+        prefixes: [
           { prefix: '10.0.0.0/8', leasedAt: 1 },
           { prefix: '10.0.0.0/8', leasedAt: 2 },
-        ]),
+        ],
+      },
     ],
     [
       'has too many prefixes',
-      (r) =>
-        void (r['prefixes'] = Array.from({ length: MAX_RECORD_PREFIXES + 1 }, (_, i) => ({
+      {
+        prefixes: Array.from({ length: MAX_RECORD_PREFIXES + 1 }, (_, i) => ({
           prefix: `10.${i}.0.0/16`,
           leasedAt: 1,
-        }))),
+        })),
+      },
     ],
     [
       'has too many endpoints',
-      (r) =>
-        void (r['endpoints'] = Array.from({ length: MAX_RECORD_ENDPOINTS + 1 }, () => ({
+      {
+        endpoints: Array.from({ length: MAX_RECORD_ENDPOINTS + 1 }, () => ({
           address: '203.0.113.1',
           port: 1,
           scope: 'public',
-        }))),
+        })),
+      },
     ],
-  ])('that %s', (_, change) => {
-    expect(saidOf(() => {})).toBe('accepted');
-    expect(saidOf(change)).toBe('malformed');
+  ])('that %s', (_, changes) => {
+    expect(saidOf({})).toBe('accepted');
+    expect(saidOf(changes)).toBe('malformed');
   });
 
   test.each([
@@ -263,19 +262,15 @@ describe('refused is a record', () => {
     'fe80::1%eth0',
     '',
   ])('with the endpoint %j', (address) => {
-    expect(saidOf((r) => void (r['endpoints'] = [{ address, port: 1, scope: 'public' }]))).toBe('malformed');
+    expect(saidOf({ endpoints: [{ address, port: 1, scope: 'public' }] })).toBe('malformed');
   });
 
   test('whose endpoint has a site without being one, or is one without a site', () => {
     const at = { address: '203.0.113.1', port: 1 };
-    expect(saidOf((r) => void (r['endpoints'] = [{ ...at, scope: 'public', site: '203.0.113.9' }]))).toBe(
-      'malformed',
-    );
-    expect(saidOf((r) => void (r['endpoints'] = [{ ...at, scope: 'site' }]))).toBe('malformed');
-    expect(saidOf((r) => void (r['endpoints'] = [{ ...at, port: 0, scope: 'public' }]))).toBe('malformed');
-    expect(saidOf((r) => void (r['endpoints'] = [{ ...at, port: 65_536, scope: 'public' }]))).toBe(
-      'malformed',
-    );
+    expect(saidOf({ endpoints: [{ ...at, scope: 'public', site: '203.0.113.9' }] })).toBe('malformed');
+    expect(saidOf({ endpoints: [{ ...at, scope: 'site' }] })).toBe('malformed');
+    expect(saidOf({ endpoints: [{ ...at, port: 0, scope: 'public' }] })).toBe('malformed');
+    expect(saidOf({ endpoints: [{ ...at, port: 65_536, scope: 'public' }] })).toBe('malformed');
   });
 
   test('in any encoding but the canonical one', () => {
@@ -298,8 +293,8 @@ describe('refused is a record', () => {
   });
 
   test('that is not UTF-8, not JSON, or not an object', () => {
-    for (const text of ['', 'null', '[]', '3', '"x"', '{}', `[${'['.repeat(8000)}`]) {
-      if (text !== '') expect(decode(bytesOf(text)), text).toMatchObject({ reason: 'malformed' });
+    for (const text of ['null', '[]', '3', '"x"', '{}', `[${'['.repeat(8000)}`]) {
+      expect(decode(bytesOf(text)), text).toMatchObject({ reason: 'malformed' });
     }
     expect(decode(Uint8Array.of(0xff, 0xfe))).toMatchObject({ reason: 'malformed' });
   });
