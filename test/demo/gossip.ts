@@ -38,22 +38,18 @@ export class Gossip {
   async formed(network: NetworkName): Promise<string> {
     const members = this.#clusters[network];
     const wanted = members.map(({ pod }) => pod.name).sort();
-    const missing = new Map<string, string>();
+    let views: { member: Member; seen: string[] }[] = [];
+    const short = () => views.filter(({ seen }) => wanted.some((name) => !seen.includes(name)));
     await until(
       async () => {
-        const views = await forEach(
-          members,
-          4,
-          async (member) => [member.pod.name, await alive(member)] as const,
-        );
-        missing.clear();
-        for (const [name, seen] of views)
-          if (!seen || wanted.some((one) => !seen.includes(one)))
-            missing.set(name, seen?.join(' ') ?? 'nothing');
-        return missing.size === 0 ? true : undefined;
+        views = await forEach(members, 4, async (member) => ({ member, seen: (await alive(member)) ?? [] }));
+        return short().length === 0 ? true : undefined;
       },
       30_000,
-      `not every member sees all of ${wanted.join(' ')}`,
+      () =>
+        short()
+          .map(({ member, seen }) => describe(member, seen))
+          .join('\n'),
     );
     return `${members.length} members: ${wanted.join(' ')}`;
   }
@@ -82,6 +78,11 @@ export class Gossip {
     const members = NETWORK_NAMES.flatMap((network) => this.#clusters[network]);
     await forEach(members, members.length, ({ daemon }) => daemon.stop('SIGKILL'));
   }
+}
+
+function describe({ pod, daemon }: Member, seen: readonly string[]): string {
+  if (!daemon.running) return `serf in ${pod.name} ended: ${daemon.output().trimEnd().split('\n').pop()}`;
+  return `${pod.name} sees only ${seen.join(' ')}`;
 }
 
 async function alive(member: Member): Promise<string[] | undefined> {

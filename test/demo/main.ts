@@ -150,6 +150,7 @@ function explain(report: Report, world: World | undefined): void {
   report.chapter('What vl3 said last');
   for (const daemon of world?.daemons ?? []) {
     const lines = daemon.output().trimEnd().split('\n').slice(-6);
+    if (lines.join('') === '') continue;
     report.say(`  ${daemon.log.split('/').pop()}`);
     for (const line of lines) report.say(`      ${line.slice(0, 400)}`);
   }

@@ -105,17 +105,17 @@ export async function forEach<T, R>(
   return results;
 }
 
-/** Calls `look` until it returns something; after `timeoutMs` it gives up with `otherwise`. */
+/** Calls `look` until it returns something; after `timeoutMs` it gives up, and says what `otherwise` says then. */
 export async function until<T>(
   look: () => Promise<T | undefined>,
   timeoutMs: number,
-  otherwise: string,
+  otherwise: () => string,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
-    if (performance.now() > deadline) throw new Error(otherwise);
+    if (performance.now() > deadline) throw new Error(otherwise());
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -112,7 +112,7 @@ export class World {
         return listening !== '' && existsSync(this.adminFile) ? true : undefined;
       },
       15_000,
-      'the registry does not listen',
+      () => `the registry does not listen:\n${daemon.output()}`,
     );
   }
 
@@ -151,7 +151,7 @@ export class World {
           return existsSync(node.socket) ? true : undefined;
         },
         20_000,
-        `the agent on ${node.name} does not answer:\n${daemon.output()}`,
+        () => `the agent on ${node.name} does not answer:\n${daemon.output()}`,
       );
     });
     const known: unknown = JSON.parse(await this.admin('node', 'list', '-o', 'json'));
@@ -213,7 +213,7 @@ export class World {
         return undefined;
       },
       30_000,
-      `vl3 run does not start ${name}:\n${daemon.output()}`,
+      () => `vl3 run does not start ${name}:\n${daemon.output()}`,
     );
     return this.lab.adopt(name, `/proc/${pid}/ns/net`);
   }
