@@ -1,9 +1,9 @@
 // vl3 network: create, look at, change and delete networks.
 
-import type { MessageInitShape } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type { Command } from 'commander';
-import type { Network, NetworkSchema } from '../../src/api/generated/vl3/v1/common_pb.js';
+import { Vl3Error } from '../../native-free/error.ts';
+import type { Network } from '../../src/api/generated/vl3/v1/common_pb.js';
 import { adminOption, withAdmin } from './admin.ts';
 import { collect, parseInteger } from './arguments.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
@@ -56,7 +56,7 @@ const printNetworks = (context: Context, format: OutputFormat, networks: readonl
   );
 };
 
-const changes = (options: NetworkOptions): MessageInitShape<typeof NetworkSchema> => ({
+const changes = (options: NetworkOptions) => ({
   ...(options.nodePrefixLengthV4 === undefined ? {} : { nodePrefixLengthV4: options.nodePrefixLengthV4 }),
   ...(options.nodePrefixLengthV6 === undefined ? {} : { nodePrefixLengthV6: options.nodePrefixLengthV6 }),
   ...(options.exclude === undefined ? {} : { excludedPrefixes: options.exclude }),
@@ -148,7 +148,9 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
     .action(async (name: string, options: NetworkOptions) => {
       const answer = await withAdmin(options.admin, async (client) => {
         const { network: current } = await client.getNetwork({ name });
-        return await client.updateNetwork({ network: { ...current, name, ...changes(options) } });
+        if (current === undefined) throw new Vl3Error('not-found', `there is no network ${name}`);
+        Object.assign(current, changes(options));
+        return await client.updateNetwork({ network: current });
       });
       printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
     });

@@ -8,6 +8,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
 import { checkInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
+import type { Tools } from '../netns/tool.ts';
 import { ATTACHMENT, type AttachmentDocument } from './documents.ts';
 import type { AttachRequest, DetachRequest, LocalAttachment } from './local-messages.ts';
 import type { Membership } from './membership.ts';
@@ -15,6 +16,7 @@ import type { AgentState } from './state.ts';
 
 export interface AttachmentsDeps {
   readonly state: AgentState;
+  readonly tools: Tools;
   readonly logger: Logger;
   /** The node's membership of a network; joins it when it is not on it yet. */
   readonly join: (network: string, signal?: AbortSignal) => Promise<Membership>;
@@ -42,7 +44,7 @@ export class Attachments {
   async attach(request: AttachRequest, signal?: AbortSignal): Promise<LocalAttachment> {
     const interfaceName = request.interfaceName ?? defaultInterfaceName(request.network);
     checkInterfaceName(interfaceName);
-    const netnsId = netnsIdentity(request.netns);
+    const netnsId = await this.#identity(request.netns);
     return await this.#oneAtATime(`${request.network} ${netnsId}`, async () => {
       const membership = await this.#deps.join(request.network, signal);
       const present = this.#find(request.network, netnsId);
@@ -66,7 +68,6 @@ export class Attachments {
         netns: request.netns,
         netnsId,
         interfaceName,
-        hostInterface: `v${id}`,
         addresses: addresses.map(formatAddress),
         ready: false,
         attachedAt: Date.now(),
@@ -97,7 +98,7 @@ export class Attachments {
     if ('id' in request) {
       found = this.#deps.state.get(ATTACHMENT, request.id);
     } else {
-      const netnsId = tryIdentity(request.netns);
+      const netnsId = await this.#tryIdentity(request.netns);
       const all = this.#deps.state.list(ATTACHMENT).map(({ value }) => value);
       found = all.find(
         (one) =>
@@ -115,7 +116,7 @@ export class Attachments {
     for (const { value } of this.#deps.state.list(ATTACHMENT)) {
       if (value.network !== network) continue;
       try {
-        if (tryIdentity(value.netns) !== value.netnsId) await this.#remove(value);
+        if ((await this.#tryIdentity(value.netns)) !== value.netnsId) await this.#remove(value);
         else await this.#oneAtATime(`${value.network} ${value.netnsId}`, () => this.#make(membership, value));
       } catch (error) {
         this.#deps.logger.error(
@@ -129,7 +130,7 @@ export class Attachments {
   /** Detaches what belongs to namespaces that are gone. Run now and then. */
   async sweep(): Promise<void> {
     for (const { value } of this.#deps.state.list(ATTACHMENT)) {
-      if (tryIdentity(value.netns) === value.netnsId) continue;
+      if ((await this.#tryIdentity(value.netns)) === value.netnsId) continue;
       this.#deps.logger.info(
         { network: value.network, attachment: value.id, workload: value.workload },
         'namespace is gone',
@@ -173,6 +174,16 @@ export class Attachments {
       .find((one) => one.network === network && one.netnsId === netnsId);
   }
 
+  async #identity(path: string): Promise<string> {
+    const { dev, ino } = await netnsIdentity(this.#deps.tools, path);
+    return `${dev}:${ino}`;
+  }
+
+  /** Undefined when nothing, or no namespace, is at the path. */
+  #tryIdentity(path: string): Promise<string | undefined> {
+    return this.#identity(path).catch(() => undefined);
+  }
+
   async #oneAtATime<T>(key: string, operation: () => Promise<T>): Promise<T> {
     const before = this.#queues.get(key) ?? Promise.resolve();
     const mine = before.then(operation, operation);
@@ -184,14 +195,6 @@ export class Attachments {
     }
   }
 }
-
-const tryIdentity = (path: string): string | undefined => {
-  try {
-    return netnsIdentity(path);
-  } catch {
-    return undefined;
-  }
-};
 
 const toLocal = ({
   id,

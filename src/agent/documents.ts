@@ -62,7 +62,6 @@ const attachmentSchema = z.object({
   /** Device and inode of the namespace, so that a path used again by another one is noticed. */
   netnsId: z.string(),
   interfaceName: z.string(),
-  hostInterface: z.string(),
   addresses: z.array(z.string()),
   /** False until the interface stands: a crash in between is repaired or undone. */
   ready: z.boolean(),

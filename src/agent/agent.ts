@@ -1,0 +1,246 @@
+// The agent's composition root: what is opened here in order is closed in reverse. Above the line nothing on the machine
+// is changed but the agent's own state; below it the port opens and networks come up.
+
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { Vl3Error } from '../../native-free/error.ts';
+import { Port } from '../../native-free/port/port.ts';
+import { Datapath } from '../datapath/datapath.ts';
+import { monotonicNow } from '../ffi/clock.ts';
+import { enroll } from '../identity/enroll.ts';
+import type { Identity } from '../identity/identity.ts';
+import { loadNodeIdentity } from '../identity/identity-file.ts';
+import { createRecordVerifier, signRecord } from '../identity/record-signer.ts';
+import { parseJoinToken } from '../identity/token.ts';
+import { Tools } from '../netns/tool.ts';
+import { opensslPrimitives } from '../noise/openssl-primitives.ts';
+import { Attachments } from './attachments.ts';
+import { Backoff } from './backoff.ts';
+import { NODE } from './documents.ts';
+import { LocalApi } from './local-api.ts';
+import { Networks } from './networks.ts';
+import { RegistryLink } from './registry-link.ts';
+import { AgentState } from './state.ts';
+import { agentStatus } from './status.ts';
+import { type Advertised, Surroundings } from './surroundings.ts';
+
+export interface AgentOptions {
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+  /** Router namespaces are named this and the network. */
+  readonly netnsPrefix: string;
+  /** Joined at once and never left. */
+  readonly networks: readonly string[];
+  readonly advertise: readonly Advertised[];
+  readonly defaultPort: number;
+  /** Needed until the node has enrolled. */
+  readonly token?: string;
+  readonly name?: string;
+  readonly port?: number;
+}
+
+export interface AgentDependencies {
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+export interface RunningAgent extends AsyncDisposable {
+  readonly node: string;
+  /** Rejects when the datapath dies: the process has to end, and be started again. */
+  readonly failed: Promise<never>;
+}
+
+const TICK_MS = 100;
+const CHECKPOINT_MS = 2_000;
+const SWEEP_MS = 5_000;
+const LOOK_AROUND_MS = 15_000;
+
+const nodeName = (name: string | undefined): string =>
+  name ?? (hostname().split('.')[0] ?? '').toLowerCase().replaceAll('_', '-');
+
+/** The saved identity, or a new one for the token; waits for a registry that is down. */
+const identify = async (options: AgentOptions, { logger, signal }: AgentDependencies): Promise<Identity> => {
+  const saved = await loadNodeIdentity(options.stateDirectory);
+  if (saved !== undefined) {
+    if (options.name !== undefined && options.name !== saved.name) {
+      throw new Vl3Error(
+        'failed-precondition',
+        `this node enrolled as ${saved.name}: leave --name out, or run "vl3 agent clean" and enrol anew`,
+      );
+    }
+    return saved;
+  }
+  if (options.token === undefined) {
+    throw new Vl3Error(
+      'failed-precondition',
+      'this node has not enrolled: give it a join token with --token (an admin makes one with "vl3 token create")',
+    );
+  }
+  const token = parseJoinToken(options.token);
+  const node = nodeName(options.name);
+  const backoff = new Backoff({ firstMs: 500, capMs: 15_000 });
+  for (;;) {
+    try {
+      const identity = await enroll({ token, node, directory: options.stateDirectory, signal });
+      logger.info({ node, trustDomain: identity.trustBundle.trustDomain }, 'enrolled');
+      return identity;
+    } catch (error) {
+      if (!(error instanceof Vl3Error) || error.code !== 'unavailable' || signal.aborted) throw error;
+      logger.warn({ reason: error.message }, 'registry does not answer; enrolment is tried again');
+      await backoff.wait(signal);
+    }
+  }
+};
+
+const choosePort = (options: AgentOptions, state: AgentState, node: string): number => {
+  const saved = state.get(NODE, 'self');
+  const port = options.port ?? saved?.port ?? options.defaultPort;
+  state.put(NODE, 'self', { name: node, port });
+  return port;
+};
+
+/** Starts the agent; networks and attachments of an earlier life go on. Throws Vl3Error with a remedy. */
+export const startAgent = async (options: AgentOptions, deps: AgentDependencies): Promise<RunningAgent> => {
+  const { logger } = deps;
+  await using opened = new AsyncDisposableStack();
+  const state = opened.use(new AgentState(options.stateDirectory));
+  const identity = await identify(options, deps);
+  const node = identity.name;
+  const tools = new Tools();
+  const port = choosePort(options, state, node);
+
+  // --- from here on the machine is changed
+
+  const stop = new AbortController();
+  const failure = Promise.withResolvers<never>();
+  failure.promise.catch(() => {});
+  const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
+  const clock = { monotonic: monotonicNow, wall: Date.now };
+  const devices = new Port({ random });
+  const datapath = opened.use(
+    await Datapath.start(
+      { port },
+      {
+        onEvent: (network, event) => networks.get(network)?.event(event),
+        onDatagram: (datagram, source) => {
+          const received = devices.receive(datagram, source, clock.monotonic(), clock.wall());
+          if (received === undefined) return;
+          networks.all.find(({ device }) => device === received.device)?.carry(received.actions);
+        },
+        onDeviceLost: (network) => networks.get(network)?.tunLost(),
+        onFailure: (cause) => {
+          failure.reject(
+            new Vl3Error('internal', `the datapath died: ${cause.message}: start the agent again`, { cause }),
+          );
+        },
+      },
+    ),
+  );
+  const surroundings = await Surroundings.discover({ advertised: options.advertise, port }, { tools });
+  const moved = (): void => {
+    const { endpoints, behindNat, site } = surroundings;
+    logger.info({ endpoints, behindNat, site }, 'endpoints changed');
+    for (const membership of networks.all) membership.surroundingsChanged();
+  };
+  const link = opened.use(
+    new RegistryLink(
+      { stateDirectory: options.stateDirectory, identity },
+      {
+        logger,
+        wall: clock.wall,
+        onObserved: (address) => {
+          if (surroundings.seenAs(address)) moved();
+        },
+        onRenewed: () => {
+          for (const membership of networks.all) membership.identityRenewed();
+        },
+      },
+    ),
+  );
+  const networks: Networks = opened.use(
+    new Networks(
+      { node, netnsPrefix: options.netnsPrefix, permanent: options.networks },
+      {
+        state,
+        tools,
+        datapath,
+        port: devices,
+        primitives: opensslPrimitives,
+        random,
+        clock,
+        surroundings,
+        verify: createRecordVerifier(identity.trustBundle),
+        sign: (content) => signRecord(link.identity, content),
+        svidId: () => String(link.identity.notAfter),
+        client: () => link.client,
+        logger,
+      },
+    ),
+  );
+  opened.defer(() => stop.abort());
+  const every = (milliseconds: number, work: () => void | Promise<void>): void => {
+    let busy = false;
+    const timer = setInterval(() => {
+      if (busy) return;
+      busy = true;
+      Promise.resolve()
+        .then(work)
+        .catch((error: unknown) => logger.error({ err: error }, 'periodic work failed'))
+        .finally(() => {
+          busy = false;
+        });
+    }, milliseconds);
+    opened.defer(() => clearInterval(timer));
+  };
+  every(TICK_MS, () => {
+    for (const membership of networks.all) membership.tick();
+  });
+  await networks.openSaved();
+
+  const attachments = new Attachments({
+    state,
+    tools,
+    logger,
+    join: (network, signal) => networks.join(network, signal),
+    member: (network) => networks.get(network),
+  });
+  const api = opened.use(
+    await LocalApi.listen(
+      join(options.runDirectory, 'agent.sock'),
+      {
+        attach: (request) => attachments.attach(request),
+        detach: (request) => attachments.detach(request),
+        attachments: () => attachments.list(),
+        status: (how) => agentStatus({ node, datapath, link, networks, surroundings }, how),
+      },
+      logger,
+    ),
+  );
+  const running = [link.run(stop.signal), networks.joinPermanent(stop.signal)];
+  opened.defer(async () => {
+    stop.abort();
+    await Promise.all(running);
+  });
+  await Promise.all(networks.all.map(({ network }) => attachments.restore(network)));
+  every(CHECKPOINT_MS, () => {
+    for (const membership of networks.all) {
+      membership.checkpoint();
+      membership.reconcile();
+    }
+  });
+  every(SWEEP_MS, async () => {
+    await attachments.sweep();
+    await networks.leaveUnused();
+  });
+  every(LOOK_AROUND_MS, async () => {
+    if (await surroundings.refresh()) moved();
+  });
+  logger.info(
+    { node, port, socket: api.path, aead: datapath.aeadTier, offloads: datapath.offloads },
+    'agent is up',
+  );
+  const owned = opened.move();
+  return { node, failed: failure.promise, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+};

@@ -1,0 +1,213 @@
+// The networks this node is on: opened from what was saved, joined when something asks for them, left some minutes
+// after the last attachment went, unless the operator named them. Each runs on its own; one that cannot be joined
+// holds up no other.
+
+import { randomBytes } from 'node:crypto';
+import { Vl3Error } from '../../native-free/error.ts';
+import { fromConnectError } from '../api/errors.ts';
+import { Backoff } from './backoff.ts';
+import { NETWORK, type NetworkDocument } from './documents.ts';
+import { leaseOf, Membership, type MembershipDeps } from './membership.ts';
+
+/** A network without attachments is left after this long: a pod that comes back finds its network as it was. */
+const LEAVE_AFTER_MS = 5 * 60_000;
+
+const JOIN_TIMEOUT_MS = 10_000;
+
+export interface NetworksOptions {
+  readonly node: string;
+  readonly netnsPrefix: string;
+  /** Asked for by the operator: joined at once and never left. */
+  readonly permanent: readonly string[];
+}
+
+interface Running {
+  readonly membership: Membership;
+  readonly stop: AbortController;
+  readonly done: Promise<void>;
+}
+
+export class Networks implements AsyncDisposable {
+  readonly #options: NetworksOptions;
+  readonly #deps: MembershipDeps;
+  readonly #running = new Map<string, Running>();
+  readonly #opening = new Map<string, Promise<Membership>>();
+  readonly #pending = new Map<string, string>();
+
+  constructor(options: NetworksOptions, deps: MembershipDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  get all(): Membership[] {
+    return [...this.#running.values()].map(({ membership }) => membership);
+  }
+
+  get(network: string): Membership | undefined {
+    return this.#running.get(network)?.membership;
+  }
+
+  /** Networks that were asked for and are not there, with the reason. */
+  get pending(): ReadonlyMap<string, string> {
+    return this.#pending;
+  }
+
+  /** Opens every network that was saved. One that fails is reported, and tried again with `join`. */
+  async openSaved(): Promise<void> {
+    const saved = this.#deps.state.list(NETWORK);
+    await Promise.all(
+      saved.map(async ({ name }) => {
+        try {
+          await this.#once(name, () => this.#open(name));
+        } catch (error) {
+          this.#fail(name, error);
+        }
+      }),
+    );
+  }
+
+  /** Joins the permanent networks, however long it takes, until `signal` aborts; never throws. */
+  async joinPermanent(signal: AbortSignal): Promise<void> {
+    await Promise.all(
+      this.#options.permanent.map(async (network) => {
+        const backoff = new Backoff({ firstMs: 500, capMs: 15_000 });
+        while (!signal.aborted && this.get(network) === undefined) {
+          try {
+            await this.join(network, signal);
+          } catch {
+            await backoff.wait(signal);
+          }
+        }
+      }),
+    );
+  }
+
+  /** The membership of a network, joined now if need be. Throws Vl3Error with the reason when that fails. */
+  async join(network: string, signal?: AbortSignal): Promise<Membership> {
+    const present = this.get(network);
+    if (present !== undefined) return present;
+    try {
+      return await this.#once(network, async () => {
+        if (this.#deps.state.get(NETWORK, network) === undefined) await this.#enter(network, signal);
+        return await this.#open(network);
+      });
+    } catch (error) {
+      throw this.#fail(network, error);
+    }
+  }
+
+  /** Asks the registry to make this node a member, and writes down what it answered. */
+  async #enter(network: string, signal: AbortSignal | undefined): Promise<void> {
+    const { state, clock, client, primitives } = this.#deps;
+    const timeout = AbortSignal.timeout(JOIN_TIMEOUT_MS);
+    const call = { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]) };
+    const { network: joined, leases } = await client().joinNetwork({ network }, call);
+    if (joined === undefined || joined.name !== network) {
+      throw new Vl3Error('internal', `the registry answered without the network ${network}`);
+    }
+    const privateKey = randomBytes(32);
+    // Makes sure that it is a key before anything is written down.
+    primitives.publicKey(privateKey);
+    const document: NetworkDocument = {
+      name: network,
+      uid: joined.uid,
+      poolV4: joined.poolV4,
+      poolV6: joined.poolV6,
+      excludedPrefixes: joined.excludedPrefixes,
+      mtu: joined.mtu,
+      leases: leases.map(leaseOf),
+      privateKey: privateKey.toString('base64'),
+      timestampMark: Buffer.alloc(12).toString('base64'),
+      recordSequence: 0,
+      storeId: '',
+      revision: '0',
+      emptySince: clock.wall(),
+      allocator: { prefixes: [] },
+    };
+    state.put(NETWORK, network, document);
+    this.#deps.logger.info({ network, prefixes: document.leases.map(({ prefix }) => prefix) }, 'joined');
+  }
+
+  async #open(network: string): Promise<Membership> {
+    const router = `${this.#options.netnsPrefix}${network}`;
+    const membership = await Membership.open({ node: this.#options.node, network, router }, this.#deps);
+    const stop = new AbortController();
+    this.#running.set(network, { membership, stop, done: membership.run(stop.signal) });
+    this.#pending.delete(network);
+    return membership;
+  }
+
+  /** Leaves the networks that nothing has used for a while. Run now and then. */
+  async leaveUnused(): Promise<void> {
+    const now = this.#deps.clock.wall();
+    for (const { membership } of [...this.#running.values()]) {
+      const { network } = membership;
+      const { emptySince } = membership.document;
+      if (this.#options.permanent.includes(network) || emptySince === 0 || now - emptySince < LEAVE_AFTER_MS)
+        continue;
+      if (membership.attachments().length > 0 || this.#opening.has(network)) continue;
+      try {
+        await this.#leave(membership);
+      } catch (error) {
+        this.#deps.logger.warn(
+          { network, reason: fromConnectError(error).message },
+          'leaving failed; it is tried again',
+        );
+      }
+    }
+  }
+
+  async #leave(membership: Membership): Promise<void> {
+    const { network } = membership;
+    await this.#once(network, async () => {
+      await this.#deps.client().leaveNetwork({ network }, { timeoutMs: JOIN_TIMEOUT_MS });
+      await this.#stop(network);
+      await membership.remove();
+      this.#deps.logger.info({ network }, 'left');
+      return membership;
+    });
+  }
+
+  async #stop(network: string): Promise<void> {
+    const running = this.#running.get(network);
+    if (running === undefined) return;
+    this.#running.delete(network);
+    running.stop.abort();
+    await running.done;
+  }
+
+  /** One opening, joining or leaving at a time for each network; who asks meanwhile gets the same answer. */
+  async #once(network: string, work: () => Promise<Membership>): Promise<Membership> {
+    const underWay = this.#opening.get(network);
+    if (underWay !== undefined) {
+      const membership = await underWay;
+      // What was under way may have been leaving.
+      return this.get(network) === membership ? membership : await this.join(network);
+    }
+    const mine = work();
+    this.#opening.set(network, mine);
+    try {
+      return await mine;
+    } finally {
+      this.#opening.delete(network);
+    }
+  }
+
+  #fail(network: string, error: unknown): Vl3Error {
+    const reason = fromConnectError(error);
+    this.#pending.set(network, reason.message);
+    this.#deps.logger.warn(
+      { network, code: reason.code, reason: reason.message },
+      'network is not available',
+    );
+    return reason;
+  }
+
+  /** Stops the watches; what the kernel has stays. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { membership } of [...this.#running.values()]) {
+      await this.#stop(membership.network);
+      await membership.close();
+    }
+  }
+}

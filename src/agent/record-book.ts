@@ -1,0 +1,135 @@
+// The verified node records of one network: what peers are configured from, and nothing else is. Kept on disk as the exact
+// bytes received and verified again at every load. A record goes by tombstone or when its validity ends; that the
+// registry does not list it any more changes nothing.
+
+import type { Logger } from 'pino';
+import {
+  decodeVerified,
+  type NodeRecord,
+  type SignedRecord,
+  type VerifyRecord,
+} from '../../native-free/registry/record.ts';
+import { RECORD, type RecordDocument } from './documents.ts';
+import type { AgentState } from './state.ts';
+
+export interface RecordBookOptions {
+  readonly network: string;
+  readonly networkUid: string;
+  /** This node: its own record is no peer's. */
+  readonly node: string;
+}
+
+export interface RecordBookDeps {
+  readonly state: AgentState;
+  readonly verify: VerifyRecord;
+  readonly logger: Logger;
+}
+
+const encode = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+const decode = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));
+
+export class RecordBook {
+  readonly #options: RecordBookOptions;
+  readonly #deps: RecordBookDeps;
+  readonly #records = new Map<string, NodeRecord>();
+  readonly #alive = new Map<string, boolean>();
+  readonly #refused = new Map<string, string>();
+
+  /** Loads what was saved; what does not verify at `now` (unix ms) any more is dropped. */
+  constructor(options: RecordBookOptions, deps: RecordBookDeps, now: number) {
+    this.#options = options;
+    this.#deps = deps;
+    for (const { name, value } of deps.state.list(RECORD)) {
+      const node = name.startsWith(`${options.network}/`)
+        ? name.slice(options.network.length + 1)
+        : undefined;
+      if (node === undefined) continue;
+      const result = decodeVerified(toSigned(value), deps.verify, now, this.#expected());
+      if (result.kind === 'accepted' && result.record.node === node) this.#records.set(node, result.record);
+      else deps.state.delete(RECORD, name);
+    }
+  }
+
+  /** The records that hold at `now` (unix ms), this node's own left out. */
+  valid(now: number): NodeRecord[] {
+    const valid: NodeRecord[] = [];
+    for (const [node, record] of this.#records) {
+      if (now < record.notAfter) valid.push(record);
+      else this.#forget(node, 'its record has expired');
+    }
+    return valid;
+  }
+
+  /** Why the newest record of a node was not accepted, by node. */
+  get refusals(): ReadonlyMap<string, string> {
+    return this.#refused;
+  }
+
+  isAlive(node: string): boolean {
+    return this.#alive.get(node) ?? false;
+  }
+
+  setAlive(node: string, alive: boolean): void {
+    this.#alive.set(node, alive);
+  }
+
+  /** Takes a record that the registry gave for `node`. True when it changed the book. */
+  accept(node: string, signed: SignedRecord, now: number): boolean {
+    if (node === this.#options.node) return false;
+    const result = decodeVerified(signed, this.#deps.verify, now, this.#expected());
+    const refusal =
+      result.kind === 'refused'
+        ? result.message
+        : result.record.node !== node
+          ? `the registry gave a record of "${result.record.node}" for "${node}"`
+          : undefined;
+    if (result.kind === 'refused' || refusal !== undefined) {
+      this.#refused.set(node, refusal ?? '');
+      this.#deps.logger.warn({ network: this.#options.network, node, reason: refusal }, 'record refused');
+      return false;
+    }
+    this.#refused.delete(node);
+    const known = this.#records.get(node);
+    if (known !== undefined && known.sequence >= result.record.sequence) return false;
+    this.#records.set(node, result.record);
+    this.#deps.state.put(RECORD, `${this.#options.network}/${node}`, toDocument(signed));
+    return true;
+  }
+
+  /** The node was removed after its record of `sequence`. True when it changed the book. */
+  bury(node: string, sequence: number): boolean {
+    this.#alive.delete(node);
+    this.#refused.delete(node);
+    const known = this.#records.get(node);
+    if (known === undefined || known.sequence > sequence) return false;
+    this.#forget(node, 'it was removed');
+    return true;
+  }
+
+  /** Strikes out everything of the network, also on disk. */
+  clear(): void {
+    for (const node of [...this.#records.keys()]) this.#forget(node, 'this node left the network');
+  }
+
+  #forget(node: string, reason: string): void {
+    this.#records.delete(node);
+    this.#deps.state.delete(RECORD, `${this.#options.network}/${node}`);
+    this.#deps.logger.info({ network: this.#options.network, node, reason }, 'record dropped');
+  }
+
+  #expected(): { network: string; networkUid: string } {
+    return { network: this.#options.network, networkUid: this.#options.networkUid };
+  }
+}
+
+const toDocument = (signed: SignedRecord): RecordDocument => ({
+  record: encode(signed.record),
+  signature: encode(signed.signature),
+  certificateChain: signed.certificateChain.map(encode),
+});
+
+const toSigned = (document: RecordDocument): SignedRecord => ({
+  record: decode(document.record),
+  signature: decode(document.signature),
+  certificateChain: document.certificateChain.map(decode),
+});

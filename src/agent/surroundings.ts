@@ -1,0 +1,116 @@
+// Where this node is: its underlay addresses and MTU, what the registry sees of it, and what follows for the endpoints it
+// announces. Read again now and then; says when something changed.
+
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { Vl3Error } from '../../native-free/error.ts';
+import { formatAddress } from '../../native-free/ipam/prefix.ts';
+import { type Announcement, announce } from '../../native-free/reconcile/endpoints.ts';
+import type { RecordEndpoint } from '../../native-free/registry/record.ts';
+import type { Tools } from '../netns/tool.ts';
+import { ENCAPSULATION_OVERHEAD, localAddresses, underlayMtu } from '../netns/underlay.ts';
+
+export interface Advertised {
+  /** An IP address or a DNS name. */
+  readonly address: string;
+  readonly port?: number;
+}
+
+/** Assumed while the underlay's MTU is not known: Ethernet's. */
+const USUAL_UNDERLAY_MTU = 1500;
+
+/** Least MTU of a network: IPv6's, which every link has to carry. */
+const LEAST_MTU = 1280;
+
+export class Surroundings {
+  readonly #advertised: { address: string; port?: number }[];
+  readonly #tools: Tools;
+  readonly #port: number;
+  #addresses: string[] = [];
+  #observed: string | undefined;
+  #underlayMtu = USUAL_UNDERLAY_MTU;
+  #announcement: Announcement = { endpoints: [], behindNat: false, site: undefined };
+
+  private constructor(advertised: { address: string; port?: number }[], port: number, tools: Tools) {
+    this.#advertised = advertised;
+    this.#port = port;
+    this.#tools = tools;
+  }
+
+  static async discover(
+    options: {
+      readonly advertised: readonly Advertised[];
+      readonly port: number;
+      readonly observedAddress?: string;
+    },
+    deps: { readonly tools: Tools },
+  ): Promise<Surroundings> {
+    const advertised = await Promise.all(options.advertised.map(resolve));
+    const surroundings = new Surroundings(advertised, options.port, deps.tools);
+    surroundings.#observed = options.observedAddress;
+    await surroundings.refresh();
+    return surroundings;
+  }
+
+  get endpoints(): RecordEndpoint[] {
+    return this.#announcement.endpoints;
+  }
+
+  get behindNat(): boolean {
+    return this.#announcement.behindNat;
+  }
+
+  get site(): string | undefined {
+    return this.#announcement.site;
+  }
+
+  get observedAddress(): string | undefined {
+    return this.#observed;
+  }
+
+  /** The MTU of a network that prescribes none. */
+  get derivedMtu(): number {
+    return Math.max(LEAST_MTU, this.#underlayMtu - ENCAPSULATION_OVERHEAD);
+  }
+
+  /** Reads the underlay again. True when what is announced changed. */
+  async refresh(): Promise<boolean> {
+    const [addresses, mtu] = await Promise.all([localAddresses(this.#tools), underlayMtu(this.#tools)]);
+    this.#addresses = [...new Set(addresses.map(formatAddress))];
+    this.#underlayMtu = mtu ?? USUAL_UNDERLAY_MTU;
+    return this.#update();
+  }
+
+  /** The registry saw this node come from `address`. True when what is announced changed. */
+  seenAs(address: string): boolean {
+    this.#observed = address;
+    return this.#update();
+  }
+
+  #update(): boolean {
+    const before = JSON.stringify(this.#announcement);
+    this.#announcement = announce({
+      localAddresses: this.#addresses,
+      observedAddress: this.#observed,
+      advertised: this.#advertised,
+      port: this.#port,
+    });
+    return JSON.stringify(this.#announcement) !== before;
+  }
+}
+
+const resolve = async ({ address, port }: Advertised): Promise<{ address: string; port?: number }> => {
+  const rest = port === undefined ? {} : { port };
+  if (isIP(address) !== 0) return { address, ...rest };
+  try {
+    return { address: (await lookup(address)).address, ...rest };
+  } catch (cause) {
+    throw new Vl3Error(
+      'invalid-argument',
+      `"${address}" cannot be resolved: give --advertise an address, or a name that resolves`,
+      {
+        cause,
+      },
+    );
+  }
+};
