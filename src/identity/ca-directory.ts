@@ -53,7 +53,12 @@ export const openCaDirectory = async (
 };
 
 /** The CA of the directory; undefined when there is no such directory or it is empty. */
-const load = async (directory: string, trustDomain: string, now: number, again = false): Promise<CaFiles | undefined> => {
+const load = async (
+  directory: string,
+  trustDomain: string,
+  now: number,
+  again = false,
+): Promise<CaFiles | undefined> => {
   const keyPath = join(directory, KEY_FILE);
   const certificatePath = join(directory, CERTIFICATE_FILE);
   const certificateBytes = await readPrivateFile(certificatePath, 'the CA certificate');

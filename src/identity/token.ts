@@ -2,7 +2,7 @@
 // domain's CA, so that the very first connection is verified, and a secret that works once. Not here: how long a token
 // holds and whether it was used (native-free/registry/token-rules.ts).
 
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import { isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
@@ -38,17 +38,11 @@ const schema = z.strictObject({
 
 export const createTokenSecret = (): string => randomBytes(SECRET_BYTES).toString('base64url');
 
-/** SHA-256 of a secret, hex: what the registry stores. Its first 16 digits are the token's id. */
+/**
+ * SHA-256 of a secret, hex: what the registry stores and looks up. Its first 16 digits are the token's id. Only hashes
+ * are ever compared, so how long a comparison takes tells nothing of a secret.
+ */
 export const hashSecret = (secret: string): string => createHash('sha256').update(secret).digest('hex');
-
-/** The public name of a token, for logs and lists. */
-export const joinTokenId = (token: JoinToken): string => hashSecret(token.secret).slice(0, 16);
-
-/** Compares without telling by its duration where the first difference is. */
-export const equalHashes = (a: string, b: string): boolean => {
-  const digest = (text: string) => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
-};
 
 /** Throws Vl3Error('invalid-argument') for an address or trust domain that is none. */
 export const formatJoinToken = (token: JoinToken): string => {

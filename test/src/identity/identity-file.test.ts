@@ -108,7 +108,7 @@ test('a credential behind a link, in a directory or in a pipe is refused at once
   await mkdir(join(directory, 'dir.json'), { mode: 0o700 });
   await expect(readAdminCredential(join(directory, 'dir.json'))).rejects.toThrow(/not a regular file/);
   const pipe = join(directory, 'pipe.json');
-  await new Promise((resolve) => spawn('mkfifo', ['-m', '600', pipe]).once('exit', resolve));
+  await new Promise((resolve) => spawn('sh', ['-c', 'mkfifo -m 600 "$0"', pipe]).once('exit', resolve));
   await expect(readAdminCredential(pipe)).rejects.toThrow(/not a regular file/);
 });
 

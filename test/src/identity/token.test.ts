@@ -6,11 +6,9 @@ import { tokenId } from '../../../native-free/registry/token-rules.ts';
 import { formatRegistryAddress, parseRegistryAddress } from '../../../src/identity/registry-address.ts';
 import {
   createTokenSecret,
-  equalHashes,
   formatJoinToken,
   hashSecret,
   type JoinToken,
-  joinTokenId,
   parseJoinToken,
 } from '../../../src/identity/token.ts';
 
@@ -152,10 +150,8 @@ test('the registry stores a hash whose start is the id', () => {
   const made = token();
   const hash = hashSecret(made.secret);
   expect(hash).toMatch(/^[0-9a-f]{64}$/);
-  expect(joinTokenId(made)).toBe(tokenId(hash));
-  expect(equalHashes(hash, hashSecret(made.secret))).toBe(true);
-  expect(equalHashes(hash, hashSecret(createTokenSecret()))).toBe(false);
-  expect(equalHashes(hash, hash.slice(1))).toBe(false);
+  expect(tokenId(hash)).toBe(hash.slice(0, 16));
+  expect(hashSecret(createTokenSecret())).not.toBe(hash);
 });
 
 test('addresses of registries read back as they are written', () => {
