@@ -19,8 +19,11 @@ export class State {
   readonly revision: number;
   readonly #ranges: readonly Range[];
   readonly #entries = new Map<string, Entry>();
+  readonly #decoded: DecodedValues | undefined;
 
-  constructor(ranges: readonly Range[], result: ReadResult) {
+  /** `decoded` saves reading the same values again and again; values are never changed in place. */
+  constructor(ranges: readonly Range[], result: ReadResult, decoded?: DecodedValues) {
+    this.#decoded = decoded;
     this.revision = result.revision;
     this.#ranges = ranges;
     for (const entry of result.entries) this.#entries.set(entry.key, entry);
@@ -94,16 +97,23 @@ export class State {
   #one<T>(schema: z.ZodType<T>, key: string): Stored<T> | undefined {
     this.#mustCover(key);
     const entry = this.#entries.get(key);
-    return entry && stored(schema, entry);
+    return entry && this.#stored(schema, entry);
   }
 
   #all<T>(schema: z.ZodType<T>, prefix: string): Stored<T>[] {
     this.#mustCover(prefix);
     const found: Stored<T>[] = [];
     for (const entry of this.#entries.values()) {
-      if (entry.key.startsWith(prefix)) found.push(stored(schema, entry));
+      if (entry.key.startsWith(prefix)) found.push(this.#stored(schema, entry));
     }
     return found;
+  }
+
+  #stored<T>(schema: z.ZodType<T>, entry: Entry): Stored<T> {
+    const { key, modRevision: revision, lease } = entry;
+    const decode = () => model.decodeValue(schema, entry.value, key);
+    const value = this.#decoded === undefined ? decode() : this.#decoded.get(schema, entry, decode);
+    return { key, value, revision, lease };
   }
 
   #mustCover(wanted: string): void {
@@ -114,9 +124,27 @@ export class State {
   }
 }
 
-const stored = <T>(schema: z.ZodType<T>, entry: Entry): Stored<T> => ({
-  key: entry.key,
-  value: model.decodeValue(schema, entry.value, entry.key),
-  revision: entry.modRevision,
-  lease: entry.lease,
-});
+/** Decoded values by key, good while the key has the revision they were decoded at. One store's only. */
+export class DecodedValues {
+  readonly #bySchema = new Map<z.ZodType, Map<string, { revision: number; value: unknown }>>();
+  readonly #limit: number;
+
+  /** `limit`: how many values of one kind are kept before starting over. */
+  constructor(limit = 100_000) {
+    this.#limit = limit;
+  }
+
+  get<T>(schema: z.ZodType<T>, { key, modRevision }: Entry, decode: () => T): T {
+    let values = this.#bySchema.get(schema);
+    if (values === undefined || values.size >= this.#limit) {
+      values = new Map();
+      this.#bySchema.set(schema, values);
+    }
+    const known = values.get(key);
+    // Only `decode` of this schema ever puts a value under it.
+    if (known?.revision === modRevision) return known.value as T;
+    const value = decode();
+    values.set(key, { revision: modRevision, value });
+    return value;
+  }
+}

@@ -47,6 +47,9 @@ export const toConnectError = (error: unknown): ConnectError => {
 export const fromConnectError = (error: unknown): Vl3Error => {
   if (error instanceof Vl3Error) return error;
   if (error instanceof ConnectError) {
+    if (error.code === Code.DeadlineExceeded) {
+      return new Vl3Error('unavailable', 'the registry did not answer in time: try again', { cause: error });
+    }
     return new Vl3Error(ERROR_CODES[error.code], error.rawMessage, { cause: error });
   }
   const reason = error instanceof Error ? error.message : String(error);

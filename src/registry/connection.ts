@@ -22,7 +22,7 @@ export interface ConnectionOptionsOfRegistry {
 /** Of no host: sessions name theirs. It only has to agree with the transport's base URL. */
 const AUTHORITY = 'https://registry.vl3';
 const PING_INTERVAL_MS = 10_000;
-const PING_TIMEOUT_MS = 5_000;
+const PING_TIMEOUT_MS = 8_000;
 
 interface Target {
   readonly address: string;
@@ -37,7 +37,7 @@ class Sessions {
   #current = 0;
 
   constructor(options: ConnectionOptionsOfRegistry) {
-    this.#connectTimeoutMs = options.connectTimeoutMs ?? 5_000;
+    this.#connectTimeoutMs = options.connectTimeoutMs ?? 10_000;
     this.#targets = options.registries.map((text) => {
       const address = parseRegistryAddress(text);
       const ping = { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS };
@@ -113,7 +113,7 @@ export interface RegistryConnection extends AsyncDisposable {
 export const connectRegistry = (options: ConnectionOptionsOfRegistry): RegistryConnection => {
   const sessionManager = new Sessions(options);
   const callTimeoutMs = options.callTimeoutMs ?? 15_000;
-  const grpc = createGrpcTransport({ baseUrl: AUTHORITY, sessionManager });
+  const grpc = createGrpcTransport({ baseUrl: AUTHORITY, sessionManager, acceptCompression: [] });
   return {
     transport: {
       unary: (method, signal, timeoutMs, header, input, values) =>

@@ -98,15 +98,16 @@ export class Listener implements AsyncDisposable {
 }
 
 const keepAlive = (session: ServerHttp2Session): void => {
-  let answered = true;
+  // Two in a row: a stall of our own must not look like the silence of everyone else.
+  let unanswered = 0;
   const timer = setInterval(() => {
-    if (!answered || session.destroyed) {
+    if (unanswered >= 2 || session.destroyed) {
       session.destroy();
       return;
     }
-    answered = false;
+    unanswered++;
     session.ping((error) => {
-      if (error === null) answered = true;
+      if (error === null) unanswered = 0;
     });
   }, PING_INTERVAL_MS);
   session.on('close', () => clearInterval(timer));

@@ -150,6 +150,8 @@ const handlerOf = (context: RegistryContext) => {
     interceptors: [guard({ transactor, logger })],
     contextValues: (request) => createContextValues().set(callerKey, callers.of(request)),
     readMaxBytes: MAX_MESSAGE_BYTES,
+    // Signatures and keys do not compress, each watcher would pay for it, and no request can be a bomb.
+    acceptCompression: [],
   });
 };
 

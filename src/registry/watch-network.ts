@@ -1,6 +1,7 @@
 // One watcher of one network: a snapshot or the changes since where it stood, then what follows, and a sign of life
 // when nothing does. It ends with an error as soon as the node is deleted, leaves, or its certificate runs out.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Vl3Error } from '../../native-free/error.ts';
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import type { WatchNetworkRequest, WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
@@ -9,6 +10,19 @@ import { progressMessage } from './messages.ts';
 
 /** Of all nodes together: each costs a stream and a little memory. */
 const MAX_WATCHERS = 20_000;
+
+/**
+ * A lone change goes out at once; a storm (everyone announcing after a restart) is told in few large steps instead of
+ * n² small ones. So a watcher rests after each step, the longer the more watchers there are, and all of them to the
+ * same moments, at which they then share one message.
+ */
+const PAUSE_PER_WATCHER_MS = 0.5;
+const MAX_PAUSE_MS = 250;
+
+const nextMoment = (watchers: number): number => {
+  const pause = Math.min(MAX_PAUSE_MS, Math.max(1, watchers * PAUSE_PER_WATCHER_MS));
+  return (Math.floor(performance.now() / pause) + 1) * pause;
+};
 
 export interface Watcher {
   readonly name: string;
@@ -43,13 +57,21 @@ export async function* watchNetwork(
       request.afterRevision <= BigInt(present);
     let seen = resumes ? Number(request.afterRevision) : undefined;
     let signOfLifeDue = 0;
+    let nextAt = 0;
     for (;;) {
       mustStillWatch(context, network, watcher);
+      const pause = nextAt - performance.now();
+      if (pause > 0) {
+        await sleep(pause, undefined, { signal }).catch(() => {});
+        if (signal.aborted) break;
+        continue;
+      }
       const due = performance.now() >= signOfLifeDue;
       const message =
         feed.next(network, seen) ?? (due ? progressMessage(store.identity, feed.view.revision) : undefined);
       if (message !== undefined) {
         yield message;
+        nextAt = nextMoment(counters.watchers);
         if (message.step.case === 'delta' && message.step.value.networkDeleted) return;
         seen = Number(message.revision);
         signOfLifeDue = performance.now() + context.progressMs;
@@ -57,10 +79,10 @@ export async function* watchNetwork(
       }
       const remaining = Math.min(signOfLifeDue - performance.now(), watcher.notAfter - now());
       await feed.changed(network, signal, Math.max(0, Math.ceil(remaining)));
-      if (context.stopping.aborted) {
-        throw new Vl3Error('unavailable', 'the registry is stopping: connect again in a moment');
-      }
-      if (signal.aborted) return;
+      if (signal.aborted) break;
+    }
+    if (context.stopping.aborted) {
+      throw new Vl3Error('unavailable', 'the registry is stopping: connect again in a moment');
     }
   } finally {
     counters.watchers--;
