@@ -1,7 +1,7 @@
 // What the admin's commands share: the credential option and a connection to the registry.
 
 import { Option } from 'commander';
-import { type AdminClient, connectAdmin } from '../../src/registry/client.ts';
+import type { AdminClient } from '../../src/registry/client.ts';
 import type { Context } from './context.ts';
 
 export const DEFAULT_REGISTRY_STATE = '/var/lib/vl3/registry';
@@ -13,6 +13,7 @@ export const adminOption = (context: Context): Option =>
 
 /** Connects with the credential in `file`, runs `use`, and closes the connection whatever happens. */
 export const withAdmin = async <T>(file: string, use: (client: AdminClient) => Promise<T>): Promise<T> => {
+  const { connectAdmin } = await import('../../src/registry/client.ts');
   await using connection = await connectAdmin(file);
   return await use(connection.client);
 };

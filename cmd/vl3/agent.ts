@@ -4,8 +4,6 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
-import { startAgent } from '../../src/agent/agent.ts';
-import { cleanNode } from '../../src/agent/clean.ts';
 import { collect, parseHostPort, parseInteger } from './arguments.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger, logLevelOption } from './log.ts';
@@ -88,6 +86,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
         const { host, port } = parseHostPort(text, 0xffff);
         return { address: host, ...(/:\d+$/.test(text) && port !== 0 ? { port } : {}) };
       });
+      const { startAgent } = await import('../../src/agent/agent.ts');
       const logger = createLogger('agent', options.logLevel);
       await using running = await startAgent(
         {
@@ -115,6 +114,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
       '\nThe agent must be stopped. Pods lose their vl3 interfaces.\n\nExamples:\n  vl3 agent clean',
     )
     .action(async (options: PlaceOptions & { output: OutputFormat }) => {
+      const { cleanNode } = await import('../../src/agent/clean.ts');
       const removed = await cleanNode(
         { stateDirectory: options.stateDir, runDirectory: options.runDir, netnsPrefix: options.netnsPrefix },
         createLogger('agent', options.logLevel),

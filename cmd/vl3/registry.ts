@@ -2,7 +2,6 @@
 
 import { once } from 'node:events';
 import type { Command } from 'commander';
-import { startRegistry } from '../../src/registry/server.ts';
 import { DEFAULT_REGISTRY_STATE } from './admin.ts';
 import { collect, parseHostPort } from './arguments.ts';
 import type { CommandGroup, Context } from './context.ts';
@@ -44,6 +43,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
     .action(async (options: RegistryOptions) => {
       const listen = parseHostPort(options.listen, DEFAULT_REGISTRY_PORT);
       const advertise = (options.advertise ?? []).map((text) => parseHostPort(text, listen.port));
+      const { startRegistry } = await import('../../src/registry/server.ts');
       const logger = createLogger('registry', options.logLevel);
       await using _registry = await startRegistry(
         { stateDirectory: options.stateDir, trustDomain: options.trustDomain, listen, advertise },

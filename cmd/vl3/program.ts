@@ -1,0 +1,65 @@
+// The command tree: parses a command line, runs one command, turns errors into one sentence and an exit code. What only
+// one command needs (the registry, the agent, the RPC library) is imported when that command runs.
+
+import { Command, CommanderError } from 'commander';
+import { Vl3Error } from '../../native-free/error.ts';
+import { VERSION } from '../../src/version.ts';
+import { agentCommands } from './agent.ts';
+import { attachCommands } from './attach.ts';
+import { attachmentCommands } from './attachment.ts';
+import { type Context, EXIT } from './context.ts';
+import { networkCommands } from './network.ts';
+import { nodeCommands } from './node.ts';
+import { registryCommands } from './registry.ts';
+import { runCommand } from './run.ts';
+import { statusCommand } from './status.ts';
+import { tokenCommands } from './token.ts';
+
+const buildProgram = (context: Context): Command => {
+  const program = new Command('vl3')
+    .description('one flat, private L3 network per name, across any number of clusters, clouds and machines')
+    .version(VERSION)
+    .enablePositionalOptions()
+    .showHelpAfterError('(add --help for the options and examples)')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => context.out(text.replace(/\n$/, '')),
+      writeErr: (text) => context.err(text.replace(/\n$/, '')),
+    });
+  for (const addTo of [
+    registryCommands,
+    tokenCommands,
+    networkCommands,
+    nodeCommands,
+    attachmentCommands,
+    agentCommands,
+    attachCommands,
+    runCommand,
+    statusCommand,
+  ]) {
+    addTo(program, context);
+  }
+  return program;
+};
+
+/** Runs one command line (without program names); reports failures through the context. */
+export const run = async (args: readonly string[], context: Context): Promise<void> => {
+  try {
+    await buildProgram(context).parseAsync([...args], { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      context.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
+    } else if (error instanceof Vl3Error) {
+      context.err(`vl3: ${error.message}`);
+      context.exit(error.code === 'unavailable' ? EXIT.unavailable : EXIT.failed);
+    } else if (context.signal.aborted) {
+      context.err('vl3: interrupted');
+      context.exit(130);
+    } else {
+      context.err(
+        `vl3: unexpected error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      );
+      context.exit(EXIT.failed);
+    }
+  }
+};
