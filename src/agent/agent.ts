@@ -70,7 +70,8 @@ const identify = async (options: AgentOptions, { logger, signal }: AgentDependen
         `this node enrolled as ${saved.name}: leave --name out, or run "vl3 agent clean" and enrol anew`,
       );
     }
-    return saved;
+    if (saved.notAfter > Date.now() || options.token === undefined) return saved;
+    logger.warn({ node: saved.name }, 'the SVID has expired; enrolling anew');
   }
   if (options.token === undefined) {
     throw new Vl3Error(
@@ -79,7 +80,7 @@ const identify = async (options: AgentOptions, { logger, signal }: AgentDependen
     );
   }
   const token = parseJoinToken(options.token);
-  const node = nodeName(options.name);
+  const node = saved?.name ?? nodeName(options.name);
   const backoff = new Backoff({ firstMs: 500, capMs: 15_000 });
   for (;;) {
     try {

@@ -35,7 +35,7 @@ export class RecordBook {
   readonly #alive = new Map<string, boolean>();
   readonly #refused = new Map<string, string>();
 
-  /** Loads what was saved; what does not verify at `now` (unix ms) any more is dropped. */
+  /** Loads what was saved and verifies at `now` (unix ms). */
   constructor(options: RecordBookOptions, deps: RecordBookDeps, now: number) {
     this.#options = options;
     this.#deps = deps;
@@ -45,19 +45,14 @@ export class RecordBook {
         : undefined;
       if (node === undefined) continue;
       const result = decodeVerified(toSigned(value), deps.verify, now, this.#expected());
+      // What does not verify stays on disk: at a start the clock may be wrong, and right again at the next.
       if (result.kind === 'accepted' && result.record.node === node) this.#records.set(node, result.record);
-      else deps.state.delete(RECORD, name);
     }
   }
 
   /** The records that hold at `now` (unix ms), this node's own left out. */
   valid(now: number): NodeRecord[] {
-    const valid: NodeRecord[] = [];
-    for (const [node, record] of this.#records) {
-      if (now < record.notAfter) valid.push(record);
-      else this.#forget(node, 'its record has expired');
-    }
-    return valid;
+    return [...this.#records.values()].filter(({ notAfter }) => now < notAfter);
   }
 
   /** Why the newest record of a node was not accepted, by node. */

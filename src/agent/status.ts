@@ -103,6 +103,11 @@ export const agentStatus = async (
   const all = [...joined, ...[...networks.pending].map(pendingStatus)];
   const problems: string[] = [];
   if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
+  if (link.identity.notAfter <= Date.now()) {
+    problems.push(
+      'the SVID of this node has expired: set the clock right, or start the agent with a new join token (--token)',
+    );
+  }
   for (const network of all) {
     if (network.problem !== '') problems.push(`network ${network.name}: ${network.problem}`);
     // A node that is not alive is expected to be silent.
