@@ -29,7 +29,10 @@ const NEVER = Number.POSITIVE_INFINITY;
 export interface DeviceOptions {
   /** 32 B; the device keeps a copy and wipes it on `close`. */
   readonly privateKey: Uint8Array;
-  /** 12 B, an earlier `timestampMark`: handshakes after a restart need it when the wall clock has gone back. */
+  /**
+   * An earlier `timestampMark` (12 B; empty or undefined for a new device): handshakes after a restart need it when
+   * the wall clock has gone back.
+   */
   readonly timestampMark?: Uint8Array | undefined;
 }
 
@@ -96,7 +99,8 @@ export class Device {
     this.id = peerId(this.publicKey);
     this.#own = { privateKey, publicKey: this.publicKey };
     this.#primitives = primitives;
-    this.#timestamps = new TimestampClock(options.timestampMark);
+    const isNew = options.timestampMark === undefined || options.timestampMark.length === 0;
+    this.#timestamps = new TimestampClock(isNew ? undefined : options.timestampMark);
     this.#handshakes = new Handshakes({
       own: this.#own,
       primitives,

@@ -7,7 +7,6 @@ const ascii = (text: string): Uint8Array => new TextEncoder().encode(text);
 export const CONSTRUCTION = ascii('Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s');
 export const IDENTIFIER = ascii('WireGuard v1 zx2c4 Jason@zx2c4.com');
 export const LABEL_MAC1 = ascii('mac1----');
-export const LABEL_COOKIE = ascii('cookie--');
 
 export const KEY_LENGTH = 32;
 export const TAG_LENGTH = 16;

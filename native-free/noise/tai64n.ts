@@ -3,6 +3,7 @@
 // sent to that peer and, for a peer that none is known of, past all that this device ever sent. That mark has to
 // outlive a restart. Nanoseconds are whitened to 2^24 (17 ms), so that they don't tell when exactly a packet was made.
 
+import { Vl3Error } from '../error.ts';
 import { TIMESTAMP_LENGTH } from './constants.ts';
 
 /** TAI64's label of 1970, with the ten leap seconds of then. */
@@ -10,12 +11,22 @@ const TAI64_EPOCH = 2n ** 62n + 10n;
 const NANOSECONDS = 1_000_000_000n;
 const STEP = 2n ** 24n;
 
+/** A crash loses what was sent after the mark was last saved: this much, seconds, is allowed for. */
+const LOST_AT_MOST = 60n;
+
 export class TimestampClock {
   #mark: Uint8Array;
+  /** Until the first timestamp, the mark may be older than the last one sent. */
+  #mayBeStale: boolean;
 
   /** `restoredMark`: 12 B from an earlier `highWaterMark`, or undefined for a new device. */
   constructor(restoredMark?: Uint8Array) {
+    if (restoredMark !== undefined && restoredMark.length !== TIMESTAMP_LENGTH) {
+      const { length } = restoredMark;
+      throw new Vl3Error('invalid-argument', `a timestamp has ${TIMESTAMP_LENGTH} bytes, not ${length}`);
+    }
     this.#mark = restoredMark?.slice() ?? new Uint8Array(TIMESTAMP_LENGTH);
+    this.#mayBeStale = restoredMark !== undefined;
   }
 
   /** The greatest timestamp ever given out, 12 B. */
@@ -26,6 +37,8 @@ export class TimestampClock {
   /** `wallclock` is in milliseconds since 1970; `previous` is what the same peer was sent last. */
   next(wallclock: number, previous: Uint8Array | undefined): Uint8Array {
     const clock = timestampAt(wallclock);
+    if (this.#mayBeStale && !isAfter(clock, this.#mark)) this.#mark = later(this.#mark, LOST_AT_MOST);
+    this.#mayBeStale = false;
     const floor = previous ?? this.#mark;
     const timestamp = isAfter(clock, floor) ? clock : successor(floor);
     if (isAfter(timestamp, this.#mark)) this.#mark = timestamp.slice();
@@ -55,6 +68,13 @@ const successor = (timestamp: Uint8Array): Uint8Array => {
   const nanoseconds = BigInt(view.getUint32(8));
   const next = nanoseconds - (nanoseconds % STEP) + STEP;
   return next < NANOSECONDS ? encode(seconds, next) : encode(seconds + 1n, 0n);
+};
+
+const later = (timestamp: Uint8Array, seconds: bigint): Uint8Array => {
+  const moved = timestamp.slice();
+  const view = new DataView(moved.buffer);
+  view.setBigUint64(0, view.getBigUint64(0) + seconds);
+  return moved;
 };
 
 const encode = (seconds: bigint, nanoseconds: bigint): Uint8Array => {

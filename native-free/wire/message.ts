@@ -113,7 +113,7 @@ export class Initiation {
   }
 
   get macs(): Macs {
-    return new Macs(this.bytes, INITIATION_MAC1_OFFSET);
+    return new Macs(this.bytes, INITIATION_MAC1_OFFSET, INITIATION_MAC2_OFFSET);
   }
 }
 
@@ -154,36 +154,38 @@ export class Response {
   }
 
   get macs(): Macs {
-    return new Macs(this.bytes, RESPONSE_MAC1_OFFSET);
+    return new Macs(this.bytes, RESPONSE_MAC1_OFFSET, RESPONSE_MAC2_OFFSET);
   }
 }
 
 /** The two macs at the end of an initiation or a response. */
 export class Macs {
   readonly #bytes: Uint8Array;
-  readonly #offset: number;
+  readonly #mac1Offset: number;
+  readonly #mac2Offset: number;
 
-  constructor(bytes: Uint8Array, offset: number) {
+  constructor(bytes: Uint8Array, mac1Offset: number, mac2Offset: number) {
     this.#bytes = bytes;
-    this.#offset = offset;
+    this.#mac1Offset = mac1Offset;
+    this.#mac2Offset = mac2Offset;
   }
 
   /** What mac1 covers. */
   get beforeMac1(): Uint8Array {
-    return this.#bytes.subarray(0, this.#offset);
+    return this.#bytes.subarray(0, this.#mac1Offset);
   }
 
   get mac1(): Uint8Array {
-    return this.#bytes.subarray(this.#offset, this.#offset + 16);
+    return this.#bytes.subarray(this.#mac1Offset, this.#mac2Offset);
   }
 
   /** What mac2 covers. */
   get beforeMac2(): Uint8Array {
-    return this.#bytes.subarray(0, this.#offset + 16);
+    return this.#bytes.subarray(0, this.#mac2Offset);
   }
 
   get mac2(): Uint8Array {
-    return this.#bytes.subarray(this.#offset + 16, this.#offset + 32);
+    return this.#bytes.subarray(this.#mac2Offset);
   }
 }
 

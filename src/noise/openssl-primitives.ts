@@ -23,14 +23,12 @@ const HASH = 'blake2s256';
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex');
 const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex');
 
-/** X25519's generator: the u-coordinate 9. */
-const BASE_POINT = Uint8Array.of(9, ...new Array<number>(31).fill(0));
-
 export const opensslPrimitives: Primitives = {
   name: 'openssl',
 
   publicKey(privateKey) {
-    return x25519(privateKey, BASE_POINT);
+    const spki = createPublicKey(privateKeyObject(privateKey)).export({ format: 'der', type: 'spki' });
+    return plain(spki.subarray(SPKI_PREFIX.length));
   },
 
   dh(privateKey, publicKey) {

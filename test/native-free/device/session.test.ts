@@ -101,6 +101,18 @@ describe('both ends initiating at once', () => {
   });
 });
 
+test("an initiation without an answer is not repeated once the other end's has made a session", () => {
+  const { lab, alice, bob } = twoHosts();
+  lab.passes = ({ type, source }) => !(type === 1 && source === alice.endpoint);
+  alice.send(bob, 'from alice');
+  lab.run(1000);
+  bob.send(alice, 'from bob');
+  lab.run(30_000);
+  expect([alice.received(), bob.received()]).toEqual([['from bob'], ['from alice']]);
+  expect(lab.seen(1, alice).length).toBe(1);
+  expect(alice.statusOf(bob).isHandshaking).toBe(false);
+});
+
 describe('a handshake message that is lost', () => {
   test('is sent again after 5 s and up to 333 ms, with a greater timestamp and other keys', () => {
     const { lab, alice, bob } = twoHosts();

@@ -120,3 +120,30 @@ test('nothing that moves within a tick leaves both ends waiting: data received l
   one.observe({ ...NONE, sentAt: 5002, dataSentAt: 5002, receivedAt: 5001, dataReceivedAt: 5001 }, initiator);
   expect(one.nextDeadline).toBe(5002 + 15_000 + JITTER);
 });
+
+test('a handshake message heard calls the new handshake off, one sent the passive keepalive', () => {
+  const one = timers();
+  one.observe({ ...NONE, sentAt: 5000, dataSentAt: 5000 }, initiator);
+  expect(one.nextDeadline).toBe(20_000 + JITTER);
+  one.handshakeHeard(6000);
+  expect(one.nextDeadline).toBe(Number.POSITIVE_INFINITY);
+  one.observe({ ...NONE, receivedAt: 7000, dataReceivedAt: 7000, sentAt: 5000, dataSentAt: 5000 }, initiator);
+  expect(one.nextDeadline).toBe(17_000);
+  one.handshakeSent(8000);
+  expect(one.nextDeadline).toBe(Number.POSITIVE_INFINITY);
+});
+
+test('the persistent keepalive counts from the last message of any kind, either way', () => {
+  const one = timers();
+  one.persistentKeepalive = 25_000;
+  expect(one.takeKeepalive(1000)).toBe('persistent');
+  expect(one.nextDeadline).toBe(26_000);
+  one.handshakeSent(2000);
+  expect(one.nextDeadline).toBe(27_000);
+  one.handshakeHeard(3000);
+  expect(one.nextDeadline).toBe(28_000);
+  one.observe({ ...NONE, sentAt: 4000 }, initiator);
+  expect(one.nextDeadline).toBe(29_000);
+  one.observe({ ...NONE, sentAt: 4000, receivedAt: 5000 }, initiator);
+  expect(one.nextDeadline).toBe(30_000);
+});

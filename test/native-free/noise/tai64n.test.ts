@@ -60,3 +60,21 @@ test('a thousand peers that stay silent do not push the mark ahead of the clock'
     for (let peer = 0; peer < 1000; peer++) sent.set(peer, clock.next(NOON + second * 1000, sent.get(peer)));
   expect(isAfter(clock.highWaterMark, timestampAt(NOON + 620_000))).toBe(false);
 });
+
+test('a mark saved some time before a crash is good enough, even with the clock gone back', () => {
+  const clock = new TimestampClock();
+  const saved = new TimestampClock(timestampAt(NOON)).highWaterMark;
+  let last = clock.next(NOON, undefined);
+  for (let i = 0; i < 1000; i++) last = clock.next(NOON - 3_600_000, last);
+  const restored = new TimestampClock(saved);
+  expect(isAfter(restored.next(NOON - 3_600_000, undefined), last)).toBe(true);
+});
+
+test('a restored mark leaves a right clock alone', () => {
+  const restored = new TimestampClock(timestampAt(NOON));
+  expect(restored.next(NOON + 1000, undefined)).toEqual(timestampAt(NOON + 1000));
+});
+
+test('a mark of another length is refused', () => {
+  expect(() => new TimestampClock(new Uint8Array(11))).toThrow('a timestamp has 12 bytes, not 11');
+});
