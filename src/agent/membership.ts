@@ -29,7 +29,7 @@ import { fromConnectError } from '../api/errors.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { PrefixLease } from '../api/generated/vl3/v1/common_pb.js';
 import type { Datapath } from '../datapath/datapath.ts';
-import { openTun, removeTun, type Tun } from '../datapath/tun.ts';
+import { closeTun, openTun, removeTun, type Tun } from '../datapath/tun.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import { namedNamespacePath } from '../netns/namespace.ts';
 import { ensureRouter, ensureRouterNamespace, removeRouter } from '../netns/router.ts';
@@ -127,7 +127,7 @@ export class Membership {
     );
   }
 
-  /** Brings the network up from its document: the packet path first, then what can wait. */
+  /** Opens the network's packet path from its document. Its owner has to route events to it before it is started. */
   static async open(options: MembershipOptions, deps: MembershipDeps): Promise<Membership> {
     const document = deps.state.get(NETWORK, options.network);
     if (document === undefined) throw new Vl3Error('internal', `there is no document of ${options.network}`);
@@ -144,9 +144,13 @@ export class Membership {
     for (const { prefix } of document.leases) membership.#allocator.addPrefix(parsePrefix(prefix));
     deps.datapath.addDevice(options.network, tun, membership.mtu);
     deps.port.add(device);
-    membership.reconcile();
-    await membership.setUpRouter();
     return membership;
+  }
+
+  /** Configures the peers, initiates to those there was a session with, and sets the router up. */
+  async start(): Promise<void> {
+    this.reconcile();
+    await this.setUpRouter();
   }
 
   get device(): Device {
@@ -509,6 +513,11 @@ export class Membership {
 
   /** Lets go; what the kernel has stays. */
   async close(): Promise<void> {
+    await this.#release();
+    closeTun(this.#tun);
+  }
+
+  async #release(): Promise<void> {
     this.checkpoint();
     this.#deps.port.remove(this.#device);
     this.carry(this.#device.close());
@@ -517,7 +526,7 @@ export class Membership {
 
   /** Takes the network off this node for good. */
   async remove(): Promise<void> {
-    await this.close();
+    await this.#release();
     removeTun(this.#tun);
     await removeRouter(this.#deps.tools, this.router);
     this.#deps.state.transact(() => {

@@ -85,7 +85,7 @@ export class Networks implements AsyncDisposable {
   /** The membership of a network, joined now if need be. Throws Vl3Error with the reason when that fails. */
   async join(network: string, signal?: AbortSignal): Promise<Membership> {
     const present = this.get(network);
-    if (present !== undefined) return present;
+    if (present !== undefined && !this.#opening.has(network)) return present;
     try {
       return await this.#once(network, async () => {
         if (this.#deps.state.get(NETWORK, network) === undefined) await this.#enter(network, signal);
@@ -132,7 +132,18 @@ export class Networks implements AsyncDisposable {
     const router = `${this.#options.netnsPrefix}${network}`;
     const membership = await Membership.open({ node: this.#options.node, network, router }, this.#deps);
     const stop = new AbortController();
-    this.#running.set(network, { membership, stop, done: membership.run(stop.signal) });
+    const ended = Promise.withResolvers<void>();
+    // Known before it starts: the answers to its first handshakes come while its router is being set up.
+    this.#running.set(network, { membership, stop, done: ended.promise });
+    try {
+      await membership.start();
+    } catch (error) {
+      this.#running.delete(network);
+      ended.resolve();
+      await membership.close();
+      throw error;
+    }
+    void membership.run(stop.signal).finally(ended.resolve);
     this.#pending.delete(network);
     return membership;
   }
