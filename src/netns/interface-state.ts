@@ -27,6 +27,8 @@ export interface RouteState {
 export interface InterfaceState {
   readonly name: string;
   readonly mtu: number;
+  /** Whether it must have something at its other end to be of use. */
+  readonly needsCarrier: boolean;
   /** Undefined: left as it is. */
   readonly alias?: string;
   readonly addresses: readonly { readonly address: Address; readonly length: number }[];
@@ -74,6 +76,16 @@ export const interfaceCommands = (wanted: InterfaceState, found: NamespaceState)
   commands.push(...deviceRouteCommands(wanted, routes, stale.length > 0));
   commands.push(...neighbourCommands(wanted, found));
   return commands;
+};
+
+/** Whether the kernel has done what follows from the commands some time later: the link sends, addresses take in. */
+export const isSettled = (wanted: InterfaceState, found: NamespaceState): boolean => {
+  const link = found.links.find(({ name }) => name === wanted.name);
+  return (
+    link !== undefined &&
+    (link.running || !wanted.needsCarrier) &&
+    wanted.addresses.every(({ address }) => found.local.some((local) => sameAddress(local, address)))
+  );
 };
 
 const deviceRouteCommands = (wanted: InterfaceState, found: readonly Route[], sayAll: boolean): Command[] => {

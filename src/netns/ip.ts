@@ -31,7 +31,7 @@ export interface Link {
   readonly mac: string;
   readonly mtu: number;
   readonly up: boolean;
-  /** Up, and something is at the other end. */
+  /** Up, something is at the other end, and the kernel has taken notice: it sends. */
   readonly running: boolean;
   readonly loopback: boolean;
   /** Of a veth: its other end's index (in that end's namespace). */
@@ -43,6 +43,7 @@ export interface Link {
 
 /** rtm_type of linux/rtnetlink.h. */
 export const ROUTE_UNICAST = 1;
+const ROUTE_LOCAL = 2;
 export const ROUTE_UNREACHABLE = 7;
 const ROUTE_ANYCAST = 4;
 const TABLE_MAIN = 254;
@@ -72,6 +73,8 @@ export interface Neighbour {
 export interface NamespaceState {
   readonly links: readonly Link[];
   readonly routes: readonly Route[];
+  /** The addresses that packets are taken in for: an IPv6 address is one some time after it was added. */
+  readonly local: readonly Address[];
   /** The permanent ones. */
   readonly neighbours: readonly Neighbour[];
 }
@@ -81,6 +84,7 @@ const linkSchema = z.object({
   ifname: z.string(),
   link_index: z.number().optional(),
   flags: z.array(z.string()),
+  operstate: z.string().default('UNKNOWN'),
   mtu: z.number(),
   address: z.string().optional(),
   master: z.string().optional(),
@@ -130,6 +134,9 @@ const neighbourSchema = z.object({
   lladdr: z.string().optional(),
 });
 
+// Interfaces that keep no state (the loopback, a TUN) say UNKNOWN.
+const SENDING = new Set(['UP', 'UNKNOWN']);
+
 const toLink = (link: z.infer<typeof linkSchema>): Link => ({
   index: link.ifindex,
   name: link.ifname,
@@ -137,7 +144,7 @@ const toLink = (link: z.infer<typeof linkSchema>): Link => ({
   mac: link.address ?? '',
   mtu: link.mtu,
   up: link.flags.includes('UP'),
-  running: link.flags.includes('UP') && link.flags.includes('LOWER_UP'),
+  running: link.flags.includes('UP') && link.flags.includes('LOWER_UP') && SENDING.has(link.operstate),
   loopback: link.flags.includes('LOOPBACK'),
   peerIndex: link.link_index,
   master: link.master,
@@ -185,31 +192,46 @@ const isOrdinary = (route: Route): boolean =>
  * Links with their addresses, routes of all tables and permanent neighbours of a namespace (undefined: the agent's
  * own). `device` reads that one's only, and throws ToolFailure when there is none.
  */
-export const readNamespace = async (
+export const readNamespace = (
   tools: ToolRunner,
   netns: string | undefined,
   device?: string,
   signal?: AbortSignal,
+): Promise<NamespaceState> => applyAndRead(tools, netns, [], device, signal);
+
+/** Applies the commands in order and reads what is there then, in one process. Stops at the first that fails. */
+export const applyAndRead = async (
+  tools: ToolRunner,
+  netns: string | undefined,
+  commands: readonly Command[],
+  device?: string,
+  signal?: AbortSignal,
 ): Promise<NamespaceState> => {
-  const of = device === undefined ? '' : ` dev ${device}`;
-  const output = await tools.run(
-    {
-      program: 'ip',
-      // Numeric: names of protocols, scopes and tables differ from machine to machine.
-      arguments: ['-details', '-Numeric', '-json', '-batch', '-'],
-      netns,
-      input: `address show${of}\nroute show table all${of}\nneighbour show${of} nud permanent\n`,
-    },
+  const of = device === undefined ? [] : ['dev', device];
+  const reading = [
+    ['address', 'show', ...of],
+    ['route', 'show', 'table', 'all', ...of],
+    ['neighbour', 'show', ...of, 'nud', 'permanent'],
+  ];
+  // Numeric: names of protocols, scopes and tables differ from machine to machine.
+  const output = await runBatch(
+    tools,
+    netns,
+    ['-details', '-Numeric', '-json'],
+    [...commands, ...reading],
     signal,
   );
-  const [links = [], routes = [], neighbours = []] = parseDocuments(output);
+  const [links = [], allRoutes = [], neighbours = []] = parseDocuments(output);
+  const routes = z
+    .array(routeSchema)
+    .parse(allRoutes)
+    .map((route) => toRoute(route, device));
   return {
     links: z.array(linkSchema).parse(links).map(toLink),
-    routes: z
-      .array(routeSchema)
-      .parse(routes)
-      .map((route) => toRoute(route, device))
-      .filter(isOrdinary),
+    routes: routes.filter(isOrdinary),
+    local: routes.flatMap(({ type, destination }) =>
+      type === ROUTE_LOCAL && destination !== undefined ? [destination] : [],
+    ),
     neighbours: z
       .array(neighbourSchema)
       .parse(neighbours)
@@ -246,7 +268,16 @@ export const applyCommands = async (
   commands: readonly Command[],
   signal?: AbortSignal,
 ): Promise<void> => {
-  if (commands.length === 0) return;
+  if (commands.length > 0) await runBatch(tools, netns, [], commands, signal);
+};
+
+const runBatch = (
+  tools: ToolRunner,
+  netns: string | undefined,
+  flags: readonly string[],
+  commands: readonly Command[],
+  signal: AbortSignal | undefined,
+): Promise<string> => {
   const input = commands.map((words) => `${words.join(' ')}\n`).join('');
-  await tools.run({ program: 'ip', arguments: ['-batch', '-'], netns, input }, signal);
+  return tools.run({ program: 'ip', arguments: [...flags, '-batch', '-'], netns, input }, signal);
 };

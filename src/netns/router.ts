@@ -4,7 +4,8 @@
 
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Address, Prefix } from '../../native-free/ipam/prefix.ts';
-import { host, type InterfaceState, interfaceCommands, unreachableCommands } from './interface-state.ts';
+import { applyInterface, settleInterface } from './interface.ts';
+import { host, type InterfaceState, unreachableCommands } from './interface-state.ts';
 import { applyCommands, type Link, type Route, readNamespace } from './ip.ts';
 import { checkInterfaceName } from './names.ts';
 import {
@@ -82,21 +83,20 @@ export const ensureRouter = async (
     applyRules(tools, netns, routerRules(spec.tun) + dismissGone(found.links, rules), signal),
   ]);
   const loopback = found.links.find(({ loopback }) => loopback);
-  await applyCommands(
-    tools,
-    netns,
-    [
-      ...(loopback?.up === true ? [] : [['link', 'set', 'dev', 'lo', 'up']]),
-      ...unreachableCommands(spec.prefixes, found),
-      ...interfaceCommands(tunState(spec), found),
-    ],
-    signal,
-  );
+  const before = [
+    ...(loopback?.up === true ? [] : [['link', 'set', 'dev', 'lo', 'up']]),
+    ...unreachableCommands(spec.prefixes, found),
+  ];
+  const tun = tunState(spec);
+  const after = await applyInterface(tools, netns, tun, found, before, signal);
+  await settleInterface(tools, netns, tun, after, signal);
 };
 
 const tunState = (spec: RouterSpec): InterfaceState => ({
   name: spec.tun,
   mtu: spec.mtu,
+  // It has one while the agent holds it.
+  needsCarrier: false,
   addresses: spec.gateways.map(host),
   routes: spec.pools.map((pool) => {
     const source = spec.gateways.find(({ family }) => family === pool.family);

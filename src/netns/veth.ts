@@ -3,14 +3,16 @@
 //
 //   1  open the pod's namespace, read what is there, refuse what must not be
 //   2  create the pair, the pod's end straight into its namespace (or recognise the one that is there)
-//   3  settings and rules, while both ends are still down
-//   4  addresses, routes, neighbours and up, both ends at once
+//   3  settings and rules, while the pod's end is down
+//   4  the pod's end: addresses, up, routes, neighbours; then the router's end, up since step 2
+//   5  wait until both are of use, which they mostly are
 //
 // What fails takes with it all that this call has made. Nothing here touches the pod's default route.
 
 import { Vl3Error } from '../../native-free/error.ts';
 import { type Address, hostPrefix, type Prefix } from '../../native-free/ipam/prefix.ts';
-import { host, type InterfaceState, interfaceCommands } from './interface-state.ts';
+import { applyInterface, settleInterface } from './interface.ts';
+import { host, type InterfaceState } from './interface-state.ts';
 import { applyCommands, type Link, type NamespaceState, readNamespace } from './ip.ts';
 import {
   checkAttachmentId,
@@ -107,10 +109,11 @@ export const ensureAttachment = async (
       applyRules(tools, router, admitPod(elementsOf(spec)), signal),
       writeSettings(tools, pod.path, podInterfaceSettings(spec.podInterface, withIpv6), signal),
     ]);
-    await allSettled([
-      applyCommands(tools, router, interfaceCommands(hostEnd(spec), routerBefore), signal),
-      applyCommands(tools, pod.path, interfaceCommands(podEnd(spec), podBefore), signal),
-    ]);
+    const [inPod, inRouter] = [podEnd(spec), hostEnd(spec)];
+    const podAfter = await applyInterface(tools, pod.path, inPod, podBefore, [], signal);
+    const routerAfter = await applyInterface(tools, router, inRouter, routerBefore, [], signal);
+    await settleInterface(tools, pod.path, inPod, podAfter, signal);
+    await settleInterface(tools, router, inRouter, routerAfter, signal);
   } catch (error) {
     if (existing === undefined) {
       await removeAttachment(tools, spec).catch((undo: unknown) => {
@@ -133,7 +136,7 @@ export const removeAttachment = async (tools: ToolRunner, place: AttachmentPlace
   ]);
 };
 
-const NOTHING: NamespaceState = { links: [], routes: [], neighbours: [] };
+const NOTHING: NamespaceState = { links: [], routes: [], local: [], neighbours: [] };
 
 const checkSpec = (spec: AttachmentSpec): void => {
   checkAttachmentId(spec.attachmentId);
@@ -174,7 +177,7 @@ const podEnd = (spec: AttachmentSpec): InterfaceState => {
     }
     neighbours.push({ address: ROUTER_LINK_LOCAL, mac: hostMac });
   }
-  return { name: spec.podInterface, mtu: spec.mtu, addresses, routes, neighbours };
+  return { name: spec.podInterface, mtu: spec.mtu, needsCarrier: true, addresses, routes, neighbours };
 };
 
 /** The router's end: fe80::1, and a route to each of the pod's addresses, whose MAC is known beforehand. */
@@ -185,6 +188,7 @@ const hostEnd = (spec: AttachmentSpec): InterfaceState => {
   return {
     name: hostInterfaceName(spec.attachmentId),
     mtu: spec.mtu,
+    needsCarrier: true,
     alias: attachmentAlias(spec.attachmentId),
     addresses: withIpv6 ? [{ address: ROUTER_LINK_LOCAL, length: 64 }] : [],
     routes: spec.addresses.map((address) => ({ destination: hostPrefix(address) })),
@@ -215,15 +219,16 @@ const createPair = async (
     ...['peer', 'name', spec.podInterface, 'address', macAddress(spec.attachmentId, 'pod'), 'mtu', mtu],
     ...['netns', podPath],
   ];
+  const commands = [create, ['link', 'set', 'dev', name, 'up']];
   try {
-    await applyCommands(tools, router, [create], signal);
+    await applyCommands(tools, router, commands, signal);
   } catch (error) {
     if (!(error instanceof ToolFailure) || !/File exists/.test(error.output)) throw error;
     // A host end whose other end is not in this pod is left over from another life of the attachment.
     const left = await readHostInterface(tools, router, name, signal);
     if (left.links.length === 0) throw taken(spec, error);
     await deleteLink(tools, router, name);
-    await applyCommands(tools, router, [create], signal);
+    await applyCommands(tools, router, commands, signal);
   }
 };
 

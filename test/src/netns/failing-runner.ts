@@ -10,8 +10,12 @@ export interface BreakingPoint {
   readonly lines: number;
 }
 
+/** What only asks does not count: `ip` with nothing but "show", and nft's listings. */
 const changes = (call: ToolCall): boolean =>
-  !call.arguments.some((word) => word === '-json' || word === '-j');
+  call.program === 'ip' ? changingLines(call).length > 0 : !call.arguments.includes('-j');
+
+const changingLines = (call: ToolCall): string[] =>
+  (call.input ?? '').split('\n').filter((line) => line !== '' && !line.includes(' show'));
 
 const isIpBatch = (call: ToolCall): boolean => call.program === 'ip' && call.arguments.includes('-batch');
 
@@ -33,7 +37,7 @@ export class RecordingRunner implements ToolRunner {
 
   run(call: ToolCall, signal?: AbortSignal): Promise<string> {
     // nft is one transaction and settings take no half measures: only `ip` can stop in between.
-    if (changes(call)) this.lines.push(isIpBatch(call) ? (call.input ?? '').trim().split('\n').length : 1);
+    if (changes(call)) this.lines.push(isIpBatch(call) ? changingLines(call).length : 1);
     return this.#inner.run(call, signal);
   }
 }
@@ -57,7 +61,7 @@ export class BreakingRunner implements ToolRunner {
       this.broken = true;
       const { lines } = this.#point;
       if (lines > 0) {
-        const input = `${(call.input ?? '').split('\n').slice(0, lines).join('\n')}\n`;
+        const input = `${changingLines(call).slice(0, lines).join('\n')}\n`;
         await this.#inner.run({ ...call, input }, signal);
       }
       throw new ToolFailure('internal', 'broken off', '');
