@@ -1,15 +1,38 @@
 import { defineConfig } from 'vitest/config';
 
 // `npm run test:long` sets VL3_LONG_TESTS: the tests that take minutes run too.
-// One file at a time where tests make namespaces would be slow; every test names its own, so files run in parallel.
+const long = process.env['VL3_LONG_TESTS'] ? [] : ['test/**/*.long.test.ts'];
+// These make namespaces, move packets and look at the clock: one file at a time, after all others, so that none is
+// judged by how busy its neighbour keeps the machine.
+const machine = ['test/{lab,demo,bench,interop,cmd}/**', 'test/src/{agent,datapath,netns}/**'];
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    exclude: process.env['VL3_LONG_TESTS'] ? [] : ['test/**/*.long.test.ts'],
     pool: 'forks',
-    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'computing',
+          include: ['test/**/*.test.ts'],
+          exclude: [...machine, ...long],
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'machine',
+          include: machine.map((folder) => `${folder}/*.test.ts`),
+          exclude: long,
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });
