@@ -236,7 +236,12 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     await networks.leaveUnused();
   });
   every(LOOK_AROUND_MS, async () => {
-    if (await surroundings.refresh()) moved();
+    const changed = await surroundings.refresh();
+    if (changed.endpoints) moved();
+    if (!changed.mtu) return;
+    for (const membership of networks.all) {
+      if (membership.document.mtu === 0) await membership.mtuChanged();
+    }
   });
   logger.info(
     { node, port, socket: api.path, aead: datapath.aeadTier, offloads: datapath.offloads },

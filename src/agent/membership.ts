@@ -359,9 +359,17 @@ export class Membership {
     }
     const before = this.mtu;
     this.#save({ excludedPrefixes: [...network.excludedPrefixes], mtu: network.mtu });
-    if (this.mtu !== before) {
-      await this.setUpRouter();
+    if (this.mtu !== before) await this.mtuChanged();
+  }
+
+  /** The router and the datapath take the new MTU at once, the pods' interfaces as they are repaired. */
+  async mtuChanged(): Promise<void> {
+    this.#deps.datapath.setMtu(this.network, this.mtu);
+    await this.setUpRouter();
+    for (const attachment of this.attachments()) {
+      if (attachment.ready) await this.connect(attachment);
     }
+    this.#deps.logger.info({ network: this.network, mtu: this.mtu }, 'MTU changed');
   }
 
   #recordContent(): Omit<RecordContent, 'sequence'> {

@@ -73,12 +73,13 @@ export class Surroundings {
     return Math.max(LEAST_MTU, this.#underlayMtu - ENCAPSULATION_OVERHEAD);
   }
 
-  /** Reads the underlay again. True when what is announced changed. */
-  async refresh(): Promise<boolean> {
+  /** Reads the underlay again; tells which of the two, what is announced or the MTU, changed. */
+  async refresh(): Promise<{ endpoints: boolean; mtu: boolean }> {
+    const before = this.derivedMtu;
     const [addresses, mtu] = await Promise.all([localAddresses(this.#tools), underlayMtu(this.#tools)]);
     this.#addresses = [...new Set(addresses.map(formatAddress))];
     this.#underlayMtu = mtu ?? USUAL_UNDERLAY_MTU;
-    return this.#update();
+    return { endpoints: this.#update(), mtu: this.derivedMtu !== before };
   }
 
   /** The registry saw this node come from `address`. True when what is announced changed. */

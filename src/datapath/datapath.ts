@@ -195,6 +195,11 @@ export class Datapath implements AsyncDisposable {
     this.#numbers[device.number] = undefined;
   }
 
+  /** The inside MTU changed: the TUN's is the caller's to change. */
+  setMtu(deviceId: string, mtu: number): void {
+    this.#configure({ kind: 'set-mtu', device: this.#device(deviceId).number, mtu });
+  }
+
   addPeer(deviceId: string, peerId: PeerId): void {
     const device = this.#device(deviceId);
     if (device.peers.has(peerId)) return;

@@ -11,7 +11,7 @@ const NO_ALLOWED_IPS = buildAllowedIpsTable([]);
 export class WorkerDevice {
   readonly device: number;
   readonly fd: number;
-  readonly mtu: number;
+  mtu: number;
   readonly offload: TunOffload;
   /** Where a poller that watches TUNs has it; -1: not watched. */
   position = -1;
@@ -56,6 +56,9 @@ export class DeviceTable {
       const device = this.#byNumber[change.device];
       if (device !== undefined) this.#remove(device);
       this.#byNumber[change.device] = undefined;
+    } else if (change.kind === 'set-mtu') {
+      const device = this.#byNumber[change.device];
+      if (device !== undefined) device.mtu = change.mtu;
     } else {
       const device = this.#byNumber[change.device];
       if (device !== undefined) device.allowedIps = change.allowedIps;

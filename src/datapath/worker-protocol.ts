@@ -30,6 +30,7 @@ export type Change =
       readonly offload: TunOffload;
     }
   | { readonly kind: 'remove-device'; readonly device: number }
+  | { readonly kind: 'set-mtu'; readonly device: number; readonly mtu: number }
   /** A table as by buildAllowedIpsTable, of peer slots. */
   | { readonly kind: 'set-allowed-ips'; readonly device: number; readonly allowedIps: Int32Array };
 
