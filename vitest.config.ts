@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 const long = process.env['VL3_LONG_TESTS'] ? [] : ['test/**/*.long.test.ts'];
 // These make namespaces, move packets and look at the clock: one file at a time, after all others, so that none is
 // judged by how busy its neighbour keeps the machine.
-const machine = ['test/{lab,demo,bench,interop,cmd}/**', 'test/src/{agent,datapath,netns}/**'];
+const machine = ['test/{lab,demo,bench,interop,cmd,scenarios}/**', 'test/src/{agent,datapath,netns}/**'];
 
 export default defineConfig({
   test: {
