@@ -11,7 +11,7 @@ import { holds } from './report.ts';
 import type { Pod, World } from './world.ts';
 
 const ROUNDS = 3;
-const SECONDS = 3;
+const SECONDS = 2;
 /** A repetition during which the machine gave more than this of its time to others is taken again. */
 const STEAL_LIMIT = 0.05;
 const EXTRA_ROUNDS = 3;
