@@ -16,8 +16,6 @@ export const keys = {
   sighting: (node: string) => `/sightings/${node}`,
 } as const;
 
-export type Kind = keyof typeof keys;
-
 /** What all keys of a kind (below `parts`) start with. */
 export const below = {
   networks: '/networks/',

@@ -50,8 +50,19 @@ export const fromConnectError = (error: unknown): Vl3Error => {
     if (error.code === Code.DeadlineExceeded) {
       return new Vl3Error('unavailable', 'the registry did not answer in time: try again', { cause: error });
     }
+    if (isLostConnection(error)) {
+      const sentence = `the connection to the registry was lost (${error.rawMessage}): try again`;
+      return new Vl3Error('unavailable', sentence, { cause: error });
+    }
     return new Vl3Error(ERROR_CODES[error.code], error.rawMessage, { cause: error });
   }
   const reason = error instanceof Error ? error.message : String(error);
   return new Vl3Error('internal', reason, { cause: error });
 };
+
+/** What Node says of a session or stream that broke; the framework calls some of it internal or cancelled. */
+const isLostConnection = ({ cause, rawMessage }: ConnectError): boolean =>
+  /^http\/2 stream closed with/.test(rawMessage) ||
+  (cause instanceof Error &&
+    'code' in cause &&
+    /^(ERR_HTTP2_|ERR_STREAM_|ECONNRESET$|EPIPE$)/.test(String(cause.code)));

@@ -155,7 +155,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       const hash = hashSecret(secret);
       const ttlMs = ttl === undefined ? undefined : durationMs(ttl);
       const { answer: token } = await transactor.run(createToken({ hash, node, ttlMs }, now()));
-      logger.info({ token: token.id, node: token.node, expiresAt: token.expiresAt }, 'join token created');
+      logger.info({ tokenId: token.id, node: token.node, expiresAt: token.expiresAt }, 'join token created');
       return { token: tokenMessage(token), joinToken: context.formatJoinToken(secret) };
     },
 
@@ -167,7 +167,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
 
     async revokeToken({ id }) {
       await transactor.run(revokeToken(id, now()));
-      logger.info({ token: id }, 'join token revoked');
+      logger.info({ tokenId: id }, 'join token revoked');
       return {};
     },
 

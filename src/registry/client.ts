@@ -1,7 +1,7 @@
 // Typed clients of the registry: an admin's, from the credential file, and an agent's, from its identity. They throw
 // Vl3Error only; 'unavailable' names the addresses that were tried.
 
-import { type Client, createClient } from '@connectrpc/connect';
+import { type CallOptions, type Client, createClient } from '@connectrpc/connect';
 import { fromConnectError } from '../api/errors.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
@@ -54,20 +54,26 @@ const connect = (identity: Identity, options: ClientOptions | undefined) =>
     tls: clientTlsOptions(identity.trustBundle, identity),
   });
 
-/** The same client, but what its promises and streams throw is a Vl3Error. */
+/**
+ * The same client, but what its calls and streams throw is a Vl3Error, and a reader that stops early ends the call: the
+ * framework alone would leave the stream open.
+ */
 const withVl3Errors = <C extends object>(client: C): C =>
   new Proxy(client, {
     get(target, name) {
       const method: unknown = Reflect.get(target, name);
       if (typeof method !== 'function') return method;
-      return (...args: unknown[]): unknown => {
-        const result: unknown = method.apply(target, args);
+      return (request: unknown, options: CallOptions = {}): unknown => {
+        const stop = new AbortController();
+        const signal =
+          options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+        const result: unknown = method.call(target, request, { ...options, signal });
         if (result instanceof Promise) {
           return result.catch((error: unknown) => {
             throw fromConnectError(error);
           });
         }
-        return isAsyncIterable(result) ? mapped(result) : result;
+        return isAsyncIterable(result) ? untilStopped(result, stop) : result;
       };
     },
   });
@@ -75,10 +81,12 @@ const withVl3Errors = <C extends object>(client: C): C =>
 const isAsyncIterable = (value: unknown): value is AsyncIterable<unknown> =>
   typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 
-async function* mapped<T>(stream: AsyncIterable<T>): AsyncGenerator<T> {
+async function* untilStopped<T>(stream: AsyncIterable<T>, stop: AbortController): AsyncGenerator<T> {
   try {
     yield* stream;
   } catch (error) {
     throw fromConnectError(error);
+  } finally {
+    stop.abort();
   }
 }

@@ -26,7 +26,7 @@ export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof 
       const { trustBundle } = signer;
       const spiffeId = formatSpiffeId({ kind: 'node', trustDomain: trustBundle.trustDomain, name: node });
       await transactor.run(enroll({ ...request, spiffeId, certificate }, now()));
-      logger.info({ node, spiffeId, address, token: tokenId(secretHash) }, 'node enrolled');
+      logger.info({ node, spiffeId, address, tokenId: tokenId(secretHash) }, 'node enrolled');
       return { certificateChain: chain, trustBundle: bundleMessage(trustBundle), node, spiffeId };
     } catch (error) {
       if (error instanceof Vl3Error) {

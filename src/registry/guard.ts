@@ -52,7 +52,7 @@ async function* mapErrors<T>(messages: AsyncIterable<T>, fail: (error: unknown) 
 
 const report = (logger: Logger, error: unknown, method: string, caller: Caller): void => {
   const who = { method, role: caller.role, address: caller.address };
-  const fields = caller.role === 'anonymous' ? who : { ...who, name: caller.name };
+  const fields = caller.role === 'anonymous' ? who : { ...who, caller: caller.name };
   if (error instanceof Vl3Error && error.code !== 'internal') {
     logger.info({ ...fields, code: error.code, reason: error.message }, 'call refused');
   } else {

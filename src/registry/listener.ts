@@ -11,7 +11,7 @@ import {
   type ServerHttp2Session,
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
-import type { TlsOptions } from 'node:tls';
+import { TLSSocket, type TlsOptions } from 'node:tls';
 import { Vl3Error } from '../../native-free/error.ts';
 
 export type RequestHandler = (
@@ -97,6 +97,9 @@ export class Listener implements AsyncDisposable {
   }
 }
 
+/** Whoever shows no good certificate came to enrol, which takes no time. */
+const UNKNOWN_CLIENT_MS = 60_000;
+
 const keepAlive = (session: ServerHttp2Session): void => {
   // Two in a row: a stall of our own must not look like the silence of everyone else.
   let unanswered = 0;
@@ -110,7 +113,12 @@ const keepAlive = (session: ServerHttp2Session): void => {
       if (error === null) unanswered = 0;
     });
   }, PING_INTERVAL_MS);
-  session.on('close', () => clearInterval(timer));
+  const known = session.socket instanceof TLSSocket && session.socket.authorized;
+  const leaving = known ? undefined : setTimeout(() => session.destroy(), UNKNOWN_CLIENT_MS);
+  session.on('close', () => {
+    clearInterval(timer);
+    clearTimeout(leaving);
+  });
   session.on('error', () => session.destroy());
 };
 

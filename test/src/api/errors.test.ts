@@ -34,3 +34,13 @@ test('what went wrong inside the server stays there', () => {
   expect(error.code).toBe(Code.Internal);
   expect(error.message).not.toContain('secret');
 });
+
+test('a connection that breaks under a call is unavailable, whatever the framework calls it', () => {
+  const cause = Object.assign(new Error('Session closed'), { code: 'ERR_HTTP2_SESSION_ERROR' });
+  for (const error of [
+    new ConnectError('x', Code.Internal, undefined, undefined, cause),
+    new ConnectError('http/2 stream closed with error code CANCEL (0x8)', Code.Canceled),
+  ]) {
+    expect(fromConnectError(error).code).toBe('unavailable');
+  }
+});

@@ -3,11 +3,20 @@ import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { createClient } from '@connectrpc/connect';
+import {
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+  Http2SessionManager,
+} from '@connectrpc/connect-node';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
 import { enroll } from '../../../src/identity/enroll.ts';
 import { readAdminCredential } from '../../../src/identity/identity-file.ts';
 import { formatKey } from '../../../src/identity/key.ts';
 import { toPem } from '../../../src/identity/pem.ts';
+import { clientTlsOptions } from '../../../src/identity/tls.ts';
 import { formatJoinToken, parseJoinToken } from '../../../src/identity/token.ts';
 import { connectAdmin, connectAgent } from '../../../src/registry/client.ts';
 import { startRegistry } from '../../../src/registry/server.ts';
@@ -267,6 +276,26 @@ describe('curl', () => {
       message: expect.stringMatching(/certificate/),
     });
   });
+});
+
+test('gRPC, gRPC-Web and Connect are served on the one port', async () => {
+  const domain = await startDomain();
+  const identity = await readAdminCredential(domain.registry.adminFile);
+  const baseUrl = `https://127.0.0.1:${domain.registry.port}`;
+  const nodeOptions = clientTlsOptions(identity.trustBundle, identity);
+  const sessions = [0, 1, 2].map(() => new Http2SessionManager(baseUrl, {}, nodeOptions));
+  onTestFinished(() => sessions.forEach((session) => void session.abort()));
+  const [first, second, third] = sessions.map((sessionManager) => ({ baseUrl, sessionManager }));
+  if (first === undefined || second === undefined || third === undefined) throw new Error('no sessions');
+  for (const transport of [
+    createGrpcTransport(first),
+    createGrpcWebTransport({ ...second, httpVersion: '2' }),
+    createConnectTransport({ ...third, httpVersion: '2', useBinaryFormat: false }),
+  ]) {
+    expect(await createClient(AdminService, transport).getStatus({})).toMatchObject({
+      trustDomain: TRUST_DOMAIN,
+    });
+  }
 });
 
 describe('starting', () => {

@@ -114,3 +114,42 @@ test('a process killed while it writes loses no acknowledged transaction', async
     acknowledged = revision;
   }
 });
+
+test.skipIf(process.getuid?.() !== 0)(
+  'a full disk refuses writes with a sentence, loses nothing, and heals when there is room',
+  async () => {
+    const script = `
+      import { rmSync, writeFileSync } from 'node:fs';
+      import { SqliteStore } from '${new URL('../../../src/registry/sqlite-store.ts', import.meta.url).pathname}';
+      const [directory] = process.argv.slice(1);
+      writeFileSync(directory + '/filler', Buffer.alloc(1_000_000));
+      const store = new SqliteStore({ path: directory + '/store.db', now: () => performance.now() });
+      const put = (i) => store.transact([], [{ kind: 'put', key: '/n/' + i, value: new Uint8Array(20_000) }]);
+      const report = { refused: undefined, acknowledged: 0, held: 0, after: false };
+      for (; report.refused === undefined; ) {
+        try { await put(report.acknowledged); report.acknowledged++; }
+        catch (error) { report.refused = error.code + ': ' + error.message; }
+      }
+      report.held = (await store.read([{ prefix: '/n/' }])).entries.length;
+      rmSync(directory + '/filler');
+      report.after = (await put('later')).succeeded;
+      console.log(JSON.stringify(report));
+      await store[Symbol.asyncDispose]();`;
+    const path = directory();
+    // A small file system of its own, gone with the process.
+    const command = 'mount -t tmpfs -o size=3m tmpfs "$1" && exec "$2" --input-type=module -e "$3" "$1"';
+    const child = spawn('unshare', ['-m', 'sh', '-c', command, 'sh', path, process.execPath, script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    for await (const chunk of child.stdout) output += String(chunk);
+    const report: unknown = JSON.parse(output);
+    expect(report).toMatchObject({
+      refused: expect.stringMatching(/^unavailable: the store cannot write .*full/),
+    });
+    expect(report).toMatchObject({ after: true });
+    const { acknowledged, held } = Object(report);
+    expect(held).toBe(acknowledged);
+    expect(held).toBeGreaterThan(10);
+  },
+);

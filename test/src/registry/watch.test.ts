@@ -240,6 +240,20 @@ describe('a watch', () => {
   });
 });
 
+test('a watcher that stops reading ends its stream, however often it comes back', async () => {
+  const { domain, nodes } = await withNodes({}, 'a');
+  const { client } = first(nodes);
+  for (let i = 0; i < 600; i++) {
+    for await (const _ of client.watchNetwork({ network: 'red' })) break;
+  }
+  const admin = await domain.admin();
+  const deadline = performance.now() + 5000;
+  while ((await admin.getStatus({})).watchers > 0) {
+    if (performance.now() > deadline) break;
+  }
+  expect((await admin.getStatus({})).watchers).toBe(0);
+});
+
 test('many watchers of one network all see the same', async () => {
   const { nodes } = await withNodes({}, 'a', 'b');
   const [a, b] = nodes;
