@@ -1,6 +1,6 @@
 // The main thread's face of the datapath: one UDP port, any number of devices, two workers that move the packets.
 // Carries out a device's actions by publishing into shared memory, and brings back what the workers tell.
-// Everything but start, removeDevice and dispose is synchronous.
+// What returns a promise waits for the workers; all else is synchronous.
 
 import { type AllowedIpsEntry, buildAllowedIpsTable } from '../../native-free/device/allowed-ips-table.ts';
 import type {
@@ -231,6 +231,13 @@ export class Datapath implements AsyncDisposable {
   /** Replaces all allowed IPs of the device. Those of unknown peers are left out. */
   setAllowedIps(deviceId: string, entries: readonly AllowedIpsOf[]): void {
     this.#sendAllowedIps(this.#device(deviceId), entries);
+  }
+
+  /** Resolves when both workers have taken over all that was configured so far: devices and allowed IPs. */
+  async settled(): Promise<void> {
+    const handles = [this.#egress, this.#ingress].filter((handle) => handle !== undefined);
+    const latest = handles.map((handle) => handle.sequence);
+    await this.#until(() => handles.every((handle, i) => handle.hasTaken(latest[i] ?? 0)));
   }
 
   /** Carries out a device's actions, in order. Keeps nothing of them. */

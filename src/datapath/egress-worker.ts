@@ -10,31 +10,37 @@ import { Outbox } from './outbox.ts';
 import { Poller } from './poller.ts';
 import { Ring } from './ring.ts';
 import { SharedState } from './shared-state.ts';
+import { warmUpEgress } from './warm-up.ts';
 import { MAX_DEVICES, type WorkerMessage, type WorkerOptions } from './worker-protocol.ts';
 
 const SPARE = 128 << 10;
 
-const start = (options: WorkerOptions): void => {
-  const { port } = options;
-  const arena = new Arena(Egress.ARENA + Outbox.ARENA + SPARE);
-  const aead = createAead(arena, options.aeadTier);
+const ARENA = Egress.ARENA + Outbox.ARENA + SPARE;
+
+const create = (arena: Arena, options: WorkerOptions): Egress => {
   const state = new SharedState(options.memory);
   const counters = new Counters(EGRESS_COUNTERS, options.counters);
-  const egress = new Egress({
+  return new Egress({
     arena,
-    aead,
+    aead: createAead(arena, options.aeadTier),
     state,
     counters,
     outbox: new Outbox(arena, state, counters, options.udp),
     poller: new Poller(arena, options.wakeFd, MAX_DEVICES),
-    events: new EventSink(options.events, port),
+    events: new EventSink(options.events, options.port),
     commands: new Ring(options.extra),
-    port,
+    port: options.port,
   });
-  const ready: WorkerMessage = { kind: 'ready', aeadTier: aead.tier };
-  port.postMessage(ready);
+};
+
+const start = (options: WorkerOptions): void => {
+  warmUpEgress(options, create, ARENA);
+  const arena = new Arena(ARENA);
+  const egress = create(arena, options);
+  const ready: WorkerMessage = { kind: 'ready', aeadTier: egress.aeadTier };
+  options.port.postMessage(ready);
   egress.run();
-  port.close();
+  options.port.close();
   arena.unmap();
 };
 

@@ -17,7 +17,7 @@ import { VNET_GSO_NONE, vnetGsoType, writePlainVnetHeader } from '../../native-f
 import { monotonicNow } from '../ffi/clock.ts';
 import { EAGAIN, EINTR, errno, POLLIN, read } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
-import { type Aead, HEADROOM, TAG_LENGTH } from './aead.ts';
+import { type Aead, type AeadTier, HEADROOM, TAG_LENGTH } from './aead.ts';
 import type { Counters, EgressCounter } from './counters.ts';
 import { DeviceTable, type WorkerDevice } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
@@ -87,24 +87,27 @@ export class Egress {
     this.#readAt = arena.allocate(READ_ROOM) + READ_OFFSET;
   }
 
+  get aeadTier(): AeadTier {
+    return this.#parts.aead.tier;
+  }
+
   /** Until it is told to stop. */
   run(): void {
     const { state, poller, events } = this.#parts;
     while (!state.stopped) {
       poller.wait();
       state.enter('egress');
-      this.turn();
+      this.#turn();
       state.leave('egress');
       events.flush();
     }
     this.#key.wipe();
   }
 
-  /** One round of everything, after a wait. */
-  turn(): void {
+  #turn(): void {
     this.#now = monotonicNow();
     if (this.#parts.poller.takeWakeup()) {
-      this.#configure();
+      this.configure();
       this.#obey();
       this.#key.wipeIfRetired();
     }
@@ -113,13 +116,20 @@ export class Egress {
       if (events === POLLIN) this.#readTun(device);
       else if (events !== 0) this.#lose(device);
     }
+    this.finishTurn();
+  }
+
+  /** Sends what waits for more. */
+  finishTurn(): void {
     this.#parts.outbox.flush();
   }
 
-  /** Everything about a packet that lies at the place where reads go; `length` counts its virtio_net_hdr. */
-  receive(device: WorkerDevice, length: number): void {
-    this.#forward(device, length);
-    if (this.#parts.outbox.isWorthSending) this.#parts.outbox.flush();
+  /** Treats `packet` (behind its virtio_net_hdr) as if it had been read from the device's TUN. Borrows it. */
+  inject(device: number, packet: Uint8Array): void {
+    const target = this.#devices.get(device);
+    if (target === undefined) return;
+    this.#memory.bytes.set(packet, this.#readAt);
+    this.#receive(target, packet.length);
   }
 
   #readTun(device: WorkerDevice): void {
@@ -127,7 +137,7 @@ export class Egress {
     for (let i = 0; i < READS_A_TURN; i++) {
       const length = read(device.fd, arena.address + this.#readAt, LONGEST_READ);
       if (length > 0) {
-        this.receive(device, length);
+        this.#receive(device, length);
         continue;
       }
       const code = length < 0 ? errno() : 0;
@@ -135,6 +145,12 @@ export class Egress {
       if (code !== EAGAIN) this.#lose(device);
       return;
     }
+  }
+
+  /** Everything about a packet that lies at the place where reads go; `length` counts its virtio_net_hdr. */
+  #receive(device: WorkerDevice, length: number): void {
+    this.#forward(device, length);
+    if (this.#parts.outbox.isWorthSending) this.#parts.outbox.flush();
   }
 
   #forward(device: WorkerDevice, length: number): void {
@@ -201,7 +217,8 @@ export class Egress {
 
   // --- what main asks for
 
-  #configure(): void {
+  /** Takes over configuration that main has sent. */
+  configure(): void {
     const { port, state, events } = this.#parts;
     for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
       state.setSeen('egress', this.#devices.apply(message.message));
@@ -234,12 +251,7 @@ export class Egress {
   }
 
   #sendStaged(peer: number): void {
-    for (const packet of this.#staging.take(peer)) {
-      const device = this.#devices.get(packet.device);
-      if (device === undefined) continue;
-      this.#memory.bytes.set(packet.bytes, this.#readAt);
-      this.receive(device, packet.bytes.length);
-    }
+    for (const { device, bytes } of this.#staging.take(peer)) this.inject(device, bytes);
   }
 
   #dropStaged(peer: number): void {

@@ -9,29 +9,34 @@ import { Ingress } from './ingress.ts';
 import { Poller } from './poller.ts';
 import { Ring } from './ring.ts';
 import { SharedState } from './shared-state.ts';
+import { warmUpIngress } from './warm-up.ts';
 import type { WorkerMessage, WorkerOptions } from './worker-protocol.ts';
 
 const SPARE = 128 << 10;
 
-const start = (options: WorkerOptions): void => {
-  const { port } = options;
-  const arena = new Arena(Ingress.ARENA + SPARE);
-  const aead = createAead(arena, options.aeadTier);
-  const ingress = new Ingress({
+const ARENA = Ingress.ARENA + SPARE;
+
+const create = (arena: Arena, options: WorkerOptions): Ingress =>
+  new Ingress({
     arena,
-    aead,
+    aead: createAead(arena, options.aeadTier),
     state: new SharedState(options.memory),
     counters: new Counters(INGRESS_COUNTERS, options.counters),
     udp: options.udp,
     poller: new Poller(arena, options.wakeFd, 2),
-    events: new EventSink(options.events, port),
+    events: new EventSink(options.events, options.port),
     datagrams: new Ring(options.extra),
-    port,
+    port: options.port,
   });
-  const ready: WorkerMessage = { kind: 'ready', aeadTier: aead.tier };
-  port.postMessage(ready);
+
+const start = (options: WorkerOptions): void => {
+  warmUpIngress(options, create, ARENA);
+  const arena = new Arena(ARENA);
+  const ingress = create(arena, options);
+  const ready: WorkerMessage = { kind: 'ready', aeadTier: ingress.aeadTier };
+  options.port.postMessage(ready);
   ingress.run();
-  port.close();
+  options.port.close();
   arena.unmap();
 };
 

@@ -31,7 +31,7 @@ import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
 import { monotonicNow } from '../ffi/clock.ts';
 import { MSG_DONTWAIT, recvmmsg, write, writev } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
-import { type Aead, HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
+import { type Aead, type AeadTier, HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
 import type { Counters, IngressCounter } from './counters.ts';
 import { DeviceTable, type WorkerDevice } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
@@ -95,6 +95,16 @@ export class Ingress {
   #cursor: number;
   #now = 0;
 
+  // The session at hand: looked up once a batch, not once a packet.
+  #index = 0;
+  #keypair = NO_SLOT;
+  #keyAt = 0;
+  #isExpired = false;
+  #peer = 0;
+  #isInUse = false;
+  /** Whether this message's source has been compared with the peer's endpoint. */
+  #isSourceChecked = false;
+
   static readonly ARENA = BATCH * RECEIVE_ROOM + AREA + 64 * 1024;
 
   constructor(parts: IngressParts) {
@@ -117,6 +127,10 @@ export class Ingress {
     this.#iov = arena.allocate(MAX_SLICES * IOVEC);
   }
 
+  get aeadTier(): AeadTier {
+    return this.#parts.aead.tier;
+  }
+
   /** Until it is told to stop. */
   run(): void {
     const { state, poller, events, udp } = this.#parts;
@@ -124,7 +138,7 @@ export class Ingress {
     while (!state.stopped) {
       poller.wait();
       state.enter('ingress');
-      if (poller.takeWakeup()) this.#configure();
+      if (poller.takeWakeup()) this.configure();
       if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);
       if (udp.v6 >= 0 && poller.eventsAt(1) !== 0) this.#receive(udp.v6);
       state.leave('ingress');
@@ -139,11 +153,24 @@ export class Ingress {
       for (let i = 0; i < BATCH; i++) batch.prepareReceive(i);
       const received = recvmmsg(fd, batch.addressOf(0), BATCH, MSG_DONTWAIT, 0);
       if (received <= 0) return;
-      this.#now = monotonicNow();
+      this.#begin();
       for (let i = 0; i < received; i++) this.#cut(i, batch.lengthOf(i), batch.segmentSizeOf(i));
       this.#write();
       if (received < BATCH) return;
     }
+  }
+
+  /** Treats `datagrams`, all of `size` bytes but the last, as if they had been received. Borrows them. */
+  inject(datagrams: Uint8Array, size: number): void {
+    this.#memory.bytes.set(datagrams, this.#datagramAt(0));
+    this.#begin();
+    this.#cut(0, datagrams.length, size);
+    this.#write();
+  }
+
+  #begin(): void {
+    this.#now = monotonicNow();
+    this.#keypair = NO_SLOT;
   }
 
   /** Takes message `i` apart into the datagrams that the kernel joined. */
@@ -151,6 +178,7 @@ export class Ingress {
     const size = segmentSize > 0 ? segmentSize : Math.max(length, 1);
     const start = this.#datagramAt(i);
     const source = this.#batch.nameOffset(i);
+    this.#isSourceChecked = false;
     for (let at = 0; at < length; at += size) this.#dispatch(start + at, Math.min(size, length - at), source);
   }
 
@@ -186,55 +214,61 @@ export class Ingress {
   }
 
   #open(at: number, length: number, source: number): void {
-    const { state, counters, aead } = this.#parts;
+    const { counters, aead } = this.#parts;
     const { view } = this.#memory;
-    const keypair = state.findKeypair(view.getUint32(at + TRANSPORT_RECEIVER_OFFSET, true));
-    if (keypair === NO_SLOT) {
+    const index = view.getInt32(at + TRANSPORT_RECEIVER_OFFSET, true);
+    if ((index !== this.#index || this.#keypair === NO_SLOT) && !this.#select(index)) {
       counters.add(counters.at['dropped:unknown-index'], 1);
       return;
     }
     const high = view.getUint32(at + TRANSPORT_COUNTER_OFFSET + 4, true);
-    if (this.#now - state.createdAtOf(keypair) >= REJECT_AFTER_TIME_MS || high >= REJECT_AFTER_COUNTER_HIGH) {
+    if (this.#isExpired || high >= REJECT_AFTER_COUNTER_HIGH) {
       counters.add(counters.at['dropped:expired'], 1);
       return;
     }
     const counter = view.getUint32(at + TRANSPORT_COUNTER_OFFSET, true) + high * 0x1_0000_0000;
     const sealedLength = length - TRANSPORT_HEADER_LENGTH - TAG_LENGTH;
     const to = this.#place(sealedLength);
-    const key = this.#key.receiveKey(keypair);
-    if (!aead.open(key, counter, at + TRANSPORT_HEADER_LENGTH, sealedLength, to)) {
+    if (!aead.open(this.#keyAt, counter, at + TRANSPORT_HEADER_LENGTH, sealedLength, to)) {
       counters.add(counters.at['dropped:forged'], 1);
       return;
     }
-    if (!this.#isFresh(keypair, counter)) {
+    if (!this.#windows.accept(this.#keypair, counter)) {
       counters.add(counters.at['dropped:replayed'], 1);
       return;
     }
-    const peer = state.peerOf(keypair);
-    this.#account(keypair, peer, length, source);
-    if (sealedLength > 0) this.#admit(peer, to, sealedLength);
+    this.#account(length, source);
+    if (sealedLength > 0) this.#admit(to, sealedLength);
   }
 
-  #isFresh(keypair: number, counter: number): boolean {
-    const generation = this.#parts.state.generationOf(keypair);
-    if (this.#windowOf[keypair] !== generation) {
+  /** Makes the keypair that listens on this index the one at hand, for the rest of the batch at most. */
+  #select(index: number): boolean {
+    const { state } = this.#parts;
+    const keypair = state.findKeypair(index);
+    this.#index = index;
+    this.#keypair = keypair;
+    if (keypair === NO_SLOT) return false;
+    this.#keyAt = this.#key.receiveKey(keypair);
+    this.#isExpired = this.#now - state.createdAtOf(keypair) >= REJECT_AFTER_TIME_MS;
+    this.#peer = state.peerOf(keypair);
+    this.#isInUse = state.keypairInUse(this.#peer) === keypair;
+    this.#isSourceChecked = false;
+    const generation = state.generationOf(keypair);
+    if (generation !== 0 && this.#windowOf[keypair] !== generation) {
       this.#windowOf[keypair] = generation;
       this.#windows.reset(keypair);
     }
-    return this.#windows.accept(keypair, counter);
+    return true;
   }
 
-  #account(keypair: number, peer: number, length: number, source: number): void {
-    const { state, events, counters } = this.#parts;
-    state.countReceived(peer, length, this.#now, length > TRANSPORT_MINIMUM_LENGTH);
+  #account(length: number, source: number): void {
+    const { state, counters } = this.#parts;
+    state.countReceived(this.#peer, length, this.#now, length > TRANSPORT_MINIMUM_LENGTH);
     counters.add(counters.at.packets, 1);
-    if (state.keypairInUse(peer) !== keypair) this.#confirm(keypair, peer);
-    if (
-      !state.hasEndpoint(peer, this.#memory.view, source) &&
-      this.#now - (this.#movedAt[peer] ?? 0) > MOVED_AGAIN_MS
-    ) {
-      if (events.endpointMoved(peer, this.#memory.bytes, source)) this.#movedAt[peer] = this.#now;
-    }
+    if (!this.#isInUse) this.#confirm(this.#keypair, this.#peer);
+    if (this.#isSourceChecked) return;
+    this.#isSourceChecked = true;
+    this.#checkSource(this.#peer, source);
   }
 
   /** Once a keypair: whether it means anything is the device's to know. */
@@ -245,16 +279,23 @@ export class Ingress {
     if (events.keypairConfirmed(peer, state.localIndexOf(keypair))) this.#confirmed[keypair] = generation;
   }
 
-  #admit(peer: number, at: number, length: number): void {
+  #checkSource(peer: number, source: number): void {
+    const { state, events } = this.#parts;
+    if (state.hasEndpoint(peer, this.#memory.view, source)) return;
+    if (this.#now - (this.#movedAt[peer] ?? 0) <= MOVED_AGAIN_MS) return;
+    if (events.endpointMoved(peer, this.#memory.bytes, source)) this.#movedAt[peer] = this.#now;
+  }
+
+  #admit(at: number, length: number): void {
     const { state, counters } = this.#parts;
-    const device = this.#devices.get(state.deviceOf(peer));
+    const device = this.#devices.get(state.deviceOf(this.#peer));
     const coalescer = device === undefined ? undefined : this.#coalescers[device.device];
     const ip = this.#ip;
     if (device === undefined || coalescer === undefined || ip.parse(this.#memory, at, length) !== undefined) {
       counters.add(counters.at['dropped:bad-inside'], 1);
       return;
     }
-    if (device.peerOf(this.#memory.bytes, ip.source, ip.addressLength) !== peer) {
+    if (device.peerOf(this.#memory.bytes, ip.source, ip.addressLength) !== this.#peer) {
       counters.add(counters.at['dropped:wrong-source'], 1);
       return;
     }
@@ -308,7 +349,8 @@ export class Ingress {
     if (result < 0) counters.add(counters.at['dropped:write-failed'], count);
   }
 
-  #configure(): void {
+  /** Takes over configuration that main has sent. */
+  configure(): void {
     const { port, state, events } = this.#parts;
     for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
       const sequence = this.#devices.apply(message.message);

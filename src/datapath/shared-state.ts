@@ -322,18 +322,19 @@ export class SharedState {
     this.#f64[(this.#keypair(slot) + KEYPAIR_SEND_COUNTER) >> 3] = counter;
   }
 
-  /** The slot whose keypair listens on this receiver index, or NO_SLOT. */
-  findKeypair(localIndex: number): number {
+  /** The slot whose keypair listens on this receiver index (signed or unsigned), or NO_SLOT. */
+  findKeypair(index: number): number {
+    const localIndex = index | 0;
     let entry = localIndex & this.#entryMask;
     for (let i = 0; i <= this.#entryMask; i++) {
       const at = this.#entries + entry * ENTRY_LENGTH;
       const slot = Atomics.load(this.#i32, (at + ENTRY_SLOT) >> 2);
       if (slot === ENTRY_FREE) return NO_SLOT;
-      if (slot > 0 && this.#u32[at >> 2] === localIndex) {
+      if (slot > 0 && this.#i32[at >> 2] === localIndex) {
         // The entry may have changed hands between the two reads: the slot itself has the last word.
         const keypair = this.#keypair(slot - 1);
         const isLive = Atomics.load(this.#i32, (keypair + KEYPAIR_GENERATION) >> 2) !== 0;
-        const isIts = this.#u32[(keypair + KEYPAIR_LOCAL_INDEX) >> 2] === localIndex;
+        const isIts = this.#i32[(keypair + KEYPAIR_LOCAL_INDEX) >> 2] === localIndex;
         return isLive && isIts ? slot - 1 : NO_SLOT;
       }
       entry = (entry + 1) & this.#entryMask;

@@ -212,14 +212,9 @@ const PROBE_COUNT = 3;
  * (a namespace that has it down) the kernel's word is taken; the sender has a kill switch for later surprises.
  */
 const offloadsWork = (scratch: Arena): boolean => {
-  const fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return false;
+  const { fd, port } = openLoopback(scratch);
   try {
-    scratch.bytes.set(encodeSockaddr({ address: '127.0.0.1', port: 0 }), 0);
-    if (bind(fd, scratch.address, sockaddrLength(AF_INET)) < 0) return false;
-    const port = boundPort(scratch, fd);
-    if (!setInt(scratch, fd, SOL_UDP, UDP_GRO, 1)) return false;
-
+    if (fd < 0 || !setInt(scratch, fd, SOL_UDP, UDP_GRO, 1)) return false;
     const probe = new Arena(64 << 10);
     try {
       return probeArrives(probe, fd, encodeSockaddr({ address: '127.0.0.1', port }));
@@ -227,8 +222,28 @@ const offloadsWork = (scratch: Arena): boolean => {
       probe.unmap();
     }
   } finally {
-    close(fd);
+    if (fd >= 0) close(fd);
   }
+};
+
+/**
+ * A socket for warming up: its datagrams to its own port stay in its buffer until it is closed. The buffer holds them
+ * all, or the kernel would count them as lost for want of room, and an operator would wonder.
+ */
+export const openSink = (): { readonly fd: number; readonly port: number } => {
+  const scratch = new Arena(256);
+  const sink = openLoopback(scratch);
+  setInt(scratch, sink.fd, SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20);
+  scratch.unmap();
+  return sink;
+};
+
+const openLoopback = (scratch: Arena): { readonly fd: number; readonly port: number } => {
+  const fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return { fd, port: 0 };
+  scratch.bytes.set(encodeSockaddr({ address: '127.0.0.1', port: 0 }), 0);
+  bind(fd, scratch.address, sockaddrLength(AF_INET));
+  return { fd, port: boundPort(scratch, fd) };
 };
 
 const probeArrives = (arena: Arena, fd: number, self: Uint8Array): boolean => {

@@ -30,6 +30,11 @@ interface Site {
 
 type Side = 'vl3' | 'wireguard-go';
 
+/** Both; ONLY names one, to profile it. */
+const SIDES = (['vl3', 'wireguard-go'] as const).filter(
+  (side) => (process.env['ONLY'] ?? side) === side,
+);
+
 interface Tunnel {
   /** Process ids whose CPU time is the tunnel's. */
   readonly pids: readonly number[];
@@ -52,7 +57,7 @@ export const benchDatapath = async (repetitions: number, seconds: number): Promi
   const [a, b] = await sites(lab);
   const samples: Record<Side, Sample[]> = { vl3: [], 'wireguard-go': [] };
   for (let i = 0; i < repetitions; i++) {
-    for (const side of ['vl3', 'wireguard-go'] as const) {
+    for (const side of SIDES) {
       const tunnel = side === 'vl3' ? await startVl3(a, b) : await startWireguardGo(lab, a, b);
       try {
         const sample = await measure(a, b, tunnel, seconds);
@@ -63,7 +68,7 @@ export const benchDatapath = async (repetitions: number, seconds: number): Promi
       }
     }
   }
-  for (const side of ['vl3', 'wireguard-go'] as const) print(`${side}, median`, median(samples[side]));
+  for (const side of SIDES) print(`${side}, median`, median(samples[side]));
 };
 
 /** Two hosts on a cable, each with a router namespace and a pod behind it. */

@@ -1,9 +1,13 @@
 // `npm run bench`: what is measured against what, by name; without a name, everything.
 
 import { benchDatapath } from './datapath.ts';
+import { benchLifecycle } from './lifecycle.ts';
+
+const repetitions = Number(process.env['REPETITIONS'] ?? 3);
 
 const benches: Record<string, () => Promise<void>> = {
-  datapath: () => benchDatapath(Number(process.env['REPETITIONS'] ?? 3), Number(process.env['SECONDS'] ?? 4)),
+  datapath: () => benchDatapath(repetitions, Number(process.env['SECONDS'] ?? 4)),
+  lifecycle: () => benchLifecycle(repetitions),
 };
 
 const names = process.argv.slice(2);

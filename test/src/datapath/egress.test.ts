@@ -40,7 +40,8 @@ beforeEach(async () => {
   b.allow({ a: ['10.0.0.1/32', 'fd00::1/128'] });
   await a.up(['10.0.0.1/24', 'fd00::1/64'], []);
   await b.up(['10.0.0.2/24', 'fd00::2/64'], []);
-  await a.settled();
+  await a.datapath.settled();
+  await b.datapath.settled();
 });
 afterEach(async () => {
   await a.remove();
@@ -124,7 +125,7 @@ test('a packet to no peer’s allowed IPs is dropped, also after the peer has go
   await counted('dropped:no-peer', 1);
   expect(await ping(hostA, '10.0.0.2')).toMatchObject({ received: 1 });
   a.datapath.removePeer(DEVICE, 'b');
-  await a.settled();
+  await a.datapath.settled();
   const before = a.datapath.stats().egress['dropped:no-peer'];
   await ping(hostA, '10.0.0.2', { wait: 0.1 });
   await counted('dropped:no-peer', before + 1);

@@ -61,7 +61,7 @@ beforeEach(async () => {
     { kind: 'install-keypair', peer: 'a', keypair: near },
     { kind: 'use-keypair', peer: 'a', localIndex: near.localIndex },
   );
-  await b.settled();
+  await b.datapath.settled();
 });
 afterEach(async () => await b.remove());
 

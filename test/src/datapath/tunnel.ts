@@ -2,11 +2,10 @@
 // Both run in this process; a socket and a TUN stay in the namespace that this thread was in when it made them.
 
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Action, DataPlaneEvent, Endpoint, Keypair } from '../../../native-free/device/data-plane.ts';
 import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { Datapath, type DatapathOptions } from '../../../src/datapath/datapath.ts';
-import { closeTun, inNamespace, openTun, removeTun, type Tun } from '../../../src/datapath/tun.ts';
+import { inNamespace, openTun, removeTun, type Tun } from '../../../src/datapath/tun.ts';
 import { monotonicNow } from '../../../src/ffi/clock.ts';
 import type { Host } from '../../lab/host.ts';
 import type { Lab } from '../../lab/lab.ts';
@@ -21,7 +20,7 @@ export interface EndOptions extends Partial<DatapathOptions> {
 }
 
 /** One end: a host, its datapath, its TUN, and what it was told. */
-export class End {
+export class End implements AsyncDisposable {
   readonly host: Host;
   readonly tunHost: Host;
   readonly datapath: Datapath;
@@ -29,6 +28,7 @@ export class End {
   readonly events: DataPlaneEvent[] = [];
   readonly datagrams: { datagram: Uint8Array; source: Endpoint }[] = [];
   readonly lost: string[] = [];
+  #isRemoved = false;
 
   static async start(host: Host, tunName: string, options: EndOptions = {}): Promise<End> {
     const events: DataPlaneEvent[] = [];
@@ -98,19 +98,16 @@ export class End {
     this.datapath.apply(DEVICE, actions);
   }
 
-  /** Waits until the workers have surely taken over what was configured. */
-  async settled(): Promise<void> {
-    await sleep(20);
-  }
-
-  async close(): Promise<void> {
-    await this.datapath[Symbol.asyncDispose]();
-    closeTun(this.tun);
-  }
-
+  /** Ends the datapath and removes the TUN; once. */
   async remove(): Promise<void> {
+    if (this.#isRemoved) return;
+    this.#isRemoved = true;
     await this.datapath[Symbol.asyncDispose]();
     removeTun(this.tun);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
   }
 }
 
