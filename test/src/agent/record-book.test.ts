@@ -1,0 +1,128 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import {
+  encodeRecord,
+  type NodeRecord,
+  SIGNATURE_BYTES,
+  type SignedRecord,
+  type VerifyRecord,
+} from '../../../native-free/registry/record.ts';
+import { RecordBook } from '../../../src/agent/record-book.ts';
+import { AgentState } from '../../../src/agent/state.ts';
+
+const logger = pino({ level: 'silent' });
+const options = { network: 'red', networkUid: 'u1', node: 'self' };
+const NOW = 1_000_000;
+
+let directory: string;
+let state: AgentState;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'vl3-book-'));
+  state = new AgentState(directory);
+});
+afterEach(() => {
+  state[Symbol.dispose]();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** A stand-in for certificates: the chain's first byte names the signer, and the signature repeats it. */
+const NAMES = ['nobody', 'self', 'a', 'b'];
+const verify: VerifyRecord = (chain, _input, signature) => {
+  const signer = chain[0]?.[0] ?? 0;
+  if (signer === 0 || signature[0] !== signer) return undefined;
+  return { trustDomain: 'test.example', node: NAMES[signer] ?? '', notAfter: Number.MAX_SAFE_INTEGER };
+};
+
+const record = (node: string, change: Partial<NodeRecord> = {}): SignedRecord => {
+  const signer = NAMES.indexOf(node);
+  return {
+    record: encodeRecord({
+      trustDomain: 'test.example',
+      network: 'red',
+      networkUid: 'u1',
+      node,
+      publicKey: Buffer.alloc(32, signer).toString('base64'),
+      prefixes: [{ prefix: `10.0.${signer}.0/24`, leasedAt: 1 }],
+      endpoints: [],
+      sequence: 1,
+      notBefore: 0,
+      notAfter: NOW + 1000,
+      ...change,
+    }),
+    signature: new Uint8Array(SIGNATURE_BYTES).fill(signer),
+    certificateChain: [Uint8Array.of(signer)],
+  };
+};
+
+const open = (now = NOW): RecordBook => new RecordBook(options, { state, verify, logger }, now);
+const nodes = (book: RecordBook, now = NOW): string[] => book.valid(now).map(({ node }) => node);
+
+test('a verified record is kept, also over a restart', () => {
+  expect(open().accept('a', record('a'), NOW)).toBe(true);
+  expect(nodes(open())).toEqual(['a']);
+});
+
+test('a record whose signature does not hold is refused and the reason can be read', () => {
+  const book = open();
+  expect(book.accept('a', { ...record('a'), signature: new Uint8Array(SIGNATURE_BYTES) }, NOW)).toBe(false);
+  expect(nodes(book)).toEqual([]);
+  expect(book.refusals.get('a')).toMatch(/does not verify/);
+});
+
+test('a record that the registry gives under another name is refused', () => {
+  const book = open();
+  expect(book.accept('b', record('a'), NOW)).toBe(false);
+  expect(book.refusals.get('b')).toMatch(/a record of "a" for "b"/);
+});
+
+test('an older record never replaces a newer one, and the same one changes nothing', () => {
+  const book = open();
+  book.accept('a', record('a', { sequence: 5 }), NOW);
+  expect(book.accept('a', record('a', { sequence: 4, prefixes: [] }), NOW)).toBe(false);
+  expect(book.accept('a', record('a', { sequence: 5 }), NOW)).toBe(false);
+  expect(book.accept('a', record('a', { sequence: 6 }), NOW)).toBe(true);
+});
+
+test("this node's own record is no peer's", () => {
+  const book = open();
+  expect(book.accept('self', record('self'), NOW)).toBe(false);
+  expect(nodes(book)).toEqual([]);
+});
+
+test('a tombstone takes the record it names, not a newer one', () => {
+  const book = open();
+  book.accept('a', record('a', { sequence: 5 }), NOW);
+  expect(book.bury('a', 4)).toBe(false);
+  expect(nodes(book)).toEqual(['a']);
+  expect(book.bury('a', 5)).toBe(true);
+  expect(nodes(book)).toEqual([]);
+  expect(nodes(open())).toEqual([]);
+});
+
+test('a record ends with its validity, and holds again when the clock comes back', () => {
+  const book = open();
+  book.accept('a', record('a'), NOW);
+  expect(nodes(book, NOW + 1000)).toEqual([]);
+  expect(nodes(book, NOW)).toEqual(['a']);
+});
+
+test('a wrong clock at a start costs nothing that a right one at the next does not bring back', () => {
+  open().accept('a', record('a'), NOW);
+  expect(nodes(open(NOW + 5000))).toEqual([]);
+  expect(nodes(open())).toEqual(['a']);
+});
+
+test('leaving strikes out the records of this network only', () => {
+  const green = new RecordBook({ ...options, network: 'green' }, { state, verify, logger }, NOW);
+  green.accept('a', record('a', { network: 'green' }), NOW);
+  const book = open();
+  book.accept('b', record('b'), NOW);
+  book.clear();
+  expect(nodes(open())).toEqual([]);
+  expect(nodes(new RecordBook({ ...options, network: 'green' }, { state, verify, logger }, NOW))).toEqual([
+    'a',
+  ]);
+});
