@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
+import { Gate } from '../netns/gate.ts';
 import { checkInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
@@ -23,12 +24,16 @@ export interface AttachmentsDeps {
   readonly member: (network: string) => Membership | undefined;
 }
 
+/** Interfaces made at a time: more only make each one later. */
+const MADE_AT_ONCE = 4;
+
 /** The interface's name when the workload does not ask for one: the network's, made to fit 15 characters. */
 const defaultInterfaceName = (network: string): string =>
   network.length <= 15 ? network : network.slice(0, 15);
 
 export class Attachments {
   readonly #deps: AttachmentsDeps;
+  readonly #gate = new Gate(MADE_AT_ONCE);
   /** The last operation per attachment id, so that two on one run one after the other. */
   readonly #queues = new Map<string, Promise<unknown>>();
 
@@ -113,17 +118,17 @@ export class Attachments {
   async restore(network: string): Promise<void> {
     const membership = this.#deps.member(network);
     if (membership === undefined) return;
-    for (const { value } of this.#deps.state.list(ATTACHMENT)) {
-      if (value.network !== network) continue;
-      try {
-        if ((await this.#tryIdentity(value.netns)) !== value.netnsId) await this.#remove(value);
-        else await this.#oneAtATime(`${value.network} ${value.netnsId}`, () => this.#make(membership, value));
-      } catch (error) {
-        this.#deps.logger.error(
-          { err: error, attachment: value.id, network },
-          'attachment could not be repaired',
-        );
-      }
+    await membership.dropStrangers();
+    await Promise.all(membership.attachments().map((one) => this.#repair(membership, one)));
+  }
+
+  async #repair(membership: Membership, attachment: AttachmentDocument): Promise<void> {
+    const { id, network, netns, netnsId } = attachment;
+    try {
+      if ((await this.#tryIdentity(netns)) !== netnsId) await this.#remove(attachment);
+      else await this.#oneAtATime(`${network} ${netnsId}`, () => this.#make(membership, attachment));
+    } catch (error) {
+      this.#deps.logger.error({ err: error, attachment: id, network }, 'attachment could not be repaired');
     }
   }
 
@@ -140,7 +145,7 @@ export class Attachments {
   }
 
   async #make(membership: Membership, document: AttachmentDocument): Promise<void> {
-    await membership.connect(document);
+    await this.#gate.pass(() => membership.connect(document));
     if (document.ready) return;
     this.#deps.state.put(ATTACHMENT, document.id, { ...document, ready: true });
     membership.attachmentsChanged();

@@ -32,7 +32,7 @@ import type { Datapath } from '../datapath/datapath.ts';
 import { closeTun, openTun, removeTun, type Tun } from '../datapath/tun.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import { namedNamespacePath } from '../netns/namespace.ts';
-import { ensureRouter, ensureRouterNamespace, removeRouter } from '../netns/router.ts';
+import { ensureRouter, ensureRouterNamespace, readRouter, removeRouter } from '../netns/router.ts';
 import type { Tools } from '../netns/tool.ts';
 import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
@@ -482,6 +482,17 @@ export class Membership {
       router: this.router,
       addresses: attachment.addresses.map(parseAddress),
     });
+  }
+
+  /** Removes interfaces in the router namespace that no attachment accounts for. */
+  async dropStrangers(): Promise<void> {
+    const known = new Set(this.attachments().map(({ id }) => id));
+    const found = (await readRouter(this.#deps.tools, this.router))?.attachments ?? [];
+    for (const { attachmentId } of found) {
+      if (known.has(attachmentId)) continue;
+      await removeAttachment(this.#deps.tools, { attachmentId, router: this.router, addresses: [] });
+      this.#deps.logger.warn({ network: this.network, attachment: attachmentId }, 'stray interface removed');
+    }
   }
 
   attachmentsChanged(): void {
