@@ -57,7 +57,8 @@ const RECEIVES_A_TURN = 16;
 
 /** Where opened packets wait for the end of the batch: all that one batch can hold. */
 const AREA = BATCH * (LONGEST_RECEIVE + 128 * 2 * HEADROOM);
-const PACKETS = 2048;
+/** Linux joins at most 128 datagrams (UDP_MAX_SEGMENTS). Should more come, the batch is written in several goes. */
+const PACKETS = BATCH * 128;
 
 const IOVEC = 16;
 
@@ -299,8 +300,11 @@ export class Ingress {
       counters.add(counters.at['dropped:wrong-source'], 1);
       return;
     }
-    this.#keep(length);
-    coalescer.push(ip);
+    if (!coalescer.push(ip)) {
+      this.#write();
+      coalescer.push(ip);
+    }
+    this.#keep(at, length);
   }
 
   // --- the area of opened packets
@@ -311,8 +315,8 @@ export class Ingress {
     return this.#cursor + HEADROOM;
   }
 
-  #keep(length: number): void {
-    this.#cursor = (this.#cursor + HEADROOM + length + TAILROOM + 63) & ~63;
+  #keep(at: number, length: number): void {
+    this.#cursor = (at + length + TAILROOM + 63) & ~63;
   }
 
   /** Writes out the batch, device by device. */
