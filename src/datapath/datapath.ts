@@ -3,13 +3,7 @@
 // What returns a promise waits for the workers; all else is synchronous.
 
 import { type AllowedIpsEntry, buildAllowedIpsTable } from '../../native-free/device/allowed-ips-table.ts';
-import type {
-  Action,
-  Activity,
-  DataPlaneEvent,
-  Endpoint,
-  PeerId,
-} from '../../native-free/device/data-plane.ts';
+import type { Action, Activity, Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { AeadTier } from './aead.ts';
@@ -23,30 +17,25 @@ import {
   readCounts,
 } from './counters.ts';
 import { KeypairSlots } from './keypair-slots.ts';
+import { Mailbox, type MailHandlers } from './mailbox.ts';
 import { PeerSlots } from './peer-slots.ts';
-import { createRing, Ring, type RingMemory } from './ring.ts';
-import { createSharedMemory, NO_SLOT, SharedState } from './shared-state.ts';
-import { decodeSockaddr, encodeSockaddr, SOCKADDR_LENGTH } from './sockaddr.ts';
+import type { RingMemory } from './ring.ts';
+import {
+  createSharedMemory,
+  NO_SLOT,
+  type SharedMemory,
+  SharedState,
+  type WorkerName,
+} from './shared-state.ts';
+import { encodeSockaddr } from './sockaddr.ts';
 import type { Tun, TunOffload } from './tun.ts';
 import { closeUdp, DatagramSender, openUdp, type UdpOffloads, type UdpSockets } from './udp.ts';
 import { WorkerHandle } from './worker-handle.ts';
 import {
+  type Change,
   COMMAND_DROP_STAGED,
-  COMMAND_LENGTH,
-  COMMAND_PEER,
   COMMAND_SEND_KEEPALIVE,
   COMMAND_SEND_STAGED,
-  DATAGRAM_BYTES,
-  DATAGRAM_LENGTH,
-  DATAGRAM_SOCKADDR,
-  EVENT_DEVICE_LOST,
-  EVENT_ENDPOINT_MOVED,
-  EVENT_HANDSHAKE_NEEDED,
-  EVENT_KEYPAIR_CONFIRMED,
-  EVENT_LENGTH,
-  EVENT_LOCAL_INDEX,
-  EVENT_PEER,
-  EVENT_SOCKADDR,
   MAX_DEVICES,
 } from './worker-protocol.ts';
 
@@ -61,12 +50,7 @@ export interface DatapathOptions {
   readonly maxPeers?: number;
 }
 
-export interface DatapathHandlers {
-  readonly onEvent: (deviceId: string, event: DataPlaneEvent) => void;
-  /** A handshake message (types 1 to 3, of the right length). Keeps `datagram`. */
-  readonly onDatagram: (datagram: Uint8Array, source: Endpoint) => void;
-  /** The device's TUN has gone, most likely with its namespace. */
-  readonly onDeviceLost: (deviceId: string) => void;
+export interface DatapathHandlers extends MailHandlers {
   /** A worker thread has ended by itself: no packet moves any more. */
   readonly onFailure: (error: Error) => void;
 }
@@ -91,10 +75,7 @@ interface DeviceState {
 
 /** Keypairs a peer may have at once: previous, current and next, and some in the making. Rounded up to 2^n. */
 const KEYPAIRS_PER_PEER = 4;
-const COMMANDS = 8192;
-const EVENTS = 4096;
-const DATAGRAMS = 1024;
-/** How often to look again whether what was retired may be wiped, and whether a full ring has room. */
+/** How soon to look again whether what was retired may be wiped, and whether a full ring has room. */
 const RETRY_MS = 5;
 
 export class Datapath implements AsyncDisposable {
@@ -106,14 +87,12 @@ export class Datapath implements AsyncDisposable {
   readonly #sender: DatagramSender;
   readonly #devices = new Map<string, DeviceState>();
   readonly #numbers: (string | undefined)[] = [];
-  readonly #rings: Rings;
-  readonly #commands: Ring;
-  readonly #egressEvents: Ring;
-  readonly #ingressEvents: Ring;
-  readonly #datagrams: Ring;
+  readonly #mailbox: Mailbox;
+  readonly #egressCounters = createCounterMemory(EGRESS_COUNTERS);
+  readonly #ingressCounters = createCounterMemory(INGRESS_COUNTERS);
   readonly #waiting: (() => void)[] = [];
-  #overflow: (readonly [kind: number, peer: number])[] = [];
   #retry: NodeJS.Timeout | undefined;
+  #isClosed = false;
   #egress: WorkerHandle | undefined;
   #ingress: WorkerHandle | undefined;
   #aeadTier: AeadTier = 'noble';
@@ -141,11 +120,10 @@ export class Datapath implements AsyncDisposable {
     this.#peers = new PeerSlots(state.maxPeers);
     this.#keypairs = new KeypairSlots(state);
     this.#sender = new DatagramSender(udp);
-    this.#rings = createRings();
-    this.#commands = new Ring(this.#rings.commands);
-    this.#egressEvents = new Ring(this.#rings.egressEvents);
-    this.#ingressEvents = new Ring(this.#rings.ingressEvents);
-    this.#datagrams = new Ring(this.#rings.datagrams);
+    this.#mailbox = new Mailbox(handlers, {
+      peer: (slot) => this.#peers.get(slot),
+      device: (number) => this.#numbers[number],
+    });
     process.on('exit', this.#onExit);
   }
 
@@ -222,7 +200,7 @@ export class Datapath implements AsyncDisposable {
     );
     // Events that still name the slot have been drained, to nobody, by then.
     this.#peers.giveBack(slot, () => {
-      this.#drain();
+      this.#mailbox.drain();
       return hasTaken();
     });
     this.#scheduleRetry();
@@ -270,17 +248,22 @@ export class Datapath implements AsyncDisposable {
   /** Counts since start. */
   stats(): DatapathStats {
     return {
-      egress: readCounts(EGRESS_COUNTERS, this.#rings.egressCounters),
-      ingress: readCounts(INGRESS_COUNTERS, this.#rings.ingressCounters),
+      egress: readCounts(EGRESS_COUNTERS, this.#egressCounters),
+      ingress: readCounts(INGRESS_COUNTERS, this.#ingressCounters),
     };
   }
 
-  /** Joins both workers, wipes all keys and closes the port. The TUNs stay open: they are the caller's. */
+  /** Joins both workers, wipes all keys and closes the port; later calls do nothing. The TUNs remain the caller's. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     clearTimeout(this.#retry);
     process.off('exit', this.#onExit);
     this.#state.stop();
-    await Promise.all([this.#egress?.close(), this.#ingress?.close()]);
+    const workers = [this.#egress, this.#ingress];
+    this.#egress = undefined;
+    this.#ingress = undefined;
+    await Promise.all(workers.map((worker) => worker?.close()));
     this.#keypairs.wipeAll();
     this.#settle();
     this.#sender.close();
@@ -335,30 +318,18 @@ export class Datapath implements AsyncDisposable {
   }
 
   #command(kind: number, peer: number): void {
-    if (this.#overflow.length > 0 || !this.#pushCommand(kind, peer)) {
-      this.#overflow.push([kind, peer]);
-      this.#scheduleRetry();
-    }
+    if (!this.#mailbox.command(kind, peer)) this.#scheduleRetry();
     this.#egress?.wake();
-  }
-
-  #pushCommand(kind: number, peer: number): boolean {
-    const entry = this.#commands.reserve();
-    if (entry < 0) return false;
-    this.#commands.view.setUint32(entry, kind, true);
-    this.#commands.view.setInt32(entry + COMMAND_PEER, peer, true);
-    this.#commands.commit();
-    return true;
   }
 
   // --- configuration
 
   /** Returns whether both workers have taken it over. */
-  #configure(change: Parameters<WorkerHandle['configure']>[0]): () => boolean {
+  #configure(change: Change): () => boolean {
     const egress = this.#egress;
     const ingress = this.#ingress;
     if (egress === undefined || ingress === undefined)
-      throw new Vl3Error('internal', 'the datapath is closed');
+      throw new Vl3Error('failed-precondition', 'the datapath is closed');
     const ofEgress = egress.configure(change);
     const ofIngress = ingress.configure(change);
     return () => egress.hasTaken(ofEgress) && ingress.hasTaken(ofIngress);
@@ -394,29 +365,30 @@ export class Datapath implements AsyncDisposable {
 
   // --- workers
 
-  async #startWorkers(memory: ReturnType<typeof createSharedMemory>, aeadTier: AeadTier): Promise<void> {
-    const rings = this.#rings;
+  async #startWorkers(memory: SharedMemory, aeadTier: AeadTier): Promise<void> {
+    const mailbox = this.#mailbox;
     const handlers = {
       onWake: () => {
-        this.#drain();
+        mailbox.drain();
         this.#settle();
       },
       onFailure: this.#handlers.onFailure,
     };
-    const common = { memory, udp: this.#udp, aeadTier };
+    const start = (
+      name: WorkerName,
+      counters: SharedArrayBuffer,
+      events: RingMemory,
+      extra: RingMemory,
+    ): Promise<[WorkerHandle, AeadTier]> =>
+      WorkerHandle.start(
+        name,
+        this.#state,
+        { memory, udp: this.#udp, aeadTier, counters, events, extra },
+        handlers,
+      );
     const [egress, ingress] = await Promise.allSettled([
-      WorkerHandle.start(
-        'egress',
-        this.#state,
-        { ...common, counters: rings.egressCounters, events: rings.egressEvents, extra: rings.commands },
-        handlers,
-      ),
-      WorkerHandle.start(
-        'ingress',
-        this.#state,
-        { ...common, counters: rings.ingressCounters, events: rings.ingressEvents, extra: rings.datagrams },
-        handlers,
-      ),
+      start('egress', this.#egressCounters, mailbox.egressMemory, mailbox.commandMemory),
+      start('ingress', this.#ingressCounters, mailbox.ingressMemory, mailbox.datagramMemory),
     ]);
     if (egress.status === 'fulfilled') [this.#egress, this.#aeadTier] = egress.value;
     if (ingress.status === 'fulfilled') [this.#ingress] = ingress.value;
@@ -427,83 +399,17 @@ export class Datapath implements AsyncDisposable {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  #drain(): void {
-    this.#drainEvents(this.#ingressEvents);
-    this.#drainEvents(this.#egressEvents);
-    for (let entry = this.#datagrams.peek(); entry >= 0; entry = this.#datagrams.peek()) {
-      const { bytes, view } = this.#datagrams;
-      const at = entry + DATAGRAM_SOCKADDR;
-      const source = decodeSockaddr(bytes.subarray(at, at + SOCKADDR_LENGTH));
-      const from = entry + DATAGRAM_BYTES;
-      const datagram = bytes.slice(from, from + view.getUint32(entry, true));
-      this.#datagrams.release();
-      if (source !== undefined) this.#handlers.onDatagram(new Uint8Array(datagram), source);
-    }
-  }
-
-  #drainEvents(ring: Ring): void {
-    for (let entry = ring.peek(); entry >= 0; entry = ring.peek()) {
-      const kind = ring.view.getUint32(entry, true);
-      const subject = ring.view.getInt32(entry + EVENT_PEER, true);
-      const localIndex = ring.view.getUint32(entry + EVENT_LOCAL_INDEX, true);
-      const at = entry + EVENT_SOCKADDR;
-      const sockaddr = kind === EVENT_ENDPOINT_MOVED ? ring.bytes.slice(at, at + SOCKADDR_LENGTH) : undefined;
-      ring.release();
-      this.#tell(kind, subject, localIndex, sockaddr);
-    }
-  }
-
-  #tell(kind: number, subject: number, localIndex: number, sockaddr: Uint8Array | undefined): void {
-    if (kind === EVENT_DEVICE_LOST) {
-      const deviceId = this.#numbers[subject];
-      if (deviceId !== undefined) this.#handlers.onDeviceLost(deviceId);
-      return;
-    }
-    const slot = this.#peers.get(subject);
-    if (slot === undefined) return;
-    const peer = slot.peerId;
-    const endpoint = sockaddr === undefined ? undefined : decodeSockaddr(sockaddr);
-    if (kind === EVENT_HANDSHAKE_NEEDED) {
-      this.#handlers.onEvent(slot.deviceId, { kind: 'handshake-needed', peer });
-    } else if (kind === EVENT_KEYPAIR_CONFIRMED) {
-      this.#handlers.onEvent(slot.deviceId, { kind: 'keypair-confirmed', peer, localIndex });
-    } else if (endpoint !== undefined) {
-      this.#handlers.onEvent(slot.deviceId, { kind: 'endpoint-moved', peer, endpoint });
-    }
-  }
-
   // --- what has to wait: wiping retired keys, and commands that found the ring full
 
   #scheduleRetry(): void {
     this.#egress?.wake();
     this.#ingress?.wake();
-    if (this.#retry !== undefined) return;
+    if (this.#retry !== undefined || this.#isClosed) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
-      while (this.#overflow.length > 0) {
-        const [kind, peer] = this.#overflow[0] ?? [0, 0];
-        if (!this.#pushCommand(kind, peer)) break;
-        this.#overflow.shift();
-      }
-      if (!this.#keypairs.reap() || this.#overflow.length > 0) this.#scheduleRetry();
+      const isSent = this.#mailbox.retry();
+      const isWiped = this.#keypairs.reap();
+      if (!isSent || !isWiped) this.#scheduleRetry();
     }, RETRY_MS).unref();
   }
 }
-
-interface Rings {
-  readonly commands: RingMemory;
-  readonly egressEvents: RingMemory;
-  readonly ingressEvents: RingMemory;
-  readonly datagrams: RingMemory;
-  readonly egressCounters: SharedArrayBuffer;
-  readonly ingressCounters: SharedArrayBuffer;
-}
-
-const createRings = (): Rings => ({
-  commands: createRing(COMMAND_LENGTH, COMMANDS),
-  egressEvents: createRing(EVENT_LENGTH, EVENTS),
-  ingressEvents: createRing(EVENT_LENGTH, EVENTS),
-  datagrams: createRing(DATAGRAM_LENGTH, DATAGRAMS),
-  egressCounters: createCounterMemory(EGRESS_COUNTERS),
-  ingressCounters: createCounterMemory(INGRESS_COUNTERS),
-});

@@ -104,6 +104,7 @@ export class DatagramSender {
   readonly #arena = new Arena(4096);
   readonly #address = this.#arena.allocate(SOCKADDR_LENGTH);
   readonly #datagram = this.#arena.allocate(2048);
+  #isClosed = false;
 
   constructor(sockets: UdpSockets) {
     this.#sockets = sockets;
@@ -113,7 +114,7 @@ export class DatagramSender {
   send(datagram: Uint8Array, sockaddr: Uint8Array): boolean {
     const family = sockaddr[0] ?? 0;
     const fd = family === AF_INET ? this.#sockets.v4 : this.#sockets.v6;
-    if (fd < 0 || datagram.length > 2048) return false;
+    if (this.#isClosed || fd < 0 || datagram.length > 2048) return false;
     const { bytes, address } = this.#arena;
     bytes.set(sockaddr, this.#address);
     bytes.set(datagram, this.#datagram);
@@ -123,6 +124,8 @@ export class DatagramSender {
   }
 
   close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#arena.unmap();
   }
 }

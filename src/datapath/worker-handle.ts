@@ -28,6 +28,7 @@ export class WorkerHandle {
   readonly #one = new Arena(8);
   #sequence = 0;
   #isClosing = false;
+  #isClosed = false;
 
   /** Resolves with the worker running, and the AEAD tier it took. */
   static async start(
@@ -81,6 +82,8 @@ export class WorkerHandle {
   }
 
   wake(): void {
+    // Its descriptor's number may be somebody else's once it is closed.
+    if (this.#isClosed) return;
     write(this.#wakeFd, this.#one.address, 8);
   }
 
@@ -91,6 +94,7 @@ export class WorkerHandle {
     this.#state.stop();
     this.wake();
     if (this.#worker.threadId !== -1) await once(this.#worker, 'exit');
+    this.#isClosed = true;
     this.#port.close();
     close(this.#wakeFd);
     this.#one.unmap();

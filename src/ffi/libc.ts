@@ -20,11 +20,6 @@ export const write: (fd: number, buffer: Address, length: number) => number = li
   POINTER,
   'size_t',
 ]);
-export const readv: (fd: number, iov: Address, count: number) => number = libc.func('readv', 'long', [
-  'int',
-  POINTER,
-  'int',
-]);
 export const writev: (fd: number, iov: Address, count: number) => number = libc.func('writev', 'long', [
   'int',
   POINTER,
@@ -144,7 +139,6 @@ export const EADDRNOTAVAIL = 99;
 export const EAFNOSUPPORT = 97;
 export const ENODEV = 19;
 export const ENXIO = 6;
-export const ENOBUFS = 105;
 
 export const O_RDONLY = 0;
 export const O_RDWR = 2;
@@ -158,5 +152,4 @@ export const MAP_ANONYMOUS = 0x20;
 /** x86-64 only. */
 export const MAP_32BIT = 0x40;
 export const POLLIN = 1;
-export const POLLERR = 8;
 export const MSG_DONTWAIT = 0x40;

@@ -92,6 +92,25 @@ describe('the port', () => {
   });
 });
 
+test('a datapath that is closed does nothing any more, and does not fall over', async () => {
+  const a = await End.start(hostA, 'tun0');
+  a.datapath.addPeer(DEVICE, 'b');
+  await a.remove();
+  await a.remove();
+  await a.datapath[Symbol.asyncDispose]();
+  const [keypair] = keypairs();
+  expect(a.datapath.send(new Uint8Array(148), { address: '192.0.2.2', port: 1 })).toBe(false);
+  a.apply(
+    { kind: 'send', datagram: new Uint8Array(148), endpoint: { address: '192.0.2.2', port: 1 } },
+    { kind: 'install-keypair', peer: 'b', keypair },
+    { kind: 'use-keypair', peer: 'b', localIndex: keypair.localIndex },
+    { kind: 'send-keepalive', peer: 'b' },
+    { kind: 'remove-keypair', localIndex: keypair.localIndex },
+  );
+  expect(() => a.allow({})).toThrow(/closed/);
+  expect(a.datapath.activity(DEVICE, 'b')).toMatchObject({ txBytes: 0 });
+});
+
 describe('a TUN', () => {
   const own = (): string => inNamespace(undefined, () => JSON.stringify(process.pid));
 

@@ -127,16 +127,17 @@ export const join = (a: End, b: End, endpointOfA: string, endpointOfB: string): 
   const [ofA, ofB] = keypairs();
   a.datapath.addPeer(DEVICE, 'b');
   b.datapath.addPeer(DEVICE, 'a');
+  // As after a handshake: whoever receives is ready before anybody sends.
   a.apply(
     { kind: 'set-endpoint', peer: 'b', endpoint: { address: endpointOfB, port: b.datapath.port } },
     { kind: 'install-keypair', peer: 'b', keypair: ofA },
-    { kind: 'use-keypair', peer: 'b', localIndex: ofA.localIndex },
   );
   b.apply(
     { kind: 'set-endpoint', peer: 'a', endpoint: { address: endpointOfA, port: a.datapath.port } },
     { kind: 'install-keypair', peer: 'a', keypair: ofB },
-    { kind: 'use-keypair', peer: 'a', localIndex: ofB.localIndex },
   );
+  a.apply({ kind: 'use-keypair', peer: 'b', localIndex: ofA.localIndex });
+  b.apply({ kind: 'use-keypair', peer: 'a', localIndex: ofB.localIndex });
 };
 
 /** Two hosts on one cable, 192.0.2.1 and .2, 2001:db8::1 and ::2. */

@@ -1,0 +1,130 @@
+// The main thread's side of everything that passes to and from the workers in rings: commands to egress, events from
+// both, handshake datagrams from ingress. Translates entries to and from what the rest of the program speaks.
+
+import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-plane.ts';
+import type { PeerSlot } from './peer-slots.ts';
+import { createRing, Ring, type RingMemory } from './ring.ts';
+import { decodeSockaddr, SOCKADDR_LENGTH } from './sockaddr.ts';
+import {
+  COMMAND_LENGTH,
+  COMMAND_PEER,
+  DATAGRAM_BYTES,
+  DATAGRAM_LENGTH,
+  DATAGRAM_SOCKADDR,
+  EVENT_DEVICE_LOST,
+  EVENT_ENDPOINT_MOVED,
+  EVENT_HANDSHAKE_NEEDED,
+  EVENT_KEYPAIR_CONFIRMED,
+  EVENT_LENGTH,
+  EVENT_LOCAL_INDEX,
+  EVENT_PEER,
+  EVENT_SOCKADDR,
+} from './worker-protocol.ts';
+
+const COMMANDS = 8192;
+const EVENTS = 4096;
+const DATAGRAMS = 1024;
+
+export interface MailHandlers {
+  readonly onEvent: (deviceId: string, event: DataPlaneEvent) => void;
+  /** A handshake message (types 1 to 3, of the right length). Keeps `datagram`. */
+  readonly onDatagram: (datagram: Uint8Array, source: Endpoint) => void;
+  /** The device's TUN has gone, most likely deleted. */
+  readonly onDeviceLost: (deviceId: string) => void;
+}
+
+/** Whose slots and numbers these are; undefined for those just given back. */
+export interface Directory {
+  readonly peer: (slot: number) => PeerSlot | undefined;
+  readonly device: (number: number) => string | undefined;
+}
+
+export class Mailbox {
+  // For the workers.
+  readonly commandMemory: RingMemory = createRing(COMMAND_LENGTH, COMMANDS);
+  readonly egressMemory: RingMemory = createRing(EVENT_LENGTH, EVENTS);
+  readonly ingressMemory: RingMemory = createRing(EVENT_LENGTH, EVENTS);
+  readonly datagramMemory: RingMemory = createRing(DATAGRAM_LENGTH, DATAGRAMS);
+
+  readonly #commands = new Ring(this.commandMemory);
+  readonly #egress = new Ring(this.egressMemory);
+  readonly #ingress = new Ring(this.ingressMemory);
+  readonly #datagrams = new Ring(this.datagramMemory);
+  readonly #handlers: MailHandlers;
+  readonly #directory: Directory;
+  /** Commands that found the ring full, in order. */
+  #waiting: (readonly [kind: number, peer: number])[] = [];
+
+  constructor(handlers: MailHandlers, directory: Directory) {
+    this.#handlers = handlers;
+    this.#directory = directory;
+  }
+
+  /** Queues a command to egress. False: it waits for room, so call `retry` in a while. */
+  command(kind: number, peer: number): boolean {
+    this.#waiting.push([kind, peer]);
+    return this.retry();
+  }
+
+  /** True when no command waits any more. */
+  retry(): boolean {
+    for (;;) {
+      const next = this.#waiting[0];
+      if (next === undefined) return true;
+      const entry = this.#commands.reserve();
+      if (entry < 0) return false;
+      this.#commands.view.setUint32(entry, next[0], true);
+      this.#commands.view.setInt32(entry + COMMAND_PEER, next[1], true);
+      this.#commands.commit();
+      this.#waiting.shift();
+    }
+  }
+
+  /** Passes on everything that has arrived. A handler may call this again. */
+  drain(): void {
+    this.#drainEvents(this.#ingress);
+    this.#drainEvents(this.#egress);
+    this.#drainDatagrams(this.#datagrams);
+  }
+
+  #drainEvents(ring: Ring): void {
+    for (let entry = ring.peek(); entry >= 0; entry = ring.peek()) {
+      const kind = ring.view.getUint32(entry, true);
+      const subject = ring.view.getInt32(entry + EVENT_PEER, true);
+      const localIndex = ring.view.getUint32(entry + EVENT_LOCAL_INDEX, true);
+      const endpoint = kind === EVENT_ENDPOINT_MOVED ? readEndpoint(ring, entry + EVENT_SOCKADDR) : undefined;
+      ring.release();
+      this.#tell(kind, subject, localIndex, endpoint);
+    }
+  }
+
+  #tell(kind: number, subject: number, localIndex: number, endpoint: Endpoint | undefined): void {
+    if (kind === EVENT_DEVICE_LOST) {
+      const deviceId = this.#directory.device(subject);
+      if (deviceId !== undefined) this.#handlers.onDeviceLost(deviceId);
+      return;
+    }
+    const slot = this.#directory.peer(subject);
+    if (slot === undefined) return;
+    const { deviceId, peerId: peer } = slot;
+    if (kind === EVENT_HANDSHAKE_NEEDED) this.#handlers.onEvent(deviceId, { kind: 'handshake-needed', peer });
+    else if (kind === EVENT_KEYPAIR_CONFIRMED)
+      this.#handlers.onEvent(deviceId, { kind: 'keypair-confirmed', peer, localIndex });
+    else if (endpoint !== undefined)
+      this.#handlers.onEvent(deviceId, { kind: 'endpoint-moved', peer, endpoint });
+  }
+
+  #drainDatagrams(ring: Ring): void {
+    for (let entry = ring.peek(); entry >= 0; entry = ring.peek()) {
+      const source = readEndpoint(ring, entry + DATAGRAM_SOCKADDR);
+      // A copy that does not lie in shared memory, since the receiver keeps it.
+      const datagram = new Uint8Array(ring.view.getUint32(entry, true));
+      datagram.set(ring.bytes.subarray(entry + DATAGRAM_BYTES, entry + DATAGRAM_BYTES + datagram.length));
+      ring.release();
+      if (source !== undefined) this.#handlers.onDatagram(datagram, source);
+    }
+  }
+}
+
+const readEndpoint = (ring: Ring, at: number): Endpoint | undefined =>
+  decodeSockaddr(ring.bytes.subarray(at, at + SOCKADDR_LENGTH));
