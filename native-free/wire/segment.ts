@@ -71,6 +71,11 @@ export type SegmentRefusal =
 const PADDING = 16;
 const PADDING_MASK = PADDING - 1;
 const MANGLED_ZERO = 0xffff;
+/**
+ * 64 KB in segments of 64 B. Whoever may open a packet socket in a pod can have the kernel hand over a super-packet of
+ * 60000 one-byte segments, which would cost as much as 60000 packets.
+ */
+const MAX_SEGMENTS = 1024;
 
 export class Segmenter {
   /** The IP header of the packet begun last: addresses for the lookup, traffic class for ECN. */
@@ -147,7 +152,9 @@ export class Segmenter {
     if (needsChecksum && vnetChecksumStart(view, offset) !== this.#transportOffset)
       return 'bad-checksum-offsets';
     const payloadLength = this.#end - this.#start - this.#headerLength;
-    this.count = Math.max(1, Math.ceil(payloadLength / this.#gsoSize));
+    const count = Math.max(1, Math.ceil(payloadLength / this.#gsoSize));
+    if (count > MAX_SEGMENTS) return 'bad-gso-size';
+    this.count = count;
     this.stridePlaintext = this.#padded(this.#headerLength + Math.min(payloadLength, this.#gsoSize));
     return undefined;
   }

@@ -47,6 +47,8 @@ const READ_OFFSET = 2 * HEADROOM - 10;
 
 /** A TUN with much to read must not starve the others. */
 const READS_A_TURN = 64;
+/** Nor may one whose super-packets fall into many small messages. */
+const MESSAGES_A_TURN = 4096;
 /** How often a worker repeats that a peer needs a handshake. */
 const ASK_AGAIN_MS = 250;
 
@@ -134,10 +136,12 @@ export class Egress {
 
   #readTun(device: WorkerDevice): void {
     const { arena } = this.#parts;
-    for (let i = 0; i < READS_A_TURN; i++) {
+    let messages = 0;
+    for (let i = 0; i < READS_A_TURN && messages < MESSAGES_A_TURN; i++) {
       const length = read(device.fd, arena.address + this.#readAt, LONGEST_READ);
       if (length > 0) {
         this.#receive(device, length);
+        messages += this.#segmenter.count;
         continue;
       }
       const code = length < 0 ? errno() : 0;

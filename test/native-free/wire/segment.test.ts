@@ -167,6 +167,11 @@ describe('segment', () => {
     it('a UDP kind for TCP', () => expect(change(1, 5)).toBe('bad-gso-type'));
     it('a segment size of zero', () => expect(change(4, 0, 0)).toBe('bad-gso-size'));
     it('segments larger than a packet can be', () => expect(change(4, 0xff, 0xff)).toBe('bad-gso-size'));
+    it('a super-packet of more than 1024 segments, which costs as much as so many packets', () => {
+      const of = (segments: number) => cut(buildSuperPacket(FLOW, payload(segments * 8, 1), 8)).refusal;
+      expect(of(1024)).toBeUndefined();
+      expect(of(1025)).toBe('bad-gso-size');
+    });
     it('a fragment that claims to be a super-packet', () => expect(change(16, 0x20)).toBe('bad-transport'));
     it('a TCP data offset below five', () => expect(change(10 + 32, 0x40)).toBe('bad-transport'));
     it('a checksum start elsewhere than at the transport', () =>
