@@ -1,0 +1,162 @@
+// A domain of vl3 on the lab: a registry on the public internet, nodes with agents, pods on networks. Driven by the
+// command line alone, as people drive it.
+
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Daemon } from '../lab/daemon.ts';
+import { failure, type Host, type Result, type RunOptions } from '../lab/host.ts';
+import { type Cloud, Internet, type Site } from '../lab/internet.ts';
+import { Lab } from '../lab/lab.ts';
+import { Node, type NodeOptions } from './node.ts';
+
+/** How long something may take that ought to happen at once: the machine may be busy. */
+export const SOON = { timeout: 40_000, interval: 100 };
+
+const REGISTRY_PORT = 7443;
+
+/** A vl3 command, run from the sources. */
+export function vl3(...args: string[]): string[] {
+  const main = resolve(import.meta.dirname, '../../cmd/vl3/main.ts');
+  return [process.execPath, '--disable-warning=ExperimentalWarning', main, ...args];
+}
+
+export class Domain implements AsyncDisposable {
+  readonly lab: Lab;
+  readonly internet: Internet;
+  /** A cloud whose nodes hold public addresses, v4 and v6. The registry is in it. */
+  readonly cloud: Cloud;
+  readonly nodes: Node[] = [];
+  readonly #site: Site;
+  #registry: Daemon | undefined;
+  #lastHost = 10;
+
+  private constructor(lab: Lab, internet: Internet, cloud: Cloud, site: Site) {
+    this.lab = lab;
+    this.internet = internet;
+    this.cloud = cloud;
+    this.#site = site;
+  }
+
+  /** Builds the internet and starts the registry. */
+  static async start(): Promise<Domain> {
+    const lab = Lab.create();
+    try {
+      const internet = await Internet.create(lab);
+      const cloud = await internet.publicCloud('198.51.100', '2001:db8:1::');
+      const domain = new Domain(lab, internet, cloud, await cloud.node('registry', 5));
+      await domain.startRegistry();
+      return domain;
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+  }
+
+  /** The host the registry runs on; admins sit there too. */
+  get host(): Host {
+    return this.#site.host;
+  }
+
+  get registryAddress(): string {
+    return `${this.#site.address}:${REGISTRY_PORT}`;
+  }
+
+  get registryState(): string {
+    return join(this.lab.scratch, 'registry');
+  }
+
+  get adminFile(): string {
+    return join(this.registryState, 'admin.json');
+  }
+
+  /** Starts the registry on the state it has; resolves once it is up. */
+  async startRegistry(...options: string[]): Promise<void> {
+    const place = ['--state-dir', this.registryState, '--listen', this.registryAddress];
+    const command = vl3('registry', 'run', '--trust-domain', 'test.example', ...place, ...options);
+    this.#registry = this.host.start(command);
+    await this.#registry.printed(/"registry is up"/, SOON.timeout);
+  }
+
+  get registryPid(): number {
+    if (this.#registry === undefined) throw new Error('the registry was never started');
+    return this.#registry.pid;
+  }
+
+  /** Ends the registry. */
+  async stopRegistry(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    await this.#registry?.stop(signal);
+  }
+
+  /** What the registry logged since it was started last: one object a line. */
+  registryLog(): Record<string, unknown>[] {
+    return parseLog(this.#registry?.output() ?? '');
+  }
+
+  /** Runs an admin's command, whatever its exit code. */
+  async tryAdmin(args: readonly string[], options?: RunOptions): Promise<Result> {
+    return await this.host.tryRun(vl3(...args, '--admin', this.adminFile), options);
+  }
+
+  /** Runs an admin's command and returns what it printed. */
+  async admin(...args: string[]): Promise<string> {
+    const result = await this.tryAdmin(args);
+    if (result.code !== 0) throw new Error(failure('admin', args, result));
+    return result.stdout;
+  }
+
+  /** Runs an admin's command with `-o json` and returns what it printed, parsed. */
+  async adminJson<T>(...args: string[]): Promise<T> {
+    return JSON.parse(await this.admin(...args, '-o', 'json'));
+  }
+
+  async createNetwork(name: string, ...options: string[]): Promise<void> {
+    await this.admin('network', 'create', name, ...options);
+  }
+
+  async token(...options: string[]): Promise<string> {
+    return (await this.admin('token', 'create', ...options)).trim();
+  }
+
+  /** A node of this domain; its agent is not started. By default it is in the public cloud. */
+  async addNode(name: string, options: NodeOptions & { site?: Site } = {}): Promise<Node> {
+    // Counted before anything is awaited: nodes are added side by side.
+    this.#lastHost += 1;
+    const site = options.site ?? (await this.cloud.node(name, this.#lastHost));
+    const node = new Node(this, name, site, options);
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** A node with its agent enrolled and up. */
+  async startNode(name: string, options: NodeOptions & { site?: Site } = {}): Promise<Node> {
+    const node = await this.addNode(name, options);
+    await node.enrol();
+    return node;
+  }
+
+  /** Resolves once all nodes are peers of each other on a network. */
+  async meet(network: string, nodes: readonly Node[] = this.nodes): Promise<void> {
+    await Promise.all(nodes.map((node) => node.meets(network, nodes)));
+  }
+
+  /** Ends everything and removes it. */
+  async close(): Promise<void> {
+    await this.lab.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** The lines of a log that are JSON; a stack trace on stderr is not. */
+export function parseLog(text: string): Record<string, unknown>[] {
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith('{') && line.endsWith('}'))
+    .map((line) => JSON.parse(line));
+}
+
+export function readJson<T>(path: string): T {
+  return JSON.parse(readFileSync(path, 'utf8'));
+}
