@@ -264,6 +264,7 @@ export class Datapath implements AsyncDisposable {
     this.#egress = undefined;
     this.#ingress = undefined;
     await Promise.all(workers.map((worker) => worker?.close()));
+    this.#mailbox.close();
     this.#keypairs.wipeAll();
     this.#settle();
     this.#sender.close();

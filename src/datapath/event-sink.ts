@@ -53,11 +53,11 @@ export class EventSink {
     this.#isWakeDue = true;
   }
 
-  /** Wakes main if there is a reason: once a batch, not once an event. */
+  /** Wakes main if there is a reason: once a batch, and not again before it has woken, or messages would pile up. */
   flush(): void {
     if (!this.#isWakeDue) return;
     this.#isWakeDue = false;
-    this.#port.postMessage(WAKE);
+    if (this.#ring.claimWakeUp()) this.#port.postMessage(WAKE);
   }
 
   #push(kind: number, peer: number, localIndex: number): boolean {

@@ -24,6 +24,8 @@ import {
 const COMMANDS = 8192;
 const EVENTS = 4096;
 const DATAGRAMS = 1024;
+/** Handshake datagrams passed on before other work has a turn: anyone can send them, faster than they are looked at. */
+const DATAGRAMS_A_TURN = 32;
 
 export interface MailHandlers {
   readonly onEvent: (deviceId: string, event: DataPlaneEvent) => void;
@@ -54,6 +56,7 @@ export class Mailbox {
   readonly #directory: Directory;
   /** Commands that found the ring full, in order. */
   #waiting: (readonly [kind: number, peer: number])[] = [];
+  #rest: NodeJS.Immediate | undefined;
 
   constructor(handlers: MailHandlers, directory: Directory) {
     this.#handlers = handlers;
@@ -80,15 +83,29 @@ export class Mailbox {
     }
   }
 
-  /** Passes on everything that has arrived. A handler may call this again. */
+  /** Passes on what has arrived, of datagrams some now and the rest in turns. A handler may call this again. */
   drain(): void {
+    this.#ingress.clearWakeUp();
+    this.#egress.clearWakeUp();
     this.#drainEvents(this.#ingress);
     this.#drainEvents(this.#egress);
     this.#drainDatagrams(this.#datagrams);
+    if ([this.#ingress, this.#egress, this.#datagrams].every((ring) => ring.peek() < 0)) return;
+    this.#rest ??= setImmediate(() => {
+      this.#rest = undefined;
+      this.drain();
+    });
+  }
+
+  /** Passes on nothing any more. */
+  close(): void {
+    clearImmediate(this.#rest);
   }
 
   #drainEvents(ring: Ring): void {
-    for (let entry = ring.peek(); entry >= 0; entry = ring.peek()) {
+    for (let n = 0; n < EVENTS; n++) {
+      const entry = ring.peek();
+      if (entry < 0) return;
       const kind = ring.view.getUint32(entry, true);
       const subject = ring.view.getInt32(entry + EVENT_PEER, true);
       const localIndex = ring.view.getUint32(entry + EVENT_LOCAL_INDEX, true);
@@ -115,7 +132,9 @@ export class Mailbox {
   }
 
   #drainDatagrams(ring: Ring): void {
-    for (let entry = ring.peek(); entry >= 0; entry = ring.peek()) {
+    for (let n = 0; n < DATAGRAMS_A_TURN; n++) {
+      const entry = ring.peek();
+      if (entry < 0) return;
       const source = readEndpoint(ring, entry + DATAGRAM_SOCKADDR);
       // A copy that does not lie in shared memory, since the receiver keeps it.
       const datagram = new Uint8Array(ring.view.getUint32(entry, true));

@@ -1,9 +1,10 @@
 // A bounded queue of fixed-size entries in shared memory, one producer thread and one consumer thread, without locks:
 // each side owns one position and publishes it by one atomic store. Full means the producer drops (and counts).
 //
-//   0 head (consumer)   64 tail (producer)   128 entries
+//   0 head (consumer)   32 wake-up due (both)   64 tail (producer)   128 entries
 
 const HEAD = 0;
+const WAKE_UP = 32;
 const TAIL = 64;
 const ENTRIES = 128;
 
@@ -56,6 +57,16 @@ export class Ring {
 
   release(): void {
     Atomics.store(this.#positions, HEAD >> 2, (Atomics.load(this.#positions, HEAD >> 2) + 1) | 0);
+  }
+
+  /** The producer is about to wake the consumer: false when an earlier wake-up is still on its way. */
+  claimWakeUp(): boolean {
+    return Atomics.exchange(this.#positions, WAKE_UP >> 2, 1) === 0;
+  }
+
+  /** The consumer is awake, and looks at the ring after this. */
+  clearWakeUp(): void {
+    Atomics.store(this.#positions, WAKE_UP >> 2, 0);
   }
 
   #offset(position: number): number {
