@@ -2,7 +2,7 @@
 // from it. A binary trie per family with single-child paths compressed: readable, changed in place, the truth. The
 // packet path reads the flat copy of it that allowed-ips-table.ts makes.
 
-import { addressBytes, familyBits, formatPrefix, type Prefix } from '../ipam/prefix.ts';
+import { addressBytes, formatPrefix, type Prefix, prefixAround } from '../ipam/prefix.ts';
 
 interface Node<T> {
   readonly prefix: Prefix;
@@ -130,8 +130,7 @@ export class AllowedIps<T extends NonNullable<unknown>> {
         this.#attach(parent, made);
         return made;
       }
-      const host = BigInt(familyBits(prefix.family) - common);
-      const fork: Prefix = { family: prefix.family, value: (prefix.value >> host) << host, length: common };
+      const fork = prefixAround(prefix, common);
       const branch: Node<T> = {
         prefix: fork,
         bytes: addressBytes(fork),

@@ -4,10 +4,10 @@
 
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
+import { GATEWAY_OFFSET, gatewayOf } from './gateway.ts';
 import {
   type Address,
   type Family,
-  familyBits,
   formatAddress,
   formatPrefix,
   type Prefix,
@@ -45,9 +45,6 @@ interface PrefixState {
   readonly freed: Set<bigint>;
   readonly used: Map<bigint, string>;
 }
-
-/** Offset of the gateway: the network address itself is skipped, as IPv4 hosts expect and IPv6 (RFC 4291, 2.6.1) asks. */
-const GATEWAY_OFFSET = 1n;
 
 export class Allocator {
   readonly #prefixes: PrefixState[];
@@ -96,10 +93,10 @@ export class Allocator {
     return true;
   }
 
-  /** The node's address on the network: the first usable one of its first prefix. */
+  /** The node's address on the network: that of its first prefix. */
   gateway(family: Family): Address | undefined {
     const first = this.#prefixes.find(({ prefix }) => prefix.family === family);
-    return first === undefined ? undefined : { family, value: first.prefix.value + GATEWAY_OFFSET };
+    return first === undefined ? undefined : gatewayOf(first.prefix);
   }
 
   /** An address for `owner`; undefined when the node needs another prefix of this family. */
@@ -187,7 +184,7 @@ const firstFresh = ({ prefix, fresh }: PrefixState, excluded: readonly Prefix[])
     while (value < end) {
       const range = excluded.find((one) => prefixContains(one, { family, value }));
       if (range === undefined) return value;
-      value = range.value + (1n << BigInt(familyBits(family) - range.length));
+      value = range.value + prefixSize(range);
     }
   }
   return undefined;

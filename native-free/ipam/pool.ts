@@ -1,7 +1,16 @@
 // What a registry leases: the next free prefix of a pool. Who may have it, and that nobody else takes it meanwhile, is
 // native-free/registry/lease-rules.ts. What a node does with its prefix is allocator.ts.
 
-import { familyBits, type Prefix, prefixCovers, prefixesOverlap, prefixSize } from './prefix.ts';
+import { gatewayOf } from './gateway.ts';
+import {
+  familyBits,
+  type Prefix,
+  prefixAround,
+  prefixContains,
+  prefixCovers,
+  prefixesOverlap,
+  prefixSize,
+} from './prefix.ts';
 
 export interface PrefixRequest {
   readonly pool: Prefix;
@@ -45,10 +54,8 @@ const byValue = (a: Prefix, b: Prefix): number => (a.value < b.value ? -1 : a.va
 /** The candidates of this length that an excluded range takes: those inside it, or the one whose gateway it holds. */
 const blockedBy = (range: Prefix, length: number): Prefix[] => {
   if (range.length <= length) return [range];
-  const host = BigInt(familyBits(range.family) - length);
-  const candidate: Prefix = { family: range.family, value: (range.value >> host) << host, length };
-  const gateway: Prefix = { ...candidate, value: candidate.value + 1n, length: familyBits(range.family) };
-  return prefixCovers(range, gateway) ? [candidate] : [];
+  const candidate = prefixAround(range, length);
+  return prefixContains(range, gatewayOf(candidate)) ? [candidate] : [];
 };
 
 /** The first candidate from `start` on that overlaps none of `taken`, which are sorted by value. */

@@ -53,7 +53,7 @@ export const parsePrefix = (text: string): Prefix => {
   const length = Number(match[2]);
   const bits = familyBits(family);
   if (length > bits) throw new Vl3Error('invalid-argument', `"${text}" has a length past ${bits}`);
-  const network = (value >> BigInt(bits - length)) << BigInt(bits - length);
+  const network = prefixAround({ family, value }, length).value;
   if (network !== value) {
     const meant = formatPrefix({ family, value: network, length });
     throw new Vl3Error('invalid-argument', `"${text}" has host bits set: did you mean ${meant}?`);
@@ -77,6 +77,12 @@ export const prefixCovers = (outer: Prefix, inner: Prefix): boolean =>
   outer.length <= inner.length && prefixContains(outer, inner);
 
 export const prefixesOverlap = (a: Prefix, b: Prefix): boolean => prefixCovers(a, b) || prefixCovers(b, a);
+
+/** The prefix of this length that the address is in. */
+export const prefixAround = ({ family, value }: Address, length: number): Prefix => {
+  const hostBits = BigInt(familyBits(family) - length);
+  return { family, value: (value >> hostBits) << hostBits, length };
+};
 
 /** 4 or 16 bytes in network order. */
 export const addressBytes = (address: Address): Uint8Array => {

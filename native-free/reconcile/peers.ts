@@ -2,7 +2,7 @@
 // prefixes the older one holds (by when it was leased, then by node name, so that every node decides alike); the
 // other is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
 
-import { formatPrefix, type Prefix, parsePrefix } from '../ipam/prefix.ts';
+import { formatPrefix, type Prefix, parsePrefix, prefixAround } from '../ipam/prefix.ts';
 import type { NodeRecord, RecordEndpoint } from '../registry/record.ts';
 
 /** A peer as it ought to be configured. */
@@ -102,17 +102,9 @@ const holdOldest = (claims: readonly Claim[], conflicts: Conflict[]): Map<string
   // Every shortening of a held prefix to a length in use, and who holds something inside it.
   const around = new Map<string, string>();
   const held = new Map<string, Prefix[]>();
+  const own = ({ family, length, value }: Prefix): string => `${family} ${length} ${value}`;
   const shortened = (prefix: Prefix): string[] =>
-    lengths
-      .filter((length) => length <= prefix.length)
-      .map((length) => {
-        const drop = BigInt((prefix.family === 4 ? 32 : 128) - length);
-        return `${prefix.family} ${length} ${prefix.value >> drop}`;
-      });
-  const own = (prefix: Prefix): string => {
-    const drop = BigInt((prefix.family === 4 ? 32 : 128) - prefix.length);
-    return `${prefix.family} ${prefix.length} ${prefix.value >> drop}`;
-  };
+    lengths.filter((length) => length <= prefix.length).map((length) => own(prefixAround(prefix, length)));
   for (const { node, prefix } of [...claims].sort(byAge)) {
     const holder = shortened(prefix)
       .map((key) => exact.get(key))
