@@ -31,9 +31,7 @@ interface Site {
 type Side = 'vl3' | 'wireguard-go';
 
 /** Both; ONLY names one, to profile it. */
-const SIDES = (['vl3', 'wireguard-go'] as const).filter(
-  (side) => (process.env['ONLY'] ?? side) === side,
-);
+const SIDES = (['vl3', 'wireguard-go'] as const).filter((side) => (process.env['ONLY'] ?? side) === side);
 
 interface Tunnel {
   /** Process ids whose CPU time is the tunnel's. */
