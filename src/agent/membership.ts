@@ -112,7 +112,7 @@ export class Membership {
     this.#device = device;
     this.#allocator = new Allocator(allocatorStateSchema.parse(document.allocator));
     this.#book = new RecordBook(
-      { network: options.network, networkUid: document.uid, node: options.node },
+      { network: options.network, networkUid: document.uid, pools: this.pools, node: options.node },
       { state: deps.state, verify: deps.verify, logger: deps.logger },
       deps.clock.wall(),
     );

@@ -3,6 +3,7 @@
 // registry does not list it any more changes nothing.
 
 import type { Logger } from 'pino';
+import { type Prefix, parsePrefix, prefixCovers } from '../../native-free/ipam/prefix.ts';
 import {
   decodeVerified,
   type NodeRecord,
@@ -15,6 +16,8 @@ import type { AgentState } from './state.ts';
 export interface RecordBookOptions {
   readonly network: string;
   readonly networkUid: string;
+  /** The network's. A record that claims more is refused, whatever the registry let pass. */
+  readonly pools: readonly Prefix[];
   /** This node: its own record is no peer's. */
   readonly node: string;
 }
@@ -44,9 +47,9 @@ export class RecordBook {
         ? name.slice(options.network.length + 1)
         : undefined;
       if (node === undefined) continue;
-      const result = decodeVerified(toSigned(value), deps.verify, now, this.#expected());
+      const record = this.#decode(toSigned(value), now);
       // What does not verify stays on disk: at a start the clock may be wrong, and right again at the next.
-      if (result.kind === 'accepted' && result.record.node === node) this.#records.set(node, result.record);
+      if (typeof record !== 'string' && record.node === node) this.#records.set(node, record);
     }
   }
 
@@ -71,22 +74,14 @@ export class RecordBook {
   /** Takes a record that the registry gave for `node`. True when it changed the book. */
   accept(node: string, signed: SignedRecord, now: number): boolean {
     if (node === this.#options.node) return false;
-    const result = decodeVerified(signed, this.#deps.verify, now, this.#expected());
-    const refusal =
-      result.kind === 'refused'
-        ? result.message
-        : result.record.node !== node
-          ? `the registry gave a record of "${result.record.node}" for "${node}"`
-          : undefined;
-    if (result.kind === 'refused' || refusal !== undefined) {
-      this.#refused.set(node, refusal ?? '');
-      this.#deps.logger.warn({ network: this.#options.network, node, reason: refusal }, 'record refused');
-      return false;
-    }
+    const record = this.#decode(signed, now);
+    if (typeof record === 'string') return this.#refuse(node, record);
+    if (record.node !== node)
+      return this.#refuse(node, `the registry gave a record of "${record.node}" for "${node}"`);
     this.#refused.delete(node);
     const known = this.#records.get(node);
-    if (known !== undefined && known.sequence >= result.record.sequence) return false;
-    this.#records.set(node, result.record);
+    if (known !== undefined && known.sequence >= record.sequence) return false;
+    this.#records.set(node, record);
     this.#deps.state.put(RECORD, `${this.#options.network}/${node}`, toDocument(signed));
     return true;
   }
@@ -106,14 +101,28 @@ export class RecordBook {
     for (const node of [...this.#records.keys()]) this.#forget(node, 'this node left the network');
   }
 
+  #refuse(node: string, reason: string): false {
+    this.#refused.set(node, reason);
+    this.#deps.logger.warn({ network: this.#options.network, node, reason }, 'record refused');
+    return false;
+  }
+
   #forget(node: string, reason: string): void {
     this.#records.delete(node);
     this.#deps.state.delete(RECORD, `${this.#options.network}/${node}`);
     this.#deps.logger.info({ network: this.#options.network, node, reason }, 'record dropped');
   }
 
-  #expected(): { network: string; networkUid: string } {
-    return { network: this.#options.network, networkUid: this.#options.networkUid };
+  /** The record if it holds, or why not. */
+  #decode(signed: SignedRecord, now: number): NodeRecord | string {
+    const { network, networkUid, pools } = this.#options;
+    const result = decodeVerified(signed, this.#deps.verify, now, { network, networkUid });
+    if (result.kind === 'refused') return result.message;
+    const stray = result.record.prefixes.find(
+      ({ prefix }) => !pools.some((pool) => prefixCovers(pool, parsePrefix(prefix))),
+    );
+    if (stray === undefined) return result.record;
+    return `it claims ${stray.prefix}, which lies in no pool of the network`;
   }
 }
 

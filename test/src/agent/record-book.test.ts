@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import {
   encodeRecord,
   type NodeRecord,
@@ -14,7 +15,7 @@ import { RecordBook } from '../../../src/agent/record-book.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 
 const logger = pino({ level: 'silent' });
-const options = { network: 'red', networkUid: 'u1', node: 'self' };
+const options = { network: 'red', networkUid: 'u1', node: 'self', pools: [parsePrefix('10.0.0.0/16')] };
 const NOW = 1_000_000;
 
 let directory: string;
@@ -71,6 +72,19 @@ test('a record whose signature does not hold is refused and the reason can be re
   expect(nodes(book)).toEqual([]);
   expect(book.refusals.get('a')).toMatch(/does not verify/);
 });
+
+test.each(['0.0.0.0/0', '10.0.0.0/8', '10.1.0.0/24', 'fd00::/64'])(
+  'a record that claims %s, outside the pools, is refused also when it is signed, and after a restart',
+  (prefix) => {
+    const stray = record('a', { prefixes: [{ prefix, leasedAt: 1 }] });
+    const book = open();
+    expect(book.accept('a', stray, NOW)).toBe(false);
+    expect(book.refusals.get('a')).toContain(prefix);
+    const wide = new RecordBook({ ...options, pools: [parsePrefix(prefix)] }, { state, verify, logger }, NOW);
+    expect(wide.accept('a', stray, NOW)).toBe(true);
+    expect(nodes(open())).toEqual([]);
+  },
+);
 
 test('a record that the registry gives under another name is refused', () => {
   const book = open();
