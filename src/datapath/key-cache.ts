@@ -29,7 +29,8 @@ export class KeyCache {
   }
 
   wipeIfRetired(): void {
-    if (this.#slot !== NO_SLOT && this.#state.generationOf(this.#slot) !== this.#generation) this.wipe();
+    if (this.#slot === NO_SLOT) return;
+    if (this.#generation === 0 || this.#state.generationOf(this.#slot) !== this.#generation) this.wipe();
   }
 
   wipe(): void {
@@ -37,10 +38,13 @@ export class KeyCache {
     this.#slot = NO_SLOT;
   }
 
-  /** Whether the copy is this keypair's; from now on it is taken to be. */
+  /**
+   * Whether the copy is this keypair's; from now on it is taken to be. A keypair that main has just retired has the
+   * generation 0, which names no keypair: the slot's last may have been another then.
+   */
   #holds(slot: number): boolean {
     const generation = this.#state.generationOf(slot);
-    if (slot === this.#slot && generation === this.#generation) return true;
+    if (slot === this.#slot && generation === this.#generation && generation !== 0) return true;
     this.#slot = slot;
     this.#generation = generation;
     return false;
