@@ -61,7 +61,10 @@ export class Pair implements AsyncDisposable {
 
   static async start(lab: Lab, hosts: Hosts, options: PairOptions = {}): Promise<Pair> {
     const pair = new Pair(lab, hosts, options);
-    await Promise.all([pair.startStock(), pair.startVl3()]);
+    // Who speaks as soon as it is up comes last, so that its first word is heard.
+    if (options.keepaliveSeconds?.vl3 === undefined) await pair.startVl3();
+    await pair.startStock();
+    if (options.keepaliveSeconds?.vl3 !== undefined) await pair.startVl3();
     return pair;
   }
 

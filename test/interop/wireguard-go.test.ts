@@ -56,8 +56,8 @@ describe.each(cases)(
       }
     });
 
-    // A stream takes a second, and who spoke first does not matter to it.
-    if (initiator === 'vl3')
+    // A stream takes a second, and neither who spoke first nor the preshared key matter to it.
+    if (initiator === 'vl3' && preshared === 'a')
       test.each(SIDES)('a TCP stream from %s arrives', async (from) => {
         const to = other(from);
         const address = INSIDE[to][outside === 'v4' ? 'v6' : 'v4'];
