@@ -4,6 +4,7 @@
 import type { Range } from './transaction.ts';
 
 export const keys = {
+  domain: '/domain',
   network: (network: string) => `/networks/${network}`,
   node: (node: string) => `/nodes/${node}`,
   token: (id: string) => `/tokens/${id}`,

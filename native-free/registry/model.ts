@@ -42,6 +42,10 @@ const base64 = (maxBytes: number) =>
     .min(1)
     .max(Math.ceil(maxBytes / 3) * 4);
 
+/** Whose store this is: SHA-256 of the CA's certificate, hex. */
+export const domain = z.strictObject({ caFingerprint: z.string().regex(/^[0-9a-f]{64}$/) });
+export type Domain = z.infer<typeof domain>;
+
 export const MAX_EXCLUDED = 256;
 export const network = z.strictObject({
   name,

@@ -29,6 +29,9 @@ export class State {
     for (const entry of result.entries) this.#entries.set(entry.key, entry);
   }
 
+  domain(): Stored<model.Domain> | undefined {
+    return this.#one(model.domain, keys.domain);
+  }
   network(name: string): Stored<model.Network> | undefined {
     return this.#one(model.network, keys.network(name));
   }

@@ -30,16 +30,23 @@ export interface CaFiles {
 }
 
 /**
- * The CA of the directory, made now if there is none. `now` is unix ms. Throws Vl3Error('failed-precondition') when
- * what is there is not this trust domain's good CA.
+ * The CA of the directory, made now if there is none and `mayCreate`. `now` is unix ms. Throws
+ * Vl3Error('failed-precondition') when what is there is not this trust domain's good CA.
  */
 export const openCaDirectory = async (
   directory: string,
   trustDomain: string,
   now: number,
+  mayCreate = true,
 ): Promise<CaFiles> => {
   const found = await load(directory, trustDomain, now);
   if (found !== undefined) return found;
+  if (!mayCreate) {
+    throw new Vl3Error(
+      'failed-precondition',
+      `the CA in ${directory} is gone, and no other can take its place: restore it from a backup, or start a new domain with another --state-dir`,
+    );
+  }
   await create(directory, trustDomain, now);
   const made = await load(directory, trustDomain, now);
   if (made === undefined) {

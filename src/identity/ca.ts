@@ -36,6 +36,8 @@ export interface CaOptions {
   readonly directory: string;
   readonly trustDomain: string;
   readonly svidValidityMs?: number;
+  /** False: the CA must be there already. Default true. */
+  readonly mayCreate?: boolean;
 }
 
 interface CaDependencies {
@@ -72,7 +74,12 @@ export class CertificateAuthority implements Signer {
   ): Promise<CertificateAuthority> {
     parseTrustDomain(options.trustDomain);
     const directory = resolve(options.directory);
-    const { key, certificate } = await openCaDirectory(directory, options.trustDomain, now());
+    const { key, certificate } = await openCaDirectory(
+      directory,
+      options.trustDomain,
+      now(),
+      options.mayCreate,
+    );
     return new CertificateAuthority(options, key, certificate, now);
   }
 

@@ -8,6 +8,7 @@ import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
+import { bindCa, knowsCa } from '../../native-free/registry/domain-rules.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
@@ -17,7 +18,7 @@ import { fingerprint } from '../identity/certificate.ts';
 import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
 import { createRecordVerifier } from '../identity/record-signer.ts';
-import { formatRegistryAddress, type RegistryAddress } from '../identity/registry-address.ts';
+import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import type { Signer } from '../identity/signer.ts';
 import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
 import { formatJoinToken } from '../identity/token.ts';
@@ -39,7 +40,7 @@ export interface RegistryOptions {
   readonly trustDomain: string;
   readonly listen: { readonly host: string; readonly port: number };
   /** Where nodes and admins reach it; empty: the listen address, or every address of this machine. */
-  readonly advertise?: readonly RegistryAddress[];
+  readonly advertise?: readonly HostPort[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
   readonly svidValidityMs?: number;
@@ -73,15 +74,17 @@ export const startRegistry = async (
   const store = opened.use(
     new SqliteStore({ path: join(stateDirectory, 'store.db'), now: () => performance.now() }),
   );
+  const transactor = new Transactor(store);
   const signer = await CertificateAuthority.open(
     {
+      mayCreate: !(await transactor.run(knowsCa)).answer,
       directory: join(stateDirectory, 'ca'),
       trustDomain: options.trustDomain,
       ...(options.svidValidityMs !== undefined && { svidValidityMs: options.svidValidityMs }),
     },
     { now },
   );
-  const transactor = new Transactor(store);
+  await transactor.run(bindCa(caFingerprintOf(signer)));
   const feed = opened.use(new Feed({ store, logger }));
   await feed.start();
   opened.use(await maintain({ transactor, now, logger }));
@@ -155,11 +158,17 @@ const handlerOf = (context: RegistryContext) => {
   });
 };
 
-const joinToken = (signer: Signer, registries: readonly string[], secret: string): string => {
-  const { trustDomain, certificates } = signer.trustBundle;
-  const [ca] = certificates;
+const caOf = ({ trustBundle }: Signer): Uint8Array => {
+  const [ca] = trustBundle.certificates;
   if (ca === undefined) throw new Vl3Error('internal', 'the trust bundle is empty');
-  return formatJoinToken({ registries, trustDomain, caFingerprint: fingerprint(ca), secret });
+  return ca;
+};
+
+const caFingerprintOf = (signer: Signer): string => Buffer.from(fingerprint(caOf(signer))).toString('hex');
+
+const joinToken = (signer: Signer, registries: readonly string[], secret: string): string => {
+  const { trustDomain } = signer.trustBundle;
+  return formatJoinToken({ registries, trustDomain, caFingerprint: fingerprint(caOf(signer)), secret });
 };
 
 const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::';
@@ -173,9 +182,9 @@ const machineAddresses = (): string[] => {
 };
 
 const advertised = ({ advertise = [], listen }: RegistryOptions, port: number): string[] => {
-  if (advertise.length > 0) return advertise.map(formatRegistryAddress);
+  if (advertise.length > 0) return advertise.map(formatHostPort);
   const hosts = isWildcard(listen.host) ? machineAddresses() : [listen.host];
-  return hosts.map((host) => formatRegistryAddress({ host, port }));
+  return hosts.map((host) => formatHostPort({ host, port }));
 };
 
 /** What the server certificate names, for curl and the like: clients of vl3 look at the SPIFFE ID alone. */

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -334,6 +334,22 @@ describe('starting', () => {
     expect(
       await refusal(startRegistry({ ...options(state, 0), trustDomain: 'other.example' }, { logger })),
     ).toMatch(/^failed-precondition: .*other\.example/);
+  });
+
+  test('without the CA that its store knows, or with another one, is refused, and no CA is made', async () => {
+    const domain = await startDomain();
+    await domain.stop();
+    const ca = join(domain.stateDirectory, 'ca');
+    renameSync(ca, `${ca}.away`);
+    expect(await refusal(domain.start())).toMatch(/^failed-precondition: the CA in .* is gone/);
+    expect(existsSync(ca)).toBe(false);
+    const other = await startDomain();
+    await other.stop();
+    cpSync(join(other.stateDirectory, 'ca'), ca, { recursive: true });
+    expect(await refusal(domain.start())).toMatch(/^failed-precondition: the store belongs to the CA with/);
+    rmSync(ca, { recursive: true });
+    renameSync(`${ca}.away`, ca);
+    await domain.start();
   });
 
   test('names the advertised addresses in join tokens and in the admin credential', async () => {
