@@ -18,7 +18,8 @@ import { fingerprint } from '../identity/certificate.ts';
 import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
 import { createRecordVerifier } from '../identity/record-signer.ts';
-import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
+import { formatRegistryAddress, type RegistryAddress } from '../identity/registry-address.ts';
+
 import type { Signer } from '../identity/signer.ts';
 import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
 import { formatJoinToken } from '../identity/token.ts';
@@ -40,7 +41,7 @@ export interface RegistryOptions {
   readonly trustDomain: string;
   readonly listen: { readonly host: string; readonly port: number };
   /** Where nodes and admins reach it; empty: the listen address, or every address of this machine. */
-  readonly advertise?: readonly HostPort[];
+  readonly advertise?: readonly RegistryAddress[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
   readonly svidValidityMs?: number;
@@ -182,9 +183,9 @@ const machineAddresses = (): string[] => {
 };
 
 const advertised = ({ advertise = [], listen }: RegistryOptions, port: number): string[] => {
-  if (advertise.length > 0) return advertise.map(formatHostPort);
+  if (advertise.length > 0) return advertise.map(formatRegistryAddress);
   const hosts = isWildcard(listen.host) ? machineAddresses() : [listen.host];
-  return hosts.map((host) => formatHostPort({ host, port }));
+  return hosts.map((host) => formatRegistryAddress({ host, port }));
 };
 
 /** What the server certificate names, for curl and the like: clients of vl3 look at the SPIFFE ID alone. */
