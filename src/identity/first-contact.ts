@@ -7,16 +7,16 @@ import { timingSafeEqual, type X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
 import { Vl3Error } from '../../native-free/error.ts';
+import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import { MAX_CHAIN_CERTIFICATES } from '../../native-free/registry/record.ts';
 import { fingerprint } from './certificate.ts';
 import type { TrustBundle } from './chain.ts';
-import { formatRegistryAddress, type RegistryAddress } from './registry-address.ts';
 import { registryProblem } from './tls.ts';
 
 const TIMEOUT_MS = 10_000;
 
 export interface FirstContactOptions {
-  readonly address: RegistryAddress;
+  readonly address: HostPort;
   readonly trustDomain: string;
   /** SHA-256 of the CA certificate: 32 B. */
   readonly caFingerprint: Uint8Array;
@@ -32,7 +32,7 @@ export const fetchTrustBundle = async (
   options: FirstContactOptions,
   now: () => number,
 ): Promise<TrustBundle> => {
-  const where = formatRegistryAddress(options.address);
+  const where = formatHostPort(options.address);
   const socket = await handshake(options, where);
   try {
     return readTrustBundle(peerChain(socket), options, where, now());

@@ -2,20 +2,15 @@
 
 import { isIP, isIPv6 } from 'node:net';
 import { Vl3Error } from '../../native-free/error.ts';
+import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 
 export const DEFAULT_REGISTRY_PORT = 7443;
-
-export interface RegistryAddress {
-  /** Without brackets. */
-  readonly host: string;
-  readonly port: number;
-}
 
 const DNS_NAME =
   /^(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
 
 /** Parses "registry.example:7443", "192.0.2.1" or "[2001:db8::1]:7443". Throws Vl3Error('invalid-argument'). */
-export const parseRegistryAddress = (text: string): RegistryAddress => {
+export const parseRegistryAddress = (text: string): HostPort => {
   const [, bracketed, plain, digits] =
     /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
   const port = digits === undefined ? DEFAULT_REGISTRY_PORT : Number(digits);
@@ -31,11 +26,8 @@ export const parseRegistryAddress = (text: string): RegistryAddress => {
   return { host, port };
 };
 
-export const formatRegistryAddress = ({ host, port }: RegistryAddress): string =>
-  `${isIPv6(host) ? `[${host}]` : host}:${port}`;
-
 /** What the RPC client takes: "https://registry.example:7443". */
-export const registryUrl = (address: RegistryAddress): string => `https://${formatRegistryAddress(address)}`;
+export const registryUrl = (address: HostPort): string => `https://${formatHostPort(address)}`;
 
 /** True for a DNS name or an IP address, without brackets. */
 export const isHost = (host: string): boolean => {

@@ -5,8 +5,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
+import { formatHostPort } from '../../native-free/host-port.ts';
 import { isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
-import { formatRegistryAddress, parseRegistryAddress } from './registry-address.ts';
+import { parseRegistryAddress } from './registry-address.ts';
 
 /*
  *   "vl3j1." base64url( length, 2 B big-endian | JSON, `length` B | first 4 B of SHA-256 over both )
@@ -47,7 +48,7 @@ export const hashSecret = (secret: string): string => createHash('sha256').updat
 /** Throws Vl3Error('invalid-argument') for an address or trust domain that is none. */
 export const formatJoinToken = (token: JoinToken): string => {
   const fields = schema.safeParse({
-    r: token.registries.map((address) => formatRegistryAddress(parseRegistryAddress(address))),
+    r: token.registries.map((address) => formatHostPort(parseRegistryAddress(address))),
     d: token.trustDomain,
     f: Buffer.from(token.caFingerprint).toString('base64url'),
     s: token.secret,
@@ -100,7 +101,7 @@ const readFields = (json: Buffer): JoinToken => {
   try {
     const fields = schema.parse(JSON.parse(json.toString()));
     return {
-      registries: fields.r.map((address) => formatRegistryAddress(parseRegistryAddress(address))),
+      registries: fields.r.map((address) => formatHostPort(parseRegistryAddress(address))),
       trustDomain: fields.d,
       caFingerprint: new Uint8Array(Buffer.from(fields.f, 'base64url')),
       secret: fields.s,

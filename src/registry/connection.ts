@@ -7,7 +7,8 @@ import type { ConnectionOptions } from 'node:tls';
 import { Code, ConnectError, type Transport } from '@connectrpc/connect';
 import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
 import { Vl3Error } from '../../native-free/error.ts';
-import { formatRegistryAddress, parseRegistryAddress, registryUrl } from '../identity/registry-address.ts';
+import { formatHostPort } from '../../native-free/host-port.ts';
+import { parseRegistryAddress, registryUrl } from '../identity/registry-address.ts';
 
 export interface ConnectionOptionsOfRegistry {
   /** "host:port" each; tried in turn. */
@@ -42,7 +43,7 @@ class Sessions {
       const address = parseRegistryAddress(text);
       const ping = { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS };
       return {
-        address: formatRegistryAddress(address),
+        address: formatHostPort(address),
         sessions: new Http2SessionManager(registryUrl(address), ping, options.tls),
       };
     });

@@ -13,6 +13,7 @@ import {
 import type { AddressInfo, Socket } from 'node:net';
 import { TLSSocket, type TlsOptions } from 'node:tls';
 import { Vl3Error } from '../../native-free/error.ts';
+import { formatHostPort } from '../../native-free/host-port.ts';
 
 export type RequestHandler = (
   request: IncomingMessage | Http2ServerRequest,
@@ -124,7 +125,7 @@ const keepAlive = (session: ServerHttp2Session): void => {
 
 const cannotListen = ({ host, port }: ListenerOptions, cause: unknown): string => {
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
-  const where = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const where = formatHostPort({ host, port });
   if (code === 'EADDRINUSE') {
     return `${where} is taken by another program (see \`ss -ltnp\`): stop that one, or choose another --listen`;
   }

@@ -27,6 +27,7 @@ import {
   type TrustBundle as TrustBundleMessage,
   TrustBundleSchema,
 } from '../api/generated/vl3/v1/common_pb.js';
+import { fromBase64, toBase64 } from '../base64.ts';
 import type { TrustBundle } from '../identity/chain.ts';
 
 export const networkMessage = (network: model.Network, revision: number): Network =>
@@ -71,21 +72,18 @@ export const bundleMessage = (bundle: TrustBundle): TrustBundleMessage =>
     certificates: [...bundle.certificates],
   });
 
-const bytes = (base64: string): Uint8Array => new Uint8Array(Buffer.from(base64, 'base64'));
-const base64 = (value: Uint8Array): string => Buffer.from(value).toString('base64');
-
 const recordMessage = (record: model.StoredRecord): SignedRecord =>
   create(SignedRecordSchema, {
-    record: bytes(record.record),
-    signature: bytes(record.signature),
-    certificateChain: record.certificateChain.map(bytes),
+    record: fromBase64(record.record),
+    signature: fromBase64(record.signature),
+    certificateChain: record.certificateChain.map(fromBase64),
   });
 
 /** What the store keeps of a record that was verified. */
 export const storedRecord = (signed: SignedRecord, read: NodeRecord): model.StoredRecord => ({
-  record: base64(signed.record),
-  signature: base64(signed.signature),
-  certificateChain: signed.certificateChain.map(base64),
+  record: toBase64(signed.record),
+  signature: toBase64(signed.signature),
+  certificateChain: signed.certificateChain.map(toBase64),
   sequence: read.sequence,
   prefixes: read.prefixes,
   notAfter: read.notAfter,

@@ -7,6 +7,7 @@ import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
 import { bindCa, knowsCa } from '../../native-free/registry/domain-rules.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
@@ -18,8 +19,6 @@ import { fingerprint } from '../identity/certificate.ts';
 import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
 import { createRecordVerifier } from '../identity/record-signer.ts';
-import { formatRegistryAddress, type RegistryAddress } from '../identity/registry-address.ts';
-
 import type { Signer } from '../identity/signer.ts';
 import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
 import { formatJoinToken } from '../identity/token.ts';
@@ -31,7 +30,7 @@ import { enrollmentService } from './enrollment-service.ts';
 import { Feed } from './feed.ts';
 import { guard } from './guard.ts';
 import { Heartbeats } from './heartbeats.ts';
-import { Listener } from './listener.ts';
+import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
 import { SqliteStore } from './sqlite-store.ts';
 import { Transactor } from './transactor.ts';
@@ -41,7 +40,7 @@ export interface RegistryOptions {
   readonly trustDomain: string;
   readonly listen: { readonly host: string; readonly port: number };
   /** Where nodes and admins reach it; empty: the listen address, or every address of this machine. */
-  readonly advertise?: readonly RegistryAddress[];
+  readonly advertise?: readonly HostPort[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
   readonly svidValidityMs?: number;
@@ -63,6 +62,8 @@ export interface RunningRegistry extends AsyncDisposable {
 const ADMIN_NAME = 'admin';
 const DAY_MS = 24 * 60 * 60 * 1000;
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+/** From whoever has shown no certificate: an enrolment is far smaller, and parsing megabytes would hold all others up. */
+const MAX_ANONYMOUS_BYTES = 64 * 1024;
 
 /** Resolves once the port is open. Throws Vl3Error with a remedy, and leaves nothing open. */
 export const startRegistry = async (
@@ -142,21 +143,26 @@ export const startRegistry = async (
   };
 };
 
-const handlerOf = (context: RegistryContext) => {
+const handlerOf = (context: RegistryContext): RequestHandler => {
   const { transactor, logger, now, signer } = context;
   const callers = new Callers({ bundle: signer.trustBundle, now });
-  return connectNodeAdapter({
-    routes: (router: ConnectRouter) => {
-      router.service(AdminService, adminService(context));
-      router.service(AgentService, agentService(context));
-      router.service(EnrollmentService, enrollmentService(context));
-    },
-    interceptors: [guard({ transactor, logger })],
-    contextValues: (request) => createContextValues().set(callerKey, callers.of(request)),
-    readMaxBytes: MAX_MESSAGE_BYTES,
-    // Signatures and keys do not compress, each watcher would pay for it, and no request can be a bomb.
-    acceptCompression: [],
-  });
+  const handler = (readMaxBytes: number): RequestHandler =>
+    connectNodeAdapter({
+      routes: (router: ConnectRouter) => {
+        router.service(AdminService, adminService(context));
+        router.service(AgentService, agentService(context));
+        router.service(EnrollmentService, enrollmentService(context));
+      },
+      interceptors: [guard({ transactor, logger })],
+      contextValues: (request) => createContextValues().set(callerKey, callers.of(request)),
+      readMaxBytes,
+      // Signatures and keys do not compress, each watcher would pay for it, and no request can be a bomb.
+      acceptCompression: [],
+    });
+  const known = handler(MAX_MESSAGE_BYTES);
+  const anonymous = handler(MAX_ANONYMOUS_BYTES);
+  return (request, response) =>
+    (callers.of(request).role === 'anonymous' ? anonymous : known)(request, response);
 };
 
 const caOf = ({ trustBundle }: Signer): Uint8Array => {
@@ -183,9 +189,9 @@ const machineAddresses = (): string[] => {
 };
 
 const advertised = ({ advertise = [], listen }: RegistryOptions, port: number): string[] => {
-  if (advertise.length > 0) return advertise.map(formatRegistryAddress);
+  if (advertise.length > 0) return advertise.map(formatHostPort);
   const hosts = isWildcard(listen.host) ? machineAddresses() : [listen.host];
-  return hosts.map((host) => formatRegistryAddress({ host, port }));
+  return hosts.map((host) => formatHostPort({ host, port }));
 };
 
 /** What the server certificate names, for curl and the like: clients of vl3 look at the SPIFFE ID alone. */

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
 import { tokenId } from '../../../native-free/registry/token-rules.ts';
-import { formatRegistryAddress, parseRegistryAddress } from '../../../src/identity/registry-address.ts';
+import { formatHostPort } from '../../../native-free/host-port.ts';
+import { parseRegistryAddress } from '../../../src/identity/registry-address.ts';
 import {
   createTokenSecret,
   formatJoinToken,
@@ -156,7 +157,7 @@ test('the registry stores a hash whose start is the id', () => {
 
 test('addresses of registries read back as they are written', () => {
   for (const text of ['registry.example:7443', '192.0.2.1:1', '[2001:db8::1]:65535', 'localhost:7443']) {
-    expect(formatRegistryAddress(parseRegistryAddress(text))).toBe(text);
+    expect(formatHostPort(parseRegistryAddress(text))).toBe(text);
   }
   for (const bad of [
     '',
