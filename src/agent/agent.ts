@@ -2,32 +2,27 @@
 // is changed but the agent's own state; below it the port opens and networks come up.
 
 import { randomBytes } from 'node:crypto';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { Port } from '../../native-free/port/port.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import { monotonicNow } from '../ffi/clock.ts';
-import { enroll } from '../identity/enroll.ts';
-import type { Identity } from '../identity/identity.ts';
-import { loadNodeIdentity } from '../identity/identity-file.ts';
 import { createRecordVerifier, signRecord } from '../identity/record-signer.ts';
-import { parseJoinToken } from '../identity/token.ts';
 import { Tools } from '../netns/tool.ts';
 import { opensslPrimitives } from '../noise/openssl-primitives.ts';
 import { Attachments } from './attachments.ts';
-import { Backoff } from './backoff.ts';
 import { NODE } from './documents.ts';
+import { type EnrolmentOptions, identify } from './enrolment.ts';
 import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
+import { Periodic } from './periodic.ts';
 import { RegistryLink } from './registry-link.ts';
 import { AgentState } from './state.ts';
 import { agentStatus } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
 
-export interface AgentOptions {
-  readonly stateDirectory: string;
+export interface AgentOptions extends EnrolmentOptions {
   readonly runDirectory: string;
   /** Router namespaces are named this and the network. */
   readonly netnsPrefix: string;
@@ -35,9 +30,7 @@ export interface AgentOptions {
   readonly networks: readonly string[];
   readonly advertise: readonly Advertised[];
   readonly defaultPort: number;
-  /** Needed until the node has enrolled. */
-  readonly token?: string;
-  readonly name?: string;
+  /** Default: the port used before, else `defaultPort`. */
   readonly port?: number;
 }
 
@@ -57,44 +50,6 @@ const CHECKPOINT_MS = 2_000;
 const SWEEP_MS = 5_000;
 const LOOK_AROUND_MS = 15_000;
 
-const nodeName = (name: string | undefined): string =>
-  name ?? (hostname().split('.')[0] ?? '').toLowerCase().replaceAll('_', '-');
-
-/** The saved identity, or a new one for the token; waits for a registry that is down. */
-const identify = async (options: AgentOptions, { logger, signal }: AgentDependencies): Promise<Identity> => {
-  const saved = await loadNodeIdentity(options.stateDirectory);
-  if (saved !== undefined) {
-    if (options.name !== undefined && options.name !== saved.name) {
-      throw new Vl3Error(
-        'failed-precondition',
-        `this node enrolled as ${saved.name}: leave --name out, or run "vl3 agent clean" and enrol anew`,
-      );
-    }
-    if (saved.notAfter > Date.now() || options.token === undefined) return saved;
-    logger.warn({ node: saved.name }, 'the SVID has expired; enrolling anew');
-  }
-  if (options.token === undefined) {
-    throw new Vl3Error(
-      'failed-precondition',
-      'this node has not enrolled: give it a join token with --token (an admin makes one with "vl3 token create")',
-    );
-  }
-  const token = parseJoinToken(options.token);
-  const node = saved?.name ?? nodeName(options.name);
-  const backoff = new Backoff({ firstMs: 500, capMs: 15_000 });
-  for (;;) {
-    try {
-      const identity = await enroll({ token, node, directory: options.stateDirectory, signal });
-      logger.info({ node, trustDomain: identity.trustBundle.trustDomain }, 'enrolled');
-      return identity;
-    } catch (error) {
-      if (!(error instanceof Vl3Error) || error.code !== 'unavailable' || signal.aborted) throw error;
-      logger.warn({ reason: error.message }, 'registry does not answer; enrolment is tried again');
-      await backoff.wait(signal);
-    }
-  }
-};
-
 const choosePort = (options: AgentOptions, state: AgentState, node: string): number => {
   const saved = state.get(NODE, 'self');
   const port = options.port ?? saved?.port ?? options.defaultPort;
@@ -104,10 +59,11 @@ const choosePort = (options: AgentOptions, state: AgentState, node: string): num
 
 /** Starts the agent; networks and attachments of an earlier life go on. Throws Vl3Error with a remedy. */
 export const startAgent = async (options: AgentOptions, deps: AgentDependencies): Promise<RunningAgent> => {
-  const { logger } = deps;
+  const { logger, signal } = deps;
+  const clock = { monotonic: monotonicNow, wall: Date.now };
   await using opened = new AsyncDisposableStack();
   const state = opened.use(new AgentState(options.stateDirectory));
-  const identity = await identify(options, deps);
+  const identity = await identify(options, { logger, wall: clock.wall, signal });
   const node = identity.name;
   const tools = new Tools();
   const port = choosePort(options, state, node);
@@ -118,19 +74,18 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
-  const clock = { monotonic: monotonicNow, wall: Date.now };
   const devices = new Port({ random });
   const datapath = opened.use(
     await Datapath.start(
       { port },
       {
-        onEvent: (network, event) => networks.get(network)?.event(event),
-        onDatagram: (datagram, source) => {
-          const received = devices.receive(datagram, source, clock.monotonic(), clock.wall());
+        onEvent: (network, event) => networks.get(network)?.device.event(event),
+        onDatagram: (datagram, source, waiting) => {
+          const received = devices.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
           if (received === undefined) return;
-          networks.all.find(({ device }) => device === received.device)?.carry(received.actions);
+          networks.all.find(({ device }) => device.is(received.device))?.device.carry(received.actions);
         },
-        onDeviceLost: (network) => networks.get(network)?.tunLost(),
+        onDeviceLost: (network) => networks.get(network)?.router.tunLost(),
         onFailure: (cause) => {
           failure.reject(
             new Vl3Error('internal', `the datapath died: ${cause.message}: start the agent again`, { cause }),
@@ -180,20 +135,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       },
     ),
   );
-  opened.defer(() => stop.abort());
   const every = (milliseconds: number, work: () => void | Promise<void>): void => {
-    let busy = false;
-    const timer = setInterval(() => {
-      if (busy) return;
-      busy = true;
-      Promise.resolve()
-        .then(work)
-        .catch((error: unknown) => logger.error({ err: error }, 'periodic work failed'))
-        .finally(() => {
-          busy = false;
-        });
-    }, milliseconds);
-    opened.defer(() => clearInterval(timer));
+    opened.use(new Periodic(milliseconds, work, logger));
   };
   every(TICK_MS, () => {
     for (const membership of networks.all) membership.tick();
@@ -214,7 +157,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         attach: (request) => attachments.attach(request),
         detach: (request) => attachments.detach(request),
         attachments: () => attachments.list(),
-        status: (how) => agentStatus({ node, datapath, link, networks, surroundings }, how),
+        status: (how) => agentStatus({ node, datapath, link, networks, surroundings, wall: clock.wall }, how),
       },
       logger,
     ),
@@ -228,7 +171,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   every(CHECKPOINT_MS, () => {
     for (const membership of networks.all) {
       membership.checkpoint();
-      membership.reconcile();
+      membership.peers.expire();
     }
   });
   every(SWEEP_MS, async () => {
@@ -240,7 +183,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     if (changed.endpoints) moved();
     if (!changed.mtu) return;
     for (const membership of networks.all) {
-      if (membership.document.mtu === 0) await membership.mtuChanged();
+      if (membership.hasDerivedMtu) await membership.mtuChanged();
     }
   });
   logger.info(

@@ -21,9 +21,9 @@ export interface AnnouncerOptions {
 
 export interface AnnouncerDeps {
   readonly client: () => AgentClient;
-  /** Signs with the node's SVID; the record holds as long as that does. */
   /** Changes when the SVID is renewed: records are then signed anew. */
   readonly svidId: () => string;
+  /** Signs with the node's SVID; the record holds as long as that does. */
   readonly sign: (content: RecordContent) => SignedRecord;
   readonly logger: Logger;
 }

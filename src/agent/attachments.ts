@@ -1,6 +1,6 @@
 // Attachments: a workload's network namespace put on a network, and taken off. What was asked for is written down
 // before anything is made and struck out after everything is gone, so that a crash at any point is repaired by
-// `restore`. Which addresses there are to give is the membership's business (membership.ts).
+// `restore`. Which addresses there are to give is addresses.ts, how interfaces are made router.ts.
 
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
@@ -64,7 +64,7 @@ export class Attachments {
         return toLocal({ ...present, ready: true });
       }
       const id = randomBytes(6).toString('hex');
-      const addresses = await membership.allocate(id, signal);
+      const addresses = await membership.addresses.allocate(id, signal);
       const document: AttachmentDocument = {
         id,
         network: request.network,
@@ -118,8 +118,9 @@ export class Attachments {
   async restore(network: string): Promise<void> {
     const membership = this.#deps.member(network);
     if (membership === undefined) return;
-    await membership.dropStrangers();
-    await Promise.all(membership.attachments().map((one) => this.#repair(membership, one)));
+    const attachments = membership.attachments();
+    await membership.router.dropStrangers(attachments);
+    await Promise.all(attachments.map((one) => this.#repair(membership, one)));
   }
 
   async #repair(membership: Membership, attachment: AttachmentDocument): Promise<void> {
@@ -145,7 +146,7 @@ export class Attachments {
   }
 
   async #make(membership: Membership, document: AttachmentDocument): Promise<void> {
-    await this.#gate.pass(() => membership.connect(document));
+    await this.#gate.pass(() => membership.router.connect(document));
     if (document.ready) return;
     this.#deps.state.put(ATTACHMENT, document.id, { ...document, ready: true });
     membership.attachmentsChanged();
@@ -164,9 +165,9 @@ export class Attachments {
   }
 
   async #unmake(membership: Membership | undefined, document: AttachmentDocument): Promise<void> {
-    await membership?.disconnect(document);
+    await membership?.router.disconnect(document);
     this.#deps.state.transact(() => {
-      membership?.free(document.id, document.addresses.map(parseAddress));
+      membership?.addresses.free(document.id, document.addresses.map(parseAddress));
       this.#deps.state.delete(ATTACHMENT, document.id);
     });
     membership?.attachmentsChanged();

@@ -28,9 +28,7 @@ const networkSchema = z.object({
   /** Greatest handshake timestamp used, so that a clock set back never blocks handshakes. */
   timestampMark: base64,
   recordSequence: z.number().int(),
-  storeId: z.string(),
-  revision: z.string(),
-  /** Unix ms since when it has had no attachment; 0: it has some, or was asked for by --network. */
+  /** Unix ms since when it has had no attachment; 0: it has some. */
   emptySince: z.number(),
   allocator: z.unknown(),
 });

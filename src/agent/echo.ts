@@ -13,18 +13,3 @@ export const echo = (router: string, address: string): Promise<number | null> =>
       resolve(time === undefined ? null : Number(time));
     });
   });
-
-/** Runs `work` over the items, at most `limit` at a time; answers in their order. */
-export const mapLimited = async <T, R>(
-  items: readonly T[],
-  limit: number,
-  work: (item: T) => Promise<R>,
-): Promise<R[]> => {
-  const results: R[] = new Array(items.length);
-  const rest = items.entries();
-  const worker = async (): Promise<void> => {
-    for (const [i, item] of rest) results[i] = await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker));
-  return results;
-};

@@ -5,9 +5,11 @@
 import { randomBytes } from 'node:crypto';
 import { Vl3Error } from '../../native-free/error.ts';
 import { fromConnectError } from '../api/errors.ts';
+import { toBase64 } from '../base64.ts';
+import { leaseOf } from './addresses.ts';
 import { Backoff } from './backoff.ts';
 import { NETWORK, type NetworkDocument } from './documents.ts';
-import { leaseOf, Membership, type MembershipDeps } from './membership.ts';
+import { Membership, type MembershipDeps } from './membership.ts';
 
 /** A network without attachments is left after this long: a pod that comes back finds its network as it was. */
 const LEAVE_AFTER_MS = 5 * 60_000;
@@ -33,6 +35,7 @@ export class Networks implements AsyncDisposable {
   readonly #running = new Map<string, Running>();
   readonly #opening = new Map<string, Promise<Membership>>();
   readonly #pending = new Map<string, string>();
+  readonly #closing = new AbortController();
 
   constructor(options: NetworksOptions, deps: MembershipDeps) {
     this.#options = options;
@@ -99,8 +102,8 @@ export class Networks implements AsyncDisposable {
   /** Asks the registry to make this node a member, and writes down what it answered. */
   async #enter(network: string, signal: AbortSignal | undefined): Promise<void> {
     const { state, clock, client, primitives } = this.#deps;
-    const timeout = AbortSignal.timeout(JOIN_TIMEOUT_MS);
-    const call = { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]) };
+    const ends = [this.#closing.signal, AbortSignal.timeout(JOIN_TIMEOUT_MS)];
+    const call = { signal: AbortSignal.any(signal === undefined ? ends : [...ends, signal]) };
     const { network: joined, leases } = await client().joinNetwork({ network }, call);
     if (joined === undefined || joined.name !== network) {
       throw new Vl3Error('internal', `the registry answered without the network ${network}`);
@@ -116,11 +119,9 @@ export class Networks implements AsyncDisposable {
       excludedPrefixes: joined.excludedPrefixes,
       mtu: joined.mtu,
       leases: leases.map(leaseOf),
-      privateKey: privateKey.toString('base64'),
-      timestampMark: Buffer.alloc(12).toString('base64'),
+      privateKey: toBase64(privateKey),
+      timestampMark: '',
       recordSequence: 0,
-      storeId: '',
-      revision: '0',
       emptySince: clock.wall(),
       allocator: { prefixes: [] },
     };
@@ -129,6 +130,7 @@ export class Networks implements AsyncDisposable {
   }
 
   async #open(network: string): Promise<Membership> {
+    if (this.#closing.signal.aborted) throw new Vl3Error('unavailable', 'the agent is stopping: try again');
     const router = `${this.#options.netnsPrefix}${network}`;
     const membership = await Membership.open({ node: this.#options.node, network, router }, this.#deps);
     const stop = new AbortController();
@@ -152,8 +154,7 @@ export class Networks implements AsyncDisposable {
   async leaveUnused(): Promise<void> {
     const now = this.#deps.clock.wall();
     for (const { membership } of [...this.#running.values()]) {
-      const { network } = membership;
-      const { emptySince } = membership.document;
+      const { network, emptySince } = membership;
       if (this.#options.permanent.includes(network) || emptySince === 0 || now - emptySince < LEAVE_AFTER_MS)
         continue;
       if (membership.attachments().length > 0 || this.#opening.has(network)) continue;
@@ -216,6 +217,8 @@ export class Networks implements AsyncDisposable {
 
   /** Stops the watches; what the kernel has stays. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#opening.values());
     for (const { membership } of [...this.#running.values()]) {
       await this.#stop(membership.network);
       await membership.close();

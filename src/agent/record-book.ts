@@ -10,6 +10,7 @@ import {
   type SignedRecord,
   type VerifyRecord,
 } from '../../native-free/registry/record.ts';
+import { fromBase64, toBase64 } from '../base64.ts';
 import { RECORD, type RecordDocument } from './documents.ts';
 import type { AgentState } from './state.ts';
 
@@ -27,9 +28,6 @@ export interface RecordBookDeps {
   readonly verify: VerifyRecord;
   readonly logger: Logger;
 }
-
-const encode = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-const decode = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));
 
 export class RecordBook {
   readonly #options: RecordBookOptions;
@@ -127,13 +125,13 @@ export class RecordBook {
 }
 
 const toDocument = (signed: SignedRecord): RecordDocument => ({
-  record: encode(signed.record),
-  signature: encode(signed.signature),
-  certificateChain: signed.certificateChain.map(encode),
+  record: toBase64(signed.record),
+  signature: toBase64(signed.signature),
+  certificateChain: signed.certificateChain.map(toBase64),
 });
 
 const toSigned = (document: RecordDocument): SignedRecord => ({
-  record: decode(document.record),
-  signature: decode(document.signature),
-  certificateChain: document.certificateChain.map(decode),
+  record: fromBase64(document.record),
+  signature: fromBase64(document.signature),
+  certificateChain: document.certificateChain.map(fromBase64),
 });

@@ -1,12 +1,19 @@
 // What `vl3 status` shows, put together from the parts, and what is wrong in sentences.
 
-import { formatAddress, formatPrefix, type Prefix } from '../../native-free/ipam/prefix.ts';
+import type { Endpoint } from '../../native-free/device/data-plane.ts';
+import type { PeerStatus as DevicePeerStatus } from '../../native-free/device/device.ts';
+import { formatHostPort } from '../../native-free/host-port.ts';
+import { gatewayOf } from '../../native-free/ipam/gateway.ts';
+import { formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';
+import { toBase64 } from '../base64.ts';
 import type { Datapath } from '../datapath/datapath.ts';
+import { Gate } from '../netns/gate.ts';
 import { VERSION } from '../version.ts';
-import { echo, mapLimited } from './echo.ts';
+import { echo } from './echo.ts';
 import type { AgentStatus, NetworkStatus, PeerStatus } from './local-messages.ts';
-import type { Membership, PeerView } from './membership.ts';
+import type { Membership } from './membership.ts';
 import type { Networks } from './networks.ts';
+import type { PeerView } from './peers.ts';
 import type { RegistryLink } from './registry-link.ts';
 import type { Surroundings } from './surroundings.ts';
 
@@ -16,39 +23,35 @@ export interface StatusParts {
   readonly link: RegistryLink;
   readonly networks: Networks;
   readonly surroundings: Surroundings;
+  readonly wall: () => number;
 }
 
+/** Milliseconds to an address inside the tunnel, from a router namespace; null: no answer. */
+type Probe = (router: string, address: string) => Promise<number | null>;
+
+/** Each echo is a process. */
 const ECHOES_AT_A_TIME = 16;
 
-const formatEndpoint = ({ address, port }: { address: string; port: number }): string =>
-  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+const formatEndpoint = ({ address, port }: Endpoint): string => formatHostPort({ host: address, port });
 
-/** A node's gateway address is the first usable one of its first prefix. */
-const gatewayOf = (prefix: Prefix): string =>
-  formatAddress({ family: prefix.family, value: prefix.value + 1n });
+/** Why there is no session with the peer; empty while nothing was tried. */
+const withoutSession = (status: DevicePeerStatus | undefined): string => {
+  if (status?.endpoint === undefined) return 'no way to reach it is known; it has to reach this node first';
+  return status.isHandshaking ? `does not answer at ${formatEndpoint(status.endpoint)}` : '';
+};
 
 const peerStatus = async (
   { desired, id }: PeerView,
   membership: Membership,
-  datapath: Datapath,
-  probe: boolean,
+  probe: Probe | undefined,
 ): Promise<PeerStatus> => {
   const status = membership.device.status(id);
-  const activity = datapath.activity(membership.network, id);
-  const [first] = desired.prefixes;
+  const activity = membership.device.activity(id);
   const hasSession = status?.keypair !== undefined;
-  const rttMs =
-    probe && hasSession && first !== undefined ? await echo(membership.router, gatewayOf(first)) : null;
-  const alive = membership.isAlive(desired.node);
-  const problem = !hasSession
-    ? status?.endpoint === undefined
-      ? 'no way to reach it is known; it has to reach this node first'
-      : status.isHandshaking
-        ? `does not answer at ${formatEndpoint(status.endpoint)}`
-        : ''
-    : probe && rttMs === null
-      ? 'has a session but does not answer inside the tunnel'
-      : '';
+  const [first] = desired.prefixes;
+  const isProbed = probe !== undefined && hasSession && first !== undefined;
+  const rttMs = isProbed ? await probe(membership.router.name, formatAddress(gatewayOf(first))) : null;
+  const silence = isProbed && rttMs === null ? 'has a session but does not answer inside the tunnel' : '';
   return {
     node: desired.node,
     publicKey: desired.publicKey,
@@ -58,26 +61,20 @@ const peerStatus = async (
     rxBytes: activity?.rxBytes ?? 0,
     txBytes: activity?.txBytes ?? 0,
     rttMs,
-    alive,
-    problem,
+    alive: membership.isAlive(desired.node),
+    problem: hasSession ? silence : withoutSession(status),
   };
 };
 
-const networkStatus = async (
-  membership: Membership,
-  datapath: Datapath,
-  probe: boolean,
-): Promise<NetworkStatus> => ({
+const networkStatus = async (membership: Membership, probe: Probe | undefined): Promise<NetworkStatus> => ({
   name: membership.network,
   state: 'up',
-  gateways: membership.gateways.map(formatAddress),
-  prefixes: membership.document.leases.map(({ prefix }) => prefix),
+  gateways: membership.addresses.gateways.map(formatAddress),
+  prefixes: membership.prefixes,
   mtu: membership.mtu,
   attachments: membership.attachments().length,
-  publicKey: Buffer.from(membership.device.publicKey).toString('base64'),
-  peers: await mapLimited(membership.peers, ECHOES_AT_A_TIME, (peer) =>
-    peerStatus(peer, membership, datapath, probe),
-  ),
+  publicKey: toBase64(membership.device.publicKey),
+  peers: await Promise.all(membership.peers.all.map((peer) => peerStatus(peer, membership, probe))),
   problem: membership.problems.join('; '),
 });
 
@@ -93,33 +90,41 @@ const pendingStatus = ([name, problem]: [string, string]): NetworkStatus => ({
   problem,
 });
 
+const problemsOf = ({ link, wall }: StatusParts, networks: readonly NetworkStatus[]): string[] => {
+  const problems: string[] = [];
+  if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
+  if (link.identity.notAfter <= wall()) {
+    problems.push(
+      'the SVID of this node has expired: set the clock right, or start the agent with a new join token (--token)',
+    );
+  }
+  for (const network of networks) {
+    if (network.problem !== '') problems.push(`network ${network.name}: ${network.problem}`);
+    for (const peer of network.peers) {
+      // A node that is not alive is expected to be silent.
+      if (peer.problem !== '' && peer.alive)
+        problems.push(`network ${network.name}, peer ${peer.node}: ${peer.problem}`);
+    }
+  }
+  return problems;
+};
+
 /** `probe`: sends an echo through each tunnel that has a session. */
 export const agentStatus = async (
   parts: StatusParts,
   { probe }: { probe: boolean },
 ): Promise<AgentStatus> => {
-  const { datapath, link, networks, surroundings } = parts;
-  const joined = await Promise.all(networks.all.map((one) => networkStatus(one, datapath, probe)));
+  const { node, datapath, link, networks, surroundings } = parts;
+  const gate = new Gate(ECHOES_AT_A_TIME);
+  const echoes: Probe | undefined = probe
+    ? (router, address) => gate.pass(() => echo(router, address))
+    : undefined;
+  const joined = await Promise.all(networks.all.map((one) => networkStatus(one, echoes)));
   const all = [...joined, ...[...networks.pending].map(pendingStatus)];
-  const problems: string[] = [];
-  if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
-  if (link.identity.notAfter <= Date.now()) {
-    problems.push(
-      'the SVID of this node has expired: set the clock right, or start the agent with a new join token (--token)',
-    );
-  }
-  for (const network of all) {
-    if (network.problem !== '') problems.push(`network ${network.name}: ${network.problem}`);
-    // A node that is not alive is expected to be silent.
-    for (const peer of network.peers) {
-      if (peer.problem !== '' && peer.alive)
-        problems.push(`network ${network.name}, peer ${peer.node}: ${peer.problem}`);
-    }
-  }
   const { egress, ingress } = datapath.stats();
   const { identity } = link;
   return {
-    node: parts.node,
+    node,
     trustDomain: identity.trustBundle.trustDomain,
     version: VERSION,
     port: datapath.port,
@@ -138,6 +143,6 @@ export const agentStatus = async (
     endpoints: surroundings.endpoints.map(formatEndpoint),
     networks: all,
     drops: { ...egress, ...ingress },
-    problems,
+    problems: problemsOf(parts, all),
   };
 };

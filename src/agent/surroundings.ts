@@ -23,7 +23,7 @@ const USUAL_UNDERLAY_MTU = 1500;
 const LEAST_MTU = 1280;
 
 export class Surroundings {
-  readonly #advertised: { address: string; port?: number }[];
+  readonly #advertised: readonly Advertised[];
   readonly #tools: Tools;
   readonly #port: number;
   #addresses: string[] = [];
@@ -31,23 +31,18 @@ export class Surroundings {
   #underlayMtu = USUAL_UNDERLAY_MTU;
   #announcement: Announcement = { endpoints: [], behindNat: false, site: undefined };
 
-  private constructor(advertised: { address: string; port?: number }[], port: number, tools: Tools) {
+  private constructor(advertised: readonly Advertised[], port: number, tools: Tools) {
     this.#advertised = advertised;
     this.#port = port;
     this.#tools = tools;
   }
 
   static async discover(
-    options: {
-      readonly advertised: readonly Advertised[];
-      readonly port: number;
-      readonly observedAddress?: string;
-    },
+    options: { readonly advertised: readonly Advertised[]; readonly port: number },
     deps: { readonly tools: Tools },
   ): Promise<Surroundings> {
     const advertised = await Promise.all(options.advertised.map(resolve));
     const surroundings = new Surroundings(advertised, options.port, deps.tools);
-    surroundings.#observed = options.observedAddress;
     await surroundings.refresh();
     return surroundings;
   }
@@ -62,10 +57,6 @@ export class Surroundings {
 
   get site(): string | undefined {
     return this.#announcement.site;
-  }
-
-  get observedAddress(): string | undefined {
-    return this.#observed;
   }
 
   /** The MTU of a network that prescribes none. */
@@ -100,18 +91,14 @@ export class Surroundings {
   }
 }
 
-const resolve = async ({ address, port }: Advertised): Promise<{ address: string; port?: number }> => {
-  const rest = port === undefined ? {} : { port };
-  if (isIP(address) !== 0) return { address, ...rest };
+/** With an IP address in place of a name. */
+const resolve = async (advertised: Advertised): Promise<Advertised> => {
+  const { address } = advertised;
+  if (isIP(address) !== 0) return advertised;
   try {
-    return { address: (await lookup(address)).address, ...rest };
+    return { ...advertised, address: (await lookup(address)).address };
   } catch (cause) {
-    throw new Vl3Error(
-      'invalid-argument',
-      `"${address}" cannot be resolved: give --advertise an address, or a name that resolves`,
-      {
-        cause,
-      },
-    );
+    const sentence = `"${address}" cannot be resolved: give --advertise an address, or a name that resolves`;
+    throw new Vl3Error('invalid-argument', sentence, { cause });
   }
 };

@@ -1,5 +1,5 @@
 // One network's watch: a snapshot, then deltas by revision, then again from the last revision after any break. It only
-// carries steps to its owner; what they mean is decided in network.ts, from verified records alone.
+// carries steps to its owner; what they mean is decided in membership.ts, from verified records alone.
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';

@@ -1,0 +1,178 @@
+// The peers of one network on this node: kept in step with the verified records and with where this node is, and what a
+// restart needs of them written down. What ought to be is decided in native-free/reconcile; what a record says, in
+// record-book.ts.
+
+import type { Logger } from 'pino';
+import type { Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
+import { peerId } from '../../native-free/device/device.ts';
+import { sameEndpoint } from '../../native-free/device/endpoints.ts';
+import { candidates } from '../../native-free/reconcile/endpoints.ts';
+import {
+  type Conflict,
+  type DesiredPeer,
+  desiredPeers,
+  reconcilePeers,
+} from '../../native-free/reconcile/peers.ts';
+import { fromBase64, toBase64 } from '../base64.ts';
+import { pause } from './backoff.ts';
+import { PEER } from './documents.ts';
+import type { Clock, NetworkDevice } from './network-device.ts';
+import type { RecordBook } from './record-book.ts';
+import type { SavedNetwork } from './saved-network.ts';
+import type { AgentState } from './state.ts';
+import type { Surroundings } from './surroundings.ts';
+
+/** How often a node behind a NAT keeps its mappings open (whitepaper section 6.5's suggestion). */
+const NAT_KEEPALIVE_MS = 25_000;
+
+/** Initiations at a time, with a pause between, so that thousands of peers do not answer at once. */
+const INITIATION_BURST = 32;
+const BURST_PAUSE_MS = 20;
+
+export interface PeersDeps {
+  readonly node: string;
+  readonly state: AgentState;
+  readonly saved: SavedNetwork;
+  readonly device: NetworkDevice;
+  readonly book: RecordBook;
+  readonly surroundings: Surroundings;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface PeerView {
+  readonly desired: DesiredPeer;
+  readonly id: PeerId;
+}
+
+export class Peers {
+  readonly #deps: PeersDeps;
+  /** As configured, by public key in base64. */
+  readonly #configured = new Map<string, DesiredPeer>();
+  /** Learned endpoints as they are on disk. */
+  readonly #savedEndpoints = new Map<PeerId, Endpoint>();
+  readonly #closed = new AbortController();
+  #conflicts: readonly Conflict[] = [];
+  /** How many records held when they were last looked at. */
+  #valid = 0;
+
+  constructor(deps: PeersDeps) {
+    this.#deps = deps;
+  }
+
+  get all(): PeerView[] {
+    return [...this.#configured.values()].map((desired) => ({ desired, id: idOf(desired) }));
+  }
+
+  /** Claims of others that are not honoured. */
+  get conflicts(): readonly Conflict[] {
+    return this.#conflicts;
+  }
+
+  /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
+  reconcile(): void {
+    const { node, state, saved, device, book, surroundings, clock, logger } = this.#deps;
+    const records = book.valid(clock.wall());
+    this.#valid = records.length;
+    const { peers, conflicts } = desiredPeers(records, {
+      node,
+      publicKey: toBase64(device.publicKey),
+      claims: saved.document.leases,
+    });
+    this.#conflicts = conflicts;
+    const actions = reconcilePeers(this.#configured, peers);
+    if (actions.length === 0) return;
+    const first: PeerId[] = [];
+    for (const { kind, peer } of actions) {
+      const id = idOf(peer);
+      if (kind === 'remove') {
+        this.#configured.delete(peer.publicKey);
+        device.removePeer(id);
+        state.delete(PEER, this.#key(id));
+        this.#savedEndpoints.delete(id);
+      } else {
+        this.#configured.set(peer.publicKey, peer);
+        const isKnown = this.#configure(peer);
+        if (kind === 'add' && (isKnown || surroundings.behindNat)) first.push(id);
+      }
+      logger.info({ network: saved.name, peer: peer.node, change: kind }, 'peer reconciled');
+    }
+    device.publishAllowedIps();
+    void this.#initiateAll(first);
+  }
+
+  /** Reconciles when a record has run out, or the clock was set and one holds again. */
+  expire(): void {
+    if (this.#deps.book.valid(this.#deps.clock.wall()).length !== this.#valid) this.reconcile();
+  }
+
+  /** The node moved (it is behind a NAT now, or at another site): what it tries and how often it speaks changes. */
+  surroundingsChanged(): void {
+    const { device, surroundings } = this.#deps;
+    const unreached: PeerId[] = [];
+    for (const peer of this.#configured.values()) {
+      this.#configure(peer);
+      const id = idOf(peer);
+      if (device.status(id)?.lastHandshake === undefined) unreached.push(id);
+    }
+    device.publishAllowedIps();
+    if (surroundings.behindNat) void this.#initiateAll(unreached);
+  }
+
+  /** Writes down the endpoints learned of peers there was a session with. Cheap when nothing moved. */
+  checkpoint(): void {
+    const { state, device } = this.#deps;
+    for (const id of device.peerIds) {
+      const status = device.status(id);
+      const endpoint = status?.learnedEndpoint;
+      if (endpoint === undefined || status?.lastHandshake === undefined) continue;
+      const saved = this.#savedEndpoints.get(id);
+      if (saved !== undefined && sameEndpoint(saved, endpoint)) continue;
+      state.put(PEER, this.#key(id), { endpoint: { ...endpoint } });
+      this.#savedEndpoints.set(id, endpoint);
+    }
+  }
+
+  /** Strikes out what was written down of this network's peers. */
+  forget(): void {
+    const { state } = this.#deps;
+    for (const { name } of state.list(PEER)) {
+      if (name.startsWith(this.#key(''))) state.delete(PEER, name);
+    }
+  }
+
+  /** Starts no more handshakes. */
+  close(): void {
+    this.#closed.abort();
+  }
+
+  /** True when there was a session with the peer before. */
+  #configure(peer: DesiredPeer): boolean {
+    const { state, device, surroundings } = this.#deps;
+    const id = idOf(peer);
+    const learned = state.get(PEER, this.#key(id));
+    if (learned !== undefined) this.#savedEndpoints.set(id, learned.endpoint);
+    device.setPeer(id, {
+      publicKey: fromBase64(peer.publicKey),
+      allowedIps: peer.prefixes,
+      endpoints: candidates(peer.endpoints, surroundings.site),
+      learnedEndpoint: learned?.endpoint,
+      persistentKeepalive: surroundings.behindNat ? NAT_KEEPALIVE_MS : 0,
+    });
+    return learned !== undefined;
+  }
+
+  async #initiateAll(peers: readonly PeerId[]): Promise<void> {
+    for (const [i, id] of peers.entries()) {
+      if (i > 0 && i % INITIATION_BURST === 0) await pause(BURST_PAUSE_MS, this.#closed.signal);
+      if (this.#closed.signal.aborted) return;
+      this.#deps.device.initiate(id);
+    }
+  }
+
+  #key(id: PeerId): string {
+    return `${this.#deps.saved.name}/${id}`;
+  }
+}
+
+const idOf = (peer: DesiredPeer): PeerId => peerId(fromBase64(peer.publicKey));

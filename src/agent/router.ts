@@ -1,0 +1,101 @@
+// One network's router namespace on this node, and the pods' interfaces that end in it: brought to what the network's
+// document and the attachments say. How the kernel is led there is src/netns.
+
+import type { Logger } from 'pino';
+import { parseAddress } from '../../native-free/ipam/prefix.ts';
+import { ensureRouter, ensureRouterNamespace, readRouter, removeRouter } from '../netns/router.ts';
+import type { Tools } from '../netns/tool.ts';
+import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
+import type { Addresses } from './addresses.ts';
+import type { AttachmentDocument } from './documents.ts';
+import { TUN_NAME } from './network-device.ts';
+import type { SavedNetwork } from './saved-network.ts';
+
+export interface RouterDeps {
+  readonly tools: Tools;
+  readonly saved: SavedNetwork;
+  readonly addresses: Addresses;
+  readonly mtu: () => number;
+  readonly logger: Logger;
+}
+
+export class Router {
+  /** Of its namespace. */
+  readonly name: string;
+  readonly #deps: RouterDeps;
+  #problem = '';
+
+  constructor(name: string, deps: RouterDeps) {
+    this.name = name;
+    this.#deps = deps;
+  }
+
+  /** What is wrong with it, in a sentence; empty: nothing. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  /** Makes the namespace unless it is there. The TUN goes in next, then `setUp`. */
+  async make(): Promise<void> {
+    await ensureRouterNamespace(this.#deps.tools, this.name);
+  }
+
+  async setUp(): Promise<void> {
+    const { tools, saved, addresses, mtu } = this.#deps;
+    await ensureRouter(tools, {
+      router: this.name,
+      tun: TUN_NAME,
+      mtu: mtu(),
+      gateways: addresses.gateways,
+      pools: saved.pools,
+      prefixes: saved.prefixes,
+    });
+    this.#problem = '';
+  }
+
+  /** The TUN was taken away under us. */
+  tunLost(): void {
+    this.#problem = `the TUN in ${this.name} is gone: restart the agent to make it anew`;
+    this.#deps.logger.error({ network: this.#deps.saved.name, router: this.name }, 'TUN lost');
+  }
+
+  /** Makes the workload's interface, or repairs it. */
+  async connect(attachment: AttachmentDocument): Promise<void> {
+    const { tools, saved, addresses, mtu } = this.#deps;
+    await ensureAttachment(tools, {
+      attachmentId: attachment.id,
+      router: this.name,
+      podNetns: attachment.netns,
+      podInterface: attachment.interfaceName,
+      addresses: attachment.addresses.map(parseAddress),
+      gateways: addresses.gateways,
+      pools: saved.pools,
+      mtu: mtu(),
+    });
+  }
+
+  async disconnect(attachment: AttachmentDocument): Promise<void> {
+    await removeAttachment(this.#deps.tools, {
+      attachmentId: attachment.id,
+      router: this.name,
+      addresses: attachment.addresses.map(parseAddress),
+    });
+  }
+
+  /** Removes the interfaces that none of these attachments accounts for. */
+  async dropStrangers(attachments: readonly AttachmentDocument[]): Promise<void> {
+    const { tools, saved, logger } = this.#deps;
+    const known = new Set(attachments.map(({ id }) => id));
+    const found = (await readRouter(tools, this.name))?.attachments ?? [];
+    for (const { attachmentId } of found) {
+      if (known.has(attachmentId)) continue;
+      await removeAttachment(tools, { attachmentId, router: this.name, addresses: [] });
+      logger.warn({ network: saved.name, attachment: attachmentId }, 'stray interface removed');
+    }
+  }
+
+  /** Removes the namespace, and with it every interface in it. */
+  async remove(): Promise<void> {
+    await removeRouter(this.#deps.tools, this.name);
+  }
+}
