@@ -15,7 +15,7 @@ import { remoteStatic } from '../noise/handshake.ts';
 import type { StaticKey } from '../noise/ikpsk2.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import { TimestampClock } from '../noise/tai64n.ts';
-import { COOKIE_REPLY_TYPE, Initiation, messageType, Response } from '../wire/message.ts';
+import { CookieReply, Initiation, type Macs, Response } from '../wire/message.ts';
 import { AllowedIps } from './allowed-ips.ts';
 import type { Action, Activity, DataPlaneEvent, Endpoint, PeerId } from './data-plane.ts';
 import { Drops } from './drops.ts';
@@ -142,7 +142,7 @@ export class Device {
   #newPeer(id: PeerId, config: PeerConfig): Peer {
     const remote = remoteStatic(this.#primitives, this.#own, config.publicKey.slice());
     const endpoints = new Endpoints(config.endpoints, config.learnedEndpoint);
-    const peer = new Peer(id, remote, endpoints, () => this.#handshakes.jitter());
+    const peer = new Peer(id, remote, endpoints, this.#primitives, () => this.#handshakes.jitter());
     this.#peers.set(id, peer);
     return peer;
   }
@@ -262,19 +262,35 @@ export class Device {
 
   // --- handshake messages received
 
-  /** Whether this initiation names us as its responder. */
-  isResponder(message: Initiation): boolean {
-    return this.#handshakes.isResponder(message);
+  /** Whether mac1 shows that the sender means us. */
+  verifyMac1(macs: Macs): boolean {
+    return this.#handshakes.verifyMac1(macs);
   }
 
-  /** Types 1 to 3; others and malformed ones are counted and dropped. Borrows `datagram`. */
+  /** Whether mac2 shows that the sender receives what is sent to `source`. */
+  verifyMac2(macs: Macs, source: Endpoint, now: number): boolean {
+    return this.#handshakes.verifyMac2(macs, source, now);
+  }
+
+  /** Answers a message with the cookie that its next try needs. */
+  replyWithCookie(message: Initiation | Response, source: Endpoint, now: number): Action[] {
+    return this.#handshakes.replyWithCookie(message, source, now);
+  }
+
+  /** Whether an initiation of ours waits for this response and none that was forged has come before it. */
+  isAwaited(response: Response): boolean {
+    return this.#handshakes.isAwaited(response);
+  }
+
+  /** Types 1 to 3 whose mac1 was verified; others and malformed ones are counted and dropped. Borrows `datagram`. */
   receiveHandshake(datagram: Uint8Array, source: Endpoint, now: number, wallclock: number): Action[] {
     const initiation = Initiation.parse(datagram);
     if (initiation !== undefined) return this.#handshakes.receiveInitiation(initiation, source, now);
     const response = Response.parse(datagram);
     if (response !== undefined) return this.#handshakes.receiveResponse(response, source, now, wallclock);
-    const isCookie = messageType(datagram) === COOKIE_REPLY_TYPE;
-    this.drops.count(isCookie ? 'unexpected-cookie' : 'malformed-message');
+    const cookieReply = CookieReply.parse(datagram);
+    if (cookieReply !== undefined) return this.#handshakes.receiveCookieReply(cookieReply, now);
+    this.drops.count('malformed-message');
     return [];
   }
 

@@ -22,7 +22,10 @@ const DROP_REASONS = [
   'replayed-initiation',
   'flooded-initiation',
   'bad-response',
-  'unexpected-cookie',
+  'bad-cookie',
+  // Under load: answered by a cookie, or too many from one address.
+  'cookie-required',
+  'rate-limited',
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];

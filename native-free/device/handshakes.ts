@@ -1,10 +1,10 @@
 // A device's handshakes (whitepaper section 5.4 and 6.1 to 6.4): what it sends as initiator, what it takes as
-// responder, and what a completed one does to the peer. When to speak is decided in device.ts; what the messages
+// responder, its cookies, and what a completed one does to the peer. When to speak is decided in device.ts; what the messages
 // hold, in noise/handshake.ts.
 
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { INITIATION_INTERVAL, KEY_LENGTH, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER } from '../noise/constants.ts';
-import { mac1Key, verifyMac1 } from '../noise/cookie.ts';
+import { CookieChecker } from '../noise/cookie.ts';
 import {
   type ConsumedInitiation,
   consumeInitiation,
@@ -18,7 +18,7 @@ import {
 import type { StaticKey } from '../noise/ikpsk2.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import { isAfter, type TimestampClock } from '../noise/tai64n.ts';
-import type { Initiation, Response } from '../wire/message.ts';
+import type { CookieReply, Initiation, Macs, Response } from '../wire/message.ts';
 import type { Action, Endpoint, PeerId } from './data-plane.ts';
 import type { DropReason, Drops } from './drops.ts';
 import type { Peer, SessionKeypair } from './peer.ts';
@@ -36,38 +36,39 @@ export interface HandshakesDependencies {
 
 export class Handshakes {
   readonly #dependencies: HandshakesDependencies;
-  readonly #mac1Key: Uint8Array;
-  /** Whose initiation waits under which receiver index. */
-  readonly #awaiting = new Map<number, Peer>();
+  readonly #checker: CookieChecker;
+  /** Whose initiation waits, or whose keypair is, under which receiver index. */
+  readonly #byIndex = new Map<number, Peer>();
 
   constructor(dependencies: HandshakesDependencies) {
     this.#dependencies = dependencies;
-    this.#mac1Key = mac1Key(dependencies.primitives, dependencies.own.publicKey);
+    const { primitives, random, own } = dependencies;
+    this.#checker = new CookieChecker(primitives, random, own.publicKey);
   }
 
   // --- initiator
 
   /** Sends one initiation and makes it the peer's attempt, to be given up at `giveUpAt`. */
   sendInitiation(peer: Peer, giveUpAt: number, now: number, wallclock: number): Action[] {
-    const { primitives, own, random, timestamps, claimIndex, releaseIndex } = this.#dependencies;
+    const { primitives, own, random, timestamps } = this.#dependencies;
     const retryAt = now + REKEY_TIMEOUT + this.jitter();
     peer.attempt = { state: undefined, retryAt, giveUpAt };
     peer.initiateAt = undefined;
     const endpoint = peer.endpoints.forInitiation;
     if (endpoint === undefined) return [];
     const timestamp = timestamps.next(wallclock, peer.sentTimestamp);
-    const localIndex = claimIndex();
+    const localIndex = this.#claim(peer);
     const created = createInitiation(primitives, own, peer.remote, localIndex, random(KEY_LENGTH), timestamp);
     if (created === undefined) {
-      releaseIndex(localIndex);
+      this.#release(localIndex);
       return [];
     }
     peer.attempt = { state: created.state, retryAt, giveUpAt };
     peer.sentTimestamp = timestamp;
     peer.handshakeSentAt = now;
     peer.timers.handshakeSent(now);
-    this.#awaiting.set(localIndex, peer);
-    return [{ kind: 'send', datagram: created.datagram, endpoint }];
+    peer.cookies.writeMacs(created.message.macs, now);
+    return [{ kind: 'send', datagram: created.message.bytes, endpoint }];
   }
 
   /** The attempt came to nothing: its response is not waited for any more. */
@@ -75,20 +76,22 @@ export class Handshakes {
     const state = peer.attempt?.state;
     peer.attempt = undefined;
     if (state === undefined) return;
-    this.#awaiting.delete(state.localIndex);
-    this.#dependencies.releaseIndex(state.localIndex);
+    this.#release(state.localIndex);
     wipeInitiator(state);
   }
 
   receiveResponse(message: Response, source: Endpoint, now: number, wallclock: number): Action[] {
     const { primitives, own } = this.#dependencies;
-    const peer = this.#awaiting.get(message.receiver);
+    const peer = this.#byIndex.get(message.receiver);
     const state = peer?.attempt?.state;
-    if (peer === undefined || state === undefined) return this.#drop('unknown-index');
+    if (peer?.attempt === undefined || state?.localIndex !== message.receiver)
+      return this.#drop('unknown-index');
     const keys = consumeResponse(primitives, own, peer.presharedKey, state, message);
-    if (keys === undefined) return this.#drop('bad-response');
+    if (keys === undefined) {
+      peer.attempt = { ...peer.attempt, isForged: true };
+      return this.#drop('bad-response');
+    }
     // The keypair takes the receiver index over, so it is not released with the attempt.
-    this.#awaiting.delete(state.localIndex);
     wipeInitiator(state);
     peer.attempt = undefined;
     return this.#completeAsInitiator(peer, state.localIndex, keys, source, now, wallclock);
@@ -118,14 +121,8 @@ export class Handshakes {
 
   // --- responder
 
-  /** Whether this initiation names us as its responder. */
-  isResponder(message: Initiation): boolean {
-    return verifyMac1(this.#dependencies.primitives, this.#mac1Key, message.macs);
-  }
-
   receiveInitiation(message: Initiation, source: Endpoint, now: number): Action[] {
     const { primitives, own, findPeer } = this.#dependencies;
-    if (!this.isResponder(message)) return this.#drop('bad-mac1');
     const identified = identifyInitiator(primitives, own, message);
     if (identified === undefined) return this.#drop('bad-initiation');
     const peer = findPeer(bytesToHex(identified.publicKey));
@@ -148,8 +145,8 @@ export class Handshakes {
     source: Endpoint,
     now: number,
   ): Action[] {
-    const { primitives, random, claimIndex, releaseIndex } = this.#dependencies;
-    const localIndex = claimIndex();
+    const { primitives, random } = this.#dependencies;
+    const localIndex = this.#claim(peer);
     const response = createResponse(
       primitives,
       peer.remote,
@@ -160,9 +157,10 @@ export class Handshakes {
       random(KEY_LENGTH),
     );
     if (response === undefined) {
-      releaseIndex(localIndex);
+      this.#release(localIndex);
       return this.#drop('bad-initiation');
     }
+    peer.cookies.writeMacs(response.message.macs, now);
     peer.handshakeSentAt = now;
     peer.timers.handshakeHeard(now);
     peer.timers.handshakeSent(now);
@@ -172,7 +170,7 @@ export class Handshakes {
       ...learn(peer, source),
       { kind: 'install-keypair', peer: peer.id, keypair },
       ...this.removeKeypairs(forgotten),
-      { kind: 'send', datagram: response.datagram, endpoint: source },
+      { kind: 'send', datagram: response.message.bytes, endpoint: source },
     ];
   }
 
@@ -185,6 +183,36 @@ export class Handshakes {
     return [{ kind: 'use-keypair', peer: peer.id, localIndex }, ...this.removeKeypairs(forgotten)];
   }
 
+  // --- macs and cookies
+
+  verifyMac1(macs: Macs): boolean {
+    return this.#checker.verifyMac1(macs);
+  }
+
+  verifyMac2(macs: Macs, source: Endpoint, now: number): boolean {
+    return this.#checker.verifyMac2(macs, encodeSource(source), now);
+  }
+
+  replyWithCookie(message: Initiation | Response, source: Endpoint, now: number): Action[] {
+    const reply = this.#checker.createReply(message.sender, message.macs, encodeSource(source), now);
+    return [{ kind: 'send', datagram: reply.bytes, endpoint: source }];
+  }
+
+  /** Whether an initiation of ours waits for this response and none that was forged has come before it. */
+  isAwaited(response: Response): boolean {
+    const attempt = this.#byIndex.get(response.receiver)?.attempt;
+    return attempt?.state?.localIndex === response.receiver && attempt.isForged !== true;
+  }
+
+  /**
+   * Keeps the cookie for the next message; a retry is not hurried by it. It says nothing about the peer: whoever saw
+   * our message and knows the peer's public key could have sent it.
+   */
+  receiveCookieReply(message: CookieReply, now: number): Action[] {
+    const peer = this.#byIndex.get(message.receiver);
+    return peer?.cookies.take(message, now) ? [] : this.#drop('bad-cookie');
+  }
+
   // --- both
 
   #completed(peer: Peer, now: number, wallclock: number): void {
@@ -195,9 +223,20 @@ export class Handshakes {
 
   removeKeypairs(forgotten: readonly SessionKeypair[]): Action[] {
     return forgotten.map(({ localIndex }) => {
-      this.#dependencies.releaseIndex(localIndex);
+      this.#release(localIndex);
       return { kind: 'remove-keypair', localIndex };
     });
+  }
+
+  #claim(peer: Peer): number {
+    const index = this.#dependencies.claimIndex();
+    this.#byIndex.set(index, peer);
+    return index;
+  }
+
+  #release(index: number): void {
+    this.#byIndex.delete(index);
+    this.#dependencies.releaseIndex(index);
   }
 
   /** 0 to 333 ms. */
@@ -215,6 +254,10 @@ export class Handshakes {
 /** The peer showed, by an authenticated message, that it is reached here now. */
 export const learn = (peer: Peer, endpoint: Endpoint): Action[] =>
   peer.endpoints.learn(endpoint) ? [{ kind: 'set-endpoint', peer: peer.id, endpoint }] : [];
+
+/** What a cookie is made of: address and port. */
+const encodeSource = ({ address, port }: Endpoint): Uint8Array =>
+  new TextEncoder().encode(`${address} ${port}`);
 
 const withoutKeys = ({
   localIndex,

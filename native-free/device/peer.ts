@@ -2,8 +2,10 @@
 // under way. State only; device.ts decides.
 
 import { KEY_LENGTH } from '../noise/constants.ts';
+import { CookieJar } from '../noise/cookie.ts';
 import type { InitiatorState, RemoteStatic } from '../noise/handshake.ts';
 import { Keypairs } from '../noise/keypair.ts';
+import type { Primitives } from '../noise/primitives.ts';
 import type { PeerId } from './data-plane.ts';
 import type { Endpoints } from './endpoints.ts';
 import { type Session, Timers } from './timers.ts';
@@ -20,6 +22,8 @@ export interface HandshakeAttempt {
   readonly state: InitiatorState | undefined;
   readonly retryAt: number;
   readonly giveUpAt: number;
+  /** A response came that did not verify. */
+  readonly isForged?: boolean;
 }
 
 export class Peer {
@@ -27,6 +31,7 @@ export class Peer {
   readonly remote: RemoteStatic;
   readonly endpoints: Endpoints;
   readonly timers: Timers;
+  readonly cookies: CookieJar;
   readonly keypairs = new Keypairs<SessionKeypair>();
   /** 32 B; all zero when there is none. */
   presharedKey: Uint8Array = new Uint8Array(KEY_LENGTH);
@@ -43,10 +48,17 @@ export class Peer {
   /** The last completed handshake, on the monotonic and on the wall clock. */
   lastHandshake: { readonly at: number; readonly wallclock: number } | undefined;
 
-  constructor(id: PeerId, remote: RemoteStatic, endpoints: Endpoints, jitter: () => number) {
+  constructor(
+    id: PeerId,
+    remote: RemoteStatic,
+    endpoints: Endpoints,
+    primitives: Primitives,
+    jitter: () => number,
+  ) {
     this.id = id;
     this.remote = remote;
     this.endpoints = endpoints;
     this.timers = new Timers(jitter);
+    this.cookies = new CookieJar(primitives, remote.publicKey);
   }
 }

@@ -7,11 +7,13 @@ const ascii = (text: string): Uint8Array => new TextEncoder().encode(text);
 export const CONSTRUCTION = ascii('Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s');
 export const IDENTIFIER = ascii('WireGuard v1 zx2c4 Jason@zx2c4.com');
 export const LABEL_MAC1 = ascii('mac1----');
+export const LABEL_COOKIE = ascii('cookie--');
 
 export const KEY_LENGTH = 32;
 export const TAG_LENGTH = 16;
 export const MAC_LENGTH = 16;
 export const TIMESTAMP_LENGTH = 12;
+export const COOKIE_NONCE_LENGTH = 24;
 
 // Section 6.1: counters and times after which a session is renewed or ends.
 export const REKEY_AFTER_TIME = 120_000;
@@ -42,6 +44,19 @@ export const NEW_HANDSHAKE_TIMEOUT = KEEPALIVE_TIMEOUT + REKEY_TIMEOUT;
 
 /** Section 5.1 (denial of service): the kernel and wireguard-go take at most 50 initiations a second from a peer. */
 export const INITIATION_INTERVAL = 20;
+
+/** Section 5.4.7: how long a cookie's secret lasts, and how long its receiver uses the cookie. */
+export const COOKIE_LIFETIME = 120_000;
+
+/**
+ * Section 5.3, and wireguard-go: a responder is under load while an eighth of its queue of handshake messages is full,
+ * and for a second after that. Messages that proved their address are then let through at this rate an address.
+ */
+export const HANDSHAKE_QUEUE_LENGTH = 1024;
+export const UNDER_LOAD_QUEUE_LENGTH = HANDSHAKE_QUEUE_LENGTH / 8;
+export const UNDER_LOAD_TIME = 1_000;
+export const HANDSHAKES_PER_SECOND = 20;
+export const HANDSHAKES_BURST = 5;
 
 /** Section 5.4.6: packets are padded to a multiple of this. */
 export const PADDING_MULTIPLE = 16;

@@ -1,25 +1,108 @@
-// The macs that end an initiation and a response (whitepaper section 5.4.4). mac1 shows that the sender knows whom it
-// calls; mac2 is zero until cookies arrive, which are made and used in this room too (sections 5.3 and 5.4.7).
+// The macs that end an initiation and a response, and the cookies that mac2 is made with (whitepaper sections 5.3,
+// 5.4.4 and 5.4.7). mac1 shows that the sender knows whom it calls. Under load a receiver wants to see, too, that the
+// sender gets what is sent to the address and port it writes from, before it computes anything that is dear.
+//
+//   sender, CookieJar                      receiver, CookieChecker
+//   message with mac1, mac2 zero    -->    mac1 right, mac2 wrong
+//   keeps the cookie for 120 s      <--    cookie reply: MAC(secret, address and port), sealed, bound to that mac1
+//   next message, mac1 and mac2     -->    mac2 right
+//
+// When a receiver is under load is the port's business.
 
-import type { Macs } from '../wire/message.ts';
-import { LABEL_MAC1 } from './constants.ts';
-import type { Primitives } from './primitives.ts';
+import { CookieReply, type Macs } from '../wire/message.ts';
+import {
+  COOKIE_LIFETIME,
+  COOKIE_NONCE_LENGTH,
+  KEY_LENGTH,
+  LABEL_COOKIE,
+  LABEL_MAC1,
+  MAC_LENGTH,
+} from './constants.ts';
+import type { Primitives, RandomBytes } from './primitives.ts';
 
-/** The key of every mac1 sent to the holder of `publicKey`. */
-export const mac1Key = (primitives: Primitives, publicKey: Uint8Array): Uint8Array =>
-  primitives.hash(LABEL_MAC1, publicKey);
+/** Writes the macs of all that is sent to one peer, and keeps the cookie that it gave us. */
+export class CookieJar {
+  readonly #primitives: Primitives;
+  readonly #mac1Key: Uint8Array;
+  readonly #cookieKey: Uint8Array;
+  /** Of the last message; undefined before the first and once its cookie reply was taken. */
+  #lastMac1: Uint8Array | undefined;
+  #cookie: { readonly bytes: Uint8Array; readonly receivedAt: number } | undefined;
 
-/** Writes mac1; mac2 stays zero. */
-export const writeMacs = (primitives: Primitives, key: Uint8Array, macs: Macs): void => {
-  macs.mac1.set(primitives.mac(key, macs.beforeMac1));
-};
+  constructor(primitives: Primitives, publicKey: Uint8Array) {
+    this.#primitives = primitives;
+    this.#mac1Key = primitives.hash(LABEL_MAC1, publicKey);
+    this.#cookieKey = primitives.hash(LABEL_COOKIE, publicKey);
+  }
 
-export const verifyMac1 = (primitives: Primitives, key: Uint8Array, macs: Macs): boolean =>
-  equalBytes(primitives.mac(key, macs.beforeMac1), macs.mac1);
+  /** Finishes a message that is complete but for its macs. */
+  writeMacs(macs: Macs, now: number): void {
+    const mac1 = this.#primitives.mac(this.#mac1Key, macs.beforeMac1);
+    macs.mac1.set(mac1);
+    this.#lastMac1 = mac1;
+    if (this.#cookie !== undefined && now - this.#cookie.receivedAt >= COOKIE_LIFETIME)
+      this.#cookie = undefined;
+    if (this.#cookie !== undefined) macs.mac2.set(this.#primitives.mac(this.#cookie.bytes, macs.beforeMac2));
+  }
+
+  /** False, and nothing changes, unless it answers the last message; each message takes one. Borrows. */
+  take(reply: CookieReply, now: number): boolean {
+    if (this.#lastMac1 === undefined) return false;
+    const { nonce, encryptedCookie } = reply;
+    const bytes = this.#primitives.xopen(this.#cookieKey, nonce, encryptedCookie, this.#lastMac1);
+    if (bytes === undefined) return false;
+    this.#lastMac1 = undefined;
+    this.#cookie = { bytes, receivedAt: now };
+    return true;
+  }
+}
+
+/** Checks the macs of what is sent to one device, and gives out its cookies. */
+export class CookieChecker {
+  readonly #primitives: Primitives;
+  readonly #random: RandomBytes;
+  readonly #mac1Key: Uint8Array;
+  readonly #cookieKey: Uint8Array;
+  #secret = new Uint8Array(KEY_LENGTH);
+  #secretMadeAt = Number.NEGATIVE_INFINITY;
+
+  constructor(primitives: Primitives, random: RandomBytes, publicKey: Uint8Array) {
+    this.#primitives = primitives;
+    this.#random = random;
+    this.#mac1Key = primitives.hash(LABEL_MAC1, publicKey);
+    this.#cookieKey = primitives.hash(LABEL_COOKIE, publicKey);
+  }
+
+  verifyMac1(macs: Macs): boolean {
+    return equalBytes(this.#primitives.mac(this.#mac1Key, macs.beforeMac1), macs.mac1);
+  }
+
+  /** Whether the message carries the cookie of `source`: bytes that name the address and the port. */
+  verifyMac2(macs: Macs, source: Uint8Array, now: number): boolean {
+    if (now - this.#secretMadeAt >= COOKIE_LIFETIME) return false;
+    const cookie = this.#primitives.mac(this.#secret, source);
+    return equalBytes(this.#primitives.mac(cookie, macs.beforeMac2), macs.mac2);
+  }
+
+  /** The cookie of `source`, for the sender of the message that has these macs and the sender index `receiver`. */
+  createReply(receiver: number, macs: Macs, source: Uint8Array, now: number): CookieReply {
+    if (now - this.#secretMadeAt >= COOKIE_LIFETIME) {
+      this.#secret = this.#random(KEY_LENGTH).slice();
+      this.#secretMadeAt = now;
+    }
+    const cookie = this.#primitives.mac(this.#secret, source);
+    const reply = CookieReply.create(receiver);
+    // Random nonces of 24 bytes don't repeat.
+    reply.nonce.set(this.#random(COOKIE_NONCE_LENGTH));
+    reply.encryptedCookie.set(this.#primitives.xseal(this.#cookieKey, reply.nonce, cookie, macs.mac1));
+    return reply;
+  }
+}
 
 /** Takes the same time wherever the two differ. */
 const equalBytes = (a: Uint8Array, b: Uint8Array): boolean => {
-  let difference = a.length ^ b.length;
-  for (let i = 0; i < a.length; i++) difference |= (a[i] ?? 0) ^ (b[i] ?? 0);
+  if (a.length !== MAC_LENGTH || b.length !== MAC_LENGTH) return false;
+  let difference = 0;
+  for (let i = 0; i < MAC_LENGTH; i++) difference |= (a[i] ?? 0) ^ (b[i] ?? 0);
   return difference === 0;
 };

@@ -1,6 +1,6 @@
 // WireGuard's handshake messages out of Noise's IKpsk2 (whitepaper sections 5.4.2, 5.4.3 and 5.4.5). Pure: keys,
 // indices, timestamps and randomness are arguments; what is decided about them (replay, rates, retries) is the
-// device's business. Functions stand in the order of the flow.
+// device's business. What is created lacks nothing but its macs (cookie.ts). Functions stand in the order of the flow.
 //
 //   initiator                    responder
 //   createInitiation      -->    identifyInitiator, then consumeInitiation
@@ -8,7 +8,6 @@
 
 import { Initiation, Response } from '../wire/message.ts';
 import { IDENTIFIER } from './constants.ts';
-import { mac1Key, writeMacs } from './cookie.ts';
 import {
   readInitiationPayload,
   readInitiationStatic,
@@ -28,7 +27,6 @@ export interface RemoteStatic {
   readonly publicKey: Uint8Array;
   /** dh(own static, theirs); undefined for a key of low order, with which no handshake succeeds. */
   readonly staticStatic: Uint8Array | undefined;
-  readonly mac1Key: Uint8Array;
 }
 
 /** Computes once what every handshake with this peer uses. */
@@ -39,7 +37,6 @@ export const remoteStatic = (
 ): RemoteStatic => ({
   publicKey,
   staticStatic: primitives.dh(own.privateKey, publicKey),
-  mac1Key: mac1Key(primitives, publicKey),
 });
 
 /** What the initiator keeps until the response comes. Secret: `wipeInitiator` when done with. */
@@ -62,7 +59,7 @@ export const createInitiation = (
   localIndex: number,
   ephemeralPrivate: Uint8Array,
   timestamp: Uint8Array,
-): { datagram: Uint8Array; state: InitiatorState } | undefined => {
+): { message: Initiation; state: InitiatorState } | undefined => {
   if (remote.staticStatic === undefined) return undefined;
   const written = writeInitiation(
     primitives,
@@ -78,11 +75,7 @@ export const createInitiation = (
   message.ephemeral.set(written.ephemeral);
   message.encryptedStatic.set(written.encryptedStatic);
   message.encryptedTimestamp.set(written.encryptedPayload);
-  writeMacs(primitives, remote.mac1Key, message.macs);
-  return {
-    datagram: message.bytes,
-    state: { localIndex, ephemeralPrivate, transcript: written.transcript },
-  };
+  return { message, state: { localIndex, ephemeralPrivate, transcript: written.transcript } };
 };
 
 export interface IdentifiedInitiator {
@@ -138,7 +131,7 @@ export const createResponse = (
   consumed: ConsumedInitiation,
   localIndex: number,
   ephemeralPrivate: Uint8Array,
-): { datagram: Uint8Array; keys: SessionKeys } | undefined => {
+): { message: Response; keys: SessionKeys } | undefined => {
   const written = writeResponse(
     primitives,
     consumed.transcript,
@@ -153,9 +146,8 @@ export const createResponse = (
   const message = Response.create(localIndex, initiation.sender);
   message.ephemeral.set(written.ephemeral);
   message.encryptedNothing.set(written.encryptedPayload);
-  writeMacs(primitives, remote.mac1Key, message.macs);
   const [receiveKey, sendKey] = split(primitives, written.transcript);
-  return { datagram: message.bytes, keys: { remoteIndex: initiation.sender, sendKey, receiveKey } };
+  return { message, keys: { remoteIndex: initiation.sender, sendKey, receiveKey } };
 };
 
 /** Undefined when it does not verify: not from this peer, not for this initiation, or another preshared key. */

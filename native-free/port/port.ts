@@ -1,20 +1,20 @@
-// What one UDP port shares among the devices behind it: receiver indices, random and unique over all of them, and
-// who a handshake message is for. An initiation names its responder by mac1 (whitepaper section 5.4.4), every other
-// message by receiver index. Transport data never comes here: the data plane has its own table of indices.
+// What one UDP port shares among the devices behind it: receiver indices, random and unique over all of them; who a
+// handshake message is for; and what is asked of messages while more come than can be worked off. An initiation names
+// its responder by mac1 (whitepaper section 5.4.4), every other message by receiver index. Transport data never comes
+// here: the data plane has its own table of indices.
+//
+//   1. receive      how many messages wait behind this one says whether the port is under load, for a second
+//   2. deviceOf     who it is for; an initiation or a response with a bad mac1 is dropped, always
+//   3. refuse       under load (section 5.3): no cookie in mac2 gets a cookie reply and nothing else; with one, the
+//                   address must be within its rate. Only what passes costs a Diffie-Hellman.
 
 import type { Action, Endpoint } from '../device/data-plane.ts';
 import type { Device, ReceiverIndices } from '../device/device.ts';
 import { Drops } from '../device/drops.ts';
+import { UNDER_LOAD_QUEUE_LENGTH, UNDER_LOAD_TIME } from '../noise/constants.ts';
 import type { RandomBytes } from '../noise/primitives.ts';
-import {
-  COOKIE_REPLY_TYPE,
-  CookieReply,
-  INITIATION_TYPE,
-  Initiation,
-  messageType,
-  RESPONSE_TYPE,
-  Response,
-} from '../wire/message.ts';
+import { CookieReply, Initiation, Response } from '../wire/message.ts';
+import { RateLimiter } from './rate-limiter.ts';
 
 /** What a datagram led to: actions for the data plane of that device. */
 export interface Received {
@@ -22,11 +22,15 @@ export interface Received {
   readonly actions: Action[];
 }
 
+type Message = Initiation | Response | CookieReply;
+
 export class Port implements ReceiverIndices {
   readonly drops = new Drops();
   readonly #random: RandomBytes;
   readonly #devices = new Set<Device>();
   readonly #owners = new Map<number, Device>();
+  readonly #limiter = new RateLimiter();
+  #underLoadUntil = Number.NEGATIVE_INFINITY;
 
   constructor(dependencies: { readonly random: RandomBytes }) {
     this.#random = dependencies.random;
@@ -55,36 +59,71 @@ export class Port implements ReceiverIndices {
     this.#owners.delete(index);
   }
 
-  /** A handshake datagram (types 1 to 3) from outside; undefined when it is for nobody here. Borrows. */
-  receive(datagram: Uint8Array, source: Endpoint, now: number, wallclock: number): Received | undefined {
-    const device = this.#deviceOf(datagram);
-    return device && { device, actions: device.receiveHandshake(datagram, source, now, wallclock) };
+  isUnderLoad(now: number): boolean {
+    return now < this.#underLoadUntil;
   }
 
-  #deviceOf(datagram: Uint8Array): Device | undefined {
-    switch (messageType(datagram)) {
-      case INITIATION_TYPE:
-        return this.#byMac1(Initiation.parse(datagram));
-      case RESPONSE_TYPE:
-        return this.#byIndex(Response.parse(datagram)?.receiver);
-      case COOKIE_REPLY_TYPE:
-        return this.#byIndex(CookieReply.parse(datagram)?.receiver);
-      default:
-        this.drops.count('malformed-message');
-        return undefined;
+  /**
+   * A handshake datagram (types 1 to 3) from outside; undefined when it is for nobody here. Borrows. `waiting` is the
+   * number of such datagrams that arrived but have not been passed on: its owner keeps them in a queue of
+   * HANDSHAKE_QUEUE_LENGTH, drops what finds it full, and works it off in turns.
+   */
+  receive(
+    datagram: Uint8Array,
+    source: Endpoint,
+    now: number,
+    wallclock: number,
+    waiting = 0,
+  ): Received | undefined {
+    if (waiting >= UNDER_LOAD_QUEUE_LENGTH) this.#underLoadUntil = now + UNDER_LOAD_TIME;
+    const message = Initiation.parse(datagram) ?? Response.parse(datagram) ?? CookieReply.parse(datagram);
+    const device = this.#deviceOf(message);
+    if (message === undefined || device === undefined) return undefined;
+    const actions =
+      this.#refuse(device, message, source, now) ?? device.receiveHandshake(datagram, source, now, wallclock);
+    return { device, actions };
+  }
+
+  #deviceOf(message: Message | undefined): Device | undefined {
+    if (message === undefined) {
+      this.drops.count('malformed-message');
+      return undefined;
     }
+    if (message instanceof Initiation) return this.#byMac1(message);
+    const device = this.#owners.get(message.receiver);
+    if (device === undefined) this.drops.count('unknown-index');
+    else if (message instanceof Response && !device.verifyMac1(message.macs)) this.drops.count('bad-mac1');
+    else return device;
+    return undefined;
   }
 
-  #byMac1(message: Initiation | undefined): Device | undefined {
-    for (const device of this.#devices)
-      if (message !== undefined && device.isResponder(message)) return device;
+  #byMac1(message: Initiation): Device | undefined {
+    const { macs } = message;
+    for (const device of this.#devices) if (device.verifyMac1(macs)) return device;
     this.drops.count('bad-mac1');
     return undefined;
   }
 
-  #byIndex(index: number | undefined): Device | undefined {
-    const device = index === undefined ? undefined : this.#owners.get(index);
-    if (device === undefined) this.drops.count('unknown-index');
-    return device;
+  /**
+   * What a message gets instead of being looked at; undefined: it may pass.
+   *
+   * Deviation from section 5.3: the first response to an initiation of ours needs no cookie. We asked for it, and
+   * its index can't be guessed; a node that comes back with hundreds of peers would else refuse most of their
+   * answers. One that proves to be forged takes the privilege away, so that each initiation costs at most one.
+   */
+  #refuse(device: Device, message: Message, source: Endpoint, now: number): Action[] | undefined {
+    if (message instanceof CookieReply) return undefined;
+    if (!this.isUnderLoad(now)) {
+      this.#limiter.forgetFull(now);
+      return undefined;
+    }
+    if (message instanceof Response && device.isAwaited(message)) return undefined;
+    if (!device.verifyMac2(message.macs, source, now)) {
+      this.drops.count('cookie-required');
+      return device.replyWithCookie(message, source, now);
+    }
+    if (this.#limiter.allow(device.id, source.address, now)) return undefined;
+    this.drops.count('rate-limited');
+    return [];
   }
 }

@@ -201,6 +201,13 @@ export class CookieReply {
     return messageType(datagram) === COOKIE_REPLY_TYPE ? new CookieReply(datagram) : undefined;
   }
 
+  static create(receiver: number): CookieReply {
+    const bytes = new Uint8Array(COOKIE_REPLY_LENGTH);
+    bytes[TYPE_OFFSET] = COOKIE_REPLY_TYPE;
+    writeU32(bytes, COOKIE_REPLY_RECEIVER_OFFSET, receiver);
+    return new CookieReply(bytes);
+  }
+
   get receiver(): number {
     return readU32(this.bytes, COOKIE_REPLY_RECEIVER_OFFSET);
   }

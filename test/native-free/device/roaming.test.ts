@@ -85,7 +85,7 @@ describe("eve's address is not taken for a peer's", () => {
     bytes[0] = 3;
     bytes.set(lab.seen(1, alice)[0]?.bytes.subarray(4, 8) ?? [], 4);
     lab.inject({ bytes, source: eve, destination: alice.endpoint });
-    expect(alice.dropped('unexpected-cookie')).toBe(1);
+    expect(alice.dropped('bad-cookie')).toBe(1);
     expect(alice.statusOf(bob).endpoint).toEqual(bob.endpoint);
   });
 });
