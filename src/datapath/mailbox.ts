@@ -2,6 +2,7 @@
 // both, handshake datagrams from ingress. Translates entries to and from what the rest of the program speaks.
 
 import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-plane.ts';
+import { HANDSHAKE_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
 import type { PeerSlot } from './peer-slots.ts';
 import { createRing, Ring, type RingMemory } from './ring.ts';
 import { decodeSockaddr, SOCKADDR_LENGTH } from './sockaddr.ts';
@@ -23,14 +24,18 @@ import {
 
 const COMMANDS = 8192;
 const EVENTS = 4096;
-const DATAGRAMS = 1024;
 /** Handshake datagrams passed on before other work has a turn: anyone can send them, faster than they are looked at. */
 const DATAGRAMS_A_TURN = 32;
+/** A turn of handshakes that all need their cryptography ends sooner, milliseconds. */
+const TURN_MS = 5;
 
 export interface MailHandlers {
   readonly onEvent: (deviceId: string, event: DataPlaneEvent) => void;
-  /** A handshake message (types 1 to 3, of the right length). Keeps `datagram`. */
-  readonly onDatagram: (datagram: Uint8Array, source: Endpoint) => void;
+  /**
+   * A handshake message (types 1 to 3, of the right length); `waiting` more have arrived after it, of at most
+   * HANDSHAKE_QUEUE_LENGTH. Keeps `datagram`.
+   */
+  readonly onDatagram: (datagram: Uint8Array, source: Endpoint, waiting: number) => void;
   /** The device's TUN has gone, most likely deleted. */
   readonly onDeviceLost: (deviceId: string) => void;
 }
@@ -46,7 +51,7 @@ export class Mailbox {
   readonly commandMemory: RingMemory = createRing(COMMAND_LENGTH, COMMANDS);
   readonly egressMemory: RingMemory = createRing(EVENT_LENGTH, EVENTS);
   readonly ingressMemory: RingMemory = createRing(EVENT_LENGTH, EVENTS);
-  readonly datagramMemory: RingMemory = createRing(DATAGRAM_LENGTH, DATAGRAMS);
+  readonly datagramMemory: RingMemory = createRing(DATAGRAM_LENGTH, HANDSHAKE_QUEUE_LENGTH);
 
   readonly #commands = new Ring(this.commandMemory);
   readonly #egress = new Ring(this.egressMemory);
@@ -132,7 +137,8 @@ export class Mailbox {
   }
 
   #drainDatagrams(ring: Ring): void {
-    for (let n = 0; n < DATAGRAMS_A_TURN; n++) {
+    const end = performance.now() + TURN_MS;
+    for (let n = 0; n < DATAGRAMS_A_TURN && performance.now() < end; n++) {
       const entry = ring.peek();
       if (entry < 0) return;
       const source = readEndpoint(ring, entry + DATAGRAM_SOCKADDR);
@@ -140,7 +146,7 @@ export class Mailbox {
       const datagram = new Uint8Array(ring.view.getUint32(entry, true));
       datagram.set(ring.bytes.subarray(entry + DATAGRAM_BYTES, entry + DATAGRAM_BYTES + datagram.length));
       ring.release();
-      if (source !== undefined) this.#handlers.onDatagram(datagram, source);
+      if (source !== undefined) this.#handlers.onDatagram(datagram, source, ring.length);
     }
   }
 }

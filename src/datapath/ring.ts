@@ -59,6 +59,11 @@ export class Ring {
     Atomics.store(this.#positions, HEAD >> 2, (Atomics.load(this.#positions, HEAD >> 2) + 1) | 0);
   }
 
+  /** How many entries wait for the consumer. */
+  get length(): number {
+    return (Atomics.load(this.#positions, TAIL >> 2) - Atomics.load(this.#positions, HEAD >> 2)) | 0;
+  }
+
   /** The producer is about to wake the consumer: false when an earlier wake-up is still on its way. */
   claimWakeUp(): boolean {
     return Atomics.exchange(this.#positions, WAKE_UP >> 2, 1) === 0;

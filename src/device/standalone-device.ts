@@ -71,7 +71,7 @@ export class StandaloneDevice implements AsyncDisposable {
     this.#datapath = await Datapath.start(options, {
       onEvent: (_, event) =>
         this.#carry(this.#device.event(event, this.#clock.monotonic(), this.#clock.wall())),
-      onDatagram: (datagram, source) => this.#receive(datagram, source),
+      onDatagram: (datagram, source, waiting) => this.#receive(datagram, source, waiting),
       onDeviceLost: () =>
         this.#fail(new Vl3Error('failed-precondition', `the interface ${this.#tun.name} is gone`)),
       onFailure: (cause) => this.#fail(new Vl3Error('internal', 'the datapath died', { cause })),
@@ -127,9 +127,9 @@ export class StandaloneDevice implements AsyncDisposable {
 
   // --- what happens
 
-  #receive(datagram: Uint8Array, source: Endpoint): void {
+  #receive(datagram: Uint8Array, source: Endpoint, waiting: number): void {
     const { monotonic, wall } = this.#clock;
-    const received = this.#port.receive(datagram, source, monotonic(), wall());
+    const received = this.#port.receive(datagram, source, monotonic(), wall(), waiting);
     if (received !== undefined) this.#carry(received.actions);
   }
 
