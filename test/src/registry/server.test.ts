@@ -278,6 +278,23 @@ describe('curl', () => {
   });
 });
 
+test('without a certificate nobody can have it parse more than an enrolment takes', async () => {
+  const domain = await startDomain();
+  await (await domain.admin()).createNetwork({ network: red });
+  const body = (bytes: number) => JSON.stringify({ tokenSecret: '', ignored: 'x'.repeat(bytes) });
+  const post = async (method: string, bytes: number): Promise<string> => {
+    const url = `https://127.0.0.1:${domain.registry.port}/vl3.v1.${method}`;
+    const file = join(temporaryDirectory(), 'body');
+    writeFileSync(file, body(bytes));
+    const request = ['-ks', '-H', 'content-type: application/json', '--data-binary', `@${file}`, url];
+    return (await run('curl', request)).stdout;
+  };
+  for (const method of ['EnrollmentService/Enroll', 'AdminService/ListNodes']) {
+    expect(await post(method, 100_000)).toMatch(/resource_exhausted/);
+    expect(await post(method, 1000)).not.toMatch(/resource_exhausted/);
+  }
+});
+
 test('gRPC, gRPC-Web and Connect are served on the one port', async () => {
   const domain = await startDomain();
   const identity = await readAdminCredential(domain.registry.adminFile);
