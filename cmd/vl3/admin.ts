@@ -1,8 +1,9 @@
 // What the admin's commands share: the credential option and a connection to the registry.
 
-import { Option } from 'commander';
+import { type Command, Option } from 'commander';
 import type { AdminClient } from '../../src/registry/client.ts';
 import type { Context } from './context.ts';
+import { type OutputFormat, outputOption } from './output.ts';
 
 export const DEFAULT_REGISTRY_STATE = '/var/lib/vl3/registry';
 
@@ -10,6 +11,15 @@ export const adminOption = (context: Context): Option =>
   new Option('--admin <file>', "the admin's credential (environment: VL3_ADMIN)").default(
     context.env['VL3_ADMIN'] ?? `${DEFAULT_REGISTRY_STATE}/admin.json`,
   );
+
+/** What `withAdminOptions` adds. */
+export interface AdminOptions {
+  admin: string;
+  output: OutputFormat;
+}
+
+export const withAdminOptions = (command: Command, context: Context): Command =>
+  command.addOption(adminOption(context)).addOption(outputOption());
 
 /** Connects with the credential in `file`, runs `use`, and closes the connection whatever happens. */
 export const withAdmin = async <T>(file: string, use: (client: AdminClient) => Promise<T>): Promise<T> => {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
-import { collect, parseHostPort, parseInteger } from './arguments.ts';
+import { collect, collectHosts, parseInteger } from './arguments.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { type OutputFormat, outputOption, printJson } from './output.ts';
@@ -25,7 +25,7 @@ interface RunOptions extends PlaceOptions {
   tokenFile?: string;
   name?: string;
   port?: number;
-  advertise?: string[];
+  advertise?: { host: string; port?: number }[];
   network?: string[];
 }
 
@@ -73,7 +73,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
     .option(
       '--advertise <host[:port]>',
       'address that peers reach this node by, e.g. behind 1:1 NAT; may be repeated',
-      collect,
+      collectHosts,
     )
     .option('--network <name>', 'join this network at once, attached or not; may be repeated', collect)
     .addHelpText(
@@ -82,10 +82,6 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
     )
     .action(async (options: RunOptions) => {
       const token = readToken(options, context);
-      const advertise = (options.advertise ?? []).map((text) => {
-        const { host, port } = parseHostPort(text, 0xffff);
-        return { address: host, ...(/:\d+$/.test(text) && port !== 0 ? { port } : {}) };
-      });
       const { startAgent } = await import('../../src/agent/agent.ts');
       const logger = createLogger('agent', options.logLevel);
       await using running = await startAgent(
@@ -94,7 +90,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
           runDirectory: options.runDir,
           netnsPrefix: options.netnsPrefix,
           networks: options.network ?? [],
-          advertise,
+          advertise: (options.advertise ?? []).map(({ host, ...port }) => ({ address: host, ...port })),
           defaultPort: DEFAULT_UDP_PORT,
           ...(token === undefined ? {} : { token }),
           ...(options.name === undefined ? {} : { name: options.name }),

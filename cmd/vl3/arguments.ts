@@ -1,5 +1,6 @@
 // Parsers of command-line values: strict, with a sentence that shows how to write the value.
 
+import { isIPv6 } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 
 /** For options that may be repeated. */
@@ -39,17 +40,27 @@ export const parseDuration = (value: string): number => {
   return Number(match[1]) * unit;
 };
 
-/** "host:port", "1.2.3.4:7443" or "[::1]:7443"; a missing port becomes `defaultPort`. */
-export const parseHostPort = (value: string, defaultPort: number): { host: string; port: number } => {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(value);
-  const bare =
-    match === null && /^[0-9a-fA-F:.]+$/.test(value) && value.split(':').length > 2 ? value : undefined;
-  const host = match?.[1] ?? match?.[2] ?? bare;
-  const port = match?.[3] === undefined ? defaultPort : Number(match[3]);
-  if (host === undefined || port < 1 || port > 65535) {
+/** "203.0.113.7", "[2001:db8::7]:7443", "registry.example:7443"; a bare IPv6 address needs no brackets without a port. */
+export const parseHost = (value: string): { host: string; port?: number } => {
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(value) ?? [];
+  const host = isIPv6(value)
+    ? value
+    : bracketed === undefined
+      ? plain
+      : isIPv6(bracketed)
+        ? bracketed
+        : undefined;
+  const port = digits === undefined ? undefined : Number(digits);
+  if (host === undefined || (port !== undefined && (port < 1 || port > 65_535))) {
     throw new InvalidArgumentError(
       'Write an address like 203.0.113.7:7443, [2001:db8::7]:7443 or registry.example:7443.',
     );
   }
-  return { host, port };
+  return { host, ...(port === undefined ? {} : { port }) };
 };
+
+/** As parseHost, for options that may be repeated. */
+export const collectHosts = (
+  value: string,
+  previous: readonly { host: string; port?: number }[] | undefined,
+): { host: string; port?: number }[] => [...(previous ?? []), parseHost(value)];

@@ -1,20 +1,15 @@
 // vl3 network: create, look at, change and delete networks.
 
-import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Network } from '../../src/api/generated/vl3/v1/common_pb.js';
-import { adminOption, withAdmin } from './admin.ts';
+import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { collect, parseInteger } from './arguments.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
-import { type OutputFormat, outputOption, printJson, printTable } from './output.ts';
+import { type OutputFormat, printJson, printTable } from './output.ts';
+import { iso } from './timestamp.ts';
 
-interface CommonOptions {
-  admin: string;
-  output: OutputFormat;
-}
-
-interface NetworkOptions extends CommonOptions {
+interface NetworkOptions extends AdminOptions {
   poolV4?: string;
   poolV6?: string;
   nodePrefixLengthV4?: number;
@@ -32,7 +27,7 @@ const toJson = (network: Network): Record<string, unknown> => ({
   nodePrefixLengthV6: network.nodePrefixLengthV6,
   excludedPrefixes: network.excludedPrefixes,
   mtu: network.mtu,
-  createdAt: network.createdAt === undefined ? '' : new Date(timestampMs(network.createdAt)).toISOString(),
+  createdAt: iso(network.createdAt),
 });
 
 const printNetworks = (context: Context, format: OutputFormat, networks: readonly Network[]): void => {
@@ -81,13 +76,11 @@ const withChangeOptions = (command: Command): Command =>
 export const networkCommands: CommandGroup = (program: Command, context: Context): void => {
   const network = program.command('network').description('networks: one flat address space each');
 
-  withChangeOptions(network.command('create'))
+  withAdminOptions(withChangeOptions(network.command('create')), context)
     .description('create a network')
     .argument('<name>', 'a DNS label')
     .option('--pool-v4 <prefix>', 'IPv4 addresses, e.g. 10.60.0.0/16')
     .option('--pool-v6 <prefix>', 'IPv6 addresses, e.g. fd00:60::/48')
-    .addOption(adminOption(context))
-    .addOption(outputOption())
     .addHelpText(
       'after',
       '\nExamples:\n  vl3 network create red --pool-v4 10.60.0.0/16 --pool-v6 fd00:60::/48\n  vl3 network create green --pool-v4 10.61.0.0/16 --exclude 10.61.0.0/24',
@@ -104,28 +97,26 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
       printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
     });
 
-  network
-    .command('list')
+  withAdminOptions(network.command('list'), context)
     .description('list the networks')
-    .addOption(adminOption(context))
-    .addOption(outputOption())
     .addHelpText('after', '\nExamples:\n  vl3 network list\n  vl3 network list -o json')
-    .action(async (options: CommonOptions) => {
+    .action(async (options: AdminOptions) => {
       const { networks } = await withAdmin(options.admin, (client) => client.listNetworks({}));
       printNetworks(context, options.output, networks);
     });
 
-  network
-    .command('show')
+  withAdminOptions(network.command('show'), context)
     .description('show a network and which node leases which prefix')
     .argument('<name>')
-    .addOption(adminOption(context))
-    .addOption(outputOption())
     .addHelpText('after', '\nExamples:\n  vl3 network show red')
-    .action(async (name: string, options: CommonOptions) => {
+    .action(async (name: string, options: AdminOptions) => {
       const answer = await withAdmin(options.admin, (client) => client.getNetwork({ name }));
       if (answer.network === undefined) return context.exit(EXIT.failed);
-      const leases = answer.leases.map((lease) => ({ prefix: lease.prefix, node: lease.node }));
+      const leases = answer.leases.map(({ prefix, node, leasedAt }) => ({
+        prefix,
+        node,
+        leasedAt: iso(leasedAt),
+      }));
       if (options.output === 'json') return printJson(context, { ...toJson(answer.network), leases });
       printNetworks(context, 'table', [answer.network]);
       context.out('');
@@ -136,11 +127,9 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
       );
     });
 
-  withChangeOptions(network.command('update'))
+  withAdminOptions(withChangeOptions(network.command('update')), context)
     .description('change a network (its pools stay)')
     .argument('<name>')
-    .addOption(adminOption(context))
-    .addOption(outputOption())
     .addHelpText(
       'after',
       '\n--exclude replaces the whole list.\n\nExamples:\n  vl3 network update red --mtu 1380\n  vl3 network update red --exclude 10.60.0.0/24 --exclude 10.60.9.0/24',
@@ -161,7 +150,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
     .argument('<name>')
     .addOption(adminOption(context))
     .addHelpText('after', '\nExamples:\n  vl3 network delete red')
-    .action(async (name: string, options: CommonOptions) => {
+    .action(async (name: string, options: Pick<AdminOptions, 'admin'>) => {
       await withAdmin(options.admin, (client) => client.deleteNetwork({ name }));
     });
 };

@@ -1,29 +1,26 @@
 // vl3 node: the machines of the domain.
 
-import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type { Command } from 'commander';
 import type { Node, PrefixLease } from '../../src/api/generated/vl3/v1/common_pb.js';
-import { adminOption, withAdmin } from './admin.ts';
+import { type AdminOptions, withAdmin, withAdminOptions } from './admin.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
-import { formatAge, type OutputFormat, outputOption, printJson, printTable } from './output.ts';
-
-interface CommonOptions {
-  admin: string;
-  output: OutputFormat;
-}
+import { formatAge, printJson, printTable } from './output.ts';
+import { iso, milliseconds } from './timestamp.ts';
 
 const toJson = (node: Node): Record<string, unknown> => ({
   name: node.name,
   spiffeId: node.spiffeId,
+  enrolledAt: iso(node.enrolledAt),
+  svidNotAfter: iso(node.svidNotAfter),
   alive: node.alive,
-  lastSeenAt: node.lastSeenAt === undefined ? '' : new Date(timestampMs(node.lastSeenAt)).toISOString(),
+  lastSeenAt: iso(node.lastSeenAt),
   observedAddress: node.observedAddress,
   agentVersion: node.agentVersion,
   networks: node.networks,
 });
 
-const leaseRows = (leases: readonly PrefixLease[]): { network: string; prefix: string }[] =>
-  leases.map((lease) => ({ network: lease.network, prefix: lease.prefix }));
+const leaseRows = (leases: readonly PrefixLease[]) =>
+  leases.map(({ network, prefix, leasedAt }) => ({ network, prefix, leasedAt: iso(leasedAt) }));
 
 const printNodes = (context: Context, nodes: readonly Node[]): void => {
   const now = Date.now();
@@ -33,7 +30,7 @@ const printNodes = (context: Context, nodes: readonly Node[]): void => {
     nodes.map((one) => [
       one.name,
       one.alive ? 'yes' : 'no',
-      formatAge(one.lastSeenAt === undefined ? 0 : timestampMs(one.lastSeenAt), now),
+      formatAge(milliseconds(one.lastSeenAt), now),
       one.observedAddress || '-',
       one.agentVersion || '-',
       one.networks.join(' ') || '-',
@@ -44,26 +41,20 @@ const printNodes = (context: Context, nodes: readonly Node[]): void => {
 export const nodeCommands: CommandGroup = (program: Command, context: Context): void => {
   const node = program.command('node').description('nodes: the machines that enrolled');
 
-  node
-    .command('list')
+  withAdminOptions(node.command('list'), context)
     .description('list the nodes')
-    .addOption(adminOption(context))
-    .addOption(outputOption())
     .addHelpText('after', '\nExamples:\n  vl3 node list\n  vl3 node list -o json')
-    .action(async (options: CommonOptions) => {
+    .action(async (options: AdminOptions) => {
       const { nodes } = await withAdmin(options.admin, (client) => client.listNodes({}));
       if (options.output === 'json') return printJson(context, nodes.map(toJson));
       printNodes(context, nodes);
     });
 
-  node
-    .command('show')
+  withAdminOptions(node.command('show'), context)
     .description('show a node and its prefixes')
     .argument('<name>')
-    .addOption(adminOption(context))
-    .addOption(outputOption())
     .addHelpText('after', '\nExamples:\n  vl3 node show edge-1')
-    .action(async (name: string, options: CommonOptions) => {
+    .action(async (name: string, options: AdminOptions) => {
       const answer = await withAdmin(options.admin, (client) => client.getNode({ name }));
       if (answer.node === undefined) return context.exit(EXIT.failed);
       const leases = leaseRows(answer.leases);
@@ -77,17 +68,14 @@ export const nodeCommands: CommandGroup = (program: Command, context: Context): 
       );
     });
 
-  node
-    .command('delete')
+  withAdminOptions(node.command('delete'), context)
     .description("end a node's identity and free its prefixes")
     .argument('<name>')
-    .addOption(adminOption(context))
-    .addOption(outputOption())
     .addHelpText(
       'after',
       '\nThe node is refused from then on; its peers drop it within seconds.\n\nExamples:\n  vl3 node delete edge-1',
     )
-    .action(async (name: string, options: CommonOptions) => {
+    .action(async (name: string, options: AdminOptions) => {
       const { freed } = await withAdmin(options.admin, (client) => client.deleteNode({ name }));
       const leases = leaseRows(freed);
       if (options.output === 'json') return printJson(context, { freed: leases });
