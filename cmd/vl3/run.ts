@@ -27,7 +27,11 @@ const waitUntilReady = async (child: ChildProcess): Promise<void> => {
   if (ready == null || !('once' in ready)) throw new Vl3Error('internal', 'the wrapper has no ready pipe');
   const failed = new Promise<never>((_, reject) => {
     child.once('error', (cause) =>
-      reject(new Vl3Error('failed-precondition', `cannot start unshare: ${cause.message}`, { cause })),
+      reject(
+        new Vl3Error('failed-precondition', `cannot start setpriv: ${cause.message}: install util-linux`, {
+          cause,
+        }),
+      ),
     );
     child.once('exit', (code) =>
       reject(
@@ -43,7 +47,10 @@ const waitUntilReady = async (child: ChildProcess): Promise<void> => {
 
 const run = async (context: Context, options: RunOptions, command: readonly string[]): Promise<number> => {
   const client = new LocalClient(options.socket);
-  const child = spawn('unshare', ['--net', '--', 'sh', '-c', WRAPPER, 'sh', ...command], {
+  // Killed in a way that cannot be caught, this process takes the command with it: nobody else would end it.
+  const dieWithMe = ['--pdeathsig', 'KILL', '--'];
+  const inNamespace = ['unshare', '--net', '--', 'sh', '-c', WRAPPER, 'sh', ...command];
+  const child = spawn('setpriv', [...dieWithMe, ...inNamespace], {
     stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
   });
   const exited = once(child, 'exit');
