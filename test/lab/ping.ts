@@ -8,6 +8,8 @@ export interface PingOptions {
   interval?: number;
   /** Seconds to wait for the last answer. */
   wait?: number;
+  /** Goes on until `count` answers came back, for so many seconds at most. */
+  patience?: number;
   /** Bytes of payload. */
   size?: number;
   /** Source address or interface. */
@@ -22,8 +24,9 @@ export interface PingResult {
 }
 
 export async function ping(from: Host, address: string, options: PingOptions = {}): Promise<PingResult> {
-  const { count = 1, interval = 0.2, wait = 2, size, source } = options;
+  const { count = 1, interval = 0.2, wait = 2, patience, size, source } = options;
   const command = ['ping', '-n', '-q', '-c', `${count}`, '-i', `${interval}`, '-W', `${wait}`];
+  if (patience !== undefined) command.push('-w', `${patience}`);
   if (size !== undefined) command.push('-s', `${size}`);
   if (source !== undefined) command.push('-I', source);
   const { stdout } = await from.tryRun([...command, address]);
