@@ -53,17 +53,17 @@ export class Tunnel {
   }
 
   setPeer(config: PeerConfig, time: Time): void {
-    this.#carryOut(this.device.setPeer(config), time);
+    this.carryOut(this.device.setPeer(config), time);
   }
 
   removePeer(publicKey: Uint8Array, time: Time): void {
     const id: PeerId = bytesToHex(publicKey);
-    this.#carryOut(this.device.removePeer(id), time);
+    this.carryOut(this.device.removePeer(id), time);
     this.plane.forget(id);
   }
 
   initiate(publicKey: Uint8Array, time: Time): void {
-    this.#carryOut(this.device.initiate(bytesToHex(publicKey), time.now, time.wallclock), time);
+    this.carryOut(this.device.initiate(bytesToHex(publicKey), time.now, time.wallclock), time);
   }
 
   /** A packet from the TUN. Keeps it. */
@@ -72,20 +72,20 @@ export class Tunnel {
     this.#handleEvents(time);
   }
 
-  /** A datagram from the UDP socket. Borrows it. */
-  fromOutside(datagram: Uint8Array, source: Endpoint, time: Time): void {
+  /** A datagram from the UDP socket; `waiting` as for Port.receive. Borrows it. */
+  fromOutside(datagram: Uint8Array, source: Endpoint, time: Time, waiting = 0): void {
     if (messageType(datagram) === TRANSPORT_TYPE) {
       this.#count(receiveTransport(this.plane, datagram, source, time.now));
       this.#handleEvents(time);
     } else {
-      const received = this.#port.receive(datagram, source, time.now, time.wallclock);
-      if (received?.device === this.device) this.#carryOut(received.actions, time);
+      const received = this.#port.receive(datagram, source, time.now, time.wallclock, waiting);
+      if (received?.device === this.device) this.carryOut(received.actions, time);
     }
   }
 
   tick(time: Time): void {
     const { now, wallclock } = time;
-    this.#carryOut(
+    this.carryOut(
       this.device.tick(now, wallclock, (peer) => this.plane.activity(peer)),
       time,
     );
@@ -94,14 +94,15 @@ export class Tunnel {
   /** Ends all sessions and takes the device off its port. */
   close(time: Time): void {
     this.#port.remove(this.device);
-    this.#carryOut(this.device.close(), time);
+    this.carryOut(this.device.close(), time);
   }
 
   #count(reason: DropReason | undefined): void {
     if (reason !== undefined) this.plane.drops.count(reason);
   }
 
-  #carryOut(actions: readonly Action[], time: Time): void {
+  /** What the device asked for; from outside, when the port was asked for several tunnels at once. */
+  carryOut(actions: readonly Action[], time: Time): void {
     for (const action of actions) this.plane.carryOut(action, time.now);
     this.#handleEvents(time);
   }

@@ -3,6 +3,7 @@
 
 import type { Logger } from 'pino';
 import type { Vl3Error } from '../../native-free/error.ts';
+import { Announcements } from '../../native-free/reconcile/announcements.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
@@ -10,10 +11,12 @@ import type { AgentClient } from '../registry/client.ts';
 import { Backoff } from './backoff.ts';
 import type { AttachmentDocument } from './documents.ts';
 
+type Content = Omit<RecordContent, 'sequence'>;
+
 export interface AnnouncerOptions {
   readonly network: string;
   /** What the record says, but for the sequence that each new one gets. */
-  readonly content: () => Omit<RecordContent, 'sequence'>;
+  readonly content: () => Content;
   readonly attachments: () => AttachmentDocument[];
   /** A sequence above all that were used, written down before it is returned. */
   readonly nextSequence: () => number;
@@ -33,16 +36,14 @@ const CALL_TIMEOUT_MS = 10_000;
 export class Announcer {
   readonly #options: AnnouncerOptions;
   readonly #deps: AnnouncerDeps;
-  /** What the registry took last: the content, and the certificate it was signed under. */
-  #announced: string | undefined;
-  #recordDue = true;
-  #attachmentsDue = true;
+  readonly #announcements: Announcements<Content>;
   #wake: (() => void) | undefined;
   #problem: Vl3Error | undefined;
 
   constructor(options: AnnouncerOptions, deps: AnnouncerDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#announcements = new Announcements({ content: options.content, svidId: deps.svidId });
   }
 
   get problems(): string[] {
@@ -53,20 +54,19 @@ export class Announcer {
 
   /** The record may have to change. */
   announce(): void {
-    this.#recordDue = true;
+    this.#announcements.recordMayChange();
     this.#wake?.();
   }
 
   attachmentsChanged(): void {
-    this.#attachmentsDue = true;
+    this.#announcements.attachmentsChanged();
     this.#wake?.();
   }
 
   /** The registry may have forgotten what it was told: says everything again. */
   sayAgain(): void {
-    this.#announced = undefined;
-    this.#attachmentsDue = true;
-    this.announce();
+    this.#announcements.sayAgain();
+    this.#wake?.();
   }
 
   /** Sends what is due until `signal` aborts; never throws. */
@@ -91,65 +91,47 @@ export class Announcer {
   }
 
   async #sendDue(signal: AbortSignal): Promise<void> {
-    const { network } = this.#options;
     const call = { signal: AbortSignal.any([signal, AbortSignal.timeout(CALL_TIMEOUT_MS)]) };
-    if (this.#recordDue) {
-      this.#recordDue = false;
+    for (let due = this.#announcements.next(); due !== undefined; due = this.#announcements.next()) {
       try {
-        await this.#sendRecord(call);
+        if (due.kind === 'record') await this.#sendRecord(due.content, call);
+        else await this.#sendAttachments(call);
+        this.#announcements.taken(due);
       } catch (error) {
-        this.#recordDue = true;
+        this.#announcements.failed(due);
         throw error;
       }
     }
-    if (!this.#attachmentsDue) return;
-    this.#attachmentsDue = false;
-    try {
-      const attachments = this.#options
-        .attachments()
-        .map(({ id, workload, addresses, interfaceName, labels, attachedAt }) => ({
-          id,
-          network,
-          workload,
-          addresses,
-          interfaceName,
-          labels,
-          attachedAt: { seconds: BigInt(Math.floor(attachedAt / 1000)), nanos: 0 },
-        }));
-      await this.#deps.client().putAttachments({ network, attachments }, call);
-    } catch (error) {
-      this.#attachmentsDue = true;
-      throw error;
-    }
   }
 
-  async #sendRecord(call: { signal: AbortSignal }): Promise<void> {
-    const { client, sign, svidId, logger } = this.#deps;
-    const content = this.#options.content();
-    const text = `${svidId()} ${JSON.stringify(content)}`;
-    if (this.#announced === text) return;
+  async #sendRecord(content: Content, call: { signal: AbortSignal }): Promise<void> {
+    const { client, sign, logger } = this.#deps;
+    const { network } = this.#options;
     const sequence = this.#options.nextSequence();
-    const signed = sign({ ...content, sequence });
-    await client().putRecord(
-      {
-        network: content.network,
-        record: {
-          record: signed.record,
-          signature: signed.signature,
-          certificateChain: [...signed.certificateChain],
-        },
-      },
-      call,
-    );
-    this.#announced = text;
-    logger.info(
-      { network: content.network, sequence, endpoints: content.endpoints.length },
-      'record announced',
-    );
+    const { record, signature, certificateChain } = sign({ ...content, sequence });
+    const signed = { record, signature, certificateChain: [...certificateChain] };
+    await client().putRecord({ network, record: signed }, call);
+    logger.info({ network, sequence, endpoints: content.endpoints.length }, 'record announced');
+  }
+
+  async #sendAttachments(call: { signal: AbortSignal }): Promise<void> {
+    const { network } = this.#options;
+    const attachments = this.#options
+      .attachments()
+      .map(({ id, workload, addresses, interfaceName, labels, attachedAt }) => ({
+        id,
+        network,
+        workload,
+        addresses,
+        interfaceName,
+        labels,
+        attachedAt: { seconds: BigInt(Math.floor(attachedAt / 1000)), nanos: 0 },
+      }));
+    await this.#deps.client().putAttachments({ network, attachments }, call);
   }
 
   #untilDue(signal: AbortSignal): Promise<void> {
-    if (this.#recordDue || this.#attachmentsDue || signal.aborted) return Promise.resolve();
+    if (this.#announcements.isDue || signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const done = (): void => {
         signal.removeEventListener('abort', done);

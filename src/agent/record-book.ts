@@ -1,27 +1,12 @@
-// The verified node records of one network: what peers are configured from, and nothing else is. Kept on disk as the exact
-// bytes received and verified again at every load. A record goes by tombstone or when its validity ends; that the
-// registry does not list it any more changes nothing.
+// The verified node records of one network, kept in the agent's state as the exact bytes received. What is accepted,
+// dropped and when is decided in native-free/registry/record-book.ts.
 
 import type { Logger } from 'pino';
-import { type Prefix, parsePrefix, prefixCovers } from '../../native-free/ipam/prefix.ts';
-import {
-  decodeVerified,
-  type NodeRecord,
-  type SignedRecord,
-  type VerifyRecord,
-} from '../../native-free/registry/record.ts';
+import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
+import * as book from '../../native-free/registry/record-book.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import { RECORD, type RecordDocument } from './documents.ts';
 import type { AgentState } from './state.ts';
-
-export interface RecordBookOptions {
-  readonly network: string;
-  readonly networkUid: string;
-  /** The network's. A record that claims more is refused, whatever the registry let pass. */
-  readonly pools: readonly Prefix[];
-  /** This node: its own record is no peer's. */
-  readonly node: string;
-}
 
 export interface RecordBookDeps {
   readonly state: AgentState;
@@ -29,100 +14,26 @@ export interface RecordBookDeps {
   readonly logger: Logger;
 }
 
-export class RecordBook {
-  readonly #options: RecordBookOptions;
-  readonly #deps: RecordBookDeps;
-  readonly #records = new Map<string, NodeRecord>();
-  readonly #alive = new Map<string, boolean>();
-  readonly #refused = new Map<string, string>();
-
+export class RecordBook extends book.RecordBook {
   /** Loads what was saved and verifies at `now` (unix ms). */
-  constructor(options: RecordBookOptions, deps: RecordBookDeps, now: number) {
-    this.#options = options;
-    this.#deps = deps;
-    for (const { name, value } of deps.state.list(RECORD)) {
-      const node = name.startsWith(`${options.network}/`)
-        ? name.slice(options.network.length + 1)
-        : undefined;
-      if (node === undefined) continue;
-      const record = this.#decode(toSigned(value), now);
-      // What does not verify stays on disk: at a start the clock may be wrong, and right again at the next.
-      if (typeof record !== 'string' && record.node === node) this.#records.set(node, record);
-    }
-  }
-
-  /** The records that hold at `now` (unix ms), this node's own left out. */
-  valid(now: number): NodeRecord[] {
-    return [...this.#records.values()].filter(({ notAfter }) => now < notAfter);
-  }
-
-  /** Why the newest record of a node was not accepted, by node. */
-  get refusals(): ReadonlyMap<string, string> {
-    return this.#refused;
-  }
-
-  isAlive(node: string): boolean {
-    return this.#alive.get(node) ?? false;
-  }
-
-  setAlive(node: string, alive: boolean): void {
-    this.#alive.set(node, alive);
-  }
-
-  /** Takes a record that the registry gave for `node`. True when it changed the book. */
-  accept(node: string, signed: SignedRecord, now: number): boolean {
-    if (node === this.#options.node) return false;
-    const record = this.#decode(signed, now);
-    if (typeof record === 'string') return this.#refuse(node, record);
-    if (record.node !== node)
-      return this.#refuse(node, `the registry gave a record of "${record.node}" for "${node}"`);
-    this.#refused.delete(node);
-    const known = this.#records.get(node);
-    if (known !== undefined && known.sequence >= record.sequence) return false;
-    this.#records.set(node, record);
-    this.#deps.state.put(RECORD, `${this.#options.network}/${node}`, toDocument(signed));
-    return true;
-  }
-
-  /** The node was removed after its record of `sequence`. True when it changed the book. */
-  bury(node: string, sequence: number): boolean {
-    this.#alive.delete(node);
-    this.#refused.delete(node);
-    const known = this.#records.get(node);
-    if (known === undefined || known.sequence > sequence) return false;
-    this.#forget(node, 'it was removed');
-    return true;
-  }
-
-  /** Strikes out everything of the network, also on disk. */
-  clear(): void {
-    for (const node of [...this.#records.keys()]) this.#forget(node, 'this node left the network');
-  }
-
-  #refuse(node: string, reason: string): false {
-    this.#refused.set(node, reason);
-    this.#deps.logger.warn({ network: this.#options.network, node, reason }, 'record refused');
-    return false;
-  }
-
-  #forget(node: string, reason: string): void {
-    this.#records.delete(node);
-    this.#deps.state.delete(RECORD, `${this.#options.network}/${node}`);
-    this.#deps.logger.info({ network: this.#options.network, node, reason }, 'record dropped');
-  }
-
-  /** The record if it holds, or why not. */
-  #decode(signed: SignedRecord, now: number): NodeRecord | string {
-    const { network, networkUid, pools } = this.#options;
-    const result = decodeVerified(signed, this.#deps.verify, now, { network, networkUid });
-    if (result.kind === 'refused') return result.message;
-    const stray = result.record.prefixes.find(
-      ({ prefix }) => !pools.some((pool) => prefixCovers(pool, parsePrefix(prefix))),
-    );
-    if (stray === undefined) return result.record;
-    return `it claims ${stray.prefix}, which lies in no pool of the network`;
+  constructor(options: book.RecordBookOptions, { state, verify, logger }: RecordBookDeps, now: number) {
+    const { network } = options;
+    const saved = savedRecords(state, `${network}/`);
+    const report: book.RecordBookDependencies['report'] = (what, node, reason) =>
+      logger[what === 'refused' ? 'warn' : 'info']({ network, node, reason }, `record ${what}`);
+    super(options, { saved, verify, report }, now);
   }
 }
+
+const savedRecords = (state: AgentState, start: string): book.SavedRecords => ({
+  list: () =>
+    state
+      .list(RECORD)
+      .filter(({ name }) => name.startsWith(start))
+      .map(({ name, value }) => ({ node: name.slice(start.length), signed: toSigned(value) })),
+  put: (node, signed) => state.put(RECORD, start + node, toDocument(signed)),
+  delete: (node) => state.delete(RECORD, start + node),
+});
 
 const toDocument = (signed: SignedRecord): RecordDocument => ({
   record: toBase64(signed.record),
