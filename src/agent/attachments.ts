@@ -11,7 +11,8 @@ import { checkInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
 import { ATTACHMENT, type AttachmentDocument } from './documents.ts';
-import type { AttachRequest, DetachRequest, LocalAttachment } from './local-messages.ts';
+import type { LocalAttachment } from './local-messages.ts';
+import type { AttachRequest, DetachRequest } from './local-requests.ts';
 import type { Membership } from './membership.ts';
 import type { AgentState } from './state.ts';
 

@@ -6,16 +6,15 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+import type { AgentStatus, LocalAttachment } from './local-messages.ts';
 import {
-  type AgentStatus,
   type AttachRequest,
   attachRequestSchema,
   type DetachRequest,
   detachRequestSchema,
-  type LocalAttachment,
-} from './local-messages.ts';
+} from './local-requests.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
 
@@ -42,7 +41,9 @@ export interface LocalApiHandlers {
 const parse = <T>(schema: z.ZodType<T>, value: unknown): T => {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  throw new Vl3Error('invalid-argument', `the request is malformed: ${z.prettifyError(result.error)}`);
+  const [issue] = result.error.issues;
+  const where = issue?.path.join('.') || 'the request';
+  throw new Vl3Error('invalid-argument', `${where}: ${issue?.message ?? 'it is malformed'}`);
 };
 
 const readJson = async (request: IncomingMessage): Promise<unknown> => {

@@ -5,15 +5,14 @@ import type { z } from 'zod';
 import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
 import {
   type AgentStatus,
-  type AttachRequest,
   attachmentSchema,
   attachmentsResponseSchema,
-  type DetachRequest,
   detachResponseSchema,
   errorResponseSchema,
   type LocalAttachment,
   statusSchema,
 } from './local-messages.ts';
+import type { AttachRequest, DetachRequest } from './local-requests.ts';
 
 const CODES = new Set<string>([
   'invalid-argument',

@@ -1,26 +1,7 @@
-// What goes over the agent's local API (JSON on a unix socket), parsed at both ends with these schemas.
+// What the agent answers on its local API (JSON on a unix socket), parsed by the client with these schemas. What it may
+// be asked is in local-requests.ts.
 
 import { z } from 'zod';
-
-const label = z.string().min(1).max(253);
-
-export const attachRequestSchema = z.strictObject({
-  network: z.string().max(63),
-  /** A path that names a network namespace, e.g. /run/netns/x or /proc/123/ns/net. */
-  netns: z.string().startsWith('/').max(4096),
-  /** The workload's name; the agent makes one up when absent. */
-  workload: z.string().min(1).max(253).optional(),
-  /** Default: the network's name, cut to 15 characters. */
-  interfaceName: z.string().min(1).max(64).optional(),
-  labels: z.record(label, z.string().max(253)).optional(),
-});
-export type AttachRequest = z.infer<typeof attachRequestSchema>;
-
-export const detachRequestSchema = z.union([
-  z.strictObject({ id: z.string().min(1).max(64) }),
-  z.strictObject({ network: z.string().max(63), netns: z.string().startsWith('/').max(4096) }),
-]);
-export type DetachRequest = z.infer<typeof detachRequestSchema>;
 
 export const attachmentSchema = z.object({
   id: z.string(),

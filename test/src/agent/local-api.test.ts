@@ -101,10 +101,21 @@ test('an unexpected error does not show its inside', async () => {
 
 test.each([
   ['no JSON', '{"network":', /not JSON/],
-  ['an unknown field', '{"network":"red","netns":"/x","sudo":true}', /malformed.*sudo/s],
-  ['a relative namespace', '{"network":"red","netns":"x"}', /malformed.*netns/s],
-  ['a number for a name', '{"network":7,"netns":"/x"}', /malformed.*network/s],
-  ['an array', '[]', /malformed/],
+  ['an unknown field', '{"network":"red","netns":"/x","sudo":true}', /the request: .*sudo/],
+  ['a relative namespace', '{"network":"red","netns":"x"}', /netns: write the whole path/],
+  ['a number for a name', '{"network":7,"netns":"/x"}', /network: /],
+  ['a network that is no name', '{"network":"Red!","netns":"/x"}', /network: use a DNS label/],
+  [
+    'a workload the registry would not take',
+    '{"network":"red","netns":"/x","workload":"A B"}',
+    /workload: use a DNS name/,
+  ],
+  [
+    'a label the registry would not take',
+    '{"network":"red","netns":"/x","labels":{"a":"b c"}}',
+    /labels\.a: use a Kubernetes label value/,
+  ],
+  ['an array', '[]', /the request: /],
   ['too many bytes', JSON.stringify({ network: 'x'.repeat(100_000) }), /at most 65536 bytes/],
 ])('a request with %s is refused before anything happens', async (_what, body, sentence) => {
   const attach = async () => {

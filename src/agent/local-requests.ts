@@ -1,0 +1,24 @@
+// What may be asked over the agent's local API, parsed where it arrives. Stricter than the kernel wants it: what the
+// registry would not take of one attachment must not hold up the announcement of the others. Apart from the answers
+// (local-messages.ts), so that the client starts without it.
+
+import { z } from 'zod';
+import { attachment, name } from '../../native-free/registry/model.ts';
+
+export const attachRequestSchema = z.strictObject({
+  network: name,
+  /** A path that names a network namespace, e.g. /run/netns/x or /proc/123/ns/net. */
+  netns: z.string().startsWith('/', 'write the whole path, starting with "/"').max(4096),
+  /** The workload's name; the agent makes one up when absent. */
+  workload: attachment.shape.workload.min(1, 'it is empty: leave it out, or name the workload').optional(),
+  /** Default: the network's name, cut to 15 characters. */
+  interfaceName: z.string().min(1).max(64).optional(),
+  labels: attachment.shape.labels.optional(),
+});
+export type AttachRequest = z.infer<typeof attachRequestSchema>;
+
+export const detachRequestSchema = z.union([
+  z.strictObject({ id: z.string().min(1).max(64) }),
+  z.strictObject({ network: z.string().max(63), netns: z.string().startsWith('/').max(4096) }),
+]);
+export type DetachRequest = z.infer<typeof detachRequestSchema>;
