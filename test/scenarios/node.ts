@@ -137,7 +137,12 @@ export class Node {
       const peers = networks.find(({ name }) => name === network)?.peers.map(({ node }) => node) ?? [];
       const missing = others.filter((other) => other !== this && !peers.includes(other.name));
       if (missing.length > 0)
-        throw new Error(`${this.name} does not know ${missing.map(({ name }) => name).join(', ')}`);
+        throw new Error(
+          [
+            `${this.name} does not know ${missing.map(({ name }) => name).join(', ')}`,
+            ...[this, ...missing].map((one) => one.agent.output()),
+          ].join('\n'),
+        );
     }, SOON);
   }
 
