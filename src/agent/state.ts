@@ -4,7 +4,7 @@
 
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 
@@ -19,6 +19,10 @@ export interface DocumentKind<T> {
 export class AgentState implements Disposable {
   readonly #db: DatabaseSync;
   readonly #path: string;
+  readonly #get: StatementSync;
+  readonly #list: StatementSync;
+  readonly #put: StatementSync;
+  readonly #delete: StatementSync;
   #depth = 0;
 
   /** Opens or creates `<directory>/agent.db` (0600, the directory 0700). One process at a time. */
@@ -42,6 +46,10 @@ export class AgentState implements Disposable {
       );
     }
     this.#migrate();
+    this.#get = this.#db.prepare('SELECT value FROM document WHERE kind=? AND name=?');
+    this.#list = this.#db.prepare('SELECT name, value FROM document WHERE kind=? ORDER BY name');
+    this.#put = this.#db.prepare('INSERT OR REPLACE INTO document (kind, name, value) VALUES (?, ?, ?)');
+    this.#delete = this.#db.prepare('DELETE FROM document WHERE kind=? AND name=?');
   }
 
   #migrate(): void {
@@ -74,28 +82,23 @@ export class AgentState implements Disposable {
   }
 
   get<T>(kind: DocumentKind<T>, name: string): T | undefined {
-    const row = this.#db.prepare('SELECT value FROM document WHERE kind=? AND name=?').get(kind.kind, name);
+    const row = this.#get.get(kind.kind, name);
     return row === undefined ? undefined : this.#parse(kind, name, row['value']);
   }
 
   list<T>(kind: DocumentKind<T>): { name: string; value: T }[] {
-    const rows = this.#db
-      .prepare('SELECT name, value FROM document WHERE kind=? ORDER BY name')
-      .all(kind.kind);
-    return rows.map((row) => {
+    return this.#list.all(kind.kind).map((row) => {
       const name = String(row['name']);
       return { name, value: this.#parse(kind, name, row['value']) };
     });
   }
 
   put<T>(kind: DocumentKind<T>, name: string, value: T): void {
-    this.#db
-      .prepare('INSERT OR REPLACE INTO document (kind, name, value) VALUES (?, ?, ?)')
-      .run(kind.kind, name, JSON.stringify(value));
+    this.#put.run(kind.kind, name, JSON.stringify(value));
   }
 
   delete<T>(kind: DocumentKind<T>, name: string): void {
-    this.#db.prepare('DELETE FROM document WHERE kind=? AND name=?').run(kind.kind, name);
+    this.#delete.run(kind.kind, name);
   }
 
   /** Runs `change` as one transaction: all of its writes are kept, or none. May be nested. */
