@@ -3,14 +3,15 @@
 // every device each 100 ms. One seed decides all randomness.
 
 import type { Endpoint } from '../../../native-free/device/data-plane.ts';
-import type { PeerConfig } from '../../../native-free/device/device.ts';
+import type { Device, PeerConfig } from '../../../native-free/device/device.ts';
 import { MemoryTun } from '../../../native-free/device/memory-tun.ts';
 import { type Time, Tunnel } from '../../../native-free/device/tunnel.ts';
 import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
+import { HANDSHAKE_QUEUE_LENGTH } from '../../../native-free/noise/constants.ts';
 import type { Primitives } from '../../../native-free/noise/primitives.ts';
 import { type Datagram, MemoryInternet } from '../../../native-free/port/memory-udp.ts';
 import { Port } from '../../../native-free/port/port.ts';
-import { messageType } from '../../../native-free/wire/message.ts';
+import { messageType, TRANSPORT_TYPE } from '../../../native-free/wire/message.ts';
 import { opensslPrimitives } from '../../../src/noise/openssl-primitives.ts';
 import { packet, payloadOf } from './packets.ts';
 
@@ -32,6 +33,24 @@ export interface HostOptions {
   readonly mtu?: number;
   readonly timestampMark?: Uint8Array;
   readonly privateKey?: Uint8Array;
+  /** Handshake messages wait, and this works off some of them each 5 ms; else each is received at once. */
+  readonly workOff?: (host: Host) => void;
+}
+
+/** A port that shows how many receiver indices are held. */
+class CountingPort extends Port {
+  readonly indices = new Set<number>();
+
+  override claim(owner: Device): number {
+    const index = super.claim(owner);
+    this.indices.add(index);
+    return index;
+  }
+
+  override release(index: number): void {
+    super.release(index);
+    this.indices.delete(index);
+  }
 }
 
 /** Repeatable and good enough to tell keys apart: xorshift32. */
@@ -48,7 +67,11 @@ export const seededRandom = (seed: number) => {
 
 export class Host {
   readonly tunnel: Tunnel;
+  readonly port: CountingPort;
   readonly inside: string;
+  /** Handshake messages that wait, at most HANDSHAKE_QUEUE_LENGTH. */
+  readonly queue: Datagram[] = [];
+  readonly workOff: ((host: Host) => void) | undefined;
   readonly privateKey: Uint8Array;
   endpoint: Endpoint;
   /** Added to the lab's wall clock: this host's own opinion. */
@@ -63,13 +86,15 @@ export class Host {
     this.inside = options.inside;
     this.endpoint = options.endpoint;
     this.privateKey = options.privateKey ?? lab.random(32);
+    this.workOff = options.workOff;
+    this.port = new CountingPort({ random: lab.random });
     const { timestampMark } = options;
     this.tunnel = new Tunnel(
       { privateKey: this.privateKey, timestampMark, mtu: options.mtu ?? 1420 },
       {
         primitives,
         random: lab.random,
-        port: new Port({ random: lab.random }),
+        port: this.port,
         inside: this.#tun,
         outside: { send: (bytes, destination) => this.#outside.send(bytes, destination) },
       },
@@ -80,9 +105,19 @@ export class Host {
   #outside;
 
   #bind() {
-    return this.#lab.internet.socket(this.endpoint, ({ bytes, source }) => {
-      if (this.isUp) this.tunnel.fromOutside(bytes, source, this.time);
+    return this.#lab.internet.socket(this.endpoint, (datagram) => {
+      const { bytes, source } = datagram;
+      if (!this.isUp) return;
+      const waits = this.workOff !== undefined && messageType(bytes) !== TRANSPORT_TYPE;
+      if (!waits) this.tunnel.fromOutside(bytes, source, this.time);
+      else if (this.queue.length < HANDSHAKE_QUEUE_LENGTH) this.queue.push(datagram);
     });
+  }
+
+  /** Receives the message that waits longest. */
+  receiveNext(): void {
+    const next = this.queue.shift();
+    if (next !== undefined) this.tunnel.fromOutside(next.bytes, next.source, this.time, this.queue.length);
   }
 
   /** The host is reached at, and sends from, another address. */
@@ -134,7 +169,10 @@ export class Host {
   }
 
   dropped(reason: Parameters<Tunnel['plane']['drops']['of']>[0]): number {
-    return this.tunnel.plane.drops.of(reason) + this.tunnel.device.drops.of(reason);
+    return [this.tunnel.plane, this.tunnel.device, this.port].reduce(
+      (sum, { drops }) => sum + drops.of(reason),
+      0,
+    );
   }
 }
 
@@ -176,6 +214,7 @@ export class Lab {
       const due = this.#underWay.filter((one) => one.due <= this.now);
       this.#underWay = this.#underWay.filter((one) => one.due > this.now);
       for (const { datagram } of due) this.internet.deliver(datagram);
+      for (const host of this.#hosts) if (host.isUp) host.workOff?.(host);
       if (this.now - this.#lastTick >= TICK) {
         this.#lastTick = this.now;
         for (const host of this.#hosts) if (host.isUp) host.tunnel.tick(host.time);
