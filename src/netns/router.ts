@@ -6,7 +6,14 @@ import { Vl3Error } from '../../native-free/error.ts';
 import type { Address, Prefix } from '../../native-free/ipam/prefix.ts';
 import { applyInterface, settleInterface } from './interface.ts';
 import { host, type InterfaceState, unreachableCommands } from './interface-state.ts';
-import { applyCommands, type Link, type Route, readNamespace } from './ip.ts';
+import {
+  applyCommands,
+  type Link,
+  type NamespaceState,
+  ROUTE_PROTOCOL,
+  type Route,
+  readNamespace,
+} from './ip.ts';
 import { checkInterfaceName } from './names.ts';
 import {
   ensureNamespace,
@@ -139,6 +146,14 @@ export const removeRouter = async (tools: ToolRunner, router: string): Promise<v
   }
   await removeNamespace(tools, router);
 };
+
+/** Whether this is what a router namespace looks like, of whichever network and agent: it routes into a tunnel. */
+export const isRouter = ({ links, routes }: NamespaceState): boolean =>
+  links.some(
+    ({ name, kind }) =>
+      kind === 'tun' &&
+      routes.some(({ protocol, devices }) => protocol === ROUTE_PROTOCOL && devices.includes(name)),
+  );
 
 /** The router namespaces on this machine whose names begin with `prefix`. */
 export const listRouters = (prefix: string): Promise<string[]> => listNamespaces(prefix);

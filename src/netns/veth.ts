@@ -30,7 +30,7 @@ import {
   sameNamespace,
 } from './namespace.ts';
 import { refuseOverlap, type Taken, takenPrefixes } from './pod-routes.ts';
-import { attachmentAlias } from './router.ts';
+import { attachmentAlias, isRouter } from './router.ts';
 import { admitPod, applyRules, dismissPod, podElements } from './rules.ts';
 import { hostInterfaceSettings, podInterfaceSettings, writeSettings } from './sysctl.ts';
 import { ToolFailure, type ToolRunner } from './tool.ts';
@@ -86,13 +86,13 @@ export const ensureAttachment = async (
       `the router namespace ${spec.router} is not there: set it up first`,
     );
   }
-  if (sameNamespace(pod, routerIdentity)) {
+  const podBefore = await readNamespace(tools, pod.path, undefined, signal);
+  if (sameNamespace(pod, routerIdentity) || isRouter(podBefore)) {
     throw new Vl3Error(
       'invalid-argument',
       `${spec.podNetns} is a router namespace of vl3: name a workload's`,
     );
   }
-  const podBefore = await readNamespace(tools, pod.path, undefined, signal);
   const existing = podBefore.links.find(({ name }) => name === spec.podInterface);
   let routerBefore = NOTHING;
   if (existing !== undefined) {

@@ -49,6 +49,11 @@ afterAll(() => {
   green[Symbol.dispose]();
 });
 
+test('the router of one network is no workload for the other', async () => {
+  const spec = { ...red.attachment('router', 9), podNetns: `/run/netns/${green.router}` };
+  await expect(ensureAttachment(red.tools, spec)).rejects.toThrow(/is a router namespace of vl3/);
+});
+
 test('a pod on both networks reaches the pods of both, and they reach it', () => {
   for (const [from, to] of [
     [bothPod, '10.60.1.2'],
