@@ -10,8 +10,10 @@ import type { Host } from '../lab/host.ts';
 import { iperf3 } from '../lab/iperf3.ts';
 import { Lab } from '../lab/lab.ts';
 import { MARK } from '../lab/ledger.ts';
+import { machineTime, stolenShare } from '../lab/machine-time.ts';
 import { ping } from '../lab/ping.ts';
 import { processesMarked } from '../lab/processes.ts';
+import { median } from '../lab/spread.ts';
 import { WireguardGo, wireguardKeys } from '../lab/wireguard-go.ts';
 import type { TunnelEndConfig } from './tunnel-end.ts';
 
@@ -66,7 +68,7 @@ export const benchDatapath = async (repetitions: number, seconds: number): Promi
       }
     }
   }
-  for (const side of SIDES) print(`${side}, median`, median(samples[side]));
+  for (const side of SIDES) print(`${side}, median`, medians(samples[side]));
 };
 
 /** Two hosts on a cable, each with a router namespace and a pod behind it. */
@@ -155,7 +157,7 @@ const startWireguardGo = async (lab: Lab, a: Site, b: Site): Promise<Tunnel> => 
 };
 
 const measure = async (a: Site, b: Site, tunnel: Tunnel, seconds: number): Promise<Sample> => {
-  const stealBefore = stealTime();
+  const stealBefore = machineTime();
   await ping(a.pod, b.inside, { count: 5, interval: 0.01 });
   const idle = await ping(a.pod, b.inside, { count: 50, interval: 0.01 });
   await iperf3(a.pod, b.pod, b.inside, { seconds: 1 });
@@ -170,7 +172,7 @@ const measure = async (a: Site, b: Site, tunnel: Tunnel, seconds: number): Promi
     seconds,
     udp: { bitsPerSecond: 80e6, payload: 100 },
   });
-  const stealAfter = stealTime();
+  const stealAfter = machineTime();
   return {
     tcp1: tcp1.bitsPerSecond / 1e6,
     tcp4: tcp4.bitsPerSecond / 1e6,
@@ -179,7 +181,7 @@ const measure = async (a: Site, b: Site, tunnel: Tunnel, seconds: number): Promi
     udpLoss: udp.lostPercent,
     cpuPerGb: (cpuAfter - cpuBefore) / (tcp1.bytes / 1e9),
     rssMb: Math.max(...tunnel.pids.map(rssMb)),
-    steal: (100 * (stealAfter.steal - stealBefore.steal)) / (stealAfter.total - stealBefore.total),
+    steal: 100 * stolenShare(stealBefore, stealAfter),
   };
 };
 
@@ -201,14 +203,6 @@ const cpuSeconds = (pids: readonly number[]): number => {
 const rssMb = (pid: number): number =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024;
 
-const stealTime = (): { steal: number; total: number } => {
-  const fields = (readFileSync('/proc/stat', 'latin1').split('\n')[0] ?? '')
-    .split(/\s+/)
-    .slice(1)
-    .map(Number);
-  return { steal: fields[7] ?? 0, total: fields.slice(0, 8).reduce((sum, n) => sum + n, 0) };
-};
-
 const print = (name: string, sample: Sample): void => {
   const { tcp1, tcp4, rttUnderLoad, rttIdle, udpLoss, cpuPerGb, rssMb, steal } = sample;
   console.log(
@@ -219,11 +213,8 @@ const print = (name: string, sample: Sample): void => {
   );
 };
 
-const median = (samples: readonly Sample[]): Sample => {
-  const of = (pick: (sample: Sample) => number): number => {
-    const sorted = samples.map(pick).sort((x, y) => x - y);
-    return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-  };
+const medians = (samples: readonly Sample[]): Sample => {
+  const of = (pick: (sample: Sample) => number): number => median(samples.map(pick));
   return {
     tcp1: of((s) => s.tcp1),
     tcp4: of((s) => s.tcp4),

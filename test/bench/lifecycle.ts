@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { Host } from '../lab/host.ts';
 import { ping } from '../lab/ping.ts';
+import { quantile } from '../lab/spread.ts';
 import { Domain } from '../scenarios/domain.ts';
 import type { Node } from '../scenarios/node.ts';
 import { Pod } from '../scenarios/pod.ts';
@@ -21,10 +22,8 @@ interface Spread {
 }
 
 const spread = (values: readonly number[]): Spread => {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): number =>
-    Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0);
-  return { p50: at(0.5), p99: at(0.99), max: Math.round(sorted.at(-1) ?? 0) };
+  const at = (share: number): number => Math.round(quantile(values, share));
+  return { p50: at(0.5), p99: at(0.99), max: at(1) };
 };
 
 /** Milliseconds each of 50 attaches took, all asked for at once. */

@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { iperf3 } from '../lab/iperf3.ts';
 import { ping } from '../lab/ping.ts';
+import { median } from '../lab/spread.ts';
 import { forEach, holds } from './report.ts';
 import type { NetworkName, Pod, World } from './world.ts';
 
@@ -19,9 +20,8 @@ export async function pingMatrix(world: World, network: NetworkName, family: 'v4
     silent.length === 0,
     `no answer: ${silent.map(({ from, to }) => `${from.name} to ${to.name}`).join(', ')}`,
   );
-  const rtts = answers.map(({ rttMs }) => rttMs ?? 0).sort((a, b) => a - b);
-  const median = rtts[rtts.length >> 1] ?? 0;
-  return `${pairs.length} of ${pairs.length} pairs answer, median ${median.toFixed(1)} ms`;
+  const middle = median(answers.map(({ rttMs }) => rttMs ?? 0));
+  return `${pairs.length} of ${pairs.length} pairs answer, median ${middle.toFixed(1)} ms`;
 }
 
 /** What is longer than the tunnel's MTU goes through in fragments. */

@@ -1,11 +1,12 @@
 // One TCP stream from pod to pod across two clouds, by vl3 and by Debian's wireguard-go, measured in turn in the same
 // minute on the same hosts. Both take the same way: pod, veth, router namespace, TUN, UDP socket of the host.
 
-import { readFileSync } from 'node:fs';
 import type { Host } from '../lab/host.ts';
 import { iperf3 } from '../lab/iperf3.ts';
 import type { Lab } from '../lab/lab.ts';
+import { machineTime, stolenShare } from '../lab/machine-time.ts';
 import { ping } from '../lab/ping.ts';
+import { median } from '../lab/spread.ts';
 import { WireguardGo, wireguardKeys } from '../lab/wireguard-go.ts';
 import { holds } from './report.ts';
 import type { Pod, World } from './world.ts';
@@ -36,10 +37,10 @@ export async function measure(world: World, from: Pod, to: Pod): Promise<Speeds>
   const speeds: Speeds = { vl3: [], wireguardGo: [] };
   let extra = EXTRA_ROUNDS;
   while (speeds.vl3.length < ROUNDS) {
-    const before = cpu();
+    const before = machineTime();
     const vl3 = await iperf3(overVl3.from, overVl3.to, overVl3.address, { seconds: SECONDS });
     const other = await iperf3(overOther.from, overOther.to, overOther.address, { seconds: SECONDS });
-    if (stolen(before, cpu()) > STEAL_LIMIT && extra > 0) {
+    if (stolenShare(before, machineTime()) > STEAL_LIMIT && extra > 0) {
       extra -= 1;
       continue;
     }
@@ -103,21 +104,6 @@ async function wireguardGoPath(
       await there.device.stop();
     },
   };
-}
-
-/** The machine's time so far, in ticks: all of it, and what others got (proc(5), /proc/stat). */
-function cpu(): { total: number; steal: number } {
-  const line = readFileSync('/proc/stat', 'utf8').split('\n')[0] ?? '';
-  const ticks = line.trim().split(/ +/).slice(1, 9).map(Number);
-  return { total: ticks.reduce((sum, n) => sum + n, 0), steal: ticks[7] ?? 0 };
-}
-
-function stolen(before: ReturnType<typeof cpu>, after: ReturnType<typeof cpu>): number {
-  return (after.steal - before.steal) / Math.max(1, after.total - before.total);
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 }
 
 function gigabits(bitsPerSecond: number): string {

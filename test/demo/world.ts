@@ -6,11 +6,12 @@
 //   gamma  port-restricted NAT       c1 10.0.0.10, from outside nothing
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { Daemon } from '../lab/daemon.ts';
 import type { Host } from '../lab/host.ts';
 import { Internet } from '../lab/internet.ts';
 import type { Lab } from '../lab/lab.ts';
+import { vl3 } from '../lab/program.ts';
 import { forEach, until } from './report.ts';
 
 export type NetworkName = 'red' | 'green';
@@ -105,15 +106,7 @@ export class World {
     const options = ['--state-dir', this.#registryState, '--listen', REGISTRY, '--advertise', REGISTRY];
     const daemon = this.registry.start(vl3('registry', 'run', '--trust-domain', 'demo.example', ...options));
     this.daemons.push(daemon);
-    await until(
-      async () => {
-        if (!daemon.running) throw new Error(`the registry ended:\n${daemon.output()}`);
-        const listening = await this.registry.run(['ss', '-Hltn', 'sport', '=', ':7443']);
-        return listening !== '' && existsSync(this.adminFile) ? true : undefined;
-      },
-      15_000,
-      () => `the registry does not listen:\n${daemon.output()}`,
-    );
+    await daemon.printed(/"registry is up"/, 15_000);
   }
 
   async createNetworks(): Promise<void> {
@@ -145,14 +138,7 @@ export class World {
       ];
       const daemon = node.host.start(vl3('agent', 'run', ...options));
       this.daemons.push(daemon);
-      await until(
-        async () => {
-          if (!daemon.running) throw new Error(`the agent on ${node.name} ended:\n${daemon.output()}`);
-          return existsSync(node.socket) ? true : undefined;
-        },
-        20_000,
-        () => `the agent on ${node.name} does not answer:\n${daemon.output()}`,
-      );
+      await daemon.printed(/"agent is up"/, 20_000);
     });
     const known: unknown = JSON.parse(await this.admin('node', 'list', '-o', 'json'));
     if (!Array.isArray(known) || known.length !== this.nodes.length)
@@ -228,12 +214,6 @@ export class World {
   get #registryState(): string {
     return join(this.lab.scratch, 'registry');
   }
-}
-
-/** A vl3 command, run from the sources. */
-export function vl3(...args: string[]): string[] {
-  const main = resolve(import.meta.dirname, '../../cmd/vl3/main.ts');
-  return [process.execPath, '--disable-warning=ExperimentalWarning', main, ...args];
 }
 
 /** The address of the interface named after the network. */
