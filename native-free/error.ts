@@ -1,17 +1,20 @@
 // The one error class of operator-facing and API failures. Not for packets: those are dropped and counted.
 // Each error has a closed code, a sentence a person can act on, and the cause where there is one.
 
-export type ErrorCode =
-  | 'invalid-argument'
-  | 'not-found'
-  | 'already-exists'
-  | 'failed-precondition'
-  | 'permission-denied'
-  | 'unauthenticated'
-  | 'resource-exhausted'
-  | 'unavailable'
-  | 'aborted'
-  | 'internal';
+export const ERROR_CODES = [
+  'invalid-argument',
+  'not-found',
+  'already-exists',
+  'failed-precondition',
+  'permission-denied',
+  'unauthenticated',
+  'resource-exhausted',
+  'unavailable',
+  'aborted',
+  'internal',
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 export class Vl3Error extends Error {
   readonly code: ErrorCode;

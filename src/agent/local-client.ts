@@ -2,7 +2,7 @@
 
 import { request as httpRequest } from 'node:http';
 import type { z } from 'zod';
-import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+import { ERROR_CODES, type ErrorCode, Vl3Error } from '../../native-free/error.ts';
 import {
   type AgentStatus,
   attachmentSchema,
@@ -14,20 +14,7 @@ import {
 } from './local-messages.ts';
 import type { AttachRequest, DetachRequest } from './local-requests.ts';
 
-const CODES = new Set<string>([
-  'invalid-argument',
-  'not-found',
-  'already-exists',
-  'failed-precondition',
-  'permission-denied',
-  'unauthenticated',
-  'resource-exhausted',
-  'unavailable',
-  'aborted',
-  'internal',
-] satisfies ErrorCode[]);
-
-const isErrorCode = (text: string): text is ErrorCode => CODES.has(text);
+const codeOf = (text: string): ErrorCode => ERROR_CODES.find((code) => code === text) ?? 'internal';
 
 export class LocalClient {
   readonly #socket: string;
@@ -79,7 +66,7 @@ export class LocalClient {
               const answer: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
               if (response.statusCode === 200) return resolve(schema.parse(answer));
               const { code, message } = errorResponseSchema.parse(answer);
-              reject(new Vl3Error(isErrorCode(code) ? code : 'internal', message));
+              reject(new Vl3Error(codeOf(code), message));
             } catch (cause) {
               reject(
                 new Vl3Error('internal', `the agent on ${this.#socket} gave an answer that cannot be read`, {
