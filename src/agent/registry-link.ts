@@ -1,7 +1,6 @@
 // The agent's line to the registry: one connection under the node's SVID, heartbeats over it, and the SVID's renewal.
 // Losing it changes nothing but what it reports.
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Vl3Error } from '../../native-free/error.ts';
 import { fromConnectError } from '../api/errors.ts';
@@ -122,7 +121,7 @@ export class RegistryLink implements AsyncDisposable {
 
   /** Watches on the old connection break off when it closes, and begin anew on the new one. */
   async #closeLater(connection: Connected<AgentClient>, signal: AbortSignal): Promise<void> {
-    await sleep(LINGER_MS, undefined, { signal }).catch(() => {});
+    await pause(LINGER_MS, signal);
     await connection[Symbol.asyncDispose]();
   }
 
