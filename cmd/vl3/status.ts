@@ -37,7 +37,9 @@ const printStatus = (context: Context, status: AgentStatus): void => {
   context.out(
     `udp port ${status.port}  announces ${status.endpoints.join(' ') || 'nothing'}${status.behindNat ? '  behind NAT' : ''}`,
   );
-  context.out(`aead ${status.aead}  offloads ${status.offloads.join(' ') || 'none'}`);
+  context.out(
+    `handshakes by ${status.primitives}  aead ${status.aead}  offloads ${status.offloads.join(' ') || 'none'}`,
+  );
   const { registry } = status;
   context.out(
     `registry ${registry.addresses.join(' ')}: ${registry.connected ? 'connected' : `not connected (${registry.problem})`}, last answer ${formatAge(registry.lastContactAt, now)}`,

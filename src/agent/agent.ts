@@ -61,6 +61,7 @@ const choosePort = (options: AgentOptions, state: AgentState, node: string): num
 export const startAgent = async (options: AgentOptions, deps: AgentDependencies): Promise<RunningAgent> => {
   const { logger, signal } = deps;
   const clock = { monotonic: monotonicNow, wall: Date.now };
+  const primitives = opensslPrimitives;
   await using opened = new AsyncDisposableStack();
   const state = opened.use(new AgentState(options.stateDirectory));
   const identity = await identify(options, { logger, wall: clock.wall, signal });
@@ -123,7 +124,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         tools,
         datapath,
         port: devices,
-        primitives: opensslPrimitives,
+        primitives,
         random,
         clock,
         surroundings,
@@ -157,7 +158,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         attach: (request) => attachments.attach(request),
         detach: (request) => attachments.detach(request),
         attachments: () => attachments.list(),
-        status: (how) => agentStatus({ node, datapath, link, networks, surroundings, wall: clock.wall }, how),
+        status: (how) =>
+          agentStatus({ node, primitives, datapath, link, networks, surroundings, wall: clock.wall }, how),
       },
       logger,
     ),
@@ -187,7 +189,14 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     }
   });
   logger.info(
-    { node, port, socket: api.path, aead: datapath.aeadTier, offloads: datapath.offloads },
+    {
+      node,
+      port,
+      socket: api.path,
+      primitives: primitives.name,
+      aead: datapath.aeadTier,
+      offloads: datapath.offloads,
+    },
     'agent is up',
   );
   const owned = opened.move();

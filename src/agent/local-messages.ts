@@ -54,6 +54,8 @@ export const statusSchema = z.object({
   trustDomain: z.string(),
   version: z.string(),
   port: z.number(),
+  /** Which implementation makes handshakes, and which seals packets. */
+  primitives: z.string(),
   aead: z.string(),
   offloads: z.array(z.string()),
   registry: z.object({

@@ -5,6 +5,7 @@ import type { PeerStatus as DevicePeerStatus } from '../../native-free/device/de
 import { formatHostPort } from '../../native-free/host-port.ts';
 import { gatewayOf } from '../../native-free/ipam/gateway.ts';
 import { formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';
+import type { Primitives } from '../../native-free/noise/primitives.ts';
 import { toBase64 } from '../base64.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { Gate } from '../netns/gate.ts';
@@ -19,6 +20,7 @@ import type { Surroundings } from './surroundings.ts';
 
 export interface StatusParts {
   readonly node: string;
+  readonly primitives: Primitives;
   readonly datapath: Datapath;
   readonly link: RegistryLink;
   readonly networks: Networks;
@@ -128,6 +130,7 @@ export const agentStatus = async (
     trustDomain: identity.trustBundle.trustDomain,
     version: VERSION,
     port: datapath.port,
+    primitives: parts.primitives.name,
     aead: datapath.aeadTier,
     offloads: Object.entries(datapath.offloads)
       .filter(([, on]) => on)
