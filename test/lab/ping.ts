@@ -29,7 +29,8 @@ export async function ping(from: Host, address: string, options: PingOptions = {
   if (patience !== undefined) command.push('-w', `${patience}`);
   if (size !== undefined) command.push('-s', `${size}`);
   if (source !== undefined) command.push('-I', source);
-  const { stdout } = await from.tryRun([...command, address]);
+  const timeoutMs = (count * interval + wait) * 1000 + 60_000;
+  const { stdout } = await from.tryRun([...command, address], { timeoutMs });
   const counts = /(\d+) packets transmitted, (\d+) received/.exec(stdout);
   const rtt = /= [\d.]+\/([\d.]+)\//.exec(stdout);
   return {
