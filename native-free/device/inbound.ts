@@ -13,13 +13,13 @@ import type { Endpoint } from './data-plane.ts';
 import type { DropReason } from './drops.ts';
 import { sameEndpoint } from './endpoints.ts';
 import { readInnerPacket } from './inner-packet.ts';
-import type { InstalledKeypair, PlanePeer, ReferenceDataPlane } from './reference-data-plane.ts';
+import type { InstalledKeypair, Plane, PlanePeer } from './plane.ts';
 
 const NOTHING = new Uint8Array(0);
 
 /** A datagram of type 4, as the port found it. Returns why it was dropped. Borrows. */
 export const receiveTransport = (
-  plane: ReferenceDataPlane,
+  plane: Plane,
   datagram: Uint8Array,
   source: Endpoint,
   now: number,
@@ -35,11 +35,7 @@ export const receiveTransport = (
   return deliver(plane, installed.peer, packet);
 };
 
-const open = (
-  plane: ReferenceDataPlane,
-  installed: InstalledKeypair,
-  message: Transport,
-): Uint8Array | DropReason => {
+const open = (plane: Plane, installed: InstalledKeypair, message: Transport): Uint8Array | DropReason => {
   const { counterHigh, counterLow } = message;
   const counter = (BigInt(counterHigh) << 32n) | BigInt(counterLow);
   const packet = plane.primitives.open(installed.receiveKey, counter, message.sealedPacket, NOTHING);
@@ -48,7 +44,7 @@ const open = (
 };
 
 const takeNote = (
-  plane: ReferenceDataPlane,
+  plane: Plane,
   installed: InstalledKeypair,
   length: number,
   isData: boolean,
@@ -65,7 +61,7 @@ const takeNote = (
     plane.report({ kind: 'keypair-confirmed', peer: peer.id, localIndex: keypair.localIndex });
 };
 
-const deliver = (plane: ReferenceDataPlane, peer: PlanePeer, packet: Uint8Array): DropReason | undefined => {
+const deliver = (plane: Plane, peer: PlanePeer, packet: Uint8Array): DropReason | undefined => {
   if (packet.length === 0) return undefined;
   const inner = readInnerPacket(packet);
   if (inner === undefined) return 'malformed-packet';

@@ -1,6 +1,6 @@
 // The in-memory twin of a TUN: packets that come out of the tunnel wait here to be read by whoever plays the host.
 
-import type { Inside } from './reference-data-plane.ts';
+import type { Inside } from './plane.ts';
 
 export class MemoryTun implements Inside {
   #delivered: Uint8Array[] = [];

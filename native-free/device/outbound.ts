@@ -17,7 +17,7 @@ import { Transport } from '../wire/message.ts';
 import type { Endpoint } from './data-plane.ts';
 import type { DropReason } from './drops.ts';
 import { readInnerPacket } from './inner-packet.ts';
-import type { InstalledKeypair, PlanePeer, ReferenceDataPlane } from './reference-data-plane.ts';
+import type { InstalledKeypair, Plane, PlanePeer } from './plane.ts';
 
 /** Packets that may wait for a handshake, a peer. */
 export const STAGED_LIMIT = 128;
@@ -25,11 +25,7 @@ export const STAGED_LIMIT = 128;
 const EMPTY = new Uint8Array(0);
 
 /** A packet from the TUN. Returns why it was dropped. Keeps it. */
-export const sendPacket = (
-  plane: ReferenceDataPlane,
-  packet: Uint8Array,
-  now: number,
-): DropReason | undefined => {
+export const sendPacket = (plane: Plane, packet: Uint8Array, now: number): DropReason | undefined => {
   const inner = readInnerPacket(packet);
   if (inner === undefined) return 'malformed-packet';
   const id = plane.allowedIps.lookup(inner.destination);
@@ -40,7 +36,7 @@ export const sendPacket = (
   return undefined;
 };
 
-const stage = (plane: ReferenceDataPlane, peer: PlanePeer, packet: Uint8Array): void => {
+const stage = (plane: Plane, peer: PlanePeer, packet: Uint8Array): void => {
   if (peer.staged.length === STAGED_LIMIT) {
     peer.staged.shift();
     plane.drops.count('staged-overflow');
@@ -48,7 +44,7 @@ const stage = (plane: ReferenceDataPlane, peer: PlanePeer, packet: Uint8Array): 
   peer.staged.push(packet);
 };
 
-export const sendStaged = (plane: ReferenceDataPlane, peer: PlanePeer, now: number): void => {
+export const sendStaged = (plane: Plane, peer: PlanePeer, now: number): void => {
   if (peer.staged.length === 0) return;
   const installed = usableKeypair(peer, now);
   if (installed === undefined) {
@@ -64,7 +60,7 @@ export const sendStaged = (plane: ReferenceDataPlane, peer: PlanePeer, now: numb
 };
 
 /** An empty packet, which the other side takes as a sign of life and nothing more. */
-export const sendKeepalive = (plane: ReferenceDataPlane, peer: PlanePeer, now: number): void => {
+export const sendKeepalive = (plane: Plane, peer: PlanePeer, now: number): void => {
   const installed = usableKeypair(peer, now);
   if (installed === undefined || peer.endpoint === undefined) return;
   send(plane, peer, seal(plane, installed, EMPTY), false, peer.endpoint, now);
@@ -76,7 +72,7 @@ const usableKeypair = (peer: PlanePeer, now: number): InstalledKeypair | undefin
   return installed.sendCounter >= SEND_AFTER_MESSAGES_LIMIT ? undefined : installed;
 };
 
-const seal = (plane: ReferenceDataPlane, installed: InstalledKeypair, packet: Uint8Array): Uint8Array => {
+const seal = (plane: Plane, installed: InstalledKeypair, packet: Uint8Array): Uint8Array => {
   const counter = installed.sendCounter++;
   const plaintext = new Uint8Array(paddedLength(packet.length, plane.mtu));
   plaintext.set(packet);
@@ -91,7 +87,7 @@ export const paddedLength = (length: number, mtu: number): number =>
   Math.max(length, Math.min(mtu, Math.ceil(length / PADDING_MULTIPLE) * PADDING_MULTIPLE));
 
 const send = (
-  plane: ReferenceDataPlane,
+  plane: Plane,
   { activity, inUse }: PlanePeer,
   datagram: Uint8Array,
   isData: boolean,

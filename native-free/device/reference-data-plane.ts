@@ -1,70 +1,12 @@
 // The reference data plane: what src/datapath does with worker threads, done plainly, one packet at a time. This file
-// holds what it knows (peers, installed keypairs) and carries out a device's actions; the packet path is in
-// outbound.ts and inbound.ts. Sealing allocates and is slow: for tests, the simulator and reading.
+// carries out a device's actions; the packet path is in outbound.ts and inbound.ts, what they share in plane.ts. Sealing allocates and is slow: for tests, the simulator and reading.
 
 import type { Primitives } from '../noise/primitives.ts';
-import { ReplayWindow } from '../noise/replay.ts';
 import type { AllowedIps } from './allowed-ips.ts';
-import type { Action, Activity, DataPlaneEvent, Endpoint, Keypair, PeerId } from './data-plane.ts';
+import type { Action, Activity, DataPlaneEvent, PeerId } from './data-plane.ts';
 import { Drops } from './drops.ts';
 import { sendKeepalive, sendStaged } from './outbound.ts';
-
-/** The inside: what a TUN is to the packet path. Keeps `packet`. */
-export interface Inside {
-  deliver(packet: Uint8Array): void;
-}
-
-/** The outside: what a UDP socket is to the packet path. Keeps `datagram`. */
-export interface Outside {
-  send(datagram: Uint8Array, endpoint: Endpoint): void;
-}
-
-/** An installed keypair with its counter and its window. */
-export class InstalledKeypair {
-  readonly peer: PlanePeer;
-  readonly keypair: Keypair;
-  readonly replay = new ReplayWindow();
-  readonly sendKey: Uint8Array;
-  readonly receiveKey: Uint8Array;
-  /** The counter of the next message. */
-  sendCounter = 0;
-
-  constructor(peer: PlanePeer, keypair: Keypair) {
-    this.peer = peer;
-    this.keypair = keypair;
-    this.sendKey = keypair.sendKey.slice();
-    this.receiveKey = keypair.receiveKey.slice();
-  }
-
-  wipe(): void {
-    this.sendKey.fill(0);
-    this.receiveKey.fill(0);
-  }
-}
-
-type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
-
-/** A peer as the packet path sees it. */
-export class PlanePeer {
-  readonly id: PeerId;
-  endpoint: Endpoint | undefined;
-  inUse: InstalledKeypair | undefined;
-  /** Packets that wait for a keypair, oldest first; at most STAGED_LIMIT. */
-  staged: Uint8Array[] = [];
-  readonly activity: Mutable<Activity> = {
-    dataSentAt: 0,
-    sentAt: 0,
-    dataReceivedAt: 0,
-    receivedAt: 0,
-    sendCounter: 0,
-    txBytes: 0,
-    rxBytes: 0,
-  };
-
-  constructor(id: PeerId) {
-    this.id = id;
-  }
-}
+import { type Inside, InstalledKeypair, type Outside, type Plane, PlanePeer } from './plane.ts';
 
 export interface ReferenceDataPlaneDependencies {
   readonly primitives: Primitives;
@@ -75,8 +17,7 @@ export interface ReferenceDataPlaneDependencies {
   readonly report: (event: DataPlaneEvent) => void;
 }
 
-export class ReferenceDataPlane {
-  /** Of the inside, in bytes; padding stops at it. */
+export class ReferenceDataPlane implements Plane {
   mtu: number;
   readonly drops = new Drops();
   readonly primitives: Primitives;
@@ -137,7 +78,6 @@ export class ReferenceDataPlane {
     peer.staged = [];
   }
 
-  /** The peer of this name, made when first named. */
   peer(id: PeerId): PlanePeer {
     const known = this.#peers.get(id);
     if (known !== undefined) return known;

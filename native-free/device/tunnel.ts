@@ -11,7 +11,8 @@ import { Device, type DeviceOptions, type PeerConfig } from './device.ts';
 import type { DropReason } from './drops.ts';
 import { receiveTransport } from './inbound.ts';
 import { sendPacket } from './outbound.ts';
-import { type Inside, type Outside, ReferenceDataPlane } from './reference-data-plane.ts';
+import type { Inside, Outside } from './plane.ts';
+import { ReferenceDataPlane } from './reference-data-plane.ts';
 
 export interface TunnelOptions extends DeviceOptions {
   /** Of the inside, in bytes. */

@@ -3,7 +3,7 @@
 // loss, NAT) is for whoever stands between `take` and `deliver`.
 
 import type { Endpoint } from '../device/data-plane.ts';
-import type { Outside } from '../device/reference-data-plane.ts';
+import type { Outside } from '../device/plane.ts';
 
 export interface Datagram {
   readonly bytes: Uint8Array;
