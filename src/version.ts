@@ -3,13 +3,16 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 
+const schema = z.object({ version: z.string() });
+
 const read = (path: string): string | undefined => {
   try {
-    return z.object({ version: z.string() }).parse(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))).version;
+    const text = readFileSync(new URL(path, import.meta.url), 'utf8');
+    return schema.parse(JSON.parse(text)).version;
   } catch {
     return undefined;
   }
 };
 
-/** From src/ in development, from dist/src/ when shipped. */
+/** The package's, whether this runs in the tree or in dist/; failing that, of the package that dist/ lies in. */
 export const VERSION = read('../package.json') ?? read('../../package.json') ?? 'unknown';

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
-import { tokenId } from '../../../native-free/registry/token-rules.ts';
 import { formatHostPort } from '../../../native-free/host-port.ts';
+import { tokenId } from '../../../native-free/registry/token-rules.ts';
 import { parseRegistryAddress } from '../../../src/identity/registry-address.ts';
 import {
   createTokenSecret,
