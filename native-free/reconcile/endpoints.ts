@@ -25,7 +25,10 @@ export interface Announcement {
 
 export const announce = (facts: EndpointFacts): Announcement => {
   const { localAddresses, observedAddress, advertised, port } = facts;
-  const translated = observedAddress !== undefined && !localAddresses.includes(observedAddress);
+  // Whoever reached the registry by loopback is beside it, which says nothing about what lies between others and it.
+  const isLoopback = observedAddress === '::1' || observedAddress?.startsWith('127.') === true;
+  const translated =
+    observedAddress !== undefined && !isLoopback && !localAddresses.includes(observedAddress);
   const site = translated ? observedAddress : undefined;
   const endpoints: RecordEndpoint[] = advertised.map((one) => ({
     address: one.address,

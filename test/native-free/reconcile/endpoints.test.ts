@@ -21,6 +21,13 @@ test('a node that the registry sees under another address announces its own only
   ]);
 });
 
+test.each(['127.0.0.1', '127.8.8.8', '::1'])(
+  'a node that reached the registry by loopback %s is behind nothing',
+  (observedAddress) => {
+    expect(announce({ ...facts, observedAddress })).toEqual(announce(facts));
+  },
+);
+
 test('an advertised address is announced to everyone and its node does not count as behind NAT', () => {
   const result = announce({
     ...facts,
