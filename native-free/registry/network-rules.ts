@@ -48,11 +48,23 @@ const LONGEST: Readonly<Record<Family, number>> = { 4: 30, 6: 126 };
 const SHORTEST_POOL: Readonly<Record<Family, number>> = { 4: 8, 6: 16 };
 const USUAL_NODE_LENGTH: Readonly<Record<Family, number>> = { 4: 24, 6: 112 };
 
+const parseField = (field: string, text: string): Prefix => {
+  try {
+    return parsePrefix(text);
+  } catch (cause) {
+    if (!(cause instanceof Vl3Error)) throw cause;
+    throw new Vl3Error(cause.code, `${field}: ${cause.message}`, { cause });
+  }
+};
+
 const parsePool = (text: string, family: Family): Prefix | undefined => {
   if (text === '') return undefined;
-  const pool = parsePrefix(text);
+  const pool = parseField(`pool_v${family}`, text);
   if (pool.family !== family) {
-    throw new Vl3Error('invalid-argument', `pool_v${family}: "${text}" is an IPv${pool.family} prefix`);
+    throw new Vl3Error(
+      'invalid-argument',
+      `pool_v${family}: "${text}" is an IPv${pool.family} prefix: give an IPv${family} one`,
+    );
   }
   if (pool.length < SHORTEST_POOL[family] || pool.length > LONGEST[family]) {
     throw new Vl3Error(
@@ -84,7 +96,7 @@ const nodeLength = (pool: Prefix, asked: number): number => {
 
 const checkExcluded = (excluded: readonly string[], pools: readonly Prefix[]): void => {
   for (const text of excluded) {
-    const prefix = parsePrefix(text);
+    const prefix = parseField('excluded_prefixes', text);
     if (!pools.some((pool) => prefixesOverlap(pool, prefix))) {
       throw new Vl3Error('invalid-argument', `excluded_prefixes: ${text} is in no pool of the network`);
     }
