@@ -79,17 +79,22 @@ export class LocalClient {
       );
       call.on('error', (cause) => {
         if (signal?.aborted) return reject(cause);
-        reject(
-          new Vl3Error(
-            'unavailable',
-            `no agent answers on ${this.#socket}: start one with "vl3 agent run", or name its socket with --socket`,
-            {
-              cause,
-            },
-          ),
-        );
+        reject(this.#unreachable(cause));
       });
       call.end(bytes);
     });
+  }
+
+  #unreachable(cause: Error): Vl3Error {
+    const isForbidden = 'code' in cause && (cause.code === 'EACCES' || cause.code === 'EPERM');
+    return isForbidden
+      ? new Vl3Error('permission-denied', `the agent's socket ${this.#socket} is root's: run this as root`, {
+          cause,
+        })
+      : new Vl3Error(
+          'unavailable',
+          `no agent answers on ${this.#socket}: start one with "vl3 agent run", or name its socket with --socket`,
+          { cause },
+        );
   }
 }

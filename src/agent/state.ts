@@ -41,7 +41,7 @@ export class AgentState implements Disposable {
         'failed-precondition',
         busy
           ? `another agent is using ${directory}: stop it, or give this one its own --state-dir`
-          : `cannot use ${directory} for the agent's state: ${String(cause instanceof Error ? cause.message : cause)}`,
+          : `cannot use ${directory} for the agent's state (${String(cause instanceof Error ? cause.message : cause)}): run the agent as root, or choose another --state-dir`,
         { cause },
       );
     }
