@@ -3,12 +3,8 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { vi } from 'vitest';
-import {
-  type AgentStatus,
-  type LocalAttachment,
-  type PeerStatus,
-  statusSchema,
-} from '../../src/agent/local-messages.ts';
+import { LocalClient } from '../../src/agent/local-client.ts';
+import type { AgentStatus, LocalAttachment, PeerStatus } from '../../src/agent/local-messages.ts';
 import type { Daemon } from '../lab/daemon.ts';
 import { failure, type Host, type Result } from '../lab/host.ts';
 import type { Site } from '../lab/internet.ts';
@@ -84,6 +80,13 @@ export class Node {
     return this.#agent;
   }
 
+  /** Ends the agent and removes all it made; what was removed. */
+  async clean(): Promise<string[]> {
+    await this.agent.stop();
+    const text = await this.host.run(vl3('agent', 'clean', ...this.place, '-o', 'json'));
+    return JSON.parse(text).removed;
+  }
+
   /** What the agent logged since it was started last. */
   log(): Record<string, unknown>[] {
     return parseLog(this.agent.output());
@@ -102,11 +105,9 @@ export class Node {
     return result.stdout;
   }
 
+  /** What `vl3 status -o json` prints, asked over the socket itself: it is asked for often, and a process costs. */
   async status(): Promise<AgentStatus> {
-    const result = await this.tryVl3('status', '-o', 'json');
-    // 4: it answered, and something is wrong.
-    if (result.code !== 0 && result.code !== 4) throw new Error(failure(this.name, ['status'], result));
-    return statusSchema.parse(JSON.parse(result.stdout));
+    return await new LocalClient(this.socket).status({ probe: true });
   }
 
   /** Puts a pod on a network. */
