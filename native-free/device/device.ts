@@ -10,7 +10,13 @@
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { Vl3Error } from '../error.ts';
 import type { Prefix } from '../ipam/prefix.ts';
-import { KEY_LENGTH, REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT } from '../noise/constants.ts';
+import {
+  KEY_LENGTH,
+  REJECT_AFTER_TIME,
+  REKEY_AFTER_MESSAGES,
+  REKEY_ATTEMPT_TIME,
+  REKEY_TIMEOUT,
+} from '../noise/constants.ts';
 import { remoteStatic } from '../noise/handshake.ts';
 import type { StaticKey } from '../noise/ikpsk2.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
@@ -182,12 +188,24 @@ export class Device {
     if (peer === undefined) return [];
     switch (event.kind) {
       case 'handshake-needed':
-        return this.#initiate(peer, now, wallclock);
+        return this.#handshakeNeeded(peer, now, wallclock);
       case 'keypair-confirmed':
         return this.#handshakes.confirm(peer, event.localIndex, now, wallclock);
       case 'endpoint-moved':
         return learn(peer, event.endpoint);
     }
+  }
+
+  /**
+   * A data plane with threads of its own may ask for a handshake that has just ended. Begun anew it would be in vain, so
+   * a young session is looked at again before: only one whose counter is used up needs another.
+   */
+  #handshakeNeeded(peer: Peer, now: number, wallclock: number): Action[] {
+    const { current } = peer.keypairs;
+    if (current === undefined || now - current.createdAt >= REKEY_TIMEOUT)
+      return this.#initiate(peer, now, wallclock);
+    peer.lookAgainAt = current.createdAt + REKEY_TIMEOUT;
+    return [];
   }
 
   /** Looks at every peer; to be called several times a second. `activity` may return the same object each time. */
@@ -201,8 +219,9 @@ export class Device {
   /** When a tick would do something even if nothing moves; Infinity: never. */
   get nextDeadline(): number {
     let next = NEVER;
-    for (const { timers, attempt, initiateAt, keypairs } of this.#peers.values()) {
-      next = Math.min(next, timers.nextDeadline, attempt?.retryAt ?? NEVER, initiateAt ?? NEVER);
+    for (const { timers, attempt, initiateAt, lookAgainAt, keypairs } of this.#peers.values()) {
+      next = Math.min(next, timers.nextDeadline, attempt?.retryAt ?? NEVER);
+      next = Math.min(next, initiateAt ?? NEVER, lookAgainAt ?? NEVER);
       for (const keypair of keypairs.all()) next = Math.min(next, keypair.createdAt + REJECT_AFTER_TIME);
     }
     return next;
@@ -214,7 +233,7 @@ export class Device {
     if (peer.attempt !== undefined && now >= peer.attempt.retryAt)
       actions.push(...this.#retry(peer, peer.attempt.giveUpAt, now, wallclock));
     const isWaitOver = peer.initiateAt !== undefined && now >= peer.initiateAt;
-    if (peer.timers.takeNewHandshake(now) || wantsRekey || isWaitOver)
+    if (peer.timers.takeNewHandshake(now) || wantsRekey || isWaitOver || isUsedUp(peer, now, activity))
       actions.push(...this.#initiate(peer, now, wallclock));
     actions.push(...this.#keepAlive(peer, now, wallclock));
     return actions;
@@ -320,6 +339,13 @@ export class Device {
     };
   }
 }
+
+/** Whether the look at a session that was said to be of no use is due, and finds it so. */
+const isUsedUp = (peer: Peer, now: number, activity: Activity | undefined): boolean => {
+  if (peer.lookAgainAt === undefined || now < peer.lookAgainAt) return false;
+  peer.lookAgainAt = undefined;
+  return peer.keypairs.current === undefined || (activity?.sendCounter ?? 0) >= REKEY_AFTER_MESSAGES;
+};
 
 /** The name of a public key within a device. */
 export const peerId = (publicKey: Uint8Array): PeerId => bytesToHex(publicKey);

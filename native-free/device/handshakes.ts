@@ -217,6 +217,7 @@ export class Handshakes {
 
   #completed(peer: Peer, now: number, wallclock: number): void {
     peer.initiateAt = undefined;
+    peer.lookAgainAt = undefined;
     peer.lastHandshake = { at: now, wallclock };
     peer.timers.sessionStarted();
   }

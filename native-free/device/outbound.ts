@@ -88,7 +88,7 @@ export const paddedLength = (length: number, mtu: number): number =>
 
 const send = (
   plane: Plane,
-  { activity, inUse }: PlanePeer,
+  { activity }: PlanePeer,
   datagram: Uint8Array,
   isData: boolean,
   endpoint: Endpoint,
@@ -97,6 +97,5 @@ const send = (
   activity.sentAt = now;
   if (isData) activity.dataSentAt = now;
   activity.txBytes += datagram.length;
-  activity.sendCounter = inUse?.sendCounter ?? 0;
   plane.outside.send(datagram, endpoint);
 };

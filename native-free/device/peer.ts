@@ -38,6 +38,8 @@ export class Peer {
   attempt: HandshakeAttempt | undefined;
   /** An initiation that has to wait, because the last handshake message is too fresh. */
   initiateAt: number | undefined;
+  /** When to look whether a young session is really of no use. */
+  lookAgainAt: number | undefined;
   /** When we last sent an initiation or a response. */
   handshakeSentAt = Number.NEGATIVE_INFINITY;
   /** When we last accepted an initiation. */

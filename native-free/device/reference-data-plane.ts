@@ -69,7 +69,6 @@ export class ReferenceDataPlane implements Plane {
 
   #use(peer: PlanePeer, localIndex: number | undefined, now: number): void {
     peer.inUse = localIndex === undefined ? undefined : this.#keypairs.get(localIndex);
-    peer.activity.sendCounter = peer.inUse?.sendCounter ?? 0;
     if (peer.inUse !== undefined) sendStaged(this, peer, now);
   }
 
@@ -91,7 +90,9 @@ export class ReferenceDataPlane implements Plane {
   }
 
   activity(id: PeerId): Activity {
-    return this.peer(id).activity;
+    const { activity, inUse } = this.peer(id);
+    activity.sendCounter = inUse?.sendCounter ?? 0;
+    return activity;
   }
 
   keypair(localIndex: number): InstalledKeypair | undefined {

@@ -136,8 +136,10 @@ describe('a session of 180 s', () => {
 });
 
 describe('by messages', () => {
+  /** Set so far some seconds after the handshake, when another may be begun at once. */
   const countersAt = (counter: number): ReturnType<typeof twoHostsInSession> => {
     const hosts = twoHostsInSession();
+    hosts.lab.run(6000);
     const inUse = hosts.bob.tunnel.plane.peer(hosts.alice.id).inUse;
     if (inUse !== undefined) inUse.sendCounter = counter;
     return hosts;
@@ -145,7 +147,6 @@ describe('by messages', () => {
 
   test('a session near its limit is renewed, by the responder too', () => {
     const { lab, alice, bob } = countersAt(REKEY_AFTER_MESSAGES);
-    lab.run(6000);
     bob.send(alice, 'one of too many');
     lab.run(500);
     expect(lab.seen(1, bob).length).toBe(1);
@@ -154,7 +155,6 @@ describe('by messages', () => {
 
   test('a session at its limit seals nothing more, and what waits goes out under the next', () => {
     const { lab, alice, bob } = countersAt(SEND_AFTER_MESSAGES_LIMIT);
-    lab.run(6000);
     bob.send(alice, 'patience');
     expect(bob.tunnel.plane.peer(alice.id).staged.length).toBe(1);
     lab.run(500);
