@@ -9,7 +9,7 @@ export const DEFAULT_REGISTRY_STATE = '/var/lib/vl3/registry';
 
 export const adminOption = (context: Context): Option =>
   new Option('--admin <file>', "the admin's credential (environment: VL3_ADMIN)").default(
-    context.env['VL3_ADMIN'] ?? `${DEFAULT_REGISTRY_STATE}/admin.json`,
+    context.env['VL3_ADMIN'] || `${DEFAULT_REGISTRY_STATE}/admin.json`,
   );
 
 /** What `withAdminOptions` adds. */

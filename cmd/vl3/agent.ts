@@ -45,7 +45,7 @@ const withPlaceOptions = (command: Command): Command =>
     .addOption(logLevelOption());
 
 const readToken = (options: RunOptions, context: Context): string | undefined => {
-  if (options.tokenFile === undefined) return options.token ?? context.env['VL3_TOKEN'];
+  if (options.tokenFile === undefined) return options.token ?? (context.env['VL3_TOKEN'] || undefined);
   try {
     return readFileSync(options.tokenFile, 'utf8').trim();
   } catch (cause) {

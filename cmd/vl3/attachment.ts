@@ -13,12 +13,12 @@ export const attachmentCommands: CommandGroup = (program: Command, context: Cont
 
   withAdminOptions(attachment.command('list'), context)
     .description('list the attachments of all nodes')
-    .option('--network <name>', 'only of this network', '')
-    .option('--node <name>', 'only of this node', '')
+    .option('--network <name>', 'only of this network')
+    .option('--node <name>', 'only of this node')
     .addHelpText('after', '\nExamples:\n  vl3 attachment list --network red\n  vl3 attachment list -o json')
-    .action(async (options: AdminOptions & { network: string; node: string }) => {
+    .action(async (options: AdminOptions & { network?: string; node?: string }) => {
       const { attachments } = await withAdmin(options.admin, (client) =>
-        client.listAttachments({ network: options.network, node: options.node }),
+        client.listAttachments({ network: options.network ?? '', node: options.node ?? '' }),
       );
       if (options.output === 'json') {
         return printJson(

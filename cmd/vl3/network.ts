@@ -14,7 +14,8 @@ interface NetworkOptions extends AdminOptions {
   poolV6?: string;
   nodePrefixLengthV4?: number;
   nodePrefixLengthV6?: number;
-  exclude?: string[];
+  /** False: `--no-exclude`. */
+  exclude?: string[] | false;
   mtu?: number;
 }
 
@@ -54,7 +55,7 @@ const printNetworks = (context: Context, format: OutputFormat, networks: readonl
 const changes = (options: NetworkOptions) => ({
   ...(options.nodePrefixLengthV4 === undefined ? {} : { nodePrefixLengthV4: options.nodePrefixLengthV4 }),
   ...(options.nodePrefixLengthV6 === undefined ? {} : { nodePrefixLengthV6: options.nodePrefixLengthV6 }),
-  ...(options.exclude === undefined ? {} : { excludedPrefixes: options.exclude }),
+  ...(options.exclude === undefined ? {} : { excludedPrefixes: options.exclude || [] }),
   ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
 });
 
@@ -130,6 +131,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
   withAdminOptions(withChangeOptions(network.command('update')), context)
     .description('change a network (its pools stay)')
     .argument('<name>')
+    .option('--no-exclude', 'hand out every address again')
     .addHelpText(
       'after',
       '\n--exclude replaces the whole list.\n\nExamples:\n  vl3 network update red --mtu 1380\n  vl3 network update red --exclude 10.60.0.0/24 --exclude 10.60.9.0/24',

@@ -15,13 +15,29 @@ import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
 import { tokenCommands } from './token.ts';
 
+/** An unset variable of a script (`--node "$NODE"`) must not mean the same as an option left out. */
+const refuseEmptyOptions = (command: Command): void => {
+  for (const option of command.options) {
+    const name = option.attributeName();
+    const value: unknown = command.getOptionValue(name);
+    const isEmpty = value === '' || (Array.isArray(value) && value.includes(''));
+    if (!isEmpty || command.getOptionValueSource(name) !== 'cli') continue;
+    command.error(`error: option '${option.flags}' is empty: leave it out, or give it a value`);
+  }
+};
+
 const buildProgram = (context: Context): Command => {
   const program = new Command('vl3')
     .description('one flat, private L3 network per name, across any number of clusters, clouds and machines')
     .version(VERSION)
     .enablePositionalOptions()
     .showHelpAfterError('(add --help for the options and examples)')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  vl3 registry run --trust-domain aws-prod.example\n  vl3 network create red --pool-v4 10.60.0.0/16\n  vl3 agent run --token "$(vl3 token create)"\n  vl3 run --network red -- ip address\n  vl3 status',
+    )
     .exitOverride()
+    .hook('preAction', (_, command) => refuseEmptyOptions(command))
     .configureOutput({
       writeOut: (text) => context.out(text.replace(/\n$/, '')),
       writeErr: (text) => context.err(text.replace(/\n$/, '')),

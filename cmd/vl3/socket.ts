@@ -7,5 +7,5 @@ export const DEFAULT_RUN_DIRECTORY = '/run/vl3';
 
 export const socketOption = (context: Context): Option =>
   new Option('--socket <path>', "the agent's socket (environment: VL3_SOCKET)").default(
-    context.env['VL3_SOCKET'] ?? `${DEFAULT_RUN_DIRECTORY}/agent.sock`,
+    context.env['VL3_SOCKET'] || `${DEFAULT_RUN_DIRECTORY}/agent.sock`,
   );

@@ -1,6 +1,6 @@
 // vl3 token: one-time join tokens for nodes.
 
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Token } from '../../src/api/generated/vl3/v1/admin_pb.js';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { parseDuration } from './arguments.ts';
@@ -20,7 +20,11 @@ export const tokenCommands: CommandGroup = (program: Command, context: Context):
   withAdminOptions(token.command('create'), context)
     .description('make a join token and print it; it is shown only now')
     .option('--node <name>', 'only a node of this name may use it')
-    .option('--ttl <duration>', 'how long it may be used, at most 7d', parseDuration, 3600)
+    .addOption(
+      new Option('--ttl <duration>', 'how long it may be used, at most 7d')
+        .argParser(parseDuration)
+        .default(3600, '1h'),
+    )
     .addHelpText(
       'after',
       '\nExamples:\n  vl3 token create --node edge-1\n  vl3 agent run --token "$(vl3 token create --ttl 15m)"',
@@ -73,7 +77,7 @@ export const tokenCommands: CommandGroup = (program: Command, context: Context):
     .description('make a token unusable')
     .argument('<id>', "the token's id")
     .addOption(adminOption(context))
-    .addHelpText('after', '\nExamples:\n  vl3 token revoke 4fd1c2')
+    .addHelpText('after', '\nExamples:\n  vl3 token revoke 790539839ea6902e')
     .action(async (id: string, options: Pick<AdminOptions, 'admin'>) => {
       await withAdmin(options.admin, (client) => client.revokeToken({ id }));
     });

@@ -1,0 +1,80 @@
+// What a newcomer types first: help, typing errors, and a script's unset variables.
+
+import { expect, test } from 'vitest';
+import type { Context } from '../../../cmd/vl3/context.ts';
+import { run } from '../../../cmd/vl3/program.ts';
+
+const attempt = async (...args: string[]): Promise<{ code: number; out: string; err: string }> => {
+  const seen = { code: 0, out: '', err: '' };
+  const context: Context = {
+    env: { VL3_ADMIN: '', VL3_SOCKET: '' },
+    out: (line) => {
+      seen.out += `${line}\n`;
+    },
+    err: (line) => {
+      seen.err += `${line}\n`;
+    },
+    signal: new AbortController().signal,
+    exit: (code) => {
+      seen.code = code;
+    },
+  };
+  await run(args, context);
+  return seen;
+};
+
+const COMMANDS = [
+  'registry run',
+  'registry status',
+  'token create',
+  'token list',
+  'token revoke',
+  'network create',
+  'network list',
+  'network show',
+  'network update',
+  'network delete',
+  'node list',
+  'node show',
+  'node delete',
+  'attachment list',
+  'agent run',
+  'agent clean',
+  'attach',
+  'detach',
+  'run',
+  'status',
+];
+
+test.each(COMMANDS)('the examples of vl3 %s use options that it has', async (command) => {
+  const { code, out } = await attempt(...command.split(' '), '--help');
+  expect(code).toBe(0);
+  const [options = '', examples = ''] = out.split('Examples:\n');
+  const lines = examples
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line.startsWith(`vl3 ${command}`));
+  expect(lines.length).toBeGreaterThan(0);
+  for (const line of lines) {
+    const own = line.split(' -- ')[0]?.replace(/"\$\(.*\)"/, '') ?? '';
+    for (const [option] of own.matchAll(/--[a-z0-9-]+/g)) expect(options).toContain(option);
+  }
+});
+
+test.each([
+  [['token', 'create', '--node', '']],
+  [['network', 'create', 'red', '--pool-v4', '']],
+  [['network', 'create', 'red', '--pool-v4', '10.1.0.0/16', '--exclude', '']],
+  [['node', 'list', '--admin', '']],
+  [['attach', '--network', 'red', '--netns', '']],
+  [['status', '--socket', '']],
+])('%j is refused: an empty value is not the same as none', async (args) => {
+  const { code, err } = await attempt(...args);
+  expect(code).toBe(2);
+  expect(err).toMatch(/^error: option '.*' is empty/);
+});
+
+test('an empty environment variable counts as unset', async () => {
+  const { err } = await attempt('node', 'list');
+  expect(err).toContain('/var/lib/vl3/registry/admin.json');
+});
