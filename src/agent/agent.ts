@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { Port } from '../../native-free/port/port.ts';
+import { check, name as networkName } from '../../native-free/registry/model.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import { monotonicNow } from '../ffi/clock.ts';
 import { createRecordVerifier, signRecord } from '../identity/record-signer.ts';
@@ -50,16 +51,21 @@ const CHECKPOINT_MS = 2_000;
 const SWEEP_MS = 5_000;
 const LOOK_AROUND_MS = 15_000;
 
-const choosePort = (options: AgentOptions, state: AgentState, node: string): number => {
-  const saved = state.get(NODE, 'self');
-  const port = options.port ?? saved?.port ?? options.defaultPort;
-  state.put(NODE, 'self', { name: node, port });
-  return port;
+/** Before anything is made: enrolling uses the token up, and joining leases prefixes. */
+const checkOptions = ({ netnsPrefix, networks }: AgentOptions): void => {
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$/.test(netnsPrefix)) {
+    throw new Vl3Error(
+      'invalid-argument',
+      `--netns-prefix "${netnsPrefix}" cannot begin a namespace's name: use at most 32 letters, digits, "-", "_" or "."`,
+    );
+  }
+  for (const network of networks) check(networkName, network, `--network "${network}"`);
 };
 
 /** Starts the agent; networks and attachments of an earlier life go on. Throws Vl3Error with a remedy. */
 export const startAgent = async (options: AgentOptions, deps: AgentDependencies): Promise<RunningAgent> => {
   const { logger, signal } = deps;
+  checkOptions(options);
   const clock = { monotonic: monotonicNow, wall: Date.now };
   const primitives = opensslPrimitives;
   await using opened = new AsyncDisposableStack();
@@ -67,7 +73,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const identity = await identify(options, { logger, wall: clock.wall, signal });
   const node = identity.name;
   const tools = new Tools();
-  const port = choosePort(options, state, node);
+  const port = options.port ?? state.get(NODE, 'self')?.port ?? options.defaultPort;
 
   // --- from here on the machine is changed
 
@@ -95,6 +101,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       },
     ),
   );
+  // Only now: a port that is taken must not be tried again at the next start.
+  state.put(NODE, 'self', { name: node, port });
   const surroundings = await Surroundings.discover({ advertised: options.advertise, port }, { tools });
   const moved = (): void => {
     const { endpoints, behindNat, site } = surroundings;

@@ -62,6 +62,19 @@ const readJson = async (request: IncomingMessage): Promise<unknown> => {
   }
 };
 
+const makeDirectory = (path: string): void => {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Vl3Error(
+      'failed-precondition',
+      `cannot make the directory ${path} for the agent's socket (${reason}): choose another --run-dir`,
+      { cause },
+    );
+  }
+};
+
 /** True when something answers on the socket. */
 const answers = (path: string): Promise<boolean> =>
   new Promise((resolve) => {
@@ -84,7 +97,7 @@ export class LocalApi implements AsyncDisposable {
 
   /** Listens on `path` (mode 0600); a socket left by a dead agent is replaced, a living one's is not. */
   static async listen(path: string, handlers: LocalApiHandlers, logger: Logger): Promise<LocalApi> {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeDirectory(dirname(path));
     const left = lstatSync(path, { throwIfNoEntry: false });
     if (left !== undefined) {
       if (!left.isSocket()) {
@@ -108,7 +121,13 @@ export class LocalApi implements AsyncDisposable {
     server.maxConnections = 512;
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) =>
-        reject(new Vl3Error('failed-precondition', `cannot listen on ${path}: ${cause.message}`, { cause })),
+        reject(
+          new Vl3Error(
+            'failed-precondition',
+            `cannot listen on ${path} (${cause.message}): choose another --run-dir, with a short path`,
+            { cause },
+          ),
+        ),
       );
       const before = process.umask(0o077);
       try {

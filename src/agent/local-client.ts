@@ -69,9 +69,13 @@ export class LocalClient {
               reject(new Vl3Error(codeOf(code), message));
             } catch (cause) {
               reject(
-                new Vl3Error('internal', `the agent on ${this.#socket} gave an answer that cannot be read`, {
-                  cause,
-                }),
+                new Vl3Error(
+                  'internal',
+                  `the agent on ${this.#socket} gave an answer that cannot be read: if vl3 was upgraded, restart the agent`,
+                  {
+                    cause,
+                  },
+                ),
               );
             }
           });
