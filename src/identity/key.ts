@@ -24,9 +24,13 @@ export const parseKey = (pem: string, where: string): KeyObject => {
   try {
     key = createPrivateKey({ key: pem, format: 'pem' });
   } catch (cause) {
-    throw new Vl3Error('failed-precondition', `${where} holds no readable private key: is it damaged?`, {
-      cause,
-    });
+    throw new Vl3Error(
+      'failed-precondition',
+      `${where} holds no readable private key: restore it from a backup`,
+      {
+        cause,
+      },
+    );
   }
   if (!isP256(key))
     throw new Vl3Error('failed-precondition', `${where} holds a key of another kind than P-256`);

@@ -17,7 +17,10 @@ export const toPem = (certificates: readonly Uint8Array[]): string =>
 export const fromPem = (text: string, where: string): Uint8Array[] => {
   const found = [...text.matchAll(BLOCK)].map(([, body = '']) => fromBase64(body));
   if (found.length === 0) {
-    throw new Vl3Error('failed-precondition', `${where} holds no certificate in PEM: is it damaged?`);
+    throw new Vl3Error(
+      'failed-precondition',
+      `${where} holds no certificate in PEM: restore it from a backup`,
+    );
   }
   return found;
 };

@@ -128,7 +128,10 @@ const mustBePrivate = (stats: Stats, path: string, what: string): void => {
   }
   const user = process.geteuid?.();
   if (user !== undefined && stats.uid !== user && stats.uid !== 0) {
-    throw new Vl3Error('failed-precondition', `${what} ${path} belongs to another user (uid ${stats.uid})`);
+    throw new Vl3Error(
+      'failed-precondition',
+      `${what} ${path} belongs to another user (uid ${stats.uid}): run chown ${user} ${path}, and replace its key if that user may not have it`,
+    );
   }
 };
 

@@ -50,7 +50,7 @@ export class Listener implements AsyncDisposable {
     server.on('sessionError', () => {});
   }
 
-  /** Throws Vl3Error('unavailable') when the address cannot be listened on. */
+  /** Throws Vl3Error('failed-precondition') when the address cannot be listened on. */
   static async open(options: ListenerOptions, handler: RequestHandler): Promise<Listener> {
     const server = createSecureServer({
       ...options.tls,
@@ -73,7 +73,7 @@ export class Listener implements AsyncDisposable {
         });
       });
     } catch (cause) {
-      throw new Vl3Error('unavailable', cannotListen(options, cause), { cause });
+      throw new Vl3Error('failed-precondition', cannotListen(options, cause), { cause });
     }
     return listener;
   }

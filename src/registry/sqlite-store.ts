@@ -79,9 +79,12 @@ const openDatabase = (path: string): DatabaseSync => {
     const remedy = /lock/i.test(reason)
       ? 'another registry has it open: stop that one, or use another --state-dir'
       : `${reason}: is the directory there and writable, and the file a store of vl3?`;
-    throw new Vl3Error('unavailable', `cannot open the store ${path}: ${remedy}`, { cause });
+    throw cannotOpen(path, remedy, cause);
   }
 };
+
+const cannotOpen = (path: string, why: string, cause: unknown): Vl3Error =>
+  new Vl3Error('failed-precondition', `cannot open the store ${path}: ${why}`, { cause });
 
 export class SqliteStore implements Store {
   readonly identity: string;
@@ -94,7 +97,7 @@ export class SqliteStore implements Store {
   #compactedRevision: number;
   #open = true;
 
-  /** Opens the store, or creates it. Throws Vl3Error('unavailable') when another process has it open. */
+  /** Opens the store, or creates it. Throws Vl3Error('failed-precondition') when another process has it, or it is damaged. */
   constructor(options: SqliteStoreOptions) {
     this.#keepHistory = options.keepHistory ?? 10_000;
     this.#database = openDatabase(options.path);
@@ -122,7 +125,9 @@ export class SqliteStore implements Store {
       this.#compactedRevision = integer(this.#meta('compacted'));
     } catch (error) {
       this.#database.close();
-      throw error;
+      if (error instanceof Vl3Error) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw cannotOpen(options.path, `${reason}: it is damaged, restore it from a backup`, error);
     }
     const store = this;
     this.#hub = new WatchHub({

@@ -331,7 +331,7 @@ describe('starting', () => {
     const port = address !== null && typeof address === 'object' ? address.port : 0;
     const state = temporaryDirectory();
     expect(await refusal(startRegistry(options(state, port), { logger }))).toMatch(
-      /^unavailable: 127\.0\.0\.1:\d+ is taken by another program/,
+      /^failed-precondition: 127\.0\.0\.1:\d+ is taken by another program/,
     );
     await using registry = await startRegistry(options(state, 0), { logger });
     expect(registry.port).toBeGreaterThan(0);

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -153,3 +154,26 @@ test.skipIf(process.getuid?.() !== 0)(
     expect(held).toBeGreaterThan(10);
   },
 );
+
+test.each([
+  ['is no database', (path: string) => writeFileSync(path, 'junk'.repeat(1000))],
+  ['lost a page', (path: string) => overwrite(path, 4096, randomBytes(3000))],
+])('a store that %s is refused with a remedy', async (_, damage) => {
+  const path = join(directory(), 'store.db');
+  const store = new SqliteStore({ path, now });
+  await store.transact([], [{ kind: 'put', key: '/a', value }]);
+  await store[Symbol.asyncDispose]();
+  damage(path);
+  expect(() => new SqliteStore({ path, now })).toThrow(
+    expect.objectContaining({
+      code: 'failed-precondition',
+      message: expect.stringMatching(/^cannot open the store .*store\.db: /),
+    }),
+  );
+});
+
+const overwrite = (path: string, offset: number, bytes: Uint8Array): void => {
+  const file = openSync(path, 'r+');
+  writeSync(file, bytes, 0, bytes.length, offset);
+  closeSync(file);
+};
