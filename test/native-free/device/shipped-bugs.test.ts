@@ -44,8 +44,14 @@ describe('keepalives', () => {
     const { lab, alice, bob } = twoHostsInSession();
     alice.knows(bob, { persistentKeepalive: 5000 });
     for (let i = 0; i < 30; i++) {
+      alice.send(bob, 'a stream one way');
+      lab.run(2000);
+    }
+    expect(lab.wire.filter((one) => isKeepalive(one) && one.source === alice.endpoint)).toEqual([]);
+    lab.wire.splice(0);
+    for (let i = 0; i < 30; i++) {
       alice.send(bob, 'there');
-      bob.send(alice, 'back');
+      bob.send(alice, 'and back');
       lab.run(2000);
     }
     expect(lab.wire.filter(isKeepalive)).toEqual([]);
