@@ -1,0 +1,207 @@
+// The connections between nodes and the registry, as TCP gives them: a call is carried out once or not at all, and its
+// answer may get lost all the same; a stream brings its messages in order until it breaks. A partition in either direction
+// stalls both, and whoever waits gives up after a while.
+
+import { Vl3Error } from '../error.ts';
+import { Counters } from './counters.ts';
+import type { Internet } from './internet.ts';
+import { attempt, type Outcome } from './outcome.ts';
+import type { Random } from './random.ts';
+import type { RegistryProcess, WatchMessage, WatchPosition } from './registry.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { SimulatedIdentity } from './signer.ts';
+
+/** The registry's name on the internet. */
+export const REGISTRY_HOST = 'registry';
+
+const CALL_TIMEOUT_MS = 10_000;
+/** A stream that says nothing for this long is dead: src/agent/watch.ts. */
+const SILENCE_LIMIT_MS = 35_000;
+/** How long TCP waits before it tries a stalled message again. */
+const RETRANSMIT_MS = 1000;
+
+export interface WatchClient {
+  onMessage(message: WatchMessage): void;
+  onEnd(reason: Vl3Error): void;
+}
+
+export interface ControlPlaneDependencies {
+  readonly scheduler: Scheduler;
+  readonly internet: Internet;
+  readonly random: Random;
+  /** The running process, if any. */
+  readonly registry: () => RegistryProcess | undefined;
+  /** Runs work in the registry's process, so that it can die of it; undefined when it did. */
+  readonly enter: <T>(work: () => T) => T | undefined;
+  /** An answer reached whoever asked: what it says must never be lost again. */
+  readonly acknowledged: (revision: number) => void;
+}
+
+interface Stream {
+  readonly node: string;
+  readonly close: () => void;
+  readonly break: () => void;
+}
+
+export class ControlPlane {
+  readonly counters = new Counters();
+  readonly #dependencies: ControlPlaneDependencies;
+  readonly #streams = new Set<Stream>();
+
+  constructor(dependencies: ControlPlaneDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** Asks the registry; `done` is called once, possibly long after. */
+  call<T>(
+    node: string,
+    name: string,
+    work: (registry: RegistryProcess) => T,
+    done: (outcome: Outcome<T>) => void,
+  ): void {
+    const { scheduler, registry, enter, acknowledged } = this.#dependencies;
+    this.counters.add('calls');
+    let isOver = false;
+    const finish = (outcome: Outcome<T>): void => {
+      if (isOver) return;
+      isOver = true;
+      timeout.cancel();
+      if (!outcome.ok) this.counters.add(`calls failed: ${outcome.error.code}`);
+      done(outcome);
+    };
+    const label = `${node} ${name}`;
+    const timeout = scheduler.after(CALL_TIMEOUT_MS, `${label} timed out`, () =>
+      finish(unavailable('the registry does not answer')),
+    );
+    this.#carry(node, 'up', `${label} asks`, () => {
+      const process = registry();
+      if (process === undefined) {
+        this.#carry(node, 'down', `${label} is refused`, () => finish(unavailable('connection refused')));
+        return;
+      }
+      const outcome = enter(() => attempt(() => work(process)));
+      const { revision } = process;
+      this.#carry(node, 'down', `${label} is answered`, () => {
+        if (outcome === undefined || registry() !== process) {
+          this.counters.add('answers lost');
+          finish(unavailable('the connection was reset'));
+          return;
+        }
+        if (outcome.ok) acknowledged(revision);
+        finish(outcome);
+      });
+    });
+  }
+
+  /** Opens a stream. The client hears of its end once, whoever ended it, unless it closed it itself. */
+  watch(
+    node: string,
+    identity: SimulatedIdentity,
+    network: string,
+    position: WatchPosition | undefined,
+    client: WatchClient,
+  ): { close(): void } {
+    const { scheduler, registry, enter } = this.#dependencies;
+    let leave: (() => void) | undefined;
+    let isOver = false;
+    const label = `${node} watch of ${network}`;
+    const close = (): void => {
+      isOver = true;
+      silence.cancel();
+      leave?.();
+      this.#streams.delete(stream);
+    };
+    const end = (reason: Vl3Error): void => {
+      if (isOver) return;
+      close();
+      client.onEnd(reason);
+    };
+    const stream = { node, close, break: () => end(new Vl3Error('unavailable', 'the stream broke')) };
+    this.#streams.add(stream);
+    const listen = () =>
+      scheduler.after(SILENCE_LIMIT_MS, `${label} went silent`, () =>
+        end(new Vl3Error('unavailable', 'the watch went silent')),
+      );
+    let silence = listen();
+    const deliver = (process: RegistryProcess, what: string, work: () => void): void => {
+      if (isOver) return;
+      this.#carry(
+        node,
+        'down',
+        `${label} ${what}`,
+        () => {
+          if (isOver) return;
+          if (registry() !== process) return stream.break();
+          silence.cancel();
+          silence = listen();
+          work();
+        },
+        () => deliver(process, what, work),
+      );
+    };
+    this.#carry(node, 'up', `${label} opens`, () => {
+      const process = registry();
+      if (isOver) return;
+      if (process === undefined) {
+        this.#carry(node, 'down', `${label} is refused`, () => stream.break());
+        return;
+      }
+      const sink = {
+        send: (message: WatchMessage, delivered: () => void) =>
+          deliver(process, `step ${message.step?.kind ?? 'progress'} ${message.revision}`, () => {
+            client.onMessage(message);
+            enter(delivered);
+          }),
+        end: (reason: Vl3Error) => deliver(process, 'ends', () => end(reason)),
+      };
+      const opened = enter(() => attempt(() => process.watch(identity, network, position, sink)));
+      if (opened === undefined) return;
+      if (opened.ok) leave = opened.answer;
+      else deliver(process, 'is refused', () => end(opened.error));
+    });
+    return { close };
+  }
+
+  /** Breaks every stream. */
+  breakStreams(): void {
+    for (const stream of [...this.#streams]) {
+      this.counters.add('streams broken');
+      stream.break();
+    }
+  }
+
+  /** The node's agent is dead, and its connections with it. */
+  abandon(node: string): void {
+    for (const stream of [...this.#streams]) if (stream.node === node) stream.close();
+  }
+
+  /** One message. TCP needs both directions; what cannot pass is given to `stalled` after a while, or lost. */
+  #carry(
+    node: string,
+    direction: 'up' | 'down',
+    label: string,
+    arrive: () => void,
+    stalled?: () => void,
+  ): void {
+    const { scheduler, internet, random } = this.#dependencies;
+    const [from, to] = direction === 'up' ? [node, REGISTRY_HOST] : [REGISTRY_HOST, node];
+    const [least, most] = internet.weather.delay;
+    let delay = least + random.fraction() * (most - least);
+    // A lost segment is sent again.
+    while (random.chance(Math.min(0.9, internet.weather.loss))) delay += 200;
+    scheduler.after(delay, label, () => {
+      if (!internet.isBlocked(from, to)) return arrive();
+      this.counters.add('control messages blocked');
+      if (stalled !== undefined) scheduler.after(RETRANSMIT_MS, `${label}, once more`, stalled);
+    });
+  }
+}
+
+const unavailable = (message: string): { readonly ok: false; readonly error: Vl3Error } => ({
+  ok: false,
+  error: new Vl3Error('unavailable', message),
+});

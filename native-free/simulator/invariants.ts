@@ -1,0 +1,225 @@
+// What must hold whatever happens, judged from outside with knowledge that no node has. Some are judged the moment
+// something happens, some now and then, some when all faults are over. The first one broken ends the run.
+
+import type { Endpoint } from '../device/data-plane.ts';
+import { type Prefix, parseAddress, parsePrefix, prefixContains, prefixesOverlap } from '../ipam/prefix.ts';
+import { partsOf } from '../registry/keys.ts';
+import { decodeValue, lease as leaseSchema } from '../registry/model.ts';
+import type { Batch, ReadResult } from '../registry/transaction.ts';
+import { toBase64 } from './base64.ts';
+import { Counters } from './counters.ts';
+
+export const INVARIANTS = [
+  'no address twice',
+  'no address outside its lease',
+  'no prefix twice',
+  'no packet astray',
+  'no endpoint but the peer’s own',
+  'no acknowledged write lost',
+  'no queue without bound',
+  'no leftovers',
+  'convergence',
+  'no exception escapes',
+] as const;
+export type Invariant = (typeof INVARIANTS)[number];
+
+export class Violation extends Error {
+  readonly invariant: Invariant;
+
+  constructor(invariant: Invariant, message: string) {
+    super(message);
+    this.name = 'Violation';
+    this.invariant = invariant;
+  }
+}
+
+interface Holder {
+  readonly node: string;
+  readonly attachmentId: string;
+  readonly namespace: string;
+  readonly since: number;
+}
+
+export interface Delivery {
+  /** What the packet says of itself. */
+  readonly sent: {
+    readonly network: string;
+    readonly to: string;
+    readonly from: string;
+    readonly at: number;
+    readonly fromAddress: string;
+  };
+  readonly network: string;
+  readonly pod: string;
+  readonly source: string;
+  readonly destination: string;
+}
+
+export class Invariants {
+  /** How often each was judged. */
+  readonly judged = new Counters();
+  readonly #now: () => number;
+  readonly #holders = new Map<string, Holder>();
+  readonly #leases = new Map<
+    string,
+    { readonly network: string; readonly node: string; readonly prefix: Prefix }
+  >();
+  /** The registry's transactions by revision, as it was about to write them. */
+  readonly #batches = new Map<number, Batch>();
+  #base = new Map<string, string>();
+  #baseRevision = 0;
+  #observedRevision = 0;
+  #acknowledgedRevision = 0;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Judges one fact. `message` is made only when it does not hold. */
+  judge(invariant: Invariant, holds: boolean, message: () => string): void {
+    this.judged.add(invariant);
+    if (!holds) throw new Violation(invariant, message());
+  }
+
+  // --- addresses
+
+  connected(
+    node: string,
+    network: string,
+    id: string,
+    namespace: string,
+    addresses: readonly string[],
+  ): void {
+    for (const address of addresses) {
+      const key = `${network} ${address}`;
+      const holder = this.#holders.get(key);
+      this.judge('no address twice', holder === undefined, () => {
+        const who = `attachment ${holder?.attachmentId} on ${holder?.node}`;
+        return `${address} of ${network} is given to attachment ${id} on ${node}, and ${who} holds it`;
+      });
+      this.#holders.set(key, { node, attachmentId: id, namespace, since: this.#now() });
+      const parsed = parseAddress(address);
+      const isLeased = [...this.#leases.values()].some(
+        (lease) => lease.network === network && lease.node === node && prefixContains(lease.prefix, parsed),
+      );
+      this.judge(
+        'no address outside its lease',
+        isLeased,
+        () => `${address} of ${network} is used on ${node}, which leases no prefix around it`,
+      );
+    }
+  }
+
+  disconnected(network: string, addresses: readonly string[]): void {
+    for (const address of addresses) this.#holders.delete(`${network} ${address}`);
+  }
+
+  // --- the registry's store
+
+  /** The registry is about to write this. */
+  writing(batch: Batch): void {
+    this.#batches.set(batch.revision, batch);
+  }
+
+  /** It is written, and the registry says so. */
+  written(batch: Batch): void {
+    this.#observedRevision = batch.revision;
+    for (const { key, value } of batch.changes) {
+      if (partsOf(key)[0] !== 'leases') continue;
+      if (value === undefined) this.#leases.delete(key);
+      else this.#leased(key, value);
+    }
+  }
+
+  acknowledged(revision: number): void {
+    this.#acknowledgedRevision = Math.max(this.#acknowledgedRevision, revision);
+  }
+
+  /** The registry runs again: what it holds must be all it ever acknowledged, and nothing that it was not told. */
+  started({ revision, entries }: ReadResult): void {
+    this.judge(
+      'no acknowledged write lost',
+      revision >= this.#acknowledgedRevision,
+      () => `the registry is back at revision ${revision} and had acknowledged ${this.#acknowledgedRevision}`,
+    );
+    const last = this.#batches.get(revision);
+    if (last !== undefined && revision === this.#observedRevision + 1) this.written(last);
+    for (let at = this.#baseRevision + 1; at <= revision; at++) {
+      for (const { key, value } of this.#batches.get(at)?.changes ?? []) {
+        if (value === undefined) this.#base.delete(key);
+        else this.#base.set(key, toBase64(value));
+      }
+    }
+    this.#baseRevision = revision;
+    this.#batches.clear();
+    const held = new Map(entries.map(({ key, value }) => [key, toBase64(value)]));
+    for (const key of new Set([...held.keys(), ...this.#base.keys()]))
+      this.judge(
+        'no acknowledged write lost',
+        held.get(key) === this.#base.get(key),
+        () => `the registry is back with another value at ${key} than it had at revision ${revision}`,
+      );
+  }
+
+  /** Somebody put a backup in the store's place: it need not know what came after it. */
+  restored({ revision, entries }: ReadResult): void {
+    this.#base = new Map(entries.map(({ key, value }) => [key, toBase64(value)]));
+    this.#baseRevision = revision;
+    this.#observedRevision = revision;
+    this.#acknowledgedRevision = revision;
+    this.#batches.clear();
+  }
+
+  #leased(key: string, value: Uint8Array): void {
+    const { network, node, prefix } = decodeValue(leaseSchema, value, key);
+    const parsed = parsePrefix(prefix);
+    const other = [...this.#leases.values()].find(
+      (lease) => lease.network === network && lease.node !== node && prefixesOverlap(lease.prefix, parsed),
+    );
+    this.judge(
+      'no prefix twice',
+      other === undefined,
+      () => `${prefix} of ${network} is leased to ${node}, and ${other?.node} holds it`,
+    );
+    this.#leases.set(key, { network, node, prefix: parsed });
+  }
+
+  // --- packets
+
+  /** True when it came to whom it was for; false when an address changed hands while it was under way. */
+  delivered({ sent, network, pod, source, destination }: Delivery): boolean {
+    this.judge(
+      'no packet astray',
+      sent.network === network,
+      () => `a packet of ${sent.from} on ${sent.network} came out on ${network} at ${pod}`,
+    );
+    const since = this.#holders.get(`${network} ${destination}`)?.since ?? Number.POSITIVE_INFINITY;
+    this.judge(
+      'no packet astray',
+      sent.to === pod || since > sent.at,
+      () => `a packet of ${sent.from} to ${sent.to} (${destination} of ${network}) came out at ${pod}`,
+    );
+    this.judge(
+      'no packet astray',
+      sent.fromAddress === source,
+      () => `a packet of ${sent.from} left as ${sent.fromAddress} and arrived as ${source}`,
+    );
+    return sent.to === pod;
+  }
+
+  endpointLearned(node: string, peer: string, endpoint: Endpoint, isOwn: boolean): void {
+    this.judge(
+      'no endpoint but the peer’s own',
+      isOwn,
+      () => `${node} sends to ${peer} at ${endpoint.address}:${endpoint.port}, where ${peer} never was`,
+    );
+  }
+
+  bounded(what: string, size: number, bound: number): void {
+    this.judge(
+      'no queue without bound',
+      size <= bound,
+      () => `${what}: ${size}, and at most ${bound} is sane`,
+    );
+  }
+}

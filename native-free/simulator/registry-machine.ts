@@ -1,0 +1,99 @@
+// The machine the registry runs on: its disk, and at most one process, which dies and comes back.
+
+import type { Counters } from './counters.ts';
+import { Crash, CrashSwitch } from './crash.ts';
+import { Disk, type DiskImage } from './disk.ts';
+import type { Hooks } from './hooks.ts';
+import type { Invariants } from './invariants.ts';
+import { EPOCH } from './machine.ts';
+import type { Random } from './random.ts';
+import { RegistryProcess } from './registry.ts';
+import type { Scheduler, Timer } from './scheduler.ts';
+import type { SimulatedSigner } from './signer.ts';
+
+const RESTART_MS: readonly [number, number] = [200, 5000];
+
+export interface RegistryMachineDependencies {
+  readonly scheduler: Scheduler;
+  readonly random: Random;
+  readonly signer: SimulatedSigner;
+  readonly invariants: Invariants;
+  readonly counters: Counters;
+  readonly hooks: Hooks;
+}
+
+export class RegistryMachine {
+  readonly crash = new CrashSwitch();
+  readonly disk: Disk;
+  process: RegistryProcess | undefined;
+  readonly #dependencies: RegistryMachineDependencies;
+  #restart: Timer | undefined;
+  #backup: DiskImage | undefined;
+
+  constructor(dependencies: RegistryMachineDependencies) {
+    this.#dependencies = dependencies;
+    this.disk = new Disk(dependencies.random.split('disk'), this.crash);
+  }
+
+  start(): void {
+    if (this.process !== undefined) return;
+    this.#restart?.cancel();
+    this.#dependencies.invariants.started(this.#run().store.read([{ prefix: '/' }]));
+  }
+
+  #run(): RegistryProcess {
+    const { scheduler, random, signer, invariants, hooks } = this.#dependencies;
+    const process = new RegistryProcess({
+      disk: this.disk,
+      scheduler,
+      random,
+      signer,
+      wall: () => EPOCH + Math.floor(scheduler.now),
+      observer: invariants,
+      enter: (work) => this.enter(work),
+      storeSyncs: hooks.storeSyncs,
+    });
+    this.process = process;
+    return process;
+  }
+
+  kill(): void {
+    this.process?.died();
+    this.process = undefined;
+    this.#restart?.cancel();
+    this.crash.disarm();
+    this.disk.crashed();
+  }
+
+  startLater(): void {
+    const { scheduler, random } = this.#dependencies;
+    this.#restart?.cancel();
+    this.#restart = scheduler.after(random.between(...RESTART_MS), 'the registry starts', () => this.start());
+  }
+
+  /** Runs work of the process; undefined when it died of it, or is dead. */
+  enter<T>(work: () => T): T | undefined {
+    if (this.process === undefined) return undefined;
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof Crash)) throw error;
+      this.#dependencies.counters.add(`registry crashes at ${error.message.slice('died at '.length)}`);
+      this.kill();
+      this.startLater();
+      return undefined;
+    }
+  }
+
+  backUp(): void {
+    this.#backup = this.disk.backup();
+  }
+
+  /** An admin puts the backup in the place of the store. */
+  restore(): void {
+    if (this.#backup === undefined) return;
+    this.kill();
+    this.disk.restore(this.#backup);
+    this.#dependencies.invariants.restored(this.#run().store.read([{ prefix: '/' }]));
+  }
+}

@@ -1,0 +1,296 @@
+// The registry as a process on a machine of its own: the real rules over a durable store, liveness leases, and watchers
+// that are told a snapshot and then deltas. What the process knows beside its disk is gone when it dies; liveness leases
+// then get their full term again. Not here: the network between it and the nodes (control-plane.ts).
+
+import { Vl3Error } from '../error.ts';
+import { choosePrefix } from '../ipam/pool.ts';
+import { type AnnouncedAttachment, putAttachments, putRecord } from '../registry/announcement-rules.ts';
+import { keys, one } from '../registry/keys.ts';
+import { joinNetwork, leasePrefix, leaveNetwork, type Membership } from '../registry/lease-rules.ts';
+import type { Lease } from '../registry/model.ts';
+import { createNetwork, type NetworkRequest } from '../registry/network-rules.ts';
+import { checkIdentity, enroll, heartbeat } from '../registry/node-rules.ts';
+import { decodeVerified, type SignedRecord } from '../registry/record.ts';
+import { mustBeNetwork } from '../registry/rules.ts';
+import { State } from '../registry/state.ts';
+import { createToken } from '../registry/token-rules.ts';
+import type { Batch, Range } from '../registry/transaction.ts';
+import { type NetworkStep, RegistryView } from '../registry/view.ts';
+import { toBase64 } from './base64.ts';
+import type { Disk } from './disk.ts';
+import { DurableStore, type StoreObserver } from './durable-store.ts';
+import type { Random } from './random.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
+
+const LIVENESS_TTL_MS = 15_000;
+const LEASE_CHECK_MS = 1000;
+const PROGRESS_MS = 10_000;
+/** As src/identity/ca.ts does. */
+const BACKDATE_MS = 5 * 60 * 1000;
+const SVID_VALIDITY_MS = 7 * 24 * 60 * 60 * 1000;
+
+export interface WatchPosition {
+  readonly storeId: string;
+  readonly revision: number;
+}
+
+/** Undefined `step`: nothing changed, the stream is alive. */
+export interface WatchMessage {
+  readonly storeId: string;
+  readonly revision: number;
+  readonly step: NetworkStep | undefined;
+}
+
+/** One stream: takes a message when it is ready for one, and is told when the registry ends it. */
+export interface WatchSink {
+  /** Carries a message; `delivered` is called when the next may come. */
+  send(message: WatchMessage, delivered: () => void): void;
+  end(reason: Vl3Error): void;
+}
+
+interface Watcher {
+  readonly network: string;
+  readonly node: string;
+  readonly sink: WatchSink;
+  seen: number | undefined;
+  isBusy: boolean;
+  spokeAt: number;
+}
+
+export interface RegistryDependencies {
+  readonly disk: Disk;
+  readonly scheduler: Scheduler;
+  readonly random: Random;
+  readonly signer: SimulatedSigner;
+  /** Unix ms by this machine's clock. */
+  readonly wall: () => number;
+  readonly observer: StoreObserver;
+  /** Runs a timer's work as part of the process, so that it can die of it. */
+  readonly enter: (work: () => void) => void;
+  readonly storeSyncs: boolean;
+}
+
+export class RegistryProcess {
+  readonly store: DurableStore;
+  readonly #dependencies: RegistryDependencies;
+  readonly #view = new RegistryView();
+  readonly #leases = new Map<string, number>();
+  readonly #watchers = new Set<Watcher>();
+  readonly #timer;
+  #granted = 0;
+
+  constructor(dependencies: RegistryDependencies) {
+    const { disk, scheduler, storeSyncs } = dependencies;
+    this.#dependencies = dependencies;
+    this.store = new DurableStore({ identity: 'store', syncs: storeSyncs }, disk, {
+      writing: (batch) => dependencies.observer.writing(batch),
+      written: (batch) => this.#changed(batch),
+    });
+    const everything = this.store.read(RegistryView.reads);
+    this.#view.load(everything);
+    for (const { lease } of everything.entries)
+      if (lease !== undefined) this.#leases.set(lease, scheduler.now + LIVENESS_TTL_MS);
+    this.#timer = scheduler.every(LEASE_CHECK_MS, LEASE_CHECK_MS, 'registry checks leases', () =>
+      dependencies.enter(() => this.#check()),
+    );
+  }
+
+  get watchers(): number {
+    return this.#watchers.size;
+  }
+
+  get revision(): number {
+    return this.store.keys.revision;
+  }
+
+  /** The process is gone; its watchers hear nothing more. */
+  died(): void {
+    this.#timer.cancel();
+    this.#watchers.clear();
+  }
+
+  // --- what an admin does, and a node without an identity
+
+  createNetwork(request: NetworkRequest): void {
+    this.store.run(createNetwork(request, { now: this.#now, uid: this.#hex(16) }));
+  }
+
+  /** Enrolment, reduced: a token is made and used up at once, and the simulated CA signs. */
+  enroll(node: string): SimulatedIdentity {
+    const { signer } = this.#dependencies;
+    const hash = this.#hex(64);
+    const identity = signer.issue(node, this.#now - BACKDATE_MS, this.#now + SVID_VALIDITY_MS);
+    const certificate = { serial: identity.serial, notAfter: identity.notAfter };
+    this.store.run(createToken({ hash, node, ttlMs: undefined }, this.#now));
+    const request = { secretHash: hash, node, keyHash: this.#hex(64), spiffeId: `spiffe://x/node/${node}` };
+    this.store.run(enroll({ ...request, certificate }, this.#now));
+    return identity;
+  }
+
+  // --- what a node does for itself
+
+  heartbeat(identity: SimulatedIdentity, observedAddress: string): string {
+    const { node } = identity;
+    this.#mustBe(identity);
+    const stored = this.#state([one(keys.liveness(node))]).liveness(node)?.lease;
+    const lease = stored !== undefined && this.#leases.has(stored) ? stored : this.#grant();
+    this.#leases.set(lease, this.#dependencies.scheduler.now + LIVENESS_TTL_MS);
+    this.store.run(heartbeat(node, lease, { agentVersion: 'simulated', observedAddress }, this.#now));
+    return observedAddress;
+  }
+
+  joinNetwork(identity: SimulatedIdentity, network: string): Membership {
+    this.#mustBe(identity);
+    return this.store.run(joinNetwork(network, identity.node, this.#now, choosePrefix));
+  }
+
+  leasePrefix(identity: SimulatedIdentity, network: string, family: number, requestId: string): Lease {
+    this.#mustBe(identity);
+    const request = { network, node: identity.node, family, requestId };
+    return this.store.run(leasePrefix(request, this.#now, choosePrefix));
+  }
+
+  leaveNetwork(identity: SimulatedIdentity, network: string): void {
+    this.#mustBe(identity);
+    this.store.run(leaveNetwork(network, identity.node, this.#now));
+  }
+
+  putRecord(identity: SimulatedIdentity, network: string, signed: SignedRecord): void {
+    this.#mustBe(identity);
+    const { uid } = mustBeNetwork(this.#state([one(keys.network(network))]), network).value;
+    const expected = { network, networkUid: uid };
+    const decoded = decodeVerified(signed, this.#dependencies.signer.verify, this.#now, expected);
+    if (decoded.kind === 'refused') throw new Vl3Error('permission-denied', `record: ${decoded.message}`);
+    const { record } = decoded;
+    if (record.node !== identity.node)
+      throw new Vl3Error('permission-denied', `record: it is of node "${record.node}"`);
+    const stored = {
+      record: toBase64(signed.record),
+      signature: toBase64(signed.signature),
+      certificateChain: signed.certificateChain.map(toBase64),
+      sequence: record.sequence,
+      prefixes: record.prefixes,
+      notAfter: record.notAfter,
+    };
+    this.store.run(putRecord(network, identity.node, stored));
+  }
+
+  putAttachments(
+    identity: SimulatedIdentity,
+    network: string,
+    announced: readonly AnnouncedAttachment[],
+  ): void {
+    this.#mustBe(identity);
+    let remaining = 1;
+    while (remaining > 0)
+      ({ remaining } = this.store.run(putAttachments(network, identity.node, announced, this.#now)));
+  }
+
+  /** Answers how to end it from the other side. Throws when the node may not watch. */
+  watch(
+    identity: SimulatedIdentity,
+    network: string,
+    position: WatchPosition | undefined,
+    sink: WatchSink,
+  ): () => void {
+    const { node } = identity;
+    this.#mustBe(identity);
+    const mayResume =
+      position?.storeId === this.store.identity &&
+      position.revision > 0 &&
+      position.revision <= this.revision;
+    const watcher: Watcher = {
+      network,
+      node,
+      sink,
+      seen: mayResume ? position.revision : undefined,
+      isBusy: false,
+      spokeAt: Number.NEGATIVE_INFINITY,
+    };
+    this.#mustStillWatch(watcher);
+    this.#watchers.add(watcher);
+    this.#pump(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  // --- watchers
+
+  #changed(batch: Batch): void {
+    const touched = this.#view.apply(batch);
+    this.#dependencies.observer.written(batch);
+    for (const watcher of [...this.#watchers]) if (touched.has(watcher.network)) this.#pump(watcher);
+  }
+
+  #pump(watcher: Watcher): void {
+    if (watcher.isBusy || !this.#watchers.has(watcher)) return;
+    try {
+      this.#mustStillWatch(watcher);
+    } catch (error) {
+      this.#watchers.delete(watcher);
+      if (error instanceof Vl3Error) watcher.sink.end(error);
+      else throw error;
+      return;
+    }
+    const { network, seen } = watcher;
+    const { scheduler } = this.#dependencies;
+    const step = seen === undefined ? this.#view.snapshot(network) : this.#view.since(network, seen);
+    if (step === undefined && scheduler.now - watcher.spokeAt < PROGRESS_MS) return;
+    const { revision } = this.#view;
+    watcher.isBusy = true;
+    watcher.seen = revision;
+    watcher.spokeAt = scheduler.now;
+    watcher.sink.send({ storeId: this.store.identity, revision, step }, () => {
+      watcher.isBusy = false;
+      this.#pump(watcher);
+    });
+  }
+
+  #mustStillWatch({ node, network }: Watcher): void {
+    if (this.#view.node(node)?.deletedAt !== undefined)
+      throw new Vl3Error('unauthenticated', `node "${node}" was deleted`);
+    if (!this.#view.isMember(network, node))
+      throw new Vl3Error(
+        'permission-denied',
+        `node "${node}" is not on network "${network}": it must join first`,
+      );
+  }
+
+  // --- liveness
+
+  #grant(): string {
+    return `${this.#dependencies.scheduler.now}-${++this.#granted}`;
+  }
+
+  #check(): void {
+    const { now } = this.#dependencies.scheduler;
+    const ended = [...this.#leases].filter(([, deadline]) => deadline <= now).map(([lease]) => lease);
+    for (const lease of ended) this.#leases.delete(lease);
+    try {
+      if (ended.length > 0) this.store.commit(this.store.keys.prepareEnd(ended));
+    } catch (error) {
+      if (!(error instanceof Vl3Error)) throw error;
+      for (const lease of ended) this.#leases.set(lease, now);
+    }
+    for (const watcher of [...this.#watchers]) this.#pump(watcher);
+  }
+
+  // --- parts
+
+  #mustBe({ node, serial }: SimulatedIdentity): void {
+    this.store.run(checkIdentity(node, serial));
+  }
+
+  #state(ranges: readonly Range[]): State {
+    return new State(ranges, this.store.read(ranges));
+  }
+
+  get #now(): number {
+    return this.#dependencies.wall();
+  }
+
+  #hex(digits: number): string {
+    const bytes = this.#dependencies.random.bytes(digits / 2);
+    return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  }
+}

@@ -1,0 +1,55 @@
+// `npm run simulate`: the simulator for as long as asked.
+//
+//   --seed N        this seed, and no other unless --minutes is given too
+//   --minutes T     one seed after another for so long (default: 1)
+//   --steps M       of each plan (default: 100)
+//   --nodes A-B     machines of each plan (default: 2-8)
+//   --noble         with the real cryptography; without it with a toy that is faster
+//   --trace         with --seed: the end of the trace, also when nothing is broken
+
+import { parseArgs } from 'node:util';
+import { makePlan } from '../../native-free/simulator/plan.ts';
+import { shrink } from '../../native-free/simulator/shrink.ts';
+import { type Result, simulate } from '../../native-free/simulator/simulator.ts';
+import { failureLines, Statistics } from './report.ts';
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    minutes: { type: 'string' },
+    steps: { type: 'string', default: '100' },
+    nodes: { type: 'string', default: '2-8' },
+    noble: { type: 'boolean', default: false },
+    trace: { type: 'boolean', default: false },
+  },
+});
+
+const SMALLER_PLANS_TRIED = 300;
+const [fewest = 2, most = fewest] = values.nodes.split('-').map(Number);
+const options = {
+  steps: Number(values.steps),
+  nodes: [fewest, most] as const,
+  usesToyPrimitives: !values.noble,
+};
+const statistics = new Statistics();
+
+const runSeed = (seed: string): Result => {
+  const result = simulate(makePlan(seed, options));
+  statistics.add(result);
+  if (result.violation !== undefined) {
+    process.exitCode = 1;
+    const flags = `--seed ${seed} --steps ${values.steps} --nodes ${values.nodes}${values.noble ? ' --noble' : ''}`;
+    const smallest = shrink(result, {}, SMALLER_PLANS_TRIED);
+    console.log(failureLines(result, smallest, `npm run simulate -- ${flags}`).join('\n'));
+  }
+  return result;
+};
+
+const first = values.seed ?? String(Date.now());
+const until = performance.now() + Number(values.minutes ?? (values.seed === undefined ? 1 : 0)) * 60_000;
+console.log(`first seed ${first}`);
+const result = runSeed(first);
+if (values.trace) console.log(result.tail.join('\n'));
+for (let seed = Number(first) + 1; performance.now() < until; seed++) runSeed(String(seed));
+console.log(statistics.lines().join('\n'));
+if (values.seed !== undefined) console.log(`trace of seed ${first}: ${result.hash}`);

@@ -1,0 +1,72 @@
+// The simulator over many seeds, within a fixed time: whatever it finds is printed with its seed. Real cryptography for
+// the first seeds, a toy for the many.
+
+import { expect, test } from 'vitest';
+import { makePlan } from '../../native-free/simulator/plan.ts';
+import { shrink } from '../../native-free/simulator/shrink.ts';
+import { simulate } from '../../native-free/simulator/simulator.ts';
+import { failureLines, Statistics } from './report.ts';
+
+const small = { steps: 30, nodes: [2, 4], usesToyPrimitives: false } as const;
+const usual = { steps: 80, nodes: [2, 8], usesToyPrimitives: true } as const;
+const large = { steps: 60, nodes: [30, 30], usesToyPrimitives: true } as const;
+
+const statistics = new Statistics();
+
+const mustHold = (seed: string, options: Parameters<typeof makePlan>[1]): void => {
+  const result = simulate(makePlan(seed, options));
+  statistics.add(result);
+  if (result.violation === undefined) return;
+  const flags = `--seed ${seed} --steps ${options.steps} --nodes ${options.nodes.join('-')}`;
+  const command = `npm run simulate -- ${flags}${options.usesToyPrimitives ? '' : ' --noble'}`;
+  expect.fail(failureLines(result, shrink(result, {}, 60), command).join('\n'));
+};
+
+/** Seeds from 1 on, at least `least` of them, for about so long. */
+const forAbout = (milliseconds: number, least: number, options: Parameters<typeof makePlan>[1]): void => {
+  const until = performance.now() + milliseconds;
+  for (let seed = 1; seed <= least || performance.now() < until; seed++) mustHold(String(seed), options);
+};
+
+test('whatever happens to a few machines with real cryptography, every invariant holds', () => {
+  forAbout(4000, 2, small);
+});
+
+test('whatever happens to some machines, every invariant holds', () => {
+  forAbout(8000, 10, usual);
+});
+
+test('whatever happens to thirty machines, every invariant holds', () => {
+  mustHold('1', large);
+});
+
+test('the same seed gives the same trace, and another seed another', () => {
+  const [first, again, other] = ['1', '1', '2'].map((seed) => simulate(makePlan(seed, usual)).hash);
+  expect(again).toBe(first);
+  expect(other).not.toBe(first);
+});
+
+test('every kind of fault was injected and every invariant judged', () => {
+  console.log(statistics.lines().join('\n'));
+  for (const [, count] of statistics.faults.entries()) expect(count).toBeGreaterThan(0);
+  expect(statistics.faults.entries().map(([name]) => name)).toEqual(
+    [
+      'attack',
+      'break-streams',
+      'crash-agent',
+      'crash-registry',
+      'fill-disk',
+      'halt-machine',
+      'kill-agent',
+      'kill-registry',
+      'move',
+      'partition',
+      'rebind-nat',
+      'set-clock',
+      'shrink-mtu',
+      'weather',
+    ].sort(),
+  );
+  expect(statistics.judged.entries().length).toBeGreaterThanOrEqual(8);
+  expect(statistics.counters.of('echo replies')).toBeGreaterThan(1000);
+});
