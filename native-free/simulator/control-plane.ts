@@ -78,15 +78,15 @@ export class ControlPlane {
       finish(unavailable('the registry does not answer')),
     );
     this.#carry(node, 'up', `${label} asks`, () => {
-      const process = registry();
-      if (process === undefined) {
+      const running = registry();
+      if (running === undefined) {
         this.#carry(node, 'down', `${label} is refused`, () => finish(unavailable('connection refused')));
         return;
       }
-      const outcome = enter(() => attempt(() => work(process)));
-      const { revision } = process;
+      const outcome = enter(() => attempt(() => work(running)));
+      const { revision } = running;
       this.#carry(node, 'down', `${label} is answered`, () => {
-        if (outcome === undefined || registry() !== process) {
+        if (outcome === undefined || registry() !== running) {
           this.counters.add('answers lost');
           finish(unavailable('the connection was reset'));
           return;
@@ -127,7 +127,7 @@ export class ControlPlane {
         end(new Vl3Error('unavailable', 'the watch went silent')),
       );
     let silence = listen();
-    const deliver = (process: RegistryProcess, what: string, work: () => void): void => {
+    const deliver = (running: RegistryProcess, what: string, work: () => void): void => {
       if (isOver) return;
       this.#carry(
         node,
@@ -135,33 +135,33 @@ export class ControlPlane {
         `${label} ${what}`,
         () => {
           if (isOver) return;
-          if (registry() !== process) return stream.break();
+          if (registry() !== running) return stream.break();
           silence.cancel();
           silence = listen();
           work();
         },
-        () => deliver(process, what, work),
+        () => deliver(running, what, work),
       );
     };
     this.#carry(node, 'up', `${label} opens`, () => {
-      const process = registry();
+      const running = registry();
       if (isOver) return;
-      if (process === undefined) {
+      if (running === undefined) {
         this.#carry(node, 'down', `${label} is refused`, () => stream.break());
         return;
       }
       const sink = {
         send: (message: WatchMessage, delivered: () => void) =>
-          deliver(process, `step ${message.step?.kind ?? 'progress'} ${message.revision}`, () => {
+          deliver(running, `step ${message.step?.kind ?? 'progress'} ${message.revision}`, () => {
             client.onMessage(message);
             enter(delivered);
           }),
-        end: (reason: Vl3Error) => deliver(process, 'ends', () => end(reason)),
+        end: (reason: Vl3Error) => deliver(running, 'ends', () => end(reason)),
       };
-      const opened = enter(() => attempt(() => process.watch(identity, network, position, sink)));
+      const opened = enter(() => attempt(() => running.watch(identity, network, position, sink)));
       if (opened === undefined) return;
       if (opened.ok) leave = opened.answer;
-      else deliver(process, 'is refused', () => end(opened.error));
+      else deliver(running, 'is refused', () => end(opened.error));
     });
     return { close };
   }

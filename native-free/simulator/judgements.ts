@@ -59,11 +59,11 @@ export const judgeQueues = (simulation: Simulation): void => {
 /** Which books do not agree. Once nothing is under way any more, all do. */
 export const disagreements = (simulation: Simulation): string[] => {
   const { machines, registry } = simulation;
-  const { process } = registry;
-  if (process === undefined) return ['the registry is down'];
+  const { process: running } = registry;
+  if (running === undefined) return ['the registry is down'];
   const found: string[] = [];
   const all = [{ prefix: '/' }];
-  const state = new State(all, process.store.read(all));
+  const state = new State(all, running.store.read(all));
   for (const machine of machines.values()) {
     const documents = new Documents(machine.disk);
     const same = (what: string, present: Iterable<string>, wanted: Iterable<string>): void => {

@@ -43,7 +43,7 @@ export class RegistryMachine {
 
   #run(): RegistryProcess {
     const { scheduler, random, signer, invariants, hooks } = this.#dependencies;
-    const process = new RegistryProcess({
+    const running = new RegistryProcess({
       disk: this.disk,
       scheduler,
       random,
@@ -53,8 +53,8 @@ export class RegistryMachine {
       enter: (work) => this.enter(work),
       storeSyncs: hooks.storeSyncs,
     });
-    this.process = process;
-    return process;
+    this.process = running;
+    return running;
   }
 
   kill(): void {
