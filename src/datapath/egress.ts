@@ -176,10 +176,10 @@ export class Egress {
     else this.#sealSegments(peer, keypair);
   }
 
-  /** The peer's keypair in use, unless it is too old or has not enough counters left. */
+  /** The peer's keypair, unless it is too old or has not enough counters left. */
   #usableKeypair(peer: number, messages: number): number {
     const { state } = this.#parts;
-    const slot = state.keypairInUse(peer);
+    const slot = state.keypairToSealWith(peer);
     if (slot === NO_SLOT) return NO_SLOT;
     if (this.#now - state.createdAtOf(slot) >= REJECT_AFTER_TIME_MS) return NO_SLOT;
     return state.sendCounterOf(slot) + messages <= REJECT_AFTER_MESSAGES ? slot : NO_SLOT;

@@ -277,12 +277,15 @@ export class Ingress {
     const { state, events } = this.#parts;
     const generation = state.generationOf(keypair);
     if (this.#confirmed[keypair] === generation) return;
+    state.confirmKeypair(peer, keypair);
     if (events.keypairConfirmed(peer, state.localIndexOf(keypair))) this.#confirmed[keypair] = generation;
   }
 
   #checkSource(peer: number, source: number): void {
     const { state, events } = this.#parts;
-    if (state.hasEndpoint(peer, this.#memory.view, source)) return;
+    const { view } = this.#memory;
+    if (!state.isSentTo(peer, view, source)) state.setHeard(peer, view, source);
+    if (state.hasEndpoint(peer, view, source)) return;
     if (this.#now - (this.#movedAt[peer] ?? 0) <= MOVED_AGAIN_MS) return;
     if (events.endpointMoved(peer, this.#memory.bytes, source)) this.#movedAt[peer] = this.#now;
   }

@@ -10,14 +10,20 @@
 //   128          ingress epoch                 ingress         main
 //   136          ingress configuration seen    ingress         main
 //
-//   peer 256 B   0 device   4 keypair in use (slot + 1, atomic)                    main     workers
+//   peer 320 B   0 device   4 keypair in use (slot + 1, atomic)                    main     workers
 //                64 endpoint sequence (odd: being written)   68 sockaddr, 28 B     main     workers
 //                128 dataSentAt   136 sentAt   144 txBytes                         egress   main
 //                192 dataReceivedAt   200 receivedAt   208 rxBytes                 ingress  main
+//                256 confirmed keypair (slot + 1, atomic)   260 its generation     ingress  egress
+//                264 heard sequence (odd: being written)   268 sockaddr, 28 B      ingress  egress
+//                296 the endpoint sequence that it follows                         ingress  egress
 //
 //   keypair      0 generation (atomic; 0: not in use)   4 local index              main     workers
 //     192 B      8 remote index   12 peer   16 createdAt   64 send key   96 receive key
 //                128 send counter                                                  egress   main
+//
+// What ingress has confirmed and heard is egress's to use until main has decided the same or otherwise: else the first
+// answer to a peer that is back, or elsewhere, would go under the keypair or to the place of before, and be lost.
 //
 //   index table  pairs of receiver index and slot + 1 (atomic; 0: free, -1: was in use)   main   ingress
 
@@ -31,7 +37,7 @@ const EPOCHS = [64, 128] as const;
 const SEENS = [72, 136] as const;
 const CONTROL_LENGTH = 192;
 
-const PEER_LENGTH = 256;
+const PEER_LENGTH = 320;
 const PEER_DEVICE = 0;
 const PEER_KEYPAIR = 4;
 const PEER_ENDPOINT_SEQUENCE = 64;
@@ -42,6 +48,11 @@ const PEER_TX_BYTES = 144;
 const PEER_DATA_RECEIVED_AT = 192;
 const PEER_RECEIVED_AT = 200;
 const PEER_RX_BYTES = 208;
+const PEER_CONFIRMED = 256;
+const PEER_CONFIRMED_GENERATION = 260;
+const PEER_HEARD_SEQUENCE = 264;
+const PEER_HEARD_SOCKADDR = 268;
+const PEER_HEARD_FOLLOWS = 296;
 
 const KEYPAIR_LENGTH = 192;
 const KEYPAIR_GENERATION = 0;
@@ -168,6 +179,27 @@ export class SharedState {
     return Atomics.load(this.#i32, (this.#peer(peer) + PEER_KEYPAIR) >> 2) - 1;
   }
 
+  /** Ingress: the peer has shown that it has this keypair. */
+  confirmKeypair(peer: number, slot: number): void {
+    const at = this.#peer(peer);
+    const before = this.keypairToSealWith(peer);
+    if (before !== NO_SLOT && this.createdAtOf(slot) <= this.createdAtOf(before)) return;
+    Atomics.store(this.#i32, (at + PEER_CONFIRMED_GENERATION) >> 2, this.generationOf(slot));
+    Atomics.store(this.#i32, (at + PEER_CONFIRMED) >> 2, slot + 1);
+  }
+
+  /** The keypair in use, or a newer one that the peer has confirmed since; NO_SLOT: none. */
+  keypairToSealWith(peer: number): number {
+    const at = this.#peer(peer);
+    const inUse = this.keypairInUse(peer);
+    const confirmed = Atomics.load(this.#i32, (at + PEER_CONFIRMED) >> 2) - 1;
+    if (confirmed === NO_SLOT || confirmed === inUse) return inUse;
+    const generation = Atomics.load(this.#i32, (at + PEER_CONFIRMED_GENERATION) >> 2);
+    if (generation === 0 || generation !== this.generationOf(confirmed)) return inUse;
+    if (inUse !== NO_SLOT && this.createdAtOf(confirmed) <= this.createdAtOf(inUse)) return inUse;
+    return confirmed;
+  }
+
   /** Main: 28 bytes as by encodeSockaddr, or undefined for none. Borrows them. */
   setEndpoint(peer: number, sockaddr: Uint8Array | undefined): void {
     const sequence = (this.#peer(peer) + PEER_ENDPOINT_SEQUENCE) >> 2;
@@ -182,10 +214,38 @@ export class SharedState {
     Atomics.add(this.#i32, sequence, 1);
   }
 
-  /** Copies the peer's sockaddr (28 bytes) into `view` at `offset`; its first two bytes are 0 when there is none. */
+  /** Ingress: an authentic packet of the peer came from the sockaddr in `view` at `offset`. */
+  setHeard(peer: number, view: DataView, offset: number): void {
+    const at = this.#peer(peer);
+    const sequence = (at + PEER_HEARD_SEQUENCE) >> 2;
+    const words = (at + PEER_HEARD_SOCKADDR) >> 2;
+    const follows = Atomics.load(this.#i32, (at + PEER_ENDPOINT_SEQUENCE) >> 2);
+    Atomics.add(this.#i32, sequence, 1);
+    for (let i = 0; i < SOCKADDR_WORDS; i++)
+      Atomics.store(this.#i32, words + i, view.getInt32(offset + i * 4, true));
+    Atomics.store(this.#i32, (at + PEER_HEARD_FOLLOWS) >> 2, follows);
+    Atomics.add(this.#i32, sequence, 1);
+  }
+
+  /**
+   * Copies the sockaddr (28 bytes) to send to into `view` at `offset`: where the peer was heard, if that is newer than
+   * its endpoint. The first two bytes are 0 when there is none.
+   */
   readEndpoint(peer: number, view: DataView, offset: number): void {
-    const sequence = (this.#peer(peer) + PEER_ENDPOINT_SEQUENCE) >> 2;
-    const words = (this.#peer(peer) + PEER_SOCKADDR) >> 2;
+    const at = this.#peer(peer);
+    if (this.#isHeardNewer(at))
+      this.#copySockaddr(at, PEER_HEARD_SEQUENCE, PEER_HEARD_SOCKADDR, view, offset);
+    else this.#copySockaddr(at, PEER_ENDPOINT_SEQUENCE, PEER_SOCKADDR, view, offset);
+  }
+
+  #isHeardNewer(peerAt: number): boolean {
+    const follows = Atomics.load(this.#i32, (peerAt + PEER_HEARD_FOLLOWS) >> 2);
+    return follows === Atomics.load(this.#i32, (peerAt + PEER_ENDPOINT_SEQUENCE) >> 2);
+  }
+
+  #copySockaddr(peerAt: number, sequenceAt: number, at: number, view: DataView, offset: number): void {
+    const sequence = (peerAt + sequenceAt) >> 2;
+    const words = (peerAt + at) >> 2;
     for (;;) {
       const before = Atomics.load(this.#i32, sequence);
       for (let i = 0; i < SOCKADDR_WORDS; i++)
@@ -194,9 +254,23 @@ export class SharedState {
     }
   }
 
-  /** Whether the peer's sockaddr is the one in `view` at `offset`. False while it is being changed. */
+  /** Whether main's sockaddr of the peer is the one in `view` at `offset`. False while it is being changed. */
   hasEndpoint(peer: number, view: DataView, offset: number): boolean {
-    const words = (this.#peer(peer) + PEER_SOCKADDR) >> 2;
+    return this.#isSockaddr(this.#peer(peer) + PEER_SOCKADDR, view, offset);
+  }
+
+  /** Ingress: whether egress sends to the sockaddr in `view` at `offset`. */
+  isSentTo(peer: number, view: DataView, offset: number): boolean {
+    const at = this.#peer(peer);
+    return this.#isSockaddr(
+      at + (this.#isHeardNewer(at) ? PEER_HEARD_SOCKADDR : PEER_SOCKADDR),
+      view,
+      offset,
+    );
+  }
+
+  #isSockaddr(at: number, view: DataView, offset: number): boolean {
+    const words = at >> 2;
     for (let i = 0; i < SOCKADDR_WORDS; i++)
       if (Atomics.load(this.#i32, words + i) !== view.getInt32(offset + i * 4, true)) return false;
     return true;

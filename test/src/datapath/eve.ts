@@ -2,12 +2,13 @@
 // means to make transport messages, good and bad, out of a keypair that a test knows.
 
 import { createCipheriv } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Endpoint, Keypair } from '../../../native-free/device/data-plane.ts';
 import { addressBytes, parseAddress } from '../../../native-free/ipam/prefix.ts';
 import { AF_INET, encodeSockaddr, sockaddrLength } from '../../../src/datapath/sockaddr.ts';
 import { inNamespace } from '../../../src/datapath/tun.ts';
 import { closeUdp, openUdp, type UdpSockets } from '../../../src/datapath/udp.ts';
-import { sendto } from '../../../src/ffi/libc.ts';
+import { POLLIN, poll, read, sendto } from '../../../src/ffi/libc.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
 import type { Host } from '../../lab/host.ts';
 
@@ -32,6 +33,18 @@ export class Eve {
     const fd = family === AF_INET ? this.#sockets.v4 : this.#sockets.v6;
     const sent = sendto(fd, address + 64, datagram.length, 0, address, sockaddrLength(family));
     if (sent !== datagram.length) throw new Error(`${datagram.length} B did not leave`);
+  }
+
+  /** The next datagram that has come over IPv4; undefined when none comes. */
+  async receive(): Promise<Uint8Array | undefined> {
+    const { view, bytes, address } = this.#arena;
+    for (let i = 0; i < 200; i++) {
+      view.setInt32(0, this.#sockets.v4, true);
+      view.setInt32(4, POLLIN, true);
+      if (poll(address, 1, 0) === 1) return bytes.slice(64, 64 + read(this.#sockets.v4, address + 64, 65536));
+      await sleep(5);
+    }
+    return undefined;
   }
 
   close(): void {
