@@ -158,6 +158,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     logger,
     join: (network, signal) => networks.join(network, signal),
     member: (network) => networks.get(network),
+    settled: (network) => networks.settled(network),
   });
   const api = opened.use(
     await LocalApi.listen(
@@ -185,12 +186,15 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     }
   });
   every(SWEEP_MS, async () => {
+    const opened = await networks.heal((network) => attachments.isBusy(network));
+    for (const network of opened) await attachments.restore(network);
     await attachments.sweep();
     await networks.leaveUnused();
   });
   every(LOOK_AROUND_MS, async () => {
     const changed = await surroundings.refresh();
     if (changed.endpoints) moved();
+    for (const { network } of networks.all) await attachments.mend(network);
     if (!changed.mtu) return;
     for (const membership of networks.all) {
       if (membership.hasDerivedMtu) await membership.mtuChanged();

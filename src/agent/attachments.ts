@@ -23,6 +23,8 @@ export interface AttachmentsDeps {
   /** The node's membership of a network; joins it when it is not on it yet. */
   readonly join: (network: string, signal?: AbortSignal) => Promise<Membership>;
   readonly member: (network: string) => Membership | undefined;
+  /** As `member`, once what is under way with the network has ended. */
+  readonly settled: (network: string) => Promise<Membership | undefined>;
 }
 
 /** Interfaces made at a time: more only make each one later. */
@@ -61,7 +63,8 @@ export class Attachments {
             `${request.netns} is on ${request.network} already, as ${present.interfaceName}: detach it first to rename it`,
           );
         }
-        if (!present.ready) await this.#make(membership, present);
+        // Also when it was made before: its interface may have been removed since.
+        await this.#make(membership, present);
         return toLocal({ ...present, ready: true });
       }
       const id = randomBytes(6).toString('hex');
@@ -124,6 +127,23 @@ export class Attachments {
     await Promise.all(attachments.map((one) => this.#repair(membership, one)));
   }
 
+  /** Whether something is being attached to the network, or detached. */
+  isBusy(network: string): boolean {
+    return [...this.#queues.keys()].some((key) => key.startsWith(`${network} `));
+  }
+
+  /** Makes the interfaces anew that somebody removed in their pods. Run now and then. */
+  async mend(network: string): Promise<void> {
+    const membership = this.#deps.member(network);
+    if (membership === undefined) return;
+    const ready = membership.attachments().filter((one) => one.ready);
+    for (const one of await membership.router.missing(ready)) {
+      if (this.isBusy(network) || this.#deps.state.get(ATTACHMENT, one.id) === undefined) continue;
+      this.#deps.logger.warn({ network, attachment: one.id, workload: one.workload }, 'interface was gone');
+      await this.#repair(membership, one);
+    }
+  }
+
   async #repair(membership: Membership, attachment: AttachmentDocument): Promise<void> {
     const { id, network, netns, netnsId } = attachment;
     try {
@@ -156,7 +176,7 @@ export class Attachments {
   async #remove(document: AttachmentDocument): Promise<LocalAttachment[]> {
     return await this.#oneAtATime(`${document.network} ${document.netnsId}`, async () => {
       if (this.#deps.state.get(ATTACHMENT, document.id) === undefined) return [];
-      await this.#unmake(this.#deps.member(document.network), document);
+      await this.#unmake(await this.#deps.settled(document.network), document);
       this.#deps.logger.info(
         { network: document.network, attachment: document.id, workload: document.workload },
         'detached',

@@ -55,7 +55,13 @@ export class Networks implements AsyncDisposable {
     return this.#pending;
   }
 
-  /** Opens every network that was saved. One that fails is reported, and tried again with `join`. */
+  /** As `get`, once what is under way with the network has ended. */
+  async settled(network: string): Promise<Membership | undefined> {
+    await this.#opening.get(network)?.catch(() => undefined);
+    return this.get(network);
+  }
+
+  /** Opens every network that was saved. One that fails is reported, and tried again by `heal` and `join`. */
   async openSaved(): Promise<void> {
     const saved = this.#deps.state.list(NETWORK);
     await Promise.all(
@@ -83,6 +89,32 @@ export class Networks implements AsyncDisposable {
         }
       }),
     );
+  }
+
+  /**
+   * Opens anew what was taken away under us, and what could not be opened before. Answers what it opened. Run now and
+   * then. `isBusy`: something is being done with the network, which is left for the next time.
+   */
+  async heal(isBusy: (network: string) => boolean): Promise<string[]> {
+    const opened: string[] = [];
+    for (const { name } of this.#deps.state.list(NETWORK)) {
+      const membership = this.get(name);
+      if (membership !== undefined && (await membership.router.isIntact())) continue;
+      // Nothing is awaited from here until the opening is under way: who comes meanwhile waits for it.
+      if (this.#opening.has(name) || this.get(name) !== membership || isBusy(name)) continue;
+      try {
+        await this.#once(name, async () => {
+          await this.#stop(name);
+          await membership?.close();
+          return await this.#open(name);
+        });
+        opened.push(name);
+        this.#deps.logger.info({ network: name }, 'opened anew');
+      } catch (error) {
+        this.#fail(name, error);
+      }
+    }
+    return opened;
   }
 
   /** The membership of a network, joined now if need be. Throws Vl3Error with the reason when that fails. */
@@ -207,11 +239,15 @@ export class Networks implements AsyncDisposable {
 
   #fail(network: string, error: unknown): Vl3Error {
     const reason = fromConnectError(error);
-    this.#pending.set(network, reason.message);
-    this.#deps.logger.warn(
-      { network, code: reason.code, reason: reason.message },
-      'network is not available',
-    );
+    const isKnown = this.#pending.get(network) === reason.message;
+    // A name that somebody mistyped once is nothing that stays wrong with this node.
+    const isWanted = this.#options.permanent.includes(network);
+    if (isWanted || this.#deps.state.get(NETWORK, network) !== undefined)
+      this.#pending.set(network, reason.message);
+    if (!isKnown) {
+      const { code, message } = reason;
+      this.#deps.logger.warn({ network, code, reason: message }, 'network is not available');
+    }
     return reason;
   }
 

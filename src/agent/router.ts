@@ -3,6 +3,7 @@
 
 import type { Logger } from 'pino';
 import { parseAddress } from '../../native-free/ipam/prefix.ts';
+import { type NamespaceIdentity, namedNamespace, sameNamespace } from '../netns/namespace.ts';
 import { ensureRouter, ensureRouterNamespace, readRouter, removeRouter } from '../netns/router.ts';
 import type { Tools } from '../netns/tool.ts';
 import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
@@ -24,6 +25,8 @@ export class Router {
   readonly name: string;
   readonly #deps: RouterDeps;
   #problem = '';
+  #identity: NamespaceIdentity | undefined;
+  #tunIsLost = false;
 
   constructor(name: string, deps: RouterDeps) {
     this.name = name;
@@ -38,6 +41,17 @@ export class Router {
   /** Makes the namespace unless it is there. The TUN goes in next, then `setUp`. */
   async make(): Promise<void> {
     await ensureRouterNamespace(this.#deps.tools, this.name);
+    this.#identity = await namedNamespace(this.name);
+  }
+
+  /** False: the TUN or the namespace was taken away under us, and the network has to be opened anew. */
+  async isIntact(): Promise<boolean> {
+    if (this.#tunIsLost || this.#identity === undefined) return false;
+    const found = await namedNamespace(this.name);
+    if (found !== undefined && sameNamespace(found, this.#identity)) return true;
+    this.#problem = `the network namespace ${this.name} was removed: it is made anew`;
+    this.#deps.logger.error({ network: this.#deps.saved.name, router: this.name }, 'router namespace lost');
+    return false;
   }
 
   async setUp(): Promise<void> {
@@ -55,7 +69,8 @@ export class Router {
 
   /** The TUN was taken away under us. */
   tunLost(): void {
-    this.#problem = `the TUN in ${this.name} is gone: restart the agent to make it anew`;
+    this.#tunIsLost = true;
+    this.#problem = `the TUN in ${this.name} was removed: it is made anew`;
     this.#deps.logger.error({ network: this.#deps.saved.name, router: this.name }, 'TUN lost');
   }
 
@@ -80,6 +95,13 @@ export class Router {
       router: this.name,
       addresses: attachment.addresses.map(parseAddress),
     });
+  }
+
+  /** Those of these attachments whose interface is gone. */
+  async missing(attachments: readonly AttachmentDocument[]): Promise<AttachmentDocument[]> {
+    if (attachments.length === 0) return [];
+    const found = (await readRouter(this.#deps.tools, this.name))?.attachments ?? [];
+    return attachments.filter(({ id }) => !found.some(({ attachmentId }) => attachmentId === id));
   }
 
   /** Removes the interfaces that none of these attachments accounts for. */
