@@ -71,7 +71,8 @@ const HEARTBEAT_MS = 5_000;
 const CHECKPOINT_MS = 5_000;
 const SWEEP_MS = 10_000;
 const LOOK_AROUND_MS = 10_000;
-const LEAVE_AFTER_MS = 60_000;
+/** Far sooner than in src/agent/networks.ts, to leave more often. */
+const LEAVE_AFTER_MS = 15_000;
 const ENROL_AGAIN_MS = 2_000;
 
 export class SimulatedAgent {
@@ -202,7 +203,10 @@ export class SimulatedAgent {
       return;
     }
     if (present !== undefined) {
-      this.#leave(network, () => this.#join(network, done));
+      this.#leave(network, (left) => {
+        if (left.ok) this.#join(network, done);
+        else done(left);
+      });
       return;
     }
     this.#enter(network, done);
@@ -252,7 +256,13 @@ export class SimulatedAgent {
     const { control, name, enter, hooks } = this.#context;
     const membership = this.#memberships.get(network);
     if (membership === undefined || this.#opening.has(network)) return;
-    if (hooks.writesLeaving) membership.markLeaving();
+    const marked = attempt(() => {
+      if (hooks.writesLeaving) membership.markLeaving();
+    });
+    if (!marked.ok) {
+      done(marked);
+      return;
+    }
     this.#opening.set(network, []);
     control.call(
       name,
@@ -365,7 +375,7 @@ export class SimulatedAgent {
 
   /** After a start: repairs what should be there, and drops what should not. */
   #restore(membership: SimulatedMembership): void {
-    const { kernel, hooks } = this.#context;
+    const { kernel } = this.#context;
     const { network, attachments } = membership;
     const known = new Set(attachments.map(({ id }) => id));
     for (const id of [...kernel.interfaces(network).keys()])
@@ -377,7 +387,7 @@ export class SimulatedAgent {
       });
       if (!repaired.ok) this.#context.counters.add('attachments not repaired');
     }
-    if (hooks.freesStrangers) attempt(() => membership.freeStrangers());
+    attempt(() => membership.freeStrangers());
   }
 
   #find(network: string, namespace: string): SavedAttachment | undefined {

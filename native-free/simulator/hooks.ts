@@ -13,8 +13,8 @@ export interface Hooks {
   readonly networkOf: (network: string) => string;
   /** Whether the registry answers only when the disk has it. */
   readonly storeSyncs: boolean;
-  /** Whether an agent that starts frees what nobody accounts for. */
-  readonly freesStrangers: boolean;
+  /** Whether the registry frees a node's prefixes as soon as its heartbeats stay away. */
+  readonly livenessFreesPrefixes: boolean;
   /** Whether an agent writes down that it leaves a network, before it asks to. */
   readonly writesLeaving: boolean;
   /** Whether an agent opens a watch again that broke. */
@@ -28,7 +28,7 @@ export const NO_BUGS: Hooks = {
   beforeReceive: undefined,
   networkOf: (network) => network,
   storeSyncs: true,
-  freesStrangers: true,
+  livenessFreesPrefixes: false,
   writesLeaving: true,
   watchesAgain: true,
   startsOneTimer: true,

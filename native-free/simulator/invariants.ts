@@ -126,7 +126,7 @@ export class Invariants {
     this.#observedRevision = batch.revision;
     for (const { key, value } of batch.changes) {
       if (partsOf(key)[0] !== 'leases') continue;
-      if (value === undefined) this.#leases.delete(key);
+      if (value === undefined) this.#freed(key);
       else this.#leased(key, value);
     }
   }
@@ -168,6 +168,25 @@ export class Invariants {
     this.#observedRevision = revision;
     this.#acknowledgedRevision = revision;
     this.#batches.clear();
+  }
+
+  /** By leaving, which a node may do when nothing of it is attached. */
+  #freed(key: string): void {
+    const freed = this.#leases.get(key);
+    this.#leases.delete(key);
+    if (freed === undefined) return;
+    for (const [held, { node, attachmentId }] of this.#holders) {
+      const [network, address = ''] = held.split(' ');
+      const isInside =
+        node === freed.node &&
+        network === freed.network &&
+        prefixContains(freed.prefix, parseAddress(address));
+      this.judge(
+        'no address outside its lease',
+        !isInside,
+        () => `${key} was freed while attachment ${attachmentId} of ${node} holds ${address}`,
+      );
+    }
   }
 
   #leased(key: string, value: Uint8Array): void {

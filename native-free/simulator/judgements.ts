@@ -9,7 +9,8 @@ import { ATTACHMENT, Documents, NETWORK } from './documents.ts';
 import type { Machine } from './machine.ts';
 import type { Simulation } from './simulator.ts';
 
-const TIMERS_AN_AGENT = 40;
+/** Five periodic ones, and two an agent waits for on each network. */
+const TIMERS_AN_AGENT = 16;
 const EVENTS_A_MACHINE = 200;
 const EVENTS_A_POD = 30;
 const DATAGRAMS_A_PAIR = 400;

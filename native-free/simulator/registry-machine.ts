@@ -51,7 +51,7 @@ export class RegistryMachine {
       wall: () => EPOCH + Math.floor(scheduler.now),
       observer: invariants,
       enter: (work) => this.enter(work),
-      storeSyncs: hooks.storeSyncs,
+      hooks,
     });
     this.process = running;
     return running;

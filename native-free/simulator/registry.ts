@@ -5,7 +5,7 @@
 import { Vl3Error } from '../error.ts';
 import { choosePrefix } from '../ipam/pool.ts';
 import { type AnnouncedAttachment, putAttachments, putRecord } from '../registry/announcement-rules.ts';
-import { keys, one } from '../registry/keys.ts';
+import { below, keys, one } from '../registry/keys.ts';
 import { joinNetwork, leasePrefix, leaveNetwork, type Membership } from '../registry/lease-rules.ts';
 import type { Lease } from '../registry/model.ts';
 import { createNetwork, type NetworkRequest } from '../registry/network-rules.ts';
@@ -19,6 +19,7 @@ import { type NetworkStep, RegistryView } from '../registry/view.ts';
 import { toBase64 } from './base64.ts';
 import type { Disk } from './disk.ts';
 import { DurableStore, type StoreObserver } from './durable-store.ts';
+import type { Hooks } from './hooks.ts';
 import type { Random } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
@@ -68,7 +69,7 @@ export interface RegistryDependencies {
   readonly observer: StoreObserver;
   /** Runs a timer's work as part of the process, so that it can die of it. */
   readonly enter: (work: () => void) => void;
-  readonly storeSyncs: boolean;
+  readonly hooks: Hooks;
 }
 
 export class RegistryProcess {
@@ -81,9 +82,9 @@ export class RegistryProcess {
   #granted = 0;
 
   constructor(dependencies: RegistryDependencies) {
-    const { disk, scheduler, storeSyncs } = dependencies;
+    const { disk, scheduler, hooks } = dependencies;
     this.#dependencies = dependencies;
-    this.store = new DurableStore({ identity: 'store', syncs: storeSyncs }, disk, {
+    this.store = new DurableStore({ identity: 'store', syncs: hooks.storeSyncs }, disk, {
       writing: (batch) => dependencies.observer.writing(batch),
       written: (batch) => this.#changed(batch),
     });
@@ -266,6 +267,8 @@ export class RegistryProcess {
     const { now } = this.#dependencies.scheduler;
     const ended = [...this.#leases].filter(([, deadline]) => deadline <= now).map(([lease]) => lease);
     for (const lease of ended) this.#leases.delete(lease);
+    const { livenessFreesPrefixes } = this.#dependencies.hooks;
+    if (livenessFreesPrefixes) this.#freePrefixesOf(ended);
     try {
       if (ended.length > 0) this.store.commit(this.store.keys.prepareEnd(ended));
     } catch (error) {
@@ -273,6 +276,17 @@ export class RegistryProcess {
       for (const lease of ended) this.#leases.set(lease, now);
     }
     for (const watcher of [...this.#watchers]) this.#pump(watcher);
+  }
+
+  /** A planted bug, and what Network Service Mesh does. */
+  #freePrefixesOf(ended: readonly string[]): void {
+    const ranges = [{ prefix: below.liveness }, { prefix: below.members() }];
+    const state = this.#state(ranges);
+    for (const { value } of state.members()) {
+      const lease = state.liveness(value.node)?.lease;
+      if (lease === undefined || !ended.includes(lease)) continue;
+      this.store.run(leaveNetwork(value.network, value.node, this.#now));
+    }
   }
 
   // --- parts
