@@ -18,6 +18,7 @@ import { type EnrolmentOptions, identify } from './enrolment.ts';
 import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
 import { Periodic } from './periodic.ts';
+import { lockPrefix } from './prefix-lock.ts';
 import { RegistryLink } from './registry-link.ts';
 import { AgentState } from './state.ts';
 import { agentStatus } from './status.ts';
@@ -70,6 +71,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const primitives = opensslPrimitives;
   await using opened = new AsyncDisposableStack();
   const state = opened.use(new AgentState(options.stateDirectory));
+  opened.use(await lockPrefix(options.netnsPrefix));
   const identity = await identify(options, { logger, wall: clock.wall, signal });
   const node = identity.name;
   const tools = new Tools();
@@ -168,7 +170,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         detach: (request) => attachments.detach(request),
         attachments: () => attachments.list(),
         status: (how) =>
-          agentStatus({ node, primitives, datapath, link, networks, surroundings, wall: clock.wall }, how),
+          agentStatus(
+            { node, state, primitives, datapath, link, networks, surroundings, wall: clock.wall },
+            how,
+          ),
       },
       logger,
     ),

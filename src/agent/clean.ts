@@ -4,9 +4,11 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { Vl3Error } from '../../native-free/error.ts';
 import { listRouters, readRouter, removeRouter } from '../netns/router.ts';
 import { Tools } from '../netns/tool.ts';
 import { NETWORK } from './documents.ts';
+import { lockPrefix } from './prefix-lock.ts';
 import { AgentState } from './state.ts';
 
 export interface CleanOptions {
@@ -15,15 +17,27 @@ export interface CleanOptions {
   readonly netnsPrefix: string;
 }
 
-/** What was removed, one phrase each. Throws Vl3Error when an agent is using the state. */
+/** Damaged state names no networks, and goes with the rest: what is in the kernel tells whose it is. */
+const savedNetworks = (directory: string, logger: Logger): string[] => {
+  if (!existsSync(join(directory, 'agent.db'))) return [];
+  try {
+    using state = new AgentState(directory);
+    return state.list(NETWORK).map(({ name }) => name);
+  } catch (error) {
+    if (!(error instanceof Vl3Error) || error.code !== 'internal') throw error;
+    logger.warn({ reason: error.message }, 'the state is damaged and is removed unread');
+    return [];
+  }
+};
+
+/** What was removed, one phrase each. Throws Vl3Error when an agent is using the state or the prefix. */
 export const cleanNode = async (options: CleanOptions, logger: Logger): Promise<string[]> => {
+  await using _lock = await lockPrefix(options.netnsPrefix);
   const removed: string[] = [];
   const tools = new Tools();
   const routers = new Set<string>();
-  if (existsSync(join(options.stateDirectory, 'agent.db'))) {
-    using state = new AgentState(options.stateDirectory);
-    for (const { name } of state.list(NETWORK)) routers.add(`${options.netnsPrefix}${name}`);
-  }
+  for (const network of savedNetworks(options.stateDirectory, logger))
+    routers.add(`${options.netnsPrefix}${network}`);
   const present = await listRouters(options.netnsPrefix);
   for (const router of present) {
     // A namespace that merely begins alike, and holds nothing of vl3, is somebody else's.

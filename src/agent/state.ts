@@ -24,8 +24,12 @@ export class AgentState implements Disposable {
   readonly #put: StatementSync;
   readonly #delete: StatementSync;
   #depth = 0;
+  #problem = '';
 
-  /** Opens or creates `<directory>/agent.db` (0600, the directory 0700). One process at a time. */
+  /**
+   * Opens or creates `<directory>/agent.db` (0600, the directory 0700). One process at a time. Throws Vl3Error:
+   * 'internal' when the file is damaged, else 'failed-precondition'.
+   */
   constructor(directory: string) {
     this.#path = join(directory, 'agent.db');
     try {
@@ -36,12 +40,20 @@ export class AgentState implements Disposable {
       // The exclusive lock is taken by the first write: a second agent on this state stops here.
       this.#db.exec('BEGIN IMMEDIATE; COMMIT;');
     } catch (cause) {
-      const busy = cause instanceof Error && /locked|busy/.test(cause.message);
+      if (cause instanceof Error && /locked|busy/.test(cause.message)) {
+        throw new Vl3Error(
+          'failed-precondition',
+          `another agent is using ${directory}: stop it, or give this one its own --state-dir`,
+          { cause },
+        );
+      }
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const isDamaged = /not a database|malformed/.test(reason);
       throw new Vl3Error(
-        'failed-precondition',
-        busy
-          ? `another agent is using ${directory}: stop it, or give this one its own --state-dir`
-          : `cannot use ${directory} for the agent's state (${String(cause instanceof Error ? cause.message : cause)}): run the agent as root, or choose another --state-dir`,
+        isDamaged ? 'internal' : 'failed-precondition',
+        isDamaged
+          ? `${this.#path} is damaged (${reason}): restore it from a backup, or run "vl3 agent clean" and enrol anew`
+          : `cannot use ${directory} for the agent's state (${reason}): run the agent as root, make room, or choose another --state-dir`,
         { cause },
       );
     }
@@ -74,44 +86,65 @@ export class AgentState implements Disposable {
       return kind.schema.parse(JSON.parse(String(text)));
     } catch (cause) {
       throw new Vl3Error(
-        'failed-precondition',
+        'internal',
         `${this.#path} holds a ${kind.kind} "${name}" that cannot be read: restore the file from a backup, or run "vl3 agent clean" and enrol anew`,
         { cause },
       );
     }
   }
 
+  /** Why the last write failed, in a sentence; empty: it did not. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  /** Runs `access`; what the file refuses is an error with a remedy. */
+  #try<R>(access: () => R): R {
+    try {
+      return access();
+    } catch (cause) {
+      if (!(cause instanceof Error && 'errcode' in cause)) throw cause;
+      const isFull = /full|I\/O/.test(cause.message);
+      this.#problem = isFull
+        ? `${this.#path} cannot be written (${cause.message}): make room on its disk`
+        : `${this.#path} cannot be used (${cause.message}): restore it from a backup, or run "vl3 agent clean" and enrol anew`;
+      throw new Vl3Error(isFull ? 'resource-exhausted' : 'internal', this.#problem, { cause });
+    }
+  }
+
   get<T>(kind: DocumentKind<T>, name: string): T | undefined {
-    const row = this.#get.get(kind.kind, name);
+    const row = this.#try(() => this.#get.get(kind.kind, name));
     return row === undefined ? undefined : this.#parse(kind, name, row['value']);
   }
 
   list<T>(kind: DocumentKind<T>): { name: string; value: T }[] {
-    return this.#list.all(kind.kind).map((row) => {
+    return this.#try(() => this.#list.all(kind.kind)).map((row) => {
       const name = String(row['name']);
       return { name, value: this.#parse(kind, name, row['value']) };
     });
   }
 
   put<T>(kind: DocumentKind<T>, name: string, value: T): void {
-    this.#put.run(kind.kind, name, JSON.stringify(value));
+    this.#try(() => this.#put.run(kind.kind, name, JSON.stringify(value)));
+    this.#problem = '';
   }
 
   delete<T>(kind: DocumentKind<T>, name: string): void {
-    this.#delete.run(kind.kind, name);
+    this.#try(() => this.#delete.run(kind.kind, name));
   }
 
   /** Runs `change` as one transaction: all of its writes are kept, or none. May be nested. */
   transact<R>(change: () => R): R {
     if (this.#depth > 0) return change();
-    this.#db.exec('BEGIN IMMEDIATE');
+    this.#try(() => this.#db.exec('BEGIN IMMEDIATE'));
     this.#depth++;
     try {
       const result = change();
-      this.#db.exec('COMMIT');
+      this.#try(() => this.#db.exec('COMMIT'));
       return result;
     } catch (error) {
-      this.#db.exec('ROLLBACK');
+      // A full disk has ended the transaction already.
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     } finally {
       this.#depth--;

@@ -16,11 +16,13 @@ import type { Membership } from './membership.ts';
 import type { Networks } from './networks.ts';
 import type { PeerView } from './peers.ts';
 import type { RegistryLink } from './registry-link.ts';
+import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
 
 export interface StatusParts {
   readonly node: string;
   readonly primitives: Primitives;
+  readonly state: AgentState;
   readonly datapath: Datapath;
   readonly link: RegistryLink;
   readonly networks: Networks;
@@ -92,8 +94,9 @@ const pendingStatus = ([name, problem]: [string, string]): NetworkStatus => ({
   problem,
 });
 
-const problemsOf = ({ link, wall }: StatusParts, networks: readonly NetworkStatus[]): string[] => {
+const problemsOf = ({ link, state, wall }: StatusParts, networks: readonly NetworkStatus[]): string[] => {
   const problems: string[] = [];
+  if (state.problem !== '') problems.push(state.problem);
   if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
   if (link.identity.notAfter <= wall()) {
     problems.push(

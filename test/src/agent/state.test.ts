@@ -1,9 +1,23 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
+import { cleanNode } from '../../../src/agent/clean.ts';
 import { AgentState, type DocumentKind } from '../../../src/agent/state.ts';
 
 const COLOUR: DocumentKind<{ hue: number }> = { kind: 'colour', schema: z.object({ hue: z.number() }) };
@@ -65,7 +79,7 @@ test('a document that does not fit its schema is refused by name', () => {
 
 test('a file that is not a database is refused', () => {
   writeFileSync(join(directory, 'agent.db'), 'this is not a database, this is a shopping list '.repeat(50));
-  expect(() => new AgentState(directory)).toThrow(/cannot use .* for the agent's state/);
+  expect(() => new AgentState(directory)).toThrow(/agent\.db is damaged .*vl3 agent clean/);
 });
 
 test('a state of a newer version is refused', () => {
@@ -73,4 +87,44 @@ test('a state of a newer version is refused', () => {
   db.exec('PRAGMA user_version=99');
   db.close();
   expect(() => new AgentState(directory)).toThrow(/written by a newer vl3/);
+});
+
+test('a full disk is a sentence with a remedy, told until a write succeeds', () => {
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', directory]);
+  try {
+    using state = new AgentState(directory);
+    state.put(COLOUR, 'red', { hue: 0 });
+    const fill = (): void => {
+      for (let hue = 0; hue < 1000; hue++) state.put(COLOUR, `${'x'.repeat(4000)}${hue}`, { hue });
+    };
+    const sentence = /agent\.db cannot be written .*: make room on its disk$/;
+    const refused = { code: 'resource-exhausted', message: expect.stringMatching(sentence) };
+    expect(fill).toThrow(expect.objectContaining(refused));
+    expect(state.problem).toMatch(sentence);
+    expect(() => state.transact(fill)).toThrow(expect.objectContaining(refused));
+    expect(state.get(COLOUR, 'red')).toEqual({ hue: 0 });
+    execFileSync('mount', ['-o', 'remount,size=8m', directory]);
+    state.put(COLOUR, 'green', { hue: 120 });
+    expect(state.problem).toBe('');
+  } finally {
+    execFileSync('umount', [directory]);
+  }
+});
+
+test('a damaged page is a sentence with a remedy, and no obstacle to cleaning', async () => {
+  {
+    using state = new AgentState(directory);
+    for (let hue = 0; hue < 500; hue++) state.put(COLOUR, `colour ${hue}`, { hue });
+  }
+  const file = openSync(join(directory, 'agent.db'), 'r+');
+  const { size } = fstatSync(file);
+  writeSync(file, randomBytes(size - 4096), 0, size - 4096, 4096);
+  closeSync(file);
+  {
+    using state = new AgentState(directory);
+    expect(() => state.list(COLOUR)).toThrow(/agent\.db cannot be used .*vl3 agent clean/);
+  }
+  const place = { stateDirectory: directory, runDirectory: directory, netnsPrefix: `vl3t-${process.pid}-` };
+  expect(await cleanNode(place, pino({ level: 'silent' }))).toEqual([directory]);
+  expect(existsSync(directory)).toBe(false);
 });
