@@ -79,7 +79,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
 
   withAdminOptions(withChangeOptions(network.command('create')), context)
     .description('create a network')
-    .argument('<name>', 'a DNS label')
+    .argument('<name>', 'a DNS label; interfaces are named after it')
     .option('--pool-v4 <prefix>', 'IPv4 addresses, e.g. 10.60.0.0/16')
     .option('--pool-v6 <prefix>', 'IPv6 addresses, e.g. fd00:60::/48')
     .addHelpText(

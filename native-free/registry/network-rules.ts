@@ -43,6 +43,9 @@ const PRIVATE = [
   'fc00::/7',
 ].map(parsePrefix);
 
+/** What a workload's interface, which is named after the network, cannot be called. */
+const RESERVED_NAMES = new Set(['lo', 'eth0', 'all', 'default']);
+
 /** The lengths of pools and node prefixes: a node needs a gateway and at least one pod. */
 const LONGEST: Readonly<Record<Family, number>> = { 4: 30, 6: 126 };
 const SHORTEST_POOL: Readonly<Record<Family, number>> = { 4: 8, 6: 16 };
@@ -153,6 +156,12 @@ export const createNetwork = (
   fresh: { readonly now: number; readonly uid: string },
 ): Rule<CreatedNetwork> => {
   check(nameSchema, request.name, 'name');
+  if (RESERVED_NAMES.has(request.name)) {
+    throw new Vl3Error(
+      'invalid-argument',
+      `name: "${request.name}" cannot name a network, since interfaces are named after it: choose another`,
+    );
+  }
   const v4 = parsePool(request.poolV4, 4);
   const v6 = parsePool(request.poolV6, 6);
   const pools = [v4, v6].filter((pool) => pool !== undefined);

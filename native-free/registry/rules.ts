@@ -29,7 +29,7 @@ export const mustBeNetwork = (state: State, name: string): Stored<Network> => {
   if (network === undefined) {
     throw new Vl3Error(
       'not-found',
-      `there is no network "${name}": create it with \`vl3 network create ${name}\``,
+      `there is no network "${name}": see \`vl3 network list\`, or create it with \`vl3 network create\``,
     );
   }
   return network;

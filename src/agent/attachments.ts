@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
 import { Gate } from '../netns/gate.ts';
-import { checkInterfaceName } from '../netns/names.ts';
+import { checkInterfaceName, defaultInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
 import { ATTACHMENT, type AttachmentDocument } from './documents.ts';
@@ -29,10 +29,6 @@ export interface AttachmentsDeps {
 
 /** Interfaces made at a time: more only make each one later. */
 const MADE_AT_ONCE = 4;
-
-/** The interface's name when the workload does not ask for one: the network's, made to fit 15 characters. */
-const defaultInterfaceName = (network: string): string =>
-  network.length <= 15 ? network : network.slice(0, 15);
 
 export class Attachments {
   readonly #deps: AttachmentsDeps;

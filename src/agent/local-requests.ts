@@ -11,7 +11,7 @@ export const attachRequestSchema = z.strictObject({
   netns: z.string().startsWith('/', 'write the whole path, starting with "/"').max(4096),
   /** The workload's name; the agent makes one up when absent. */
   workload: attachment.shape.workload.min(1, 'it is empty: leave it out, or name the workload').optional(),
-  /** Default: the network's name, cut to 15 characters. */
+  /** Default: the network's name, or what `defaultInterfaceName` makes of a long one. */
   interfaceName: z.string().min(1).max(64).optional(),
   labels: attachment.shape.labels.optional(),
 });

@@ -47,6 +47,13 @@ export const checkAttachmentId = (id: string): void => {
 const digest = (purpose: string, id: string): Uint8Array =>
   createHash('sha256').update(`vl3 ${purpose}\0${id}`).digest();
 
+/** A pod's interface when it asks for no name: the network's, a long one cut and told from others that begin alike. */
+export const defaultInterfaceName = (network: string): string => {
+  if (network.length <= MAX_INTERFACE_NAME) return network;
+  const mark = Buffer.from(digest('network', network)).toString('hex').slice(0, 4);
+  return `${network.slice(0, MAX_INTERFACE_NAME - 5)}-${mark}`;
+};
+
 /** The name of the attachment's end in the router namespace: 15 characters, the same for the same id. */
 export const hostInterfaceName = (attachmentId: string): string =>
   `v${Buffer.from(digest('interface', attachmentId)).toString('hex').slice(0, 14)}`;

@@ -4,6 +4,7 @@ import { formatAddress } from '../../../native-free/ipam/prefix.ts';
 import {
   checkAttachmentId,
   checkInterfaceName,
+  defaultInterfaceName,
   hostInterfaceName,
   linkLocalAddress,
   macAddress,
@@ -52,4 +53,11 @@ test('a name that passes holds nothing that a batch or a rule could mistake for 
       expect(name).toMatch(/^[\w.-]{1,15}$/);
     }),
   );
+});
+
+test('a pod gets an interface for each of two networks with long names that begin alike', () => {
+  const names = ['payments', 'team-payments-production', 'team-payments-staging'].map(defaultInterfaceName);
+  expect(names[0]).toBe('payments');
+  expect(new Set(names).size).toBe(3);
+  for (const name of names) expect(() => checkInterfaceName(name)).not.toThrow();
 });
