@@ -34,6 +34,7 @@ export class RecordBook {
   readonly #records = new Map<string, NodeRecord>();
   readonly #alive = new Map<string, boolean>();
   readonly #refused = new Map<string, string>();
+  #ownSequence = 0;
 
   /** Loads what was saved and verifies at `now` (unix ms). */
   constructor(options: RecordBookOptions, dependencies: RecordBookDependencies, now: number) {
@@ -51,6 +52,14 @@ export class RecordBook {
     return [...this.#records.values()].filter(({ notAfter }) => now < notAfter);
   }
 
+  /**
+   * The highest sequence under which the registry knows this node itself: the next record must be past it. This node may
+   * not remember it, when it left since, and its clock may not be past it, when that was ahead.
+   */
+  get ownSequence(): number {
+    return this.#ownSequence;
+  }
+
   /** Why the newest record of a node was not accepted, by node. */
   get refusals(): ReadonlyMap<string, string> {
     return this.#refused;
@@ -66,8 +75,11 @@ export class RecordBook {
 
   /** Takes a record that the registry gave for `node`. True when it changed the book. */
   accept(node: string, signed: SignedRecord, now: number): boolean {
-    if (node === this.#options.node) return false;
     const record = this.#decode(signed, now);
+    if (node === this.#options.node) {
+      if (typeof record !== 'string' && record.node === node) this.#noteOwn(record.sequence);
+      return false;
+    }
     if (typeof record === 'string') return this.#refuse(node, record);
     if (record.node !== node)
       return this.#refuse(node, `the registry gave a record of "${record.node}" for "${node}"`);
@@ -81,6 +93,7 @@ export class RecordBook {
 
   /** The node was removed after its record of `sequence`. True when it changed the book. */
   bury(node: string, sequence: number): boolean {
+    if (node === this.#options.node) this.#noteOwn(sequence);
     this.#alive.delete(node);
     this.#refused.delete(node);
     const known = this.#records.get(node);
@@ -92,6 +105,10 @@ export class RecordBook {
   /** Strikes out everything of the network, also what is saved. */
   clear(): void {
     for (const node of [...this.#records.keys()]) this.#forget(node, 'this node left the network');
+  }
+
+  #noteOwn(sequence: number): void {
+    this.#ownSequence = Math.max(this.#ownSequence, sequence);
   }
 
   #refuse(node: string, reason: string): false {

@@ -419,7 +419,8 @@ export class SimulatedMembership {
   }
 
   #nextSequence(): number {
-    const recordSequence = Math.max(this.#saved.recordSequence + 1, Math.floor(this.#time.wallclock));
+    const last = Math.max(this.#saved.recordSequence, this.#book.ownSequence);
+    const recordSequence = Math.max(last + 1, Math.floor(this.#time.wallclock));
     this.#change({ recordSequence });
     return recordSequence;
   }

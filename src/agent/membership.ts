@@ -267,9 +267,10 @@ export class Membership {
     };
   }
 
-  /** Unix ms or one more than the last: it grows also when the state was lost or the clock went back. */
+  /** Unix ms or one more than the last: it grows also when the state was lost, or the clock was ahead and went back. */
   #nextSequence(): number {
-    const recordSequence = Math.max(this.#saved.document.recordSequence + 1, this.#deps.clock.wall());
+    const last = Math.max(this.#saved.document.recordSequence, this.#book.ownSequence);
+    const recordSequence = Math.max(last + 1, this.#deps.clock.wall());
     this.#saved.change({ recordSequence });
     return recordSequence;
   }

@@ -2,7 +2,7 @@
 // the first seeds, a toy for the many.
 
 import { expect, test } from 'vitest';
-import { makePlan } from '../../native-free/simulator/plan.ts';
+import { makePlan, type Step } from '../../native-free/simulator/plan.ts';
 import { shrink } from '../../native-free/simulator/shrink.ts';
 import { simulate } from '../../native-free/simulator/simulator.ts';
 import { failureLines, Statistics } from './report.ts';
@@ -44,6 +44,35 @@ test('the same seed gives the same trace, and another seed another', () => {
   const [first, again, other] = ['1', '1', '2'].map((seed) => simulate(makePlan(seed, usual)).hash);
   expect(again).toBe(first);
   expect(other).not.toBe(first);
+});
+
+test('a node that was on a network with its clock ahead is heard when it comes back with it right', () => {
+  const pod = (name: string, node: string, at: number): Step => ({
+    kind: 'start-pod',
+    pod: name,
+    node,
+    networks: ['red'],
+    at,
+  });
+  const hour = 3_600_000;
+  const result = simulate({
+    seed: '1',
+    usesToyPrimitives: true,
+    nodes: ['n1', 'n2'].map((name) => ({ name, site: undefined })),
+    sites: [],
+    networks: ['red'],
+    steps: [
+      { kind: 'set-clock', node: 'n1', aheadMs: hour, at: 1000 },
+      pod('p1', 'n1', 2000),
+      { kind: 'stop-pod', pod: 'p1', saysGoodbye: true, at: 5000 },
+      // By then it has left.
+      { kind: 'set-clock', node: 'n1', aheadMs: 0, at: 60_000 },
+      pod('p2', 'n1', 61_000),
+      pod('p3', 'n2', 61_000),
+    ],
+  });
+  expect(result.violation).toBeUndefined();
+  expect(result.convergedAfter).toBeLessThan(60_000);
 });
 
 test('every kind of fault was injected and every invariant judged', () => {
