@@ -43,12 +43,17 @@ export const toConnectError = (error: unknown): ConnectError => {
   return new ConnectError('the registry failed at this call: its log says why', Code.Internal);
 };
 
+const NO_ANSWER = 'the registry did not answer in time: try again';
+
+/** What AbortSignal.timeout aborts with. */
+const isTimeout = (error: unknown): boolean => error instanceof Error && error.name === 'TimeoutError';
+
 /** From the wire. A Vl3Error passes as it is; anything else is a failure to reach the other side. */
 export const fromConnectError = (error: unknown): Vl3Error => {
   if (error instanceof Vl3Error) return error;
   if (error instanceof ConnectError) {
-    if (error.code === Code.DeadlineExceeded) {
-      return new Vl3Error('unavailable', 'the registry did not answer in time: try again', { cause: error });
+    if (error.code === Code.DeadlineExceeded || isTimeout(error.cause)) {
+      return new Vl3Error('unavailable', NO_ANSWER, { cause: error });
     }
     if (isLostConnection(error)) {
       const sentence = `the connection to the registry was lost (${error.rawMessage}): try again`;
@@ -56,6 +61,7 @@ export const fromConnectError = (error: unknown): Vl3Error => {
     }
     return new Vl3Error(ERROR_CODES[error.code], error.rawMessage, { cause: error });
   }
+  if (isTimeout(error)) return new Vl3Error('unavailable', NO_ANSWER, { cause: error });
   const reason = error instanceof Error ? error.message : String(error);
   return new Vl3Error('internal', reason, { cause: error });
 };

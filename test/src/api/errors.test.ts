@@ -31,3 +31,11 @@ test('a connection that breaks under a call is unavailable, whatever the framewo
     expect(fromConnectError(error).code).toBe('unavailable');
   }
 });
+
+test('a call that took too long is unavailable, in a sentence', () => {
+  const cause = new DOMException('The operation was aborted due to timeout', 'TimeoutError');
+  for (const error of [cause, new ConnectError('x', Code.Canceled, undefined, undefined, cause)]) {
+    const { code, message } = fromConnectError(error);
+    expect([code, message]).toEqual(['unavailable', 'the registry did not answer in time: try again']);
+  }
+});
