@@ -8,12 +8,11 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 export const logLevelOption = (): Option =>
   new Option('--log-level <level>', 'least severe level that is logged').choices(LOG_LEVELS).default('info');
 
-export const createLogger = (name: string, level: string): Logger =>
+export const createLogger = (component: string, level: string): Logger =>
   pino(
     {
-      name,
       level,
-      base: { component: name },
+      base: { component },
       timestamp: pino.stdTimeFunctions.isoTime,
       // A second line of defence; nothing should pass these in the first place.
       redact: [
