@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Daemon } from './daemon.ts';
 import type { Host } from './host.ts';
 
@@ -17,6 +18,8 @@ export interface Packet {
 
 const SLL2 = { linkType: 276, header: 20, protocolAt: 0 };
 const ETHERNET = { linkType: 1, header: 14, protocolAt: 12 };
+/** Past this it is not slow but counts otherwise than thought. */
+const MOST_QUESTIONS = 100;
 const UDP = 17;
 const TCP = 6;
 
@@ -43,10 +46,24 @@ export class Capture {
 
   /** Ends the recording and returns the packets; losing one to a full buffer is an error. */
   async stop(): Promise<Packet[]> {
+    await this.#drained();
     await this.#tcpdump.stop('SIGINT');
     const dropped = /(\d+) packets? dropped by kernel/.exec(this.#tcpdump.output());
     if (dropped?.[1] !== '0') throw new Error(`tcpdump lost packets: ${this.#tcpdump.output()}`);
     return parse(readFileSync(this.file));
+  }
+
+  /** Waits until what has passed is written: at its end tcpdump forgets what it has not read. */
+  async #drained(): Promise<void> {
+    const count = /tcpdump: (\d+) packets? captured, (\d+) packets? received by filter/g;
+    for (let asked = 1; ; asked += 1) {
+      // Asked so, it says how far it is and goes on.
+      process.kill(this.#tcpdump.pid, 'SIGUSR1');
+      await this.#tcpdump.printed(new RegExp(`(${count.source}[^]*){${asked}}`));
+      const [, captured, received] = [...this.#tcpdump.output().matchAll(count)].at(-1) ?? [];
+      if (captured === received || asked === MOST_QUESTIONS) return;
+      await sleep(50);
+    }
   }
 
   /** How often `needle` occurs in the bytes recorded. */

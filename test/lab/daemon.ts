@@ -77,6 +77,10 @@ export class Daemon {
       const killer = setTimeout(() => process.kill(this.pid, 'SIGKILL'), timeoutMs);
       await this.#ended;
       clearTimeout(killer);
+    } else {
+      // It may have ended before we were told.
+      this.#child.ref();
+      await this.#ended;
     }
     return this.#child.exitCode;
   }
