@@ -1,7 +1,7 @@
 // What an operator meets at the command line: help with examples, JSON that parses, and for everything that may be wrong
 // one sentence with its remedy and the exit code that scripts go by.
 
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { statusSchema } from '../../src/agent/local-messages.ts';
@@ -213,13 +213,13 @@ describe('the registry', () => {
   ];
 
   test('does not start on a port that is taken', async () => {
-    expectRefusal(await run(...registry('other', 7443)), UNAVAILABLE, /198\.51\.100\.5:7443.*--listen/);
+    expectRefusal(await run(...registry('other', 7443)), FAILED, /198\.51\.100\.5:7443.*--listen/);
   });
 
   test('does not start on the state of another that runs', async () => {
     expectRefusal(
       await run(...registry('registry', 7444)),
-      UNAVAILABLE,
+      FAILED,
       /another registry has it open.*--state-dir/,
     );
   });
@@ -330,17 +330,27 @@ describe('somebody who is not root', () => {
   });
 });
 
-test('a Node that is too old is named by the launcher, with the one it takes', async () => {
-  const directory = scratch('old-node');
-  mkdirSync(join(directory, 'bin'), { recursive: true });
-  copyFileSync(resolve(import.meta.dirname, '../../cmd/vl3/vl3'), join(directory, 'vl3'));
-  writeFileSync(join(directory, 'bin/node'), '#!/bin/sh\n[ "$1" = -p ] && echo 18 || echo v18.20.4\n');
-  chmodSync(join(directory, 'bin/node'), 0o755);
-  const env = { PATH: `${join(directory, 'bin')}:/usr/bin:/bin` };
-  const result = await domain.lab.tryRun(['sh', join(directory, 'vl3'), 'status'], { env });
-  expectRefusal(
-    result,
-    FAILED,
-    /needs Node 24 or newer, found v18\.20\.4: install it, or name it with VL3_NODE/,
-  );
+describe('the launcher', () => {
+  /** A copy of it, and a Node that says it is 18. */
+  const launch = async (name: string, ...files: string[]): Promise<Result> => {
+    const directory = scratch(name);
+    const bin = join(directory, 'bin');
+    mkdirSync(bin, { recursive: true });
+    copyFileSync(resolve(import.meta.dirname, '../../cmd/vl3/vl3'), join(directory, 'vl3'));
+    writeFileSync(join(bin, 'node'), '#!/bin/sh\n[ "$1" = -p ] && echo 18 || echo v18.20.4\n', {
+      mode: 0o755,
+    });
+    for (const file of files) writeFileSync(join(directory, file), '');
+    const env = { PATH: `${bin}:/usr/bin:/bin`, VL3_NODE: '' };
+    return await domain.lab.tryRun(['sh', join(directory, 'vl3'), 'status'], { env });
+  };
+
+  test('names a Node that is too old, and the one it takes', async () => {
+    const sentence = /needs Node 24 or newer, found v18\.20\.4: install it, or name it with VL3_NODE/;
+    expectRefusal(await launch('old-node', 'main.js'), FAILED, sentence);
+  });
+
+  test('of a clone that is not set up says what to run', async () => {
+    expectRefusal(await launch('clone'), FAILED, /this clone is not set up: run "npm run setup" in \//);
+  });
 });

@@ -4,6 +4,7 @@ import { isIPv6 } from 'node:net';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
 import type { Host } from '../lab/host.ts';
 import type { Lab } from '../lab/lab.ts';
+import { ping } from '../lab/ping.ts';
 import type { Node } from './node.ts';
 
 export class Pod {
@@ -26,6 +27,11 @@ export class Pod {
     const host = lab.adopt(name, `/run/netns/${netns}`);
     await host.ip('link set lo up');
     return new Pod(name, node, host);
+  }
+
+  /** Whether `address` answers a ping sooner or later. */
+  async reaches(address: string): Promise<boolean> {
+    return await reaches(this.host, address);
   }
 
   attached(attachment: LocalAttachment): void {
@@ -52,4 +58,10 @@ export class Pod {
     if (address === undefined) throw new Error(`${this.name} has no IPv${v6 ? 6 : 4} address on ${network}`);
     return address;
   }
+}
+
+/** Whether `address` answers a ping from `host` sooner or later: a handshake may have to come first. */
+export async function reaches(host: Host, address: string): Promise<boolean> {
+  const { received } = await ping(host, address, { patience: 40 });
+  return received > 0;
 }

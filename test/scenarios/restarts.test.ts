@@ -34,8 +34,8 @@ const under = async (address: string, interrupt: () => Promise<void>): Promise<n
   try {
     await interrupt();
     const before = stream.progress.bytes;
-    // More than what buffers on the way could still bring in.
-    await vi.waitFor(() => expect(stream.progress.bytes).toBeGreaterThan(before + 8_000_000), SOON);
+    // More than what has piled up at the sender.
+    await vi.waitFor(() => expect(stream.progress.bytes).toBeGreaterThan(before + 3_000_000), SOON);
     expect(stream.progress.wrong).toBe(0);
     return stream.progress.longestSilenceMs;
   } finally {
@@ -44,11 +44,11 @@ const under = async (address: string, interrupt: () => Promise<void>): Promise<n
 };
 
 test('a restarted agent calls whom it had a session with, however young, before anybody has something to say', async () => {
-  expect(await ping(client.host, web.v4('red'), { count: 5, patience: 20 })).toMatchObject({ received: 5 });
+  expect((await ping(client.host, web.v4('red'), { count: 5, patience: 40 })).received).toBeGreaterThan(0);
   await a2.agent.stop('SIGKILL');
   await a2.start();
   await vi.waitFor(async () => expect((await a2.peer('red', a1))?.lastHandshakeAt).toBeGreaterThan(0), SOON);
-  expect(await ping(web.host, client.v4('red'), { wait: 10 })).toMatchObject({ received: 1 });
+  expect(await web.reaches(client.v4('red'))).toBe(true);
 });
 
 test.each([
@@ -79,7 +79,7 @@ test('an agent that is stopped ends with code 0 and leaves everything in the ker
   const gap = await under(web.v6('red'), async () => {
     expect(await a1.agent.stop('SIGTERM')).toBe(0);
     // Pods of one node need no agent to talk to each other.
-    expect(await ping(client.host, other.v4('red'), { wait: 5 })).toMatchObject({ received: 1 });
+    expect(await client.reaches(other.v4('red'))).toBe(true);
     expect(await addresses(client)).toBe(before);
     await a1.start();
   });
@@ -95,8 +95,8 @@ test('while the registry is gone traffic flows, agents restart and pods attach; 
     await a1.start();
     await a2.attach(late, 'red');
   });
-  expect(await ping(client.host, late.v4('red'), { wait: 5 })).toMatchObject({ received: 1 });
-  expect(await ping(client.host, late.v6('red'), { wait: 5 })).toMatchObject({ received: 1 });
+  expect(await client.reaches(late.v4('red'))).toBe(true);
+  expect(await client.reaches(late.v6('red'))).toBe(true);
   await vi.waitFor(async () => {
     const { code, stdout } = await a1.tryVl3('status');
     expect(code).toBe(4);
@@ -116,7 +116,7 @@ test('while the registry is gone traffic flows, agents restart and pods attach; 
 test('a peer that was down when this node started is found when it comes', async () => {
   await Promise.all([a1, a2].map((node) => node.agent.stop('SIGTERM')));
   await a1.start();
-  const waiting = ping(client.host, web.v4('red'), { patience: 60 });
+  const waiting = client.reaches(web.v4('red'));
   await a2.start();
-  expect(await waiting).toMatchObject({ received: 1 });
+  expect(await waiting).toBe(true);
 }, 120_000);

@@ -1,4 +1,4 @@
-// A TCP stream between two pods that goes on until it is closed: 20 packets' worth each 20 ms, every byte checked where
+// A TCP stream between two pods that goes on until it is closed: 60 kB each 20 ms, every byte checked where
 // it arrives. It knows how much came and how long the longest silence was.
 
 import type { Daemon } from '../lab/daemon.ts';
@@ -34,7 +34,7 @@ const SENDER = `${PATTERN}
     setInterval(() => {
       // What does not leave waits in the kernel and here, but not without bound.
       if (socket.writableLength > 1 << 20) return;
-      const length = 28000;
+      const length = 60000;
       socket.write(pattern.subarray(sent % 251, (sent % 251) + length));
       sent += length;
     }, 20);
