@@ -19,6 +19,7 @@ import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
 import { Periodic } from './periodic.ts';
 import { lockPrefix } from './prefix-lock.ts';
+import { checkPrivilege } from './privilege.ts';
 import { RegistryLink } from './registry-link.ts';
 import { AgentState } from './state.ts';
 import { agentStatus } from './status.ts';
@@ -67,6 +68,7 @@ const checkOptions = ({ netnsPrefix, networks }: AgentOptions): void => {
 export const startAgent = async (options: AgentOptions, deps: AgentDependencies): Promise<RunningAgent> => {
   const { logger, signal } = deps;
   checkOptions(options);
+  checkPrivilege();
   const clock = { monotonic: monotonicNow, wall: Date.now };
   const primitives = opensslPrimitives;
   await using opened = new AsyncDisposableStack();

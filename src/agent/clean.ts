@@ -9,6 +9,7 @@ import { listRouters, readRouter, removeRouter } from '../netns/router.ts';
 import { Tools } from '../netns/tool.ts';
 import { NETWORK } from './documents.ts';
 import { lockPrefix } from './prefix-lock.ts';
+import { checkPrivilege } from './privilege.ts';
 import { AgentState } from './state.ts';
 
 export interface CleanOptions {
@@ -32,6 +33,7 @@ const savedNetworks = (directory: string, logger: Logger): string[] => {
 
 /** What was removed, one phrase each. Throws Vl3Error when an agent is using the state or the prefix. */
 export const cleanNode = async (options: CleanOptions, logger: Logger): Promise<string[]> => {
+  checkPrivilege();
   await using _lock = await lockPrefix(options.netnsPrefix);
   const removed: string[] = [];
   const tools = new Tools();
