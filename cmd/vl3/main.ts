@@ -11,7 +11,11 @@ const interrupted = (): void => abort.abort();
 process.on('SIGINT', interrupted);
 process.on('SIGTERM', interrupted);
 // A reader that goes away (`vl3 … | head`) ends the output, not in a stack trace.
-process.stdout.on('error', () => {});
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') return;
+  process.stderr.write(`vl3: cannot write the output: ${error.message}\n`);
+  process.exitCode = 1;
+});
 
 const context: Context = {
   env: process.env,

@@ -1,5 +1,7 @@
 // What a newcomer types first: help, typing errors, and a script's unset variables.
 
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
+import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Context } from '../../../cmd/vl3/context.ts';
 import { run } from '../../../cmd/vl3/program.ts';
@@ -77,4 +79,15 @@ test.each([
 test('an empty environment variable counts as unset', async () => {
   const { err } = await attempt('node', 'list');
   expect(err).toContain('/var/lib/vl3/registry/admin.json');
+});
+
+test('output that cannot be written is a failure, a reader that goes away is none', () => {
+  const main = resolve(import.meta.dirname, '../../../cmd/vl3/main.ts');
+  const sh = (script: string): SpawnSyncReturns<string> =>
+    spawnSync('sh', ['-c', script, process.execPath, main], { encoding: 'utf8' });
+  const full = sh('exec "$0" --disable-warning=ExperimentalWarning "$1" --help >/dev/full');
+  expect(full.stderr).toMatch(/^vl3: cannot write the output: .*ENOSPC.*\n$/);
+  expect(full.status).toBe(1);
+  const gone = sh('("$0" --disable-warning=ExperimentalWarning "$1" --help; echo $? >&2) | true');
+  expect(gone.stderr).toBe('0\n');
 });
