@@ -200,7 +200,7 @@ describe('vl3 agent', () => {
     expect(second.stderr).toMatch(/another agent is using .*: stop it, or give this one its own --state-dir/);
     expect(second.code).toBe(1);
     const clean = await a1.host.tryRun(vl3('agent', 'clean', ...a1.place));
-    expect(clean.stderr).toMatch(/another agent is using .*: stop it/);
+    expect(clean.stderr).toMatch(/an agent is running with --netns-prefix .*: stop it first/);
     expect(clean.code).toBe(1);
     expect(await web.reaches('10.60.0.1')).toBe(true);
   });
