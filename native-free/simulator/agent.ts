@@ -308,7 +308,8 @@ export class SimulatedAgent {
     const { documents, randomBytes, kernel, time } = this.#context;
     const present = this.#find(request.network, request.namespace);
     if (present !== undefined) {
-      if (!present.ready) this.#make(membership, present);
+      // Also when it was made before: its interface may have been removed since.
+      this.#make(membership, present);
       done({ ok: true, answer: present.addresses });
       return;
     }
@@ -363,9 +364,8 @@ export class SimulatedAgent {
   /** Whatever it is cut off at, the attachment can be made or unmade again. */
   #unmake(attachment: SavedAttachment): void {
     const { kernel, documents } = this.#context;
-    const { id, network, addresses, ready } = attachment;
+    const { id, network, addresses } = attachment;
     const membership = this.#memberships.get(network);
-    if (ready) documents.put(ATTACHMENT, id, { ...attachment, ready: false });
     kernel.disconnect(network, id);
     const strike = (): void => documents.delete(ATTACHMENT, id);
     if (membership === undefined) strike();

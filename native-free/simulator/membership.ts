@@ -58,7 +58,7 @@ export class SimulatedMembership {
     this.#addresses = new NodeAddresses({
       allocator: this.allocator,
       save: (allocator) => this.#change({ allocator }),
-      transact: (change) => documents.transact(change),
+      transact: (change) => this.#transact(change),
     });
     const start = `${this.network}/`;
     this.#book = new RecordBook(
@@ -152,7 +152,7 @@ export class SimulatedMembership {
   checkpoint(): void {
     const { documents } = this.#context;
     const { device } = this.tunnel;
-    documents.transact(() => {
+    this.#transact(() => {
       const timestampMark = toBase64(device.timestampMark);
       if (timestampMark !== this.#saved.timestampMark) this.#change({ timestampMark });
       for (const id of device.peerIds) {
@@ -426,6 +426,17 @@ export class SimulatedMembership {
   }
 
   // --- parts
+
+  /** All writes are kept, or none, and then nothing has changed here either. */
+  #transact(work: () => void): void {
+    const before = this.#saved;
+    try {
+      this.#context.documents.transact(work);
+    } catch (error) {
+      this.#saved = before;
+      throw error;
+    }
+  }
 
   #change(change: Partial<SavedNetwork>): void {
     const saved = { ...this.#saved, ...change };

@@ -1,11 +1,11 @@
 // The addresses this node hands out on one network: from the prefixes it leases, another one leased when they are used
-// up. Each is written down before it is given. Which address is next is native-free/ipam/allocator.ts.
+// up. Each is written down before it is given. How that is kept in step is native-free/ipam/node-addresses.ts.
 
-import { randomUUID } from 'node:crypto';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { Allocator, allocatorStateSchema } from '../../native-free/ipam/allocator.ts';
+import { NodeAddresses } from '../../native-free/ipam/node-addresses.ts';
 import { type Address, type Family, parsePrefix } from '../../native-free/ipam/prefix.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { PrefixLease } from '../api/generated/vl3/v1/common_pb.js';
@@ -23,6 +23,7 @@ export class Addresses {
   readonly #saved: SavedNetwork;
   readonly #deps: AddressesDeps;
   readonly #allocator: Allocator;
+  readonly #addresses: NodeAddresses;
   /** The lease under way: who needs one meanwhile waits for the same. */
   #leasing: Promise<void> | undefined;
 
@@ -31,6 +32,11 @@ export class Addresses {
     this.#deps = deps;
     this.#allocator = new Allocator(allocatorStateSchema.parse(saved.document.allocator));
     for (const prefix of saved.prefixes) this.#allocator.addPrefix(prefix);
+    this.#addresses = new NodeAddresses({
+      allocator: this.#allocator,
+      save: (allocator) => saved.change({ allocator }),
+      transact: (change) => saved.transact(change),
+    });
   }
 
   /** This node's own address of each family. */
@@ -42,61 +48,53 @@ export class Addresses {
     return this.#saved.pools.map(({ family }) => family);
   }
 
-  /** One address of each family of the network for the attachment `owner`. Throws Vl3Error when there is none to have. */
-  async allocate(owner: string, signal?: AbortSignal): Promise<Address[]> {
+  /**
+   * One address of each family of the network for the attachment `owner`, written down together with what `also` writes.
+   * Throws Vl3Error when there is none to have.
+   */
+  async allocate(
+    owner: string,
+    also: (addresses: readonly Address[]) => void,
+    signal?: AbortSignal,
+  ): Promise<Address[]> {
     for (;;) {
-      const { addresses, missing } = this.#take(owner);
-      if (missing === undefined) {
-        this.#save();
-        return addresses;
-      }
-      for (const address of addresses) this.#allocator.free(address, owner);
-      this.#leasing ??= this.#lease(missing, signal).finally(() => {
+      const taken = this.#addresses.take(owner, this.#families, this.#saved.excluded, also);
+      if ('addresses' in taken) return taken.addresses;
+      this.#leasing ??= this.#lease(taken.missing, signal).finally(() => {
         this.#leasing = undefined;
       });
       await this.#leasing;
     }
   }
 
-  free(owner: string, addresses: readonly Address[]): void {
-    for (const address of addresses) this.#allocator.free(address, owner);
-    this.#save();
+  /** Written down together with what `also` writes; when that fails, `owner` holds them still. */
+  free(owner: string, addresses: readonly Address[], also: () => void): void {
+    this.#addresses.free(owner, addresses, also);
   }
 
-  /** `missing`: the family that another prefix is needed for. */
-  #take(owner: string): { addresses: Address[]; missing: Family | undefined } {
-    const { excluded } = this.#saved;
-    const addresses: Address[] = [];
-    let missing: Family | undefined;
-    for (const family of this.#families) {
-      const address = this.#allocator.allocate(family, owner, excluded);
-      if (address === undefined) missing = family;
-      else addresses.push(address);
-    }
-    return { addresses, missing };
+  /** Frees what belongs to none of these attachments. */
+  freeStrangers(known: ReadonlySet<string>): void {
+    for (const owner of this.#addresses.freeStrangers(known))
+      this.#deps.logger.warn({ network: this.#saved.name, attachment: owner }, 'stray addresses freed');
   }
 
   async #lease(family: Family, signal: AbortSignal | undefined): Promise<void> {
     const network = this.#saved.name;
     const call = signal === undefined ? {} : { signal };
+    // Named after what is held: asked again because an answer got lost, the registry gives the same prefix.
+    const held = this.#saved.prefixes.filter((prefix) => prefix.family === family).length;
+    const requestId = `${family}-${held}`;
     const answer = await this.#deps
       .client()
-      .leasePrefix({ network, family, requestId: randomUUID() }, call)
+      .leasePrefix({ network, family, requestId }, call)
       .catch((error: unknown) => {
         throw fromConnectError(error);
       });
     const lease = leaseOf(answer.lease);
+    this.#saved.change({ leases: [...this.#saved.document.leases, lease] });
     this.#allocator.addPrefix(parsePrefix(lease.prefix));
-    this.#saved.change({
-      leases: [...this.#saved.document.leases, lease],
-      allocator: this.#allocator.toState(),
-    });
     this.#deps.logger.info({ network, prefix: lease.prefix }, 'prefix leased');
     await this.#deps.onLeased();
-  }
-
-  #save(): void {
-    this.#saved.change({ allocator: this.#allocator.toState() });
   }
 }
 

@@ -193,10 +193,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     }
   });
   every(SWEEP_MS, async () => {
-    const opened = await networks.heal((network) => attachments.isBusy(network));
+    const isBusy = (network: string): boolean => attachments.isBusy(network);
+    const opened = await networks.heal(isBusy);
     for (const network of opened) await attachments.restore(network);
     await attachments.sweep();
-    await networks.leaveUnused();
+    await networks.leaveUnused(isBusy);
   });
   every(LOOK_AROUND_MS, async () => {
     const changed = await surroundings.refresh();

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
-import { formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
+import { type Address, formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
 import { Gate } from '../netns/gate.ts';
 import { checkInterfaceName, defaultInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
@@ -64,8 +64,8 @@ export class Attachments {
         return toLocal({ ...present, ready: true });
       }
       const id = randomBytes(6).toString('hex');
-      const addresses = await membership.addresses.allocate(id, signal);
-      const document: AttachmentDocument = {
+      const attachedAt = Date.now();
+      const withAddresses = (addresses: readonly Address[]): AttachmentDocument => ({
         id,
         network: request.network,
         workload: request.workload ?? `netns-${id}`,
@@ -75,10 +75,16 @@ export class Attachments {
         interfaceName,
         addresses: addresses.map(formatAddress),
         ready: false,
-        attachedAt: Date.now(),
-      };
+        attachedAt,
+      });
+      const document = withAddresses(
+        await membership.addresses.allocate(
+          id,
+          (addresses) => this.#deps.state.put(ATTACHMENT, id, withAddresses(addresses)),
+          signal,
+        ),
+      );
       try {
-        this.#deps.state.put(ATTACHMENT, id, document);
         await this.#make(membership, document);
       } catch (error) {
         await this.#unmake(membership, document);
@@ -120,6 +126,8 @@ export class Attachments {
     if (membership === undefined) return;
     const attachments = membership.attachments();
     await membership.router.dropStrangers(attachments);
+    // As of now: others may have come meanwhile.
+    membership.addresses.freeStrangers(new Set(membership.attachments().map(({ id }) => id)));
     await Promise.all(attachments.map((one) => this.#repair(membership, one)));
   }
 
@@ -181,12 +189,14 @@ export class Attachments {
     });
   }
 
+  /** Whatever it is cut off at, the attachment can be made or unmade again, and nobody else gets its addresses before. */
   async #unmake(membership: Membership | undefined, document: AttachmentDocument): Promise<void> {
+    const { state } = this.#deps;
+    const { id, addresses } = document;
     await membership?.router.disconnect(document);
-    this.#deps.state.transact(() => {
-      membership?.addresses.free(document.id, document.addresses.map(parseAddress));
-      this.#deps.state.delete(ATTACHMENT, document.id);
-    });
+    const strike = (): void => state.delete(ATTACHMENT, id);
+    if (membership === undefined) strike();
+    else membership.addresses.free(id, addresses.map(parseAddress), strike);
     membership?.attachmentsChanged();
   }
 

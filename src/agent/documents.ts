@@ -30,6 +30,8 @@ const networkSchema = z.object({
   recordSequence: z.number().int(),
   /** Unix ms since when it has had no attachment; 0: it has some. */
   emptySince: z.number(),
+  /** The registry was, or is about to be, asked to take this node off it: its prefixes may be another's already. */
+  isLeaving: z.boolean().default(false),
   allocator: z.unknown(),
 });
 export type NetworkDocument = z.infer<typeof networkSchema>;

@@ -147,6 +147,15 @@ export class Membership {
     return this.#saved.document.emptySince;
   }
 
+  /** Leaving has begun: nothing may be attached before it has ended. */
+  get isLeaving(): boolean {
+    return this.#saved.document.isLeaving;
+  }
+
+  markLeaving(): void {
+    this.#saved.change({ isLeaving: true });
+  }
+
   attachments(): AttachmentDocument[] {
     return this.#deps.state
       .list(ATTACHMENT)
@@ -188,7 +197,7 @@ export class Membership {
   checkpoint(): void {
     this.#checkpointedSessions = this.device.sessions;
     const timestampMark = toBase64(this.device.timestampMark);
-    this.#deps.state.transact(() => {
+    this.#saved.transact(() => {
       if (timestampMark !== this.#saved.document.timestampMark) this.#saved.change({ timestampMark });
       this.peers.checkpoint();
     });

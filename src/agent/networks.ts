@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { Vl3Error } from '../../native-free/error.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { toBase64 } from '../base64.ts';
+import { VERSION } from '../version.ts';
 import { leaseOf } from './addresses.ts';
 import { Backoff } from './backoff.ts';
 import { NETWORK, type NetworkDocument } from './documents.ts';
@@ -80,7 +81,7 @@ export class Networks implements AsyncDisposable {
     await Promise.all(
       this.#options.permanent.map(async (network) => {
         const backoff = new Backoff({ firstMs: 500, capMs: 15_000 });
-        while (!signal.aborted && this.get(network) === undefined) {
+        while (!signal.aborted && this.get(network)?.isLeaving !== false) {
           try {
             await this.join(network, signal);
           } catch {
@@ -120,9 +121,11 @@ export class Networks implements AsyncDisposable {
   /** The membership of a network, joined now if need be. Throws Vl3Error with the reason when that fails. */
   async join(network: string, signal?: AbortSignal): Promise<Membership> {
     const present = this.get(network);
-    if (present !== undefined && !this.#opening.has(network)) return present;
+    if (present?.isLeaving === false && !this.#opening.has(network)) return present;
     try {
       return await this.#once(network, async () => {
+        const leaving = this.get(network);
+        if (leaving?.isLeaving === true) await this.#finishLeaving(leaving);
         if (this.#deps.state.get(NETWORK, network) === undefined) await this.#enter(network, signal);
         return await this.#open(network);
       });
@@ -155,6 +158,7 @@ export class Networks implements AsyncDisposable {
       timestampMark: '',
       recordSequence: 0,
       emptySince: clock.wall(),
+      isLeaving: false,
       allocator: { prefixes: [] },
     };
     state.put(NETWORK, network, document);
@@ -182,14 +186,15 @@ export class Networks implements AsyncDisposable {
     return membership;
   }
 
-  /** Leaves the networks that nothing has used for a while. Run now and then. */
-  async leaveUnused(): Promise<void> {
+  /** Leaves the networks that nothing has used for a while and that are not busy. Run now and then. */
+  async leaveUnused(isBusy: (network: string) => boolean): Promise<void> {
     const now = this.#deps.clock.wall();
     for (const { membership } of [...this.#running.values()]) {
-      const { network, emptySince } = membership;
-      if (this.#options.permanent.includes(network) || emptySince === 0 || now - emptySince < LEAVE_AFTER_MS)
-        continue;
-      if (membership.attachments().length > 0 || this.#opening.has(network)) continue;
+      const { network, emptySince, isLeaving } = membership;
+      const isUnused =
+        !this.#options.permanent.includes(network) && emptySince > 0 && now - emptySince >= LEAVE_AFTER_MS;
+      if (!isUnused && !isLeaving) continue;
+      if (membership.attachments().length > 0 || this.#opening.has(network) || isBusy(network)) continue;
       try {
         await this.#leave(membership);
       } catch (error) {
@@ -202,14 +207,26 @@ export class Networks implements AsyncDisposable {
   }
 
   async #leave(membership: Membership): Promise<void> {
-    const { network } = membership;
-    await this.#once(network, async () => {
-      await this.#deps.client().leaveNetwork({ network }, { timeoutMs: JOIN_TIMEOUT_MS });
-      await this.#stop(network);
-      await membership.remove();
-      this.#deps.logger.info({ network }, 'left');
+    await this.#once(membership.network, async () => {
+      // While the registry is gone the network stays usable: from the mark on, it is not.
+      if (!membership.isLeaving)
+        await this.#deps.client().heartbeat({ agentVersion: VERSION }, { timeoutMs: JOIN_TIMEOUT_MS });
+      membership.markLeaving();
+      await this.#finishLeaving(membership);
       return membership;
     });
+  }
+
+  /**
+   * An answer that is lost, or an agent that dies now, leaves open whether the registry has given the prefixes to others:
+   * so it was written down before, and is asked again until it answers.
+   */
+  async #finishLeaving(membership: Membership): Promise<void> {
+    const { network } = membership;
+    await this.#deps.client().leaveNetwork({ network }, { timeoutMs: JOIN_TIMEOUT_MS });
+    await this.#stop(network);
+    await membership.remove();
+    this.#deps.logger.info({ network }, 'left');
   }
 
   async #stop(network: string): Promise<void> {

@@ -30,6 +30,17 @@ export class SavedNetwork {
     this.#document = document;
   }
 
+  /** All writes of `work` are kept, or none, and then nothing has changed here either. */
+  transact(work: () => void): void {
+    const before = this.#document;
+    try {
+      this.#state.transact(work);
+    } catch (error) {
+      this.#document = before;
+      throw error;
+    }
+  }
+
   get pools(): Prefix[] {
     const { poolV4, poolV6 } = this.#document;
     return [poolV4, poolV6].filter((pool) => pool !== '').map(parsePrefix);
