@@ -1,7 +1,6 @@
 // A domain of vl3 on the lab: a registry on the public internet, nodes with agents, pods on networks. Driven by the
 // command line alone, as people drive it.
 
-import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Daemon } from '../lab/daemon.ts';
 import { failure, type Host, type Result, type RunOptions } from '../lab/host.ts';
@@ -155,8 +154,4 @@ export function parseLog(text: string): Record<string, unknown>[] {
     .split('\n')
     .filter((line) => line.startsWith('{') && line.endsWith('}'))
     .map((line) => JSON.parse(line));
-}
-
-export function readJson<T>(path: string): T {
-  return JSON.parse(readFileSync(path, 'utf8'));
 }

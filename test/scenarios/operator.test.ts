@@ -318,7 +318,11 @@ describe('somebody who is not root', () => {
     );
 
   test.each([
-    ['run an agent', ['agent', 'run', '--state-dir', '/var/lib/vl3-nobody'], /run the agent as root/],
+    [
+      'run an agent',
+      ['agent', 'run', '--state-dir', '/var/lib/vl3-nobody'],
+      /run this as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN/,
+    ],
     [
       'run a registry in a directory of root',
       ['registry', 'run', '--trust-domain', 'x.example', '--state-dir', '/var/lib/vl3-nobody'],
