@@ -16,6 +16,12 @@ const GOSSIP_PORT = 7946;
 const RPC_PORT = { red: 7373, green: 7374 };
 const NETWORK_NAMES: readonly NetworkName[] = ['red', 'green'];
 
+/**
+ * Gossip is a rumour: whoever missed it is told at the next exchange of whole lists, which serf holds every 30 s. Three of
+ * them are certain.
+ */
+const FORMED_WITHIN_MS = 100_000;
+
 export class Gossip {
   readonly #clusters: Record<NetworkName, Member[]> = { red: [], green: [] };
 
@@ -45,7 +51,7 @@ export class Gossip {
         views = await forEach(members, 4, async (member) => ({ member, seen: (await alive(member)) ?? [] }));
         return short().length === 0 ? true : undefined;
       },
-      30_000,
+      FORMED_WITHIN_MS,
       () =>
         short()
           .map(({ member, seen }) => describe(member, seen))
