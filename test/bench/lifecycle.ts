@@ -5,12 +5,12 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LocalClient } from '../../src/agent/local-client.ts';
+import { Domain } from '../lab/domain.ts';
 import type { Host } from '../lab/host.ts';
+import type { Node } from '../lab/node.ts';
 import { ping } from '../lab/ping.ts';
+import { Pod } from '../lab/pod.ts';
 import { quantile } from '../lab/spread.ts';
-import { Domain } from '../scenarios/domain.ts';
-import type { Node } from '../scenarios/node.ts';
-import { Pod } from '../scenarios/pod.ts';
 
 const PODS = 50;
 const INTERVAL_MS = 20;

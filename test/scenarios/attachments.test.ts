@@ -3,10 +3,11 @@
 import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
+import { Domain, SOON } from '../lab/domain.ts';
+import type { Node } from '../lab/node.ts';
 import { ping } from '../lab/ping.ts';
-import { Domain, SOON, vl3 } from './domain.ts';
-import type { Node } from './node.ts';
-import { Pod } from './pod.ts';
+import { Pod } from '../lab/pod.ts';
+import { vl3 } from '../lab/program.ts';
 
 let domain: Domain;
 let a1: Node;

@@ -4,9 +4,9 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Capture, type Packet } from '../lab/capture.ts';
-import { Domain } from './domain.ts';
-import type { Node } from './node.ts';
-import type { Pod } from './pod.ts';
+import { Domain } from '../lab/domain.ts';
+import type { Node } from '../lab/node.ts';
+import type { Pod } from '../lab/pod.ts';
 
 const UNDERLAY = '10.0.0';
 

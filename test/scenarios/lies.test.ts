@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { Capture } from '../lab/capture.ts';
+import { Domain, SOON } from '../lab/domain.ts';
 import type { Site } from '../lab/internet.ts';
+import type { Node } from '../lab/node.ts';
 import { ping } from '../lab/ping.ts';
+import type { Pod } from '../lab/pod.ts';
 import { type KeyPair, WireguardGo, wireguardKeys } from '../lab/wireguard-go.ts';
-import { Domain, SOON } from './domain.ts';
 import { alter, ForgedStore } from './forged-store.ts';
-import type { Node } from './node.ts';
-import type { Pod } from './pod.ts';
 
 const REFUSED = /the record of n1 was refused: the signature does not verify/;
 

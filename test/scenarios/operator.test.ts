@@ -5,9 +5,10 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { statusSchema } from '../../src/agent/local-messages.ts';
+import { Domain, SOON } from '../lab/domain.ts';
 import type { Result } from '../lab/host.ts';
-import { Domain, SOON, vl3 } from './domain.ts';
-import type { Node } from './node.ts';
+import type { Node } from '../lab/node.ts';
+import { vl3 } from '../lab/program.ts';
 
 const [OK, FAILED, USAGE, UNAVAILABLE] = [0, 1, 2, 3];
 

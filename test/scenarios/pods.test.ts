@@ -3,10 +3,10 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Capture } from '../lab/capture.ts';
+import { Domain } from '../lab/domain.ts';
+import type { Node } from '../lab/node.ts';
 import { type PingOptions, ping } from '../lab/ping.ts';
-import { Domain } from './domain.ts';
-import type { Node } from './node.ts';
-import type { Pod } from './pod.ts';
+import type { Pod } from '../lab/pod.ts';
 
 const NETWORKS = ['red', 'green'] as const;
 type Network = (typeof NETWORKS)[number];

@@ -1,10 +1,10 @@
 // Somebody removes what the agent made, under the running agent: it notices, makes it anew, and packets flow again.
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { Domain, SOON } from '../lab/domain.ts';
+import type { Node } from '../lab/node.ts';
 import { ping } from '../lab/ping.ts';
-import { Domain, SOON } from './domain.ts';
-import type { Node } from './node.ts';
-import type { Pod } from './pod.ts';
+import type { Pod } from '../lab/pod.ts';
 
 let domain: Domain;
 let a1: Node;

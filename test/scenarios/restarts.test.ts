@@ -1,11 +1,11 @@
 // L1 and its relatives: agents and the registry are killed and come back, and connections live through it.
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { Domain, SOON } from '../lab/domain.ts';
+import type { Node } from '../lab/node.ts';
 import { ping } from '../lab/ping.ts';
-import { Domain, SOON } from './domain.ts';
-import type { Node } from './node.ts';
-import { Pod } from './pod.ts';
-import { Stream } from './stream.ts';
+import { Pod } from '../lab/pod.ts';
+import { Stream } from '../lab/stream.ts';
 
 let domain: Domain;
 let a1: Node;

@@ -3,10 +3,10 @@
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { parsePrefix, prefixContains, prefixesOverlap } from '../../native-free/ipam/prefix.ts';
+import { Domain, SOON } from '../lab/domain.ts';
+import type { Node } from '../lab/node.ts';
 import { ping } from '../lab/ping.ts';
-import { Domain, SOON } from './domain.ts';
-import type { Node } from './node.ts';
-import { reaches } from './pod.ts';
+import { reaches } from '../lab/pod.ts';
 
 const POOL_V4 = '10.60.0.0/24';
 const POOL_V6 = 'fd00:60::/48';

@@ -4,8 +4,8 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { createTokenSecret, formatJoinToken, parseJoinToken } from '../../src/identity/token.ts';
-import { Domain, SOON } from './domain.ts';
-import type { Node } from './node.ts';
+import { Domain, SOON } from '../lab/domain.ts';
+import type { Node } from '../lab/node.ts';
 
 interface Shown {
   id: string;

@@ -1,23 +1,18 @@
 // A domain of vl3 on the lab: a registry on the public internet, nodes with agents, pods on networks. Driven by the
 // command line alone, as people drive it.
 
-import { join, resolve } from 'node:path';
-import type { Daemon } from '../lab/daemon.ts';
-import { failure, type Host, type Result, type RunOptions } from '../lab/host.ts';
-import { type Cloud, Internet, type Site } from '../lab/internet.ts';
-import { Lab } from '../lab/lab.ts';
+import { join } from 'node:path';
+import type { Daemon } from './daemon.ts';
+import { failure, type Host, type Result, type RunOptions } from './host.ts';
+import { type Cloud, Internet, type Site } from './internet.ts';
+import { Lab } from './lab.ts';
 import { Node, type NodeOptions } from './node.ts';
+import { vl3 } from './program.ts';
 
 /** How long something may take that ought to happen at once: the machine may be busy. */
 export const SOON = { timeout: 40_000, interval: 100 };
 
 const REGISTRY_PORT = 7443;
-
-/** A vl3 command, run from the sources. */
-export function vl3(...args: string[]): string[] {
-  const main = resolve(import.meta.dirname, '../../cmd/vl3/main.ts');
-  return [process.execPath, '--disable-warning=ExperimentalWarning', main, ...args];
-}
 
 export class Domain implements AsyncDisposable {
   readonly lab: Lab;

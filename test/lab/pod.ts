@@ -2,10 +2,10 @@
 
 import { isIPv6 } from 'node:net';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
-import type { Host } from '../lab/host.ts';
-import type { Lab } from '../lab/lab.ts';
-import { ping } from '../lab/ping.ts';
+import type { Host } from './host.ts';
+import type { Lab } from './lab.ts';
 import type { Node } from './node.ts';
+import { ping } from './ping.ts';
 
 export class Pod {
   readonly name: string;

@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import { vi } from 'vitest';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { AgentStatus, LocalAttachment, PeerStatus } from '../../src/agent/local-messages.ts';
-import type { Daemon } from '../lab/daemon.ts';
-import { failure, type Host, type Result } from '../lab/host.ts';
-import type { Site } from '../lab/internet.ts';
-import { type Domain, parseLog, SOON, vl3 } from './domain.ts';
+import type { Daemon } from './daemon.ts';
+import { type Domain, parseLog, SOON } from './domain.ts';
+import { failure, type Host, type Result } from './host.ts';
+import type { Site } from './internet.ts';
 import { Pod } from './pod.ts';
+import { vl3 } from './program.ts';
 
 export interface NodeOptions {
   /** Networks it joins at once, by `--network`. */

@@ -1,7 +1,7 @@
 // A TCP stream between two pods that goes on until it is closed: 60 kB each 20 ms, every byte checked where
 // it arrives. It knows how much came and how long the longest silence was.
 
-import type { Daemon } from '../lab/daemon.ts';
+import type { Daemon } from './daemon.ts';
 import type { Pod } from './pod.ts';
 
 let port = 9000;
