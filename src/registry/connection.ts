@@ -28,6 +28,8 @@ const PING_TIMEOUT_MS = 8_000;
 interface Target {
   readonly address: string;
   readonly sessions: Http2SessionManager;
+  /** The attempt under way, which everyone who calls meanwhile shares: its outcome and its reason are theirs too. */
+  attempt: Promise<string | undefined> | undefined;
 }
 
 /** The session manager that the transport asks for streams. */
@@ -45,6 +47,7 @@ class Sessions {
       return {
         address: formatHostPort(address),
         sessions: new Http2SessionManager(registryUrl(address), ping, options.tls),
+        attempt: undefined,
       };
     });
     if (this.#targets.length === 0)
@@ -85,7 +88,14 @@ class Sessions {
   }
 
   /** Undefined once connected, else why not. */
-  async #connect({ sessions }: Target): Promise<string | undefined> {
+  #connect(target: Target): Promise<string | undefined> {
+    target.attempt ??= this.#attempt(target.sessions).finally(() => {
+      target.attempt = undefined;
+    });
+    return target.attempt;
+  }
+
+  async #attempt(sessions: Http2SessionManager): Promise<string | undefined> {
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
@@ -94,7 +104,9 @@ class Sessions {
     const state = await sessions.connect();
     clearTimeout(timer);
     if (state !== 'error') return undefined;
-    return timedOut ? `no answer in ${this.#connectTimeoutMs / 1000} s` : reasonOf(sessions.error());
+    if (timedOut) return `no answer in ${this.#connectTimeoutMs / 1000} s`;
+    const error = sessions.error();
+    return error === undefined ? 'the connection was closed' : reasonOf(error);
   }
 }
 
