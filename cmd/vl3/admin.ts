@@ -5,7 +5,7 @@ import type { AdminClient } from '../../src/registry/client.ts';
 import type { Context } from './context.ts';
 import { type OutputFormat, outputOption } from './output.ts';
 
-export const DEFAULT_REGISTRY_STATE = '/var/lib/vl3/registry';
+const DEFAULT_REGISTRY_STATE = '/var/lib/vl3/registry';
 
 export const adminOption = (context: Context): Option =>
   new Option('--admin <file>', "the admin's credential (environment: VL3_ADMIN)").default(

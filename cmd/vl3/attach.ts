@@ -5,20 +5,27 @@ import { LocalClient } from '../../src/agent/local-client.ts';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
 import { collectLabel } from './arguments.ts';
 import type { CommandGroup, Context } from './context.ts';
-import { type OutputFormat, outputOption, printJson, printTable } from './output.ts';
+import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { socketOption } from './socket.ts';
 
-const print = (context: Context, format: OutputFormat, attachments: readonly LocalAttachment[]): void => {
-  if (format === 'json') {
-    printJson(context, attachments);
-    return;
-  }
-  printTable(
-    context,
-    ['ID', 'NETWORK', 'WORKLOAD', 'INTERFACE', 'ADDRESSES'],
-    attachments.map((one) => [one.id, one.network, one.workload, one.interfaceName, one.addresses.join(' ')]),
+const printAttachments = (
+  context: Context,
+  format: OutputFormat,
+  attachments: readonly LocalAttachment[],
+): Promise<void> =>
+  print(context, format, attachments, () =>
+    printTable(
+      context,
+      ['ID', 'NETWORK', 'WORKLOAD', 'INTERFACE', 'ADDRESSES'],
+      attachments.map((one) => [
+        one.id,
+        one.network,
+        one.workload,
+        one.interfaceName,
+        one.addresses.join(' '),
+      ]),
+    ),
   );
-};
 
 interface AttachOptions {
   network: string;
@@ -64,7 +71,7 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
         },
         context.signal,
       );
-      print(context, options.output, [attachment]);
+      await printAttachments(context, options.output, [attachment]);
     });
 
   program
@@ -82,9 +89,9 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
     .action(async (options: DetachOptions, command: Command) => {
       const client = new LocalClient(options.socket);
       if (options.id !== undefined && options.network === undefined && options.netns === undefined) {
-        print(context, options.output, await client.detach({ id: options.id }));
+        await printAttachments(context, options.output, await client.detach({ id: options.id }));
       } else if (options.id === undefined && options.network !== undefined && options.netns !== undefined) {
-        print(
+        await printAttachments(
           context,
           options.output,
           await client.detach({ network: options.network, netns: options.netns }),

@@ -3,7 +3,7 @@
 import type { Command } from 'commander';
 import { type AdminOptions, withAdmin, withAdminOptions } from './admin.ts';
 import type { CommandGroup, Context } from './context.ts';
-import { printJson, printTable } from './output.ts';
+import { print, printTable } from './output.ts';
 import { iso } from './timestamp.ts';
 
 export const attachmentCommands: CommandGroup = (program: Command, context: Context): void => {
@@ -20,33 +20,30 @@ export const attachmentCommands: CommandGroup = (program: Command, context: Cont
       const { attachments } = await withAdmin(options.admin, (client) =>
         client.listAttachments({ network: options.network ?? '', node: options.node ?? '' }),
       );
-      if (options.output === 'json') {
-        return printJson(
+      const all = attachments.map((one) => ({
+        id: one.id,
+        network: one.network,
+        node: one.node,
+        workload: one.workload,
+        addresses: one.addresses,
+        interfaceName: one.interfaceName,
+        labels: one.labels,
+        attachedAt: iso(one.attachedAt),
+      }));
+      await print(context, options.output, all, () =>
+        printTable(
           context,
-          attachments.map((one) => ({
-            id: one.id,
-            network: one.network,
-            node: one.node,
-            workload: one.workload,
-            addresses: one.addresses,
-            interfaceName: one.interfaceName,
-            labels: one.labels,
-            attachedAt: iso(one.attachedAt),
-          })),
-        );
-      }
-      printTable(
-        context,
-        ['NETWORK', 'NODE', 'WORKLOAD', 'ADDRESSES', 'LABELS'],
-        attachments.map((one) => [
-          one.network,
-          one.node,
-          one.workload,
-          one.addresses.join(' '),
-          Object.entries(one.labels)
-            .map(([key, value]) => `${key}=${value}`)
-            .join(' '),
-        ]),
+          ['NETWORK', 'NODE', 'WORKLOAD', 'ADDRESSES', 'LABELS'],
+          attachments.map((one) => [
+            one.network,
+            one.node,
+            one.workload,
+            one.addresses.join(' '),
+            Object.entries(one.labels)
+              .map(([key, value]) => `${key}=${value}`)
+              .join(' '),
+          ]),
+        ),
       );
     });
 };

@@ -1,12 +1,6 @@
 // The logger of the long-running commands: JSON lines on stderr with stable field names, secrets redacted.
 
-import { Option } from 'commander';
 import { destination, type Logger, pino } from 'pino';
-
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
-
-export const logLevelOption = (): Option =>
-  new Option('--log-level <level>', 'least severe level that is logged').choices(LOG_LEVELS).default('info');
 
 export const createLogger = (component: string, level: string): Logger =>
   pino(

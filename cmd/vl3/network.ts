@@ -6,7 +6,7 @@ import type { Network } from '../../src/api/generated/vl3/v1/common_pb.js';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { collect, parseInteger } from './arguments.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
-import { type OutputFormat, printJson, printTable } from './output.ts';
+import { type OutputFormat, print, printTable } from './output.ts';
 import { iso } from './timestamp.ts';
 
 interface NetworkOptions extends AdminOptions {
@@ -31,11 +31,10 @@ const toJson = (network: Network): Record<string, unknown> => ({
   createdAt: iso(network.createdAt),
 });
 
-const printNetworks = (context: Context, format: OutputFormat, networks: readonly Network[]): void => {
-  if (format === 'json') {
-    printJson(context, networks.map(toJson));
-    return;
-  }
+const printNetworks = (context: Context, format: OutputFormat, networks: readonly Network[]): Promise<void> =>
+  print(context, format, networks.map(toJson), () => printNetworkTable(context, networks));
+
+const printNetworkTable = (context: Context, networks: readonly Network[]): void =>
   printTable(
     context,
     ['NAME', 'POOL V4', 'POOL V6', 'NODE PREFIXES', 'EXCLUDED', 'MTU'],
@@ -50,7 +49,6 @@ const printNetworks = (context: Context, format: OutputFormat, networks: readonl
       one.mtu === 0 ? 'auto' : String(one.mtu),
     ]),
   );
-};
 
 const changes = (options: NetworkOptions) => ({
   ...(options.nodePrefixLengthV4 === undefined ? {} : { nodePrefixLengthV4: options.nodePrefixLengthV4 }),
@@ -95,7 +93,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
         client.createNetwork({ network: { name, ...pools, ...changes(options) } }),
       );
       for (const warning of answer.warnings) context.err(`warning: ${warning}`);
-      printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
+      await printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
     });
 
   withAdminOptions(network.command('list'), context)
@@ -103,7 +101,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
     .addHelpText('after', '\nExamples:\n  vl3 network list\n  vl3 network list -o json')
     .action(async (options: AdminOptions) => {
       const { networks } = await withAdmin(options.admin, (client) => client.listNetworks({}));
-      printNetworks(context, options.output, networks);
+      await printNetworks(context, options.output, networks);
     });
 
   withAdminOptions(network.command('show'), context)
@@ -112,20 +110,22 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
     .addHelpText('after', '\nExamples:\n  vl3 network show red')
     .action(async (name: string, options: AdminOptions) => {
       const answer = await withAdmin(options.admin, (client) => client.getNetwork({ name }));
-      if (answer.network === undefined) return context.exit(EXIT.failed);
+      const { network: shown } = answer;
+      if (shown === undefined) return context.exit(EXIT.failed);
       const leases = answer.leases.map(({ prefix, node, leasedAt }) => ({
         prefix,
         node,
         leasedAt: iso(leasedAt),
       }));
-      if (options.output === 'json') return printJson(context, { ...toJson(answer.network), leases });
-      printNetworks(context, 'table', [answer.network]);
-      context.out('');
-      printTable(
-        context,
-        ['PREFIX', 'NODE'],
-        leases.map((lease) => [lease.prefix, lease.node]),
-      );
+      await print(context, options.output, { ...toJson(shown), leases }, () => {
+        printNetworkTable(context, [shown]);
+        context.out('');
+        printTable(
+          context,
+          ['PREFIX', 'NODE'],
+          leases.map((lease) => [lease.prefix, lease.node]),
+        );
+      });
     });
 
   withAdminOptions(withChangeOptions(network.command('update')), context)
@@ -143,7 +143,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
         Object.assign(current, changes(options));
         return await client.updateNetwork({ network: current });
       });
-      printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
+      await printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
     });
 
   network

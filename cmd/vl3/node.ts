@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { Node, PrefixLease } from '../../src/api/generated/vl3/v1/common_pb.js';
 import { type AdminOptions, withAdmin, withAdminOptions } from './admin.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
-import { formatAge, printJson, printTable } from './output.ts';
+import { formatAge, print, printTable } from './output.ts';
 import { iso, milliseconds } from './timestamp.ts';
 
 const toJson = (node: Node): Record<string, unknown> => ({
@@ -46,8 +46,7 @@ export const nodeCommands: CommandGroup = (program: Command, context: Context): 
     .addHelpText('after', '\nExamples:\n  vl3 node list\n  vl3 node list -o json')
     .action(async (options: AdminOptions) => {
       const { nodes } = await withAdmin(options.admin, (client) => client.listNodes({}));
-      if (options.output === 'json') return printJson(context, nodes.map(toJson));
-      printNodes(context, nodes);
+      await print(context, options.output, nodes.map(toJson), () => printNodes(context, nodes));
     });
 
   withAdminOptions(node.command('show'), context)
@@ -56,16 +55,18 @@ export const nodeCommands: CommandGroup = (program: Command, context: Context): 
     .addHelpText('after', '\nExamples:\n  vl3 node show edge-1')
     .action(async (name: string, options: AdminOptions) => {
       const answer = await withAdmin(options.admin, (client) => client.getNode({ name }));
-      if (answer.node === undefined) return context.exit(EXIT.failed);
+      const { node: shown } = answer;
+      if (shown === undefined) return context.exit(EXIT.failed);
       const leases = leaseRows(answer.leases);
-      if (options.output === 'json') return printJson(context, { ...toJson(answer.node), leases });
-      printNodes(context, [answer.node]);
-      context.out('');
-      printTable(
-        context,
-        ['NETWORK', 'PREFIX'],
-        leases.map((lease) => [lease.network, lease.prefix]),
-      );
+      await print(context, options.output, { ...toJson(shown), leases }, () => {
+        printNodes(context, [shown]);
+        context.out('');
+        printTable(
+          context,
+          ['NETWORK', 'PREFIX'],
+          leases.map((lease) => [lease.network, lease.prefix]),
+        );
+      });
     });
 
   withAdminOptions(node.command('delete'), context)
@@ -78,7 +79,8 @@ export const nodeCommands: CommandGroup = (program: Command, context: Context): 
     .action(async (name: string, options: AdminOptions) => {
       const { freed } = await withAdmin(options.admin, (client) => client.deleteNode({ name }));
       const leases = leaseRows(freed);
-      if (options.output === 'json') return printJson(context, { freed: leases });
-      for (const lease of leases) context.out(`freed ${lease.prefix} of ${lease.network}`);
+      await print(context, options.output, { freed: leases }, () => {
+        for (const lease of leases) context.out(`freed ${lease.prefix} of ${lease.network}`);
+      });
     });
 };

@@ -1,16 +1,28 @@
-// How results are printed: a table for people, JSON for programs.
+// How results are printed: a table for people, JSON or YAML for programs. Every command with `-o` goes through `print`.
 
 import Table from 'cli-table3';
 import { Option } from 'commander';
 import type { Context } from './context.ts';
 
-export type OutputFormat = 'table' | 'json';
+const OUTPUT_FORMATS = ['table', 'json', 'yaml'] as const;
+export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
 
 export const outputOption = (): Option =>
-  new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table');
+  new Option('-o, --output <format>', 'table, json or yaml').choices(OUTPUT_FORMATS).default('table');
 
-export const printJson = (context: Context, value: unknown): void => {
-  context.out(JSON.stringify(value, null, 2));
+/** Prints `value` as JSON or YAML, or calls `asTable`, which prints it for people. */
+export const print = async (
+  context: Context,
+  format: OutputFormat,
+  value: unknown,
+  asTable: () => void,
+): Promise<void> => {
+  if (format === 'table') return asTable();
+  const json = JSON.stringify(value, null, 2);
+  if (format === 'json') return context.out(json);
+  const { stringify } = await import('yaml');
+  // Through JSON: both say the same.
+  context.out(stringify(JSON.parse(json), { lineWidth: 0 }).trimEnd());
 };
 
 /** Prints rows under headings, columns two spaces apart. */

@@ -1,61 +1,44 @@
 // vl3 registry: the domain's registry process.
 
 import { once } from 'node:events';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
+import { registrySettings } from '../../src/config/registry-settings.ts';
 import { DEFAULT_REGISTRY_PORT } from '../../src/identity/registry-address.ts';
-import { adminOption, DEFAULT_REGISTRY_STATE, withAdmin } from './admin.ts';
-import { collectHosts, parseHost } from './arguments.ts';
+import { adminOption, withAdmin } from './admin.ts';
 import type { CommandGroup, Context } from './context.ts';
-import { createLogger, logLevelOption } from './log.ts';
-import { type OutputFormat, outputOption, printJson, printTable } from './output.ts';
-
-interface RegistryOptions {
-  stateDir: string;
-  listen: { host: string; port?: number };
-  trustDomain: string;
-  advertise?: { host: string; port?: number }[];
-  logLevel: string;
-}
+import { createLogger } from './log.ts';
+import { type OutputFormat, outputOption, print, printTable } from './output.ts';
+import { addConfigCommand, readSettings, withSettings } from './settings.ts';
 
 export const registryCommands: CommandGroup = (program: Command, context: Context): void => {
   const registry = program.command('registry').description("the domain's registry: networks, nodes, leases");
 
-  registry
-    .command('run', { isDefault: true })
+  withSettings(registry.command('run', { isDefault: true }), registrySettings)
     .description('run the registry; the first start creates the CA and the admin credential')
-    .requiredOption('--trust-domain <name>', "the domain's name, e.g. aws-prod.example")
-    .addOption(
-      new Option('--listen <address:port>', 'where to listen')
-        .argParser(parseHost)
-        .default({ host: '0.0.0.0' }, `0.0.0.0:${DEFAULT_REGISTRY_PORT}`),
-    )
-    .option(
-      '--advertise <host:port>',
-      'an address that nodes reach it by; may be repeated (default: the listen address)',
-      collectHosts,
-    )
-    .option(
-      '--state-dir <directory>',
-      'where the store, the CA and the admin credential live',
-      DEFAULT_REGISTRY_STATE,
-    )
-    .addOption(logLevelOption())
     .addHelpText(
       'after',
-      '\nThe admin credential is <state-dir>/admin.json.\n\nExamples:\n  vl3 registry run --trust-domain aws-prod.example --advertise registry.aws-prod.example:7443',
+      '\nThe admin credential is <state-dir>/admin.json.\n\nExamples:\n  vl3 registry run --trust-domain aws-prod.example --advertise registry.aws-prod.example:7443\n  vl3 registry run --config ./registry.yaml',
     )
-    .action(async (options: RegistryOptions) => {
-      const listen = { port: DEFAULT_REGISTRY_PORT, ...options.listen };
-      const advertise = (options.advertise ?? []).map((one) => ({ port: listen.port, ...one }));
+    .action(async (_options: unknown, command: Command) => {
+      const { values } = readSettings(command, registrySettings, context);
+      const listen = { port: DEFAULT_REGISTRY_PORT, ...values.listen };
+      const advertise = values.advertise.map((one) => ({ port: listen.port, ...one }));
       const { startRegistry } = await import('../../src/registry/server.ts');
-      const logger = createLogger('registry', options.logLevel);
+      const logger = createLogger('registry', values['log-level']);
       await using _registry = await startRegistry(
-        { stateDirectory: options.stateDir, trustDomain: options.trustDomain, listen, advertise },
+        {
+          stateDirectory: values['state-dir'],
+          trustDomain: values['trust-domain'],
+          listen,
+          advertise,
+        },
         { logger },
       );
       if (!context.signal.aborted) await once(context.signal, 'abort');
       logger.info('stopping');
     });
+
+  addConfigCommand(registry, registrySettings, context);
 
   registry
     .command('status')
@@ -71,21 +54,20 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
         reason,
         Number(count),
       ]);
-      if (options.output === 'json') {
-        const refusedEnrolments = Object.fromEntries(refusals);
-        const counts = { networks, nodes, nodesAlive, attachments, watchers, refusedEnrolments };
-        return printJson(context, { trustDomain, version, storeId, revision, ...counts });
-      }
-      context.out(`registry of ${trustDomain}, vl3 ${version}, store ${storeId} at revision ${revision}`);
-      context.out(
-        `networks ${networks}  nodes ${nodes} (${nodesAlive} alive)  attachments ${attachments}  watches ${watchers}`,
-      );
-      if (refusals.length === 0) return;
-      context.out('');
-      printTable(
-        context,
-        ['ENROLMENTS REFUSED', 'TIMES'],
-        refusals.map(([reason, count]) => [reason, String(count)]),
-      );
+      const refusedEnrolments = Object.fromEntries(refusals);
+      const counts = { networks, nodes, nodesAlive, attachments, watchers, refusedEnrolments };
+      await print(context, options.output, { trustDomain, version, storeId, revision, ...counts }, () => {
+        context.out(`registry of ${trustDomain}, vl3 ${version}, store ${storeId} at revision ${revision}`);
+        context.out(
+          `networks ${networks}  nodes ${nodes} (${nodesAlive} alive)  attachments ${attachments}  watches ${watchers}`,
+        );
+        if (refusals.length === 0) return;
+        context.out('');
+        printTable(
+          context,
+          ['ENROLMENTS REFUSED', 'TIMES'],
+          refusals.map(([reason, count]) => [reason, String(count)]),
+        );
+      });
     });
 };

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { AgentStatus, NetworkStatus } from '../../src/agent/local-messages.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
-import { formatAge, formatBytes, type OutputFormat, outputOption, printJson, printTable } from './output.ts';
+import { formatAge, formatBytes, type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { socketOption } from './socket.ts';
 
 const printNetwork = (context: Context, network: NetworkStatus, now: number): void => {
@@ -63,8 +63,7 @@ export const statusCommand: CommandGroup = (program: Command, context: Context):
     )
     .action(async (options: { socket: string; output: OutputFormat; probe: boolean }) => {
       const status = await new LocalClient(options.socket).status({ probe: options.probe });
-      if (options.output === 'json') printJson(context, status);
-      else printStatus(context, status);
+      await print(context, options.output, status, () => printStatus(context, status));
       if (status.problems.length > 0) context.exit(EXIT.unhealthy);
     });
 };

@@ -5,7 +5,7 @@ import type { Token } from '../../src/api/generated/vl3/v1/admin_pb.js';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { parseDuration } from './arguments.ts';
 import type { CommandGroup, Context } from './context.ts';
-import { formatAge, printJson, printTable } from './output.ts';
+import { formatAge, print, printTable } from './output.ts';
 import { iso, milliseconds } from './timestamp.ts';
 
 const stateOf = (token: Token, now: number): string => {
@@ -33,13 +33,13 @@ export const tokenCommands: CommandGroup = (program: Command, context: Context):
       const answer = await withAdmin(options.admin, (client) =>
         client.createToken({ node: options.node ?? '', ttl: { seconds: BigInt(options.ttl), nanos: 0 } }),
       );
-      if (options.output === 'table') return context.out(answer.joinToken);
-      printJson(context, {
+      const made = {
         id: answer.token?.id ?? '',
         node: answer.token?.node ?? '',
         expiresAt: iso(answer.token?.expiresAt),
         joinToken: answer.joinToken,
-      });
+      };
+      await print(context, options.output, made, () => context.out(answer.joinToken));
     });
 
   withAdminOptions(token.command('list'), context)
@@ -48,27 +48,26 @@ export const tokenCommands: CommandGroup = (program: Command, context: Context):
     .action(async (options: AdminOptions) => {
       const { tokens } = await withAdmin(options.admin, (client) => client.listTokens({}));
       const now = Date.now();
-      if (options.output === 'json') {
-        const rows = tokens.map((one) => ({
-          id: one.id,
-          node: one.node,
-          createdAt: iso(one.createdAt),
-          expiresAt: iso(one.expiresAt),
-          usedAt: iso(one.usedAt),
-          usedBy: one.usedBy,
-          revokedAt: iso(one.revokedAt),
-        }));
-        return printJson(context, rows);
-      }
-      printTable(
-        context,
-        ['ID', 'FOR NODE', 'CREATED', 'STATE'],
-        tokens.map((one) => [
-          one.id,
-          one.node || 'any',
-          formatAge(milliseconds(one.createdAt), now),
-          stateOf(one, now),
-        ]),
+      const all = tokens.map((one) => ({
+        id: one.id,
+        node: one.node,
+        createdAt: iso(one.createdAt),
+        expiresAt: iso(one.expiresAt),
+        usedAt: iso(one.usedAt),
+        usedBy: one.usedBy,
+        revokedAt: iso(one.revokedAt),
+      }));
+      await print(context, options.output, all, () =>
+        printTable(
+          context,
+          ['ID', 'FOR NODE', 'CREATED', 'STATE'],
+          tokens.map((one) => [
+            one.id,
+            one.node || 'any',
+            formatAge(milliseconds(one.createdAt), now),
+            stateOf(one, now),
+          ]),
+        ),
       );
     });
 

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import { collectHosts, parseHost } from '../../../cmd/vl3/arguments.ts';
 import type { Context } from '../../../cmd/vl3/context.ts';
 import { run } from '../../../cmd/vl3/program.ts';
 
@@ -19,27 +18,6 @@ const attempt = async (...args: string[]): Promise<{ code: number; err: string }
   await run(args, context);
   return seen;
 };
-
-test.each([
-  ['203.0.113.7', { host: '203.0.113.7' }],
-  ['203.0.113.7:7443', { host: '203.0.113.7', port: 7443 }],
-  ['registry.example:1', { host: 'registry.example', port: 1 }],
-  ['[2001:db8::7]:7443', { host: '2001:db8::7', port: 7443 }],
-  ['[2001:db8::7]', { host: '2001:db8::7' }],
-])('%s is read as it is meant', (text, meant) => {
-  expect(parseHost(text)).toEqual(meant);
-});
-
-test('the last group of a bare IPv6 address is no port', () => {
-  expect(collectHosts('2001:db8::7', undefined)).toEqual([{ host: '2001:db8::7' }]);
-});
-
-test.each(['', ':7443', 'a:b:c', 'x:0', 'x:70000', '[203.0.113.7]:1', '2001:db8::7:x', 'a b:1'])(
-  '"%s" is refused',
-  (text) => {
-    expect(() => parseHost(text)).toThrow('Write an address like');
-  },
-);
 
 test.each([
   ['registry', 'run', '--trust-domain', 'x.example', '--listen', 'a:b:c'],

@@ -27,6 +27,7 @@ const attempt = async (...args: string[]): Promise<{ code: number; out: string; 
 
 const COMMANDS = [
   'registry run',
+  'registry config',
   'registry status',
   'token create',
   'token list',
@@ -42,6 +43,7 @@ const COMMANDS = [
   'attachment list',
   'agent run',
   'agent clean',
+  'agent config',
   'attach',
   'detach',
   'run',

@@ -1,0 +1,71 @@
+// Every setting of `vl3 agent`. Adding one here makes its key in the file, its environment variable and its flag.
+
+import { z } from 'zod';
+import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
+import { choice, host, hostWithPort, integer, listOf, text } from './fields.ts';
+import { type ProgramSettings, setting } from './setting.ts';
+
+const schema = z.strictObject({
+  'state-dir': setting(text().prefault('/var/lib/vl3/agent'), {
+    placeholder: '<directory>',
+    description: 'what survives restarts: identity, keys, addresses',
+  }),
+  'run-dir': setting(text().prefault('/run/vl3'), {
+    placeholder: '<directory>',
+    description: 'where its socket is',
+  }),
+  'netns-prefix': setting(text().prefault('vl3-'), {
+    placeholder: '<prefix>',
+    description: "prefix of its networks' namespaces, for several agents on one machine",
+  }),
+  'log-level': setting(choice(LOG_LEVELS).prefault('info'), {
+    placeholder: '<level>',
+    description: `least severe level that is logged: ${LOG_LEVELS.join(', ')}`,
+  }),
+  token: setting(text().optional(), {
+    placeholder: '<token>',
+    description: 'join token, needed once',
+    environment: 'VL3_TOKEN',
+    isSecret: true,
+  }),
+  'token-file': setting(text().optional(), {
+    placeholder: '<file>',
+    description: 'file that holds the join token',
+    environment: 'VL3_TOKEN_FILE',
+  }),
+  name: setting(text(63).optional(), {
+    placeholder: '<node>',
+    description: "the node's name",
+    otherwise: 'the host name',
+  }),
+  port: setting(integer(1, 65_535).optional(), {
+    placeholder: '<port>',
+    description: 'UDP port',
+    otherwise: 'the one used before, else 51820',
+    // Kubernetes sets VL3_AGENT_PORT in pods beside a service "vl3-agent".
+    environment: 'VL3_AGENT_UDP_PORT',
+  }),
+  advertise: setting(listOf(host()).prefault([]), {
+    placeholder: '<host[:port]>',
+    description: 'address that peers reach this node by, e.g. behind 1:1 NAT',
+  }),
+  network: setting(listOf(text()).prefault([]), {
+    placeholder: '<name>',
+    description: 'join this network at once, attached or not',
+  }),
+  'metrics-listen': setting(hostWithPort().optional(), METRICS_DESCRIPTION),
+  'metrics-peers': setting(choice(['summary', 'each']).prefault('summary'), {
+    placeholder: '<how>',
+    description:
+      'handshake ages in the metrics: a summary for each network, or each peer as well (summary, each)',
+  }),
+});
+
+export const agentSettings: ProgramSettings<typeof schema> = {
+  program: 'agent',
+  environmentPrefix: 'VL3_AGENT_',
+  file: '/etc/vl3/agent.yaml',
+  schema,
+};
+
+export type AgentSettings = z.output<typeof schema>;

@@ -1,0 +1,65 @@
+// The kinds of values settings have, each a zod field from text to what the program works with. What a field refuses it
+// says in words that follow "<where>: <key>: " and show how to write the value.
+
+import { isIPv6 } from 'node:net';
+import { z } from 'zod';
+
+const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+export interface Host {
+  /** A name or an address, without brackets. */
+  readonly host: string;
+  readonly port?: number;
+}
+
+/** "203.0.113.7", "[2001:db8::7]:7443", "registry.example:7443"; undefined: none of these. */
+const readHost = (value: string): Host | undefined => {
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(value) ?? [];
+  const inBrackets = bracketed !== undefined && isIPv6(bracketed) ? bracketed : undefined;
+  const host = isIPv6(value) ? value : bracketed === undefined ? plain : inBrackets;
+  const port = digits === undefined ? undefined : Number(digits);
+  if (host === undefined || host.length > 253) return undefined;
+  if (port !== undefined && (port < 1 || port > 65_535)) return undefined;
+  return { host, ...(port === undefined ? {} : { port }) };
+};
+
+/** A field that `read` takes or, answering undefined, refuses with `remedy`. */
+const readBy = <T>(read: (value: string) => T | undefined, remedy: string) =>
+  z.string().transform((value, context): T => {
+    const meant = read(value);
+    if (meant !== undefined) return meant;
+    context.addIssue({ code: 'custom', message: remedy });
+    return z.NEVER;
+  });
+
+export const text = (maxLength = 4096) => z.string().max(maxLength, `write at most ${maxLength} characters`);
+
+export const choice = <const Choices extends readonly string[]>(choices: Choices) =>
+  z.enum(choices, `choose one of ${choices.join(', ')}`);
+
+export const integer = (min: number, max: number) =>
+  readBy((value) => {
+    const number = Number(value);
+    return /^\d{1,15}$/.test(value) && number >= min && number <= max ? number : undefined;
+  }, `write a whole number from ${min} to ${max}`);
+
+/** "90s", "15m", "1h", "7d" to seconds. */
+export const duration = () =>
+  readBy((value) => {
+    const [, digits, unit] = /^(\d{1,9})([smhd])$/.exec(value) ?? [];
+    const seconds = UNIT_SECONDS[unit ?? ''];
+    return digits === undefined || seconds === undefined ? undefined : Number(digits) * seconds;
+  }, 'write a duration like 90s, 15m, 1h or 7d');
+
+/** A bare IPv6 address needs no brackets without a port. */
+export const host = () =>
+  readBy(readHost, 'write an address like 203.0.113.7:7443, [2001:db8::7]:7443 or registry.example:7443');
+
+/** As `host`, with a port. */
+export const hostWithPort = () =>
+  readBy((value) => {
+    const { host: name, port } = readHost(value) ?? {};
+    return name === undefined || port === undefined ? undefined : { host: name, port };
+  }, 'write an address with its port, like 127.0.0.1:9643');
+
+export const listOf = <Field extends z.ZodType>(field: Field) => z.array(field);

@@ -1,0 +1,40 @@
+// Every setting of `vl3 registry`. Adding one here makes its key in the file, its environment variable and its flag.
+
+import { z } from 'zod';
+import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
+import { choice, host, hostWithPort, listOf, text } from './fields.ts';
+import { type ProgramSettings, setting } from './setting.ts';
+
+const schema = z.strictObject({
+  'trust-domain': setting(text(), {
+    placeholder: '<name>',
+    description: "the domain's name, e.g. aws-prod.example",
+  }),
+  listen: setting(host().prefault('0.0.0.0:7443'), {
+    placeholder: '<address:port>',
+    description: 'where to listen',
+  }),
+  advertise: setting(listOf(host()).prefault([]), {
+    placeholder: '<host:port>',
+    description: 'an address that nodes reach it by',
+    otherwise: 'the listen address',
+  }),
+  'state-dir': setting(text().prefault('/var/lib/vl3/registry'), {
+    placeholder: '<directory>',
+    description: 'where the store, the CA and the admin credential live',
+  }),
+  'log-level': setting(choice(LOG_LEVELS).prefault('info'), {
+    placeholder: '<level>',
+    description: `least severe level that is logged: ${LOG_LEVELS.join(', ')}`,
+  }),
+  'metrics-listen': setting(hostWithPort().optional(), METRICS_DESCRIPTION),
+});
+
+export const registrySettings: ProgramSettings<typeof schema> = {
+  program: 'registry',
+  environmentPrefix: 'VL3_REGISTRY_',
+  file: '/etc/vl3/registry.yaml',
+  schema,
+};
+
+export type RegistrySettings = z.output<typeof schema>;
