@@ -15,6 +15,7 @@ const DROP_REASONS = [
   'unauthentic',
   'replayed-counter',
   'wrong-source',
+  'congested',
   // Inbound, handshakes.
   'bad-mac1',
   'unknown-peer',

@@ -5,24 +5,26 @@
 //   2. open               authenticate, then consult the replay window: a forgery never moves it
 //   3. takeNote           for the timers; tell the device of a confirmed keypair and of another endpoint
 //   4. deliver            an empty packet is a keepalive; else cut to the IP length, and the source's longest match
-//                         among the allowed IPs must be exactly this peer
+//                         among the allowed IPs must be exactly this peer; the outer header's ECN mark is taken over
 
 import { REJECT_AFTER_TIME } from '../noise/constants.ts';
+import { ECN_MASK, leaveTunnel, NOT_ECT } from '../wire/ecn.ts';
 import { Transport } from '../wire/message.ts';
 import type { Endpoint } from './data-plane.ts';
 import type { DropReason } from './drops.ts';
 import { sameEndpoint } from './endpoints.ts';
-import { readInnerPacket } from './inner-packet.ts';
+import { readInnerPacket, withMark } from './inner-packet.ts';
 import type { InstalledKeypair, Plane, PlanePeer } from './plane.ts';
 
 const NOTHING = new Uint8Array(0);
 
-/** A datagram of type 4, as the port found it. Returns why it was dropped. Borrows. */
+/** A datagram of type 4, as the port found it, with its outer header's ECN mark. Returns why it was dropped. Borrows. */
 export const receiveTransport = (
   plane: Plane,
   datagram: Uint8Array,
   source: Endpoint,
   now: number,
+  outerMark = NOT_ECT,
 ): DropReason | undefined => {
   const message = Transport.parse(datagram);
   if (message === undefined) return 'malformed-message';
@@ -32,7 +34,7 @@ export const receiveTransport = (
   const packet = open(plane, installed, message);
   if (typeof packet === 'string') return packet;
   takeNote(plane, installed, datagram.length, packet.length > 0, source, now);
-  return deliver(plane, installed.peer, packet);
+  return deliver(plane, installed.peer, packet, outerMark);
 };
 
 const open = (plane: Plane, installed: InstalledKeypair, message: Transport): Uint8Array | DropReason => {
@@ -61,11 +63,20 @@ const takeNote = (
     plane.report({ kind: 'keypair-confirmed', peer: peer.id, localIndex: keypair.localIndex });
 };
 
-const deliver = (plane: Plane, peer: PlanePeer, packet: Uint8Array): DropReason | undefined => {
+const deliver = (
+  plane: Plane,
+  peer: PlanePeer,
+  packet: Uint8Array,
+  outerMark: number,
+): DropReason | undefined => {
   if (packet.length === 0) return undefined;
   const inner = readInnerPacket(packet);
   if (inner === undefined) return 'malformed-packet';
   if (plane.allowedIps.lookup(inner.source) !== peer.id) return 'wrong-source';
-  plane.inside.deliver(packet.subarray(0, inner.totalLength));
+  const innerMark = inner.trafficClass & ECN_MASK;
+  const mark = leaveTunnel(innerMark, outerMark);
+  if (mark < 0) return 'congested';
+  const delivered = packet.subarray(0, inner.totalLength);
+  plane.inside.deliver(mark === innerMark ? delivered : withMark(delivered, mark));
   return undefined;
 };

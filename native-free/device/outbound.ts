@@ -5,7 +5,7 @@
 //   2. stage           the packet joins the peer's queue; when that is full, the oldest goes
 //   3. sendStaged      the keypair in use must be young enough and have counters left, else a handshake is asked for
 //   4. seal            take the next counter, pad to 16 up to the MTU, seal
-//   5. send            to the peer's endpoint, and take note for the timers
+//   5. send            to the peer's endpoint with the packet's ECN mark, and take note for the timers
 
 import {
   PADDING_MULTIPLE,
@@ -13,6 +13,7 @@ import {
   SEND_AFTER_MESSAGES_LIMIT,
   TAG_LENGTH,
 } from '../noise/constants.ts';
+import { ECN_MASK, enterTunnel, NOT_ECT } from '../wire/ecn.ts';
 import { Transport } from '../wire/message.ts';
 import type { Endpoint } from './data-plane.ts';
 import type { DropReason } from './drops.ts';
@@ -55,7 +56,16 @@ export const sendStaged = (plane: Plane, peer: PlanePeer, now: number): void => 
   peer.staged = [];
   for (const packet of packets) {
     if (peer.endpoint === undefined) plane.drops.count('no-endpoint');
-    else send(plane, peer, seal(plane, installed, packet), packet.length > 0, peer.endpoint, now);
+    else
+      send(
+        plane,
+        peer,
+        seal(plane, installed, packet),
+        packet.length > 0,
+        peer.endpoint,
+        now,
+        markOf(packet),
+      );
   }
 };
 
@@ -63,7 +73,7 @@ export const sendStaged = (plane: Plane, peer: PlanePeer, now: number): void => 
 export const sendKeepalive = (plane: Plane, peer: PlanePeer, now: number): void => {
   const installed = usableKeypair(peer, now);
   if (installed === undefined || peer.endpoint === undefined) return;
-  send(plane, peer, seal(plane, installed, EMPTY), false, peer.endpoint, now);
+  send(plane, peer, seal(plane, installed, EMPTY), false, peer.endpoint, now, NOT_ECT);
 };
 
 const usableKeypair = (peer: PlanePeer, now: number): InstalledKeypair | undefined => {
@@ -86,6 +96,9 @@ const seal = (plane: Plane, installed: InstalledKeypair, packet: Uint8Array): Ui
 export const paddedLength = (length: number, mtu: number): number =>
   Math.max(length, Math.min(mtu, Math.ceil(length / PADDING_MULTIPLE) * PADDING_MULTIPLE));
 
+const markOf = (packet: Uint8Array): number =>
+  enterTunnel((readInnerPacket(packet)?.trafficClass ?? 0) & ECN_MASK);
+
 const send = (
   plane: Plane,
   { activity }: PlanePeer,
@@ -93,9 +106,10 @@ const send = (
   isData: boolean,
   endpoint: Endpoint,
   now: number,
+  mark: number,
 ): void => {
   activity.sentAt = now;
   if (isData) activity.dataSentAt = now;
   activity.txBytes += datagram.length;
-  plane.outside.send(datagram, endpoint);
+  plane.outside.send(datagram, endpoint, mark);
 };

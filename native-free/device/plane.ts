@@ -13,7 +13,8 @@ export interface Inside {
 
 /** The outside: what a UDP socket is to the packet path. Keeps `datagram`. */
 export interface Outside {
-  send(datagram: Uint8Array, endpoint: Endpoint): void;
+  /** `mark`: the ECN bits of the outer header. */
+  send(datagram: Uint8Array, endpoint: Endpoint, mark: number): void;
 }
 
 /** An installed keypair with its counter and its window. */

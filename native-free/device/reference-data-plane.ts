@@ -2,6 +2,7 @@
 // carries out a device's actions; the packet path is in outbound.ts and inbound.ts, what they share in plane.ts. Sealing allocates and is slow: for tests, the simulator and reading.
 
 import type { Primitives } from '../noise/primitives.ts';
+import { NOT_ECT } from '../wire/ecn.ts';
 import type { AllowedIps } from './allowed-ips.ts';
 import type { Action, Activity, DataPlaneEvent, PeerId } from './data-plane.ts';
 import { Drops } from './drops.ts';
@@ -40,7 +41,7 @@ export class ReferenceDataPlane implements Plane {
   carryOut(action: Action, now: number): void {
     switch (action.kind) {
       case 'send':
-        this.outside.send(action.datagram, action.endpoint);
+        this.outside.send(action.datagram, action.endpoint, NOT_ECT);
         break;
       case 'install-keypair':
         this.#keypairs.set(

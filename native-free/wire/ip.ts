@@ -9,6 +9,7 @@
 //   UDP    0 ports   4 length     6 checksum
 
 import { updateChecksum } from './checksum.ts';
+import { ECN_MASK } from './ecn.ts';
 import type { PacketMemory } from './packet-memory.ts';
 
 export const IPV4_HEADER_LENGTH = 20;
@@ -162,16 +163,13 @@ export class IpHeader {
   }
 }
 
-/** The ECN field of a traffic class (RFC 3168). */
-export const ecn = (trafficClass: number): number => trafficClass & 0x03;
-export const dscp = (trafficClass: number): number => trafficClass >>> 2;
-
 /**
- * Sets the ECN bits of the packet at `offset` and keeps its IPv4 checksum right; used when a tunnel is left
- * (RFC 6040). The packet must have been parsed.
+ * Sets the ECN bits of a parsed packet and keeps its IPv4 checksum right; used when a tunnel is left (ecn.ts).
  */
-export const setEcn = (memory: PacketMemory, offset: number, value: number): void => {
+export const setEcn = (memory: PacketMemory, ip: IpHeader, value: number): void => {
   const { view } = memory;
+  const { offset } = ip;
+  ip.trafficClass = (ip.trafficClass & ~ECN_MASK) | value;
   const old = view.getUint16(offset);
   if (old >>> 12 === 6) {
     view.setUint16(offset, (old & 0xffcf) | (value << 4));

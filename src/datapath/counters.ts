@@ -26,6 +26,7 @@ export const INGRESS_COUNTERS = [
   'dropped:replayed',
   'dropped:bad-inside',
   'dropped:wrong-source',
+  'dropped:congested',
   'dropped:queue-full',
   'dropped:write-failed',
 ] as const;

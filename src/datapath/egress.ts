@@ -10,6 +10,7 @@
 // Nothing here allocates per packet, but staging.
 
 import { receiveMessageOnPort } from 'node:worker_threads';
+import { ECN_MASK, enterTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
 import { TRANSPORT_HEADER_LENGTH } from '../../native-free/wire/message.ts';
 import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
 import { Segmenter } from '../../native-free/wire/segment.ts';
@@ -202,13 +203,14 @@ export class Egress {
     const segmenter = this.#segmenter;
     const key = this.#key.sendKey(keypair);
     const remoteIndex = state.remoteIndexOf(keypair);
+    const mark = enterTunnel(segmenter.ip.trafficClass & ECN_MASK);
     let counter = state.sendCounterOf(keypair);
     let bytes = 0;
     while (segmenter.next()) {
       const length = segmenter.paddedLength;
       const to = outbox.place(length);
       aead.seal(key, counter, segmenter.offset, length, to);
-      outbox.add(peer, remoteIndex, counter, length);
+      outbox.add(peer, remoteIndex, counter, length, mark);
       counter += 1;
       bytes += length;
     }
@@ -249,7 +251,7 @@ export class Egress {
     const counter = state.sendCounterOf(keypair);
     const to = outbox.place(0);
     aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, 0, to);
-    outbox.add(peer, state.remoteIndexOf(keypair), counter, 0);
+    outbox.add(peer, state.remoteIndexOf(keypair), counter, 0, NOT_ECT);
     state.setSendCounter(keypair, counter + 1);
     state.countSent(peer, TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
   }

@@ -5,7 +5,7 @@
 //   3. sort         types 1 to 3 go to the main thread, type 4 on                         #dispatch
 //   4. open         receiver index -> keypair -> tag; then the replay window              #open
 //   5. account      activity, key confirmation, roaming                                   #account
-//   6. check        IP length, and that the source is one of exactly this peer's          #admit
+//   6. check        IP length, that the source is one of exactly this peer's, and ECN     #admit
 //   7. coalesce     what belongs together into super-packets                              wire/coalesce.ts
 //   8. write        each to its network's TUN in one system call                          #write
 //
@@ -13,7 +13,8 @@
 
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { Coalescer, MAX_SLICES } from '../../native-free/wire/coalesce.ts';
-import { IpHeader } from '../../native-free/wire/ip.ts';
+import { ECN_MASK, leaveTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
+import { IpHeader, setEcn } from '../../native-free/wire/ip.ts';
 import {
   COOKIE_REPLY_LENGTH,
   COOKIE_REPLY_TYPE,
@@ -95,6 +96,8 @@ export class Ingress {
   readonly #movedAt: Float64Array;
   #cursor: number;
   #now = 0;
+  /** The ECN mark of the datagrams at hand. */
+  #outerMark = NOT_ECT;
 
   // The session at hand: looked up once a batch, not once a packet.
   #index = 0;
@@ -155,7 +158,11 @@ export class Ingress {
       const received = recvmmsg(fd, batch.addressOf(0), BATCH, MSG_DONTWAIT, 0);
       if (received <= 0) return;
       this.#begin();
-      for (let i = 0; i < received; i++) this.#cut(i, batch.lengthOf(i), batch.segmentSizeOf(i));
+      for (let i = 0; i < received; i++) {
+        batch.readControl(i);
+        this.#outerMark = batch.trafficClass & ECN_MASK;
+        this.#cut(i, batch.lengthOf(i), batch.segmentSize);
+      }
       this.#write();
       if (received < BATCH) return;
     }
@@ -172,6 +179,7 @@ export class Ingress {
   #begin(): void {
     this.#now = monotonicNow();
     this.#keypair = NO_SLOT;
+    this.#outerMark = NOT_ECT;
   }
 
   /** Takes message `i` apart into the datagrams that the kernel joined. */
@@ -303,11 +311,24 @@ export class Ingress {
       counters.add(counters.at['dropped:wrong-source'], 1);
       return;
     }
+    if (this.#outerMark !== NOT_ECT && !this.#mark(ip)) {
+      counters.add(counters.at['dropped:congested'], 1);
+      return;
+    }
     if (!coalescer.push(ip)) {
       this.#write();
       coalescer.push(ip);
     }
     this.#keep(at, length);
+  }
+
+  /** Takes over what routers on the way said of congestion; false: the packet must go, since its sender is deaf to it. */
+  #mark(ip: IpHeader): boolean {
+    const inner = ip.trafficClass & ECN_MASK;
+    const mark = leaveTunnel(inner, this.#outerMark);
+    if (mark < 0) return false;
+    if (mark !== inner) setEcn(this.#memory, ip, mark);
+    return true;
   }
 
   // --- the area of opened packets

@@ -3,10 +3,10 @@
 //
 //   mmsghdr 64 B   0 name*   8 namelen u32   16 iov*   24 iovlen   32 control*   40 controllen   48 flags   56 length u32
 //   iovec   16 B   0 base*   8 length
-//   cmsghdr        0 length u64 (header 16 B included)   8 level i32   12 type i32   16 data
+//   cmsghdr        0 length u64 (header 16 B included)   8 level i32   12 type i32   16 data   (next: padded to 8)
 
 import type { Arena } from '../ffi/memory.ts';
-import { SOCKADDR_LENGTH } from './sockaddr.ts';
+import { AF_INET, SOCKADDR_LENGTH } from './sockaddr.ts';
 
 const MMSGHDR = 64;
 const NAME = 0;
@@ -25,14 +25,22 @@ const CMSG_DATA = 16;
 const SOL_UDP = 17;
 const UDP_SEGMENT = 103;
 const UDP_GRO = 104;
+const IPPROTO_IP = 0;
+const IP_TOS = 1;
+const IPPROTO_IPV6 = 41;
+const IPV6_TCLASS = 67;
 
 const NAME_ROOM = 64;
 const CONTROL_ROOM = 64;
-/** A cmsghdr and a u16, padded to 8. */
-const SEGMENT_CONTROL = 24;
+/** A cmsghdr and a u16 or an int, padded to 8. */
+const ONE_CONTROL = 24;
 
 export class MessageBatch {
   readonly count: number;
+  /** Of the message that `readControl` was called for: the size of the datagrams it was joined from; 0: it is one. */
+  segmentSize = 0;
+  /** Likewise: its traffic class (DSCP and ECN), the same for all that were joined. */
+  trafficClass = 0;
   readonly #arena: Arena;
   readonly #view: DataView;
   readonly #headers: number;
@@ -85,21 +93,36 @@ export class MessageBatch {
     this.#view.setUint32(this.#headers + i * MMSGHDR + NAME_LENGTH, length, true);
   }
 
-  /** Has the kernel cut message `i` into datagrams of `size` bytes; 0: it is one datagram. */
-  setSegmentSize(i: number, size: number): void {
+  /**
+   * Has the kernel cut message `i` into datagrams of `segmentSize` bytes (0: it is one datagram) and give them this traffic
+   * class (0: the socket's). After the message's name is in place, which says the family.
+   */
+  setControl(i: number, segmentSize: number, trafficClass: number): void {
     const header = this.#headers + i * MMSGHDR;
-    if (size === 0) {
-      this.#arena.setUint64(header + CONTROL, 0);
-      this.#arena.setUint64(header + CONTROL_LENGTH, 0);
-      return;
-    }
     const control = this.#controls + i * CONTROL_ROOM;
-    this.#arena.setPointer(header + CONTROL, control);
-    this.#arena.setUint64(header + CONTROL_LENGTH, SEGMENT_CONTROL);
-    this.#arena.setUint64(control, CMSG_DATA + 2);
-    this.#view.setInt32(control + CMSG_LEVEL, SOL_UDP, true);
-    this.#view.setInt32(control + CMSG_TYPE, UDP_SEGMENT, true);
-    this.#view.setUint16(control + CMSG_DATA, size, true);
+    let length = 0;
+    if (segmentSize !== 0) {
+      this.#writeControl(control, SOL_UDP, UDP_SEGMENT, 2, segmentSize);
+      length = ONE_CONTROL;
+    }
+    if (trafficClass !== 0) {
+      const isV4 = this.#view.getUint16(this.nameOffset(i), true) === AF_INET;
+      const [level, type] = isV4 ? [IPPROTO_IP, IP_TOS] : [IPPROTO_IPV6, IPV6_TCLASS];
+      this.#writeControl(control + length, level, type, 4, trafficClass);
+      length += ONE_CONTROL;
+    }
+    if (length === 0) this.#arena.setUint64(header + CONTROL, 0);
+    else this.#arena.setPointer(header + CONTROL, control);
+    this.#arena.setUint64(header + CONTROL_LENGTH, length);
+  }
+
+  /** `bytes`: 2 for a u16, 4 for an int. */
+  #writeControl(at: number, level: number, type: number, bytes: 2 | 4, value: number): void {
+    this.#arena.setUint64(at, CMSG_DATA + bytes);
+    this.#view.setInt32(at + CMSG_LEVEL, level, true);
+    this.#view.setInt32(at + CMSG_TYPE, type, true);
+    if (bytes === 2) this.#view.setUint16(at + CMSG_DATA, value, true);
+    else this.#view.setInt32(at + CMSG_DATA, value, true);
   }
 
   // --- receiving
@@ -117,14 +140,23 @@ export class MessageBatch {
     return this.#view.getUint32(this.#headers + i * MMSGHDR + LENGTH, true);
   }
 
-  /** The size of the datagrams that message `i` was coalesced from; 0: it is one datagram. */
-  segmentSizeOf(i: number): number {
-    const length = this.#view.getUint32(this.#headers + i * MMSGHDR + CONTROL_LENGTH, true);
-    if (length < CMSG_DATA + 4) return 0;
-    const control = this.#controls + i * CONTROL_ROOM;
-    const isGro =
-      this.#view.getInt32(control + CMSG_LEVEL, true) === SOL_UDP &&
-      this.#view.getInt32(control + CMSG_TYPE, true) === UDP_GRO;
-    return isGro ? this.#view.getInt32(control + CMSG_DATA, true) : 0;
+  /** Reads what the kernel says of message `i` into `segmentSize` and `trafficClass`. */
+  readControl(i: number): void {
+    const view = this.#view;
+    this.segmentSize = 0;
+    this.trafficClass = 0;
+    let at = this.#controls + i * CONTROL_ROOM;
+    const end = at + view.getUint32(this.#headers + i * MMSGHDR + CONTROL_LENGTH, true);
+    while (at + CMSG_DATA < end) {
+      const length = view.getUint32(at, true);
+      if (length <= CMSG_DATA) return;
+      const level = view.getInt32(at + CMSG_LEVEL, true);
+      const type = view.getInt32(at + CMSG_TYPE, true);
+      if (level === SOL_UDP && type === UDP_GRO) this.segmentSize = view.getInt32(at + CMSG_DATA, true);
+      // The kernel gives the one as a byte and the other as an int, of which the first byte is all.
+      else if ((level === IPPROTO_IP && type === IP_TOS) || (level === IPPROTO_IPV6 && type === IPV6_TCLASS))
+        this.trafficClass = view.getUint8(at + CMSG_DATA);
+      at += (length + 7) & ~7;
+    }
   }
 }

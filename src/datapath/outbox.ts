@@ -44,6 +44,7 @@ export class Outbox {
   readonly #runSize = new Int32Array(MAX_RUNS);
   readonly #runBytes = new Int32Array(MAX_RUNS);
   readonly #runParts = new Int32Array(MAX_RUNS);
+  readonly #runTrafficClass = new Int32Array(MAX_RUNS);
   /** Where each part is, to send them one by one if need be. */
   readonly #partOffset = new Int32Array(MAX_RUNS * MAX_SEGMENTS);
   readonly #partLength = new Int32Array(MAX_RUNS * MAX_SEGMENTS);
@@ -72,8 +73,8 @@ export class Outbox {
     return this.#cursor + HEADROOM;
   }
 
-  /** Adds what was sealed to the place given last. */
-  add(peer: number, remoteIndex: number, counter: number, length: number): void {
+  /** Adds what was sealed to the place given last. `trafficClass`: of the outer header. */
+  add(peer: number, remoteIndex: number, counter: number, length: number, trafficClass: number): void {
     const header = this.#cursor + HEADROOM - HEADER_LENGTH;
     const view = this.#view;
     view.setUint32(header, TYPE_TRANSPORT_DATA, true);
@@ -85,7 +86,7 @@ export class Outbox {
     const size = HEADER_LENGTH + length + TAG_LENGTH;
     const end = this.#cursor + HEADROOM + length + TAG_LENGTH + TAILROOM;
     this.#cursor = (end + 63) & ~63;
-    if (!this.#fitsOpenRun(peer, size)) this.#openRun(peer, size);
+    if (!this.#fitsOpenRun(peer, size, trafficClass)) this.#openRun(peer, size, trafficClass);
     const run = this.#runs - 1;
     const part = this.#runParts[run] ?? 0;
     this.#batch.setPart(run, part, header, size);
@@ -102,11 +103,12 @@ export class Outbox {
     return this.#pending >= WORTH_SENDING;
   }
 
-  #fitsOpenRun(peer: number, size: number): boolean {
+  #fitsOpenRun(peer: number, size: number, trafficClass: number): boolean {
     if (!this.#isOpen) return false;
     const run = this.#runs - 1;
     return (
       this.#runPeer[run] === peer &&
+      this.#runTrafficClass[run] === trafficClass &&
       size <= (this.#runSize[run] ?? 0) &&
       (this.#runParts[run] ?? 0) < MAX_SEGMENTS &&
       (this.#runBytes[run] ?? 0) + size <= MAX_RUN_BYTES
@@ -114,7 +116,7 @@ export class Outbox {
   }
 
   /** The message at hand stays where it is even if all before it must leave first. */
-  #openRun(peer: number, size: number): void {
+  #openRun(peer: number, size: number, trafficClass: number): void {
     if (this.#runs === MAX_RUNS) this.#sendRuns();
     const run = this.#runs;
     this.#runs = run + 1;
@@ -122,6 +124,7 @@ export class Outbox {
     this.#runSize[run] = size;
     this.#runBytes[run] = 0;
     this.#runParts[run] = 0;
+    this.#runTrafficClass[run] = trafficClass;
     this.#isOpen = true;
     const name = this.#batch.nameOffset(run);
     this.#state.readEndpoint(peer, this.#view, name);
@@ -139,7 +142,8 @@ export class Outbox {
     for (let run = 0; run < runs; run++) {
       const parts = this.#runParts[run] ?? 0;
       this.#batch.setPartCount(run, parts);
-      this.#batch.setSegmentSize(run, parts > 1 ? (this.#runSize[run] ?? 0) : 0);
+      const segmentSize = parts > 1 ? (this.#runSize[run] ?? 0) : 0;
+      this.#batch.setControl(run, segmentSize, this.#runTrafficClass[run] ?? 0);
     }
     for (let run = 0; run < runs; ) run += this.#sendFrom(run, runs);
     this.#runs = 0;
@@ -198,7 +202,7 @@ export class Outbox {
     const offset = this.#partOffset[run * MAX_SEGMENTS + part] ?? 0;
     this.#single.setPart(0, 0, offset, this.#partLength[run * MAX_SEGMENTS + part] ?? 0);
     this.#single.setPartCount(0, 1);
-    this.#single.setSegmentSize(0, 0);
+    this.#single.setControl(0, 0, this.#runTrafficClass[run] ?? 0);
     return sendmsg(fd, this.#single.addressOf(0), MSG_DONTWAIT) < 0 ? errno() : 0;
   }
 

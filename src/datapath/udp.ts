@@ -15,7 +15,6 @@ import {
   MSG_DONTWAIT,
   recvmmsg,
   sendmsg,
-  sendto,
   setsockopt,
   socket,
 } from '../ffi/libc.ts';
@@ -36,6 +35,8 @@ const IP_MTU_DISCOVER = 10;
 const IPPROTO_IPV6 = 41;
 const IPV6_MTU_DISCOVER = 23;
 const IPV6_V6ONLY = 26;
+const IP_RECVTOS = 13;
+const IPV6_RECVTCLASS = 66;
 const PMTUDISC_PROBE = 3;
 const SOL_UDP = 17;
 const UDP_GRO = 104;
@@ -44,8 +45,12 @@ const UDP_GRO = 104;
 const SOCKET_BUFFER = 8 << 20;
 /** With port 0, how often a port that is free for v4 may turn out to be taken for v6. */
 const PORT_ATTEMPTS = 16;
+/** Of handshakes: AF41, as the kernel's WireGuard has it. */
+const HANDSHAKE_TRAFFIC_CLASS = 0x88;
 /** A send that waits longer than this for room in the socket's buffer fails. */
 const SEND_TIMEOUT_MS = 100;
+
+const LONGEST_HANDSHAKE = 2048;
 
 export interface UdpOffloads {
   /** UDP_SEGMENT: one send, many datagrams. */
@@ -101,9 +106,9 @@ export const closeUdp = (sockets: UdpSockets): void => {
 /** Sends single datagrams from the main thread: handshakes. What cannot be sent at once is lost, as on any network. */
 export class DatagramSender {
   readonly #sockets: UdpSockets;
-  readonly #arena = new Arena(4096);
-  readonly #address = this.#arena.allocate(SOCKADDR_LENGTH);
-  readonly #datagram = this.#arena.allocate(2048);
+  readonly #arena = new Arena(8192);
+  readonly #message = new MessageBatch(this.#arena, 1, 1);
+  readonly #datagram = this.#arena.allocate(LONGEST_HANDSHAKE);
   #isClosed = false;
 
   constructor(sockets: UdpSockets) {
@@ -114,13 +119,16 @@ export class DatagramSender {
   send(datagram: Uint8Array, sockaddr: Uint8Array): boolean {
     const family = sockaddr[0] ?? 0;
     const fd = family === AF_INET ? this.#sockets.v4 : this.#sockets.v6;
-    if (this.#isClosed || fd < 0 || datagram.length > 2048) return false;
-    const { bytes, address } = this.#arena;
-    bytes.set(sockaddr, this.#address);
+    if (this.#isClosed || fd < 0 || datagram.length > LONGEST_HANDSHAKE) return false;
+    const { bytes } = this.#arena;
+    const message = this.#message;
+    bytes.set(sockaddr, message.nameOffset(0));
     bytes.set(datagram, this.#datagram);
-    const to = address + this.#address;
-    const from = address + this.#datagram;
-    return sendto(fd, from, datagram.length, MSG_DONTWAIT, to, sockaddrLength(family)) === datagram.length;
+    message.setNameLength(0, sockaddrLength(family));
+    message.setPart(0, 0, this.#datagram, datagram.length);
+    message.setPartCount(0, 1);
+    message.setControl(0, 0, HANDSHAKE_TRAFFIC_CLASS);
+    return sendmsg(fd, message.addressOf(0), MSG_DONTWAIT) === datagram.length;
   }
 
   close(): void {
@@ -170,6 +178,8 @@ const openSocket = (scratch: Arena, family: number, port: number): number => {
   // The path's MTU is ours to find: never fragment, and let the kernel's guesses not shrink a send.
   if (family === AF_INET) set(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE);
   else set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
+  if (family === AF_INET) set(IPPROTO_IP, IP_RECVTOS, 1);
+  else set(IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
   setSendTimeout(scratch, fd);
 
   const address = encodeSockaddr({ address: family === AF_INET ? '0.0.0.0' : '::', port });
@@ -257,7 +267,7 @@ const probeArrives = (arena: Arena, fd: number, self: Uint8Array): boolean => {
   batch.setNameLength(0, sockaddrLength(AF_INET));
   batch.setPart(0, 0, payload, PROBE_SIZE * PROBE_COUNT);
   batch.setPartCount(0, 1);
-  batch.setSegmentSize(0, PROBE_SIZE);
+  batch.setControl(0, PROBE_SIZE, 0);
   if (sendmsg(fd, batch.addressOf(0), MSG_DONTWAIT) < 0) {
     const code = errno();
     return errnoName(code) === 'ENETUNREACH' || errnoName(code) === 'EHOSTUNREACH' || code === EPERM;

@@ -33,7 +33,13 @@ test.each(['vl3', 'stock'] as const)(
 
     await pair.changeVl3Peer({ presharedKey: right });
     await until(ask, ({ received }) => received === 1, 20);
-    expect((await pair.seenByVl3()).keypair).toMatchObject({ isInitiator: initiator === 'vl3' });
+    // The workers carry packets as soon as a key is confirmed; the device hears of it a moment later.
+    const seen = await until(
+      () => pair.seenByVl3(),
+      ({ keypair }) => keypair !== undefined,
+      20,
+    );
+    expect(seen.keypair).toMatchObject({ isInitiator: initiator === 'vl3' });
   },
 );
 

@@ -96,7 +96,7 @@ export class Host {
         random: lab.random,
         port: this.port,
         inside: this.#tun,
-        outside: { send: (bytes, destination) => this.#outside.send(bytes, destination) },
+        outside: { send: (bytes, destination, mark) => this.#outside.send(bytes, destination, mark) },
       },
     );
     this.#outside = this.#bind();
