@@ -10,7 +10,10 @@ import { type Address, type Family, parsePrefix } from '../../native-free/ipam/p
 import { fromConnectError } from '../api/errors.ts';
 import type { PrefixLease } from '../api/generated/vl3/v1/common_pb.js';
 import type { AgentClient } from '../registry/client.ts';
+import { orAborted } from './aborted.ts';
 import type { SavedNetwork } from './saved-network.ts';
+
+const LEASE_TIMEOUT_MS = 10_000;
 
 export interface AddressesDeps {
   readonly client: () => AgentClient;
@@ -55,15 +58,16 @@ export class Addresses {
   async allocate(
     owner: string,
     also: (addresses: readonly Address[]) => void,
-    signal?: AbortSignal,
+    signal: AbortSignal,
   ): Promise<Address[]> {
     for (;;) {
+      signal.throwIfAborted();
       const taken = this.#addresses.take(owner, this.#families, this.#saved.excluded, also);
       if ('addresses' in taken) return taken.addresses;
-      this.#leasing ??= this.#lease(taken.missing, signal).finally(() => {
+      this.#leasing ??= this.#lease(taken.missing).finally(() => {
         this.#leasing = undefined;
       });
-      await this.#leasing;
+      await orAborted(this.#leasing, signal);
     }
   }
 
@@ -78,15 +82,14 @@ export class Addresses {
       this.#deps.logger.warn({ network: this.#saved.name, attachment: owner }, 'stray addresses freed');
   }
 
-  async #lease(family: Family, signal: AbortSignal | undefined): Promise<void> {
+  async #lease(family: Family): Promise<void> {
     const network = this.#saved.name;
-    const call = signal === undefined ? {} : { signal };
     // Named after what is held: asked again because an answer got lost, the registry gives the same prefix.
     const held = this.#saved.prefixes.filter((prefix) => prefix.family === family).length;
     const requestId = `${family}-${held}`;
     const answer = await this.#deps
       .client()
-      .leasePrefix({ network, family, requestId }, call)
+      .leasePrefix({ network, family, requestId }, { timeoutMs: LEASE_TIMEOUT_MS })
       .catch((error: unknown) => {
         throw fromConnectError(error);
       });

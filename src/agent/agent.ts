@@ -50,6 +50,7 @@ export interface RunningAgent extends AsyncDisposable {
 
 const TICK_MS = 100;
 const CHECKPOINT_MS = 2_000;
+const PURSUE_MS = 1_000;
 const SWEEP_MS = 5_000;
 const LOOK_AROUND_MS = 15_000;
 
@@ -156,14 +157,17 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   });
   await networks.openSaved();
 
-  const attachments = new Attachments({
-    state,
-    tools,
-    logger,
-    join: (network, signal) => networks.join(network, signal),
-    member: (network) => networks.get(network),
-    settled: (network) => networks.settled(network),
-  });
+  const attachments = opened.use(
+    new Attachments({
+      state,
+      tools,
+      logger,
+      clock,
+      join: (network) => networks.join(network),
+      member: (network) => networks.get(network),
+      settled: (network) => networks.settled(network),
+    }),
+  );
   const api = opened.use(
     await LocalApi.listen(
       join(options.runDirectory, 'agent.sock'),
@@ -185,7 +189,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     stop.abort();
     await Promise.all(running);
   });
-  await Promise.all(networks.all.map(({ network }) => attachments.restore(network)));
+  await Promise.all(networks.all.map(({ network }) => attachments.upkeep.restore(network)));
+  every(PURSUE_MS, () => attachments.pursue());
   every(CHECKPOINT_MS, () => {
     for (const membership of networks.all) {
       membership.checkpoint();
@@ -195,14 +200,14 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   every(SWEEP_MS, async () => {
     const isBusy = (network: string): boolean => attachments.isBusy(network);
     const opened = await networks.heal(isBusy);
-    for (const network of opened) await attachments.restore(network);
-    await attachments.sweep();
-    await networks.leaveUnused(isBusy);
+    for (const network of opened) await attachments.upkeep.restore(network);
+    await attachments.upkeep.sweep();
+    await networks.leaveUnused((network) => isBusy(network) || attachments.isWanted(network));
   });
   every(LOOK_AROUND_MS, async () => {
     const changed = await surroundings.refresh();
     if (changed.endpoints) moved();
-    for (const { network } of networks.all) await attachments.mend(network);
+    for (const { network } of networks.all) await attachments.upkeep.mend(network);
     if (!changed.mtu) return;
     for (const membership of networks.all) {
       if (membership.hasDerivedMtu) await membership.mtuChanged();

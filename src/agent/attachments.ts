@@ -1,210 +1,283 @@
-// Attachments: a workload's network namespace put on a network, and taken off. What was asked for is written down
-// before anything is made and struck out after everything is gone, so that a crash at any point is repaired by
-// `restore`. Which addresses there are to give is addresses.ts, how interfaces are made router.ts.
+// Attachments: a workload's network namespace put on a network, and taken off. What was asked for is written down as a
+// wish before anything is made, and is tried until it is attached, detached, or its namespace is gone: a network that is
+// not available now holds up no other. How one is made is pod-interfaces.ts, what keeps them in order upkeep.ts.
 
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
-import { type Address, formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
-import { Gate } from '../netns/gate.ts';
+import { parseAddress, parsePrefix, prefixContains } from '../../native-free/ipam/prefix.ts';
+import { fromConnectError } from '../api/errors.ts';
 import { checkInterfaceName, defaultInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
-import { ATTACHMENT, type AttachmentDocument } from './documents.ts';
+import { orAborted } from './aborted.ts';
+import { pause } from './backoff.ts';
+import { ATTACHMENT, type AttachmentDocument, type WishDocument } from './documents.ts';
 import type { LocalAttachment } from './local-messages.ts';
 import type { AttachRequest, DetachRequest } from './local-requests.ts';
 import type { Membership } from './membership.ts';
+import { PodInterfaces } from './pod-interfaces.ts';
+import { Queues } from './queues.ts';
 import type { AgentState } from './state.ts';
+import { Upkeep } from './upkeep.ts';
+import { Wishes } from './wishes.ts';
 
 export interface AttachmentsDeps {
   readonly state: AgentState;
   readonly tools: Tools;
   readonly logger: Logger;
+  readonly clock: { readonly monotonic: () => number; readonly wall: () => number };
   /** The node's membership of a network; joins it when it is not on it yet. */
-  readonly join: (network: string, signal?: AbortSignal) => Promise<Membership>;
+  readonly join: (network: string) => Promise<Membership>;
   readonly member: (network: string) => Membership | undefined;
   /** As `member`, once what is under way with the network has ended. */
   readonly settled: (network: string) => Promise<Membership | undefined>;
 }
 
-/** Interfaces made at a time: more only make each one later. */
-const MADE_AT_ONCE = 4;
+const DEFAULT_WAIT_MS = 10_000;
+const LOOK_MS = 50;
 
-export class Attachments {
+/** What may be different in a moment; all else is refused where somebody waits for the answer. */
+const PASSING: ReadonlySet<string> = new Set(['unavailable', 'aborted', 'resource-exhausted']);
+
+/** Somebody waits for an answer. */
+interface Asking {
+  /** For what may pass soon. */
+  until: number;
+  /** The answer was given. */
+  isOver: boolean;
+}
+
+export class Attachments implements AsyncDisposable {
+  readonly upkeep: Upkeep;
   readonly #deps: AttachmentsDeps;
-  readonly #gate = new Gate(MADE_AT_ONCE);
-  /** The last operation per attachment id, so that two on one run one after the other. */
-  readonly #queues = new Map<string, Promise<unknown>>();
+  readonly #interfaces: PodInterfaces;
+  readonly #wishes: Wishes;
+  /** By network and namespace. */
+  readonly #queues = new Queues();
+  /** Aborted when a wish is withdrawn while it is tried. */
+  readonly #attempts = new Map<string, AbortController>();
+  readonly #closing = new AbortController();
 
   constructor(deps: AttachmentsDeps) {
+    const { state, logger, clock } = deps;
     this.#deps = deps;
-  }
-
-  list(): LocalAttachment[] {
-    return this.#deps.state.list(ATTACHMENT).map(({ value }) => toLocal(value));
-  }
-
-  /** Attaches; asked again for the same namespace and network it answers the same. */
-  async attach(request: AttachRequest, signal?: AbortSignal): Promise<LocalAttachment> {
-    const interfaceName = request.interfaceName ?? defaultInterfaceName(request.network);
-    checkInterfaceName(interfaceName);
-    const netnsId = await this.#identity(request.netns);
-    return await this.#oneAtATime(`${request.network} ${netnsId}`, async () => {
-      const membership = await this.#deps.join(request.network, signal);
-      const present = this.#find(request.network, netnsId);
-      if (present !== undefined) {
-        if (request.interfaceName !== undefined && request.interfaceName !== present.interfaceName) {
-          throw new Vl3Error(
-            'already-exists',
-            `${request.netns} is on ${request.network} already, as ${present.interfaceName}: detach it first to rename it`,
-          );
-        }
-        // Also when it was made before: its interface may have been removed since.
-        await this.#make(membership, present);
-        return toLocal({ ...present, ready: true });
-      }
-      const id = randomBytes(6).toString('hex');
-      const attachedAt = Date.now();
-      const withAddresses = (addresses: readonly Address[]): AttachmentDocument => ({
-        id,
-        network: request.network,
-        workload: request.workload ?? `netns-${id}`,
-        labels: request.labels ?? {},
-        netns: request.netns,
-        netnsId,
-        interfaceName,
-        addresses: addresses.map(formatAddress),
-        ready: false,
-        attachedAt,
-      });
-      const document = withAddresses(
-        await membership.addresses.allocate(
-          id,
-          (addresses) => this.#deps.state.put(ATTACHMENT, id, withAddresses(addresses)),
-          signal,
-        ),
-      );
-      try {
-        await this.#make(membership, document);
-      } catch (error) {
-        await this.#unmake(membership, document);
-        throw error;
-      }
-      this.#deps.logger.info(
-        {
-          network: request.network,
-          attachment: id,
-          workload: document.workload,
-          addresses: document.addresses,
-        },
-        'attached',
-      );
-      return toLocal({ ...document, ready: true });
+    this.#interfaces = new PodInterfaces({ state, logger });
+    this.#wishes = new Wishes({ state, now: clock.monotonic });
+    this.upkeep = new Upkeep(this.#wishes, {
+      ...deps,
+      interfaces: this.#interfaces,
+      identity: (path) => this.#tryIdentity(path),
+      isBusy: (network) => this.isBusy(network),
+      inTurn: (one, work) => this.#inTurn(one, work),
+      remove: (id) => this.#remove(id),
     });
   }
 
-  /** Detaches; what is not there is no error. Answers what was detached. */
-  async detach(request: DetachRequest): Promise<LocalAttachment[]> {
-    let found: AttachmentDocument | undefined;
-    if ('id' in request) {
-      found = this.#deps.state.get(ATTACHMENT, request.id);
-    } else {
-      const netnsId = await this.#tryIdentity(request.netns);
-      const all = this.#deps.state.list(ATTACHMENT).map(({ value }) => value);
-      found = all.find(
-        (one) =>
-          one.network === request.network &&
-          (netnsId === undefined ? one.netns === request.netns : one.netnsId === netnsId),
-      );
-    }
-    return found === undefined ? [] : await this.#remove(found);
+  list(): LocalAttachment[] {
+    return [...this.#all.map(toLocal), ...this.pending];
   }
 
-  /** After a start: repairs what should be there and drops what belongs to namespaces that are gone. */
-  async restore(network: string): Promise<void> {
-    const membership = this.#deps.member(network);
-    if (membership === undefined) return;
-    const attachments = membership.attachments();
-    await membership.router.dropStrangers(attachments);
-    // As of now: others may have come meanwhile.
-    membership.addresses.freeStrangers(new Set(membership.attachments().map(({ id }) => id)));
-    await Promise.all(attachments.map((one) => this.#repair(membership, one)));
+  /** What was asked for and is not attached, with the reason. */
+  get pending(): LocalAttachment[] {
+    return this.#wishes.all.map((wish) => toLocal(wish));
   }
 
   /** Whether something is being attached to the network, or detached. */
   isBusy(network: string): boolean {
-    return [...this.#queues.keys()].some((key) => key.startsWith(`${network} `));
+    return this.#queues.keys.some((key) => key.startsWith(`${network} `));
   }
 
-  /** Makes the interfaces anew that somebody removed in their pods. Run now and then. */
-  async mend(network: string): Promise<void> {
-    const membership = this.#deps.member(network);
-    if (membership === undefined) return;
-    const ready = membership.attachments().filter((one) => one.ready);
-    for (const one of await membership.router.missing(ready)) {
-      if (this.isBusy(network) || this.#deps.state.get(ATTACHMENT, one.id) === undefined) continue;
-      this.#deps.logger.warn({ network, attachment: one.id, workload: one.workload }, 'interface was gone');
-      await this.#repair(membership, one);
+  /** Whether somebody waits for being attached to the network. */
+  isWanted(network: string): boolean {
+    return this.#wishes.all.some((wish) => wish.network === network);
+  }
+
+  /**
+   * Attaches; asked again for the same namespace and network it answers the same. What cannot be done now is answered
+   * as pending after a while, and done later. Throws Vl3Error when it cannot be done at all; then nothing is left of it.
+   */
+  async attach(request: AttachRequest): Promise<LocalAttachment> {
+    const { network, netns, waitMs = DEFAULT_WAIT_MS } = request;
+    checkInterfaceName(request.interfaceName ?? defaultInterfaceName(network));
+    const netnsId = await this.#identity(netns);
+    const asking: Asking = { until: this.#deps.clock.monotonic() + waitMs, isOver: false };
+    const first = this.#inTurn({ network, netnsId }, () => this.#ask(request, netnsId, asking));
+    first.catch(() => undefined);
+    const patience = new AbortController();
+    const id = await Promise.race([
+      first,
+      // Not less than what is done at once takes: who does not want to wait wants to know all the same.
+      pause(Math.max(waitMs, 1_000), AbortSignal.any([patience.signal, this.#closing.signal])),
+    ]).finally(() => patience.abort());
+    asking.isOver = true;
+    // While it waits for its turn there is not even a wish.
+    return await this.#outcome(id ?? this.#find(network, netnsId)?.id ?? (await first), asking);
+  }
+
+  /** Attaches, or leaves a wish; answers its id. */
+  async #ask(request: AttachRequest, netnsId: string, asking: Asking): Promise<string> {
+    const { network, netns, interfaceName } = request;
+    const present = this.#find(network, netnsId);
+    if (present !== undefined) mustAgree(request, present);
+    if (present !== undefined && 'ready' in present) {
+      // Also when it was made before: its interface may have been removed since.
+      await this.#interfaces.make(await this.#deps.join(network), present);
+      return present.id;
     }
-  }
-
-  async #repair(membership: Membership, attachment: AttachmentDocument): Promise<void> {
-    const { id, network, netns, netnsId } = attachment;
+    const id = present?.id ?? randomBytes(6).toString('hex');
+    this.#wishes.put({
+      id,
+      network,
+      workload: request.workload ?? present?.workload ?? `netns-${id}`,
+      labels: request.labels ?? present?.labels ?? {},
+      netns,
+      netnsId,
+      interfaceName: interfaceName ?? present?.interfaceName ?? defaultInterfaceName(network),
+      askedAt: this.#deps.clock.wall(),
+      reason: 'it is being attached',
+    });
     try {
-      if ((await this.#tryIdentity(netns)) !== netnsId) await this.#remove(attachment);
-      else await this.#oneAtATime(`${network} ${netnsId}`, () => this.#make(membership, attachment));
-    } catch (error) {
-      this.#deps.logger.error({ err: error, attachment: id, network }, 'attachment could not be repaired');
+      await this.#attempt(id);
+    } catch (cause) {
+      const error = fromConnectError(cause);
+      const isMissing = error.code === 'not-found' && request.awaitNetwork === true;
+      const mayPass = PASSING.has(error.code) || isMissing;
+      // Whoever was told that it is pending must find it, and why.
+      if (!mayPass && !asking.isOver && present === undefined) {
+        this.#wishes.strike(id);
+        throw error;
+      }
+      this.#failed(id, error);
+      if (error.code !== 'unavailable' && error.code !== 'aborted') asking.until = 0;
+    }
+    return id;
+  }
+
+  /** Once it is attached, or the time is over. */
+  async #outcome(id: string, { until }: Asking): Promise<LocalAttachment> {
+    for (;;) {
+      const attachment = this.#deps.state.get(ATTACHMENT, id);
+      const wish = this.#wishes.get(id);
+      if (attachment?.ready === true) return toLocal(attachment);
+      if (attachment === undefined && wish === undefined)
+        throw new Vl3Error('aborted', 'it was detached while it was being attached');
+      if (this.#deps.clock.monotonic() >= until || this.#closing.signal.aborted) {
+        if (wish !== undefined) return toLocal(wish);
+        if (attachment !== undefined) return toLocal(attachment);
+      }
+      await pause(LOOK_MS, this.#closing.signal);
     }
   }
 
-  /** Detaches what belongs to namespaces that are gone. Run now and then. */
-  async sweep(): Promise<void> {
-    for (const { value } of this.#deps.state.list(ATTACHMENT)) {
-      if ((await this.#tryIdentity(value.netns)) === value.netnsId) continue;
-      this.#deps.logger.info(
-        { network: value.network, attachment: value.id, workload: value.workload },
-        'namespace is gone',
+  /** Tries what is due, each on its own. Run every second. */
+  pursue(): void {
+    if (this.#closing.signal.aborted) return;
+    for (const wish of this.#wishes.takeDue())
+      void this.#inTurn(wish, () => this.#attempt(wish.id)).catch((error: unknown) =>
+        this.#failed(wish.id, fromConnectError(error)),
       );
-      await this.#remove(value);
+  }
+
+  async #attempt(id: string): Promise<void> {
+    const wish = this.#wishes.get(id);
+    if (wish === undefined) return;
+    if ((await this.#tryIdentity(wish.netns)) !== wish.netnsId)
+      throw new Vl3Error('not-found', `there is no network namespace at ${wish.netns} any more`);
+    const attempt = new AbortController();
+    this.#attempts.set(id, attempt);
+    const signal = AbortSignal.any([attempt.signal, this.#closing.signal]);
+    try {
+      const membership = await orAborted(this.#deps.join(wish.network), signal);
+      await this.#interfaces.attach(membership, wish, signal);
+    } finally {
+      this.#attempts.delete(id);
     }
   }
 
-  async #make(membership: Membership, document: AttachmentDocument): Promise<void> {
-    await this.#gate.pass(() => membership.router.connect(document));
-    if (document.ready) return;
-    this.#deps.state.put(ATTACHMENT, document.id, { ...document, ready: true });
-    membership.attachmentsChanged();
+  #failed(id: string, error: Vl3Error): void {
+    const wish = this.#wishes.get(id);
+    if (wish === undefined || this.#closing.signal.aborted) return;
+    const { network, workload } = wish;
+    if (wish.reason !== error.message)
+      this.#deps.logger.warn({ network, attachment: id, workload, reason: error.message }, 'pending');
+    this.#wishes.failed(id, error);
   }
 
-  async #remove(document: AttachmentDocument): Promise<LocalAttachment[]> {
-    return await this.#oneAtATime(`${document.network} ${document.netnsId}`, async () => {
-      if (this.#deps.state.get(ATTACHMENT, document.id) === undefined) return [];
-      await this.#unmake(await this.#deps.settled(document.network), document);
-      this.#deps.logger.info(
-        { network: document.network, attachment: document.id, workload: document.workload },
-        'detached',
-      );
-      return [toLocal(document)];
+  /** Detaches, and withdraws a wish; what is not there is no error. Answers what was detached. */
+  async detach(request: DetachRequest): Promise<LocalAttachment[]> {
+    if ('id' in request) return await this.#remove(request.id);
+    const { network, netns } = request;
+    const netnsId = await this.#tryIdentity(netns);
+    const found = [...this.#all, ...this.#wishes.all].find(
+      (one) =>
+        one.network === network && (netnsId === undefined ? one.netns === netns : one.netnsId === netnsId),
+    );
+    return found === undefined ? [] : await this.#remove(found.id);
+  }
+
+  /**
+   * Takes off everything that has an address in this prefix, which is not this node's any more, and leaves wishes with
+   * the reason: they are attached again, with other addresses, when they can be. The caller sees to it that nothing is
+   * allocated from the prefix meanwhile. Throws the first failure after having tried all; what failed is still attached.
+   */
+  async withdraw(network: string, prefix: string, reason: string): Promise<LocalAttachment[]> {
+    const lost = parsePrefix(prefix);
+    const affected = this.#all.filter(
+      (one) =>
+        one.network === network && one.addresses.some((text) => prefixContains(lost, parseAddress(text))),
+    );
+    const outcomes = await Promise.allSettled(
+      affected.map((one) => this.#inTurn(one, () => this.#withdraw(one.id, reason))),
+    );
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    return affected.map(toLocal);
+  }
+
+  async #withdraw(id: string, reason: string): Promise<void> {
+    const document = this.#deps.state.get(ATTACHMENT, id);
+    if (document === undefined) return;
+    const { addresses: _, ready: __, attachedAt: askedAt, ...wanted } = document;
+    const membership = await this.#deps.settled(document.network);
+    await this.#interfaces.unmake(membership, document, { ...wanted, askedAt, reason });
+    const { network, workload } = document;
+    this.#deps.logger.warn({ network, attachment: id, workload, reason }, 'withdrawn');
+  }
+
+  async #remove(id: string): Promise<LocalAttachment[]> {
+    const found = this.#get(id);
+    if (found === undefined) return [];
+    this.#attempts.get(id)?.abort(new Vl3Error('aborted', 'it was detached while it was being attached'));
+    return await this.#inTurn(found, async () => {
+      const present = this.#get(id);
+      if (present === undefined) return [];
+      if ('ready' in present)
+        await this.#interfaces.unmake(await this.#deps.settled(present.network), present);
+      else this.#wishes.strike(id);
+      const { network, workload } = present;
+      this.#deps.logger.info({ network, attachment: id, workload }, 'detached');
+      return [toLocal(present)];
     });
   }
 
-  /** Whatever it is cut off at, the attachment can be made or unmade again, and nobody else gets its addresses before. */
-  async #unmake(membership: Membership | undefined, document: AttachmentDocument): Promise<void> {
-    const { state } = this.#deps;
-    const { id, addresses } = document;
-    await membership?.router.disconnect(document);
-    const strike = (): void => state.delete(ATTACHMENT, id);
-    if (membership === undefined) strike();
-    else membership.addresses.free(id, addresses.map(parseAddress), strike);
-    membership?.attachmentsChanged();
+  get #all(): AttachmentDocument[] {
+    return this.#deps.state.list(ATTACHMENT).map(({ value }) => value);
   }
 
-  #find(network: string, netnsId: string): AttachmentDocument | undefined {
-    return this.#deps.state
-      .list(ATTACHMENT)
-      .map(({ value }) => value)
-      .find((one) => one.network === network && one.netnsId === netnsId);
+  #get(id: string): AttachmentDocument | WishDocument | undefined {
+    return this.#deps.state.get(ATTACHMENT, id) ?? this.#wishes.get(id);
+  }
+
+  #find(network: string, netnsId: string): AttachmentDocument | WishDocument | undefined {
+    return (
+      this.#all.find((one) => one.network === network && one.netnsId === netnsId) ??
+      this.#wishes.find(network, netnsId)
+    );
+  }
+
+  #inTurn<T>(one: { network: string; netnsId: string }, work: () => Promise<T>): Promise<T> {
+    return this.#queues.run(`${one.network} ${one.netnsId}`, work);
   }
 
   async #identity(path: string): Promise<string> {
@@ -217,34 +290,30 @@ export class Attachments {
     return this.#identity(path).catch(() => undefined);
   }
 
-  async #oneAtATime<T>(key: string, operation: () => Promise<T>): Promise<T> {
-    const before = this.#queues.get(key) ?? Promise.resolve();
-    const mine = before.then(operation, operation);
-    this.#queues.set(key, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.#queues.get(key) === mine) this.#queues.delete(key);
-    }
+  /** Waits for what is under way; wishes stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new Vl3Error('unavailable', 'the agent is stopping: try again'));
+    await this.#queues.idle();
   }
 }
 
-const toLocal = ({
-  id,
-  network,
-  workload,
-  interfaceName,
-  addresses,
-  labels,
-  netns,
-  ready,
-}: AttachmentDocument): LocalAttachment => ({
-  id,
-  network,
-  workload,
-  interfaceName,
-  addresses,
-  labels,
-  netns,
-  ready,
-});
+/** Throws when what is there is not what is asked for now. */
+const mustAgree = (
+  { network, netns, interfaceName }: AttachRequest,
+  present: WishDocument | AttachmentDocument,
+) => {
+  if (interfaceName !== undefined && interfaceName !== present.interfaceName) {
+    throw new Vl3Error(
+      'already-exists',
+      `${netns} is on ${network} already, as ${present.interfaceName}: detach it first to rename it`,
+    );
+  }
+};
+
+const toLocal = (document: AttachmentDocument | WishDocument): LocalAttachment => {
+  const { id, network, workload, interfaceName, labels, netns } = document;
+  const shared = { id, network, workload, interfaceName, labels, netns };
+  return 'ready' in document
+    ? { ...shared, addresses: document.addresses, ready: document.ready, pending: '' }
+    : { ...shared, addresses: [], ready: false, pending: document.reason };
+};

@@ -1,7 +1,9 @@
 // The documents an agent keeps (state.ts holds them): the node itself, the networks it is on, the records it knows,
-// its peers' learned endpoints, and its attachments.
+// its peers' learned endpoints, its attachments, and the wishes for those that are not attached yet.
 
 import { z } from 'zod';
+import { termSchema } from '../../native-free/ipam/lease-clock.ts';
+import { momentSchema } from '../../native-free/moment.ts';
 import type { DocumentKind } from './state.ts';
 
 const base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/);
@@ -14,6 +16,15 @@ const nodeSchema = z.object({
 export type NodeDocument = z.infer<typeof nodeSchema>;
 export const NODE: DocumentKind<NodeDocument> = { kind: 'node', schema: nodeSchema };
 
+/** Of a prefix that this node leases. */
+const leaseSchema = z.object({
+  prefix: z.string(),
+  leasedAt: z.number(),
+  /** Absent: an earlier version wrote it down. */
+  term: termSchema.optional(),
+});
+export type LeaseDocument = z.infer<typeof leaseSchema>;
+
 const networkSchema = z.object({
   name: z.string(),
   uid: z.string(),
@@ -22,7 +33,9 @@ const networkSchema = z.object({
   excludedPrefixes: z.array(z.string()),
   /** As the registry gives it; 0: derived from the underlay. */
   mtu: z.number().int(),
-  leases: z.array(z.object({ prefix: z.string(), leasedAt: z.number() })),
+  leases: z.array(leaseSchema),
+  /** By family, what names the request for another prefix until it is answered. */
+  leaseRequests: z.record(z.string(), z.string()).optional(),
   /** The network's static WireGuard key on this node. */
   privateKey: base64,
   /** Greatest handshake timestamp used, so that a clock set back never blocks handshakes. */
@@ -41,10 +54,30 @@ const recordSchema = z.object({
   record: base64,
   signature: base64,
   certificateChain: z.array(base64),
+  /** Absent: an earlier version wrote it down. */
+  acceptedAt: momentSchema.optional(),
 });
 export type RecordDocument = z.infer<typeof recordSchema>;
 /** Named `<network>/<node>`; the exact bytes received, verified again whenever they are loaded. */
 export const RECORD: DocumentKind<RecordDocument> = { kind: 'record', schema: recordSchema };
+
+const registrySchema = z.object({
+  storeId: z.string(),
+  /** The highest that this node has seen of that store, as decimal digits. */
+  revision: z.string().regex(/^\d{1,19}$/),
+});
+export type RegistryDocument = z.infer<typeof registrySchema>;
+/** One, named "seen": what this node last heard of the registry's store. */
+export const REGISTRY: DocumentKind<RegistryDocument> = { kind: 'registry', schema: registrySchema };
+
+const svidSchema = z.object({
+  /** Of the certificate that the term is about. */
+  notAfter: z.number(),
+  term: termSchema,
+});
+export type SvidDocument = z.infer<typeof svidSchema>;
+/** One, named "self": how long this node's SVID holds. The SVID itself is in a file of its own. */
+export const SVID: DocumentKind<SvidDocument> = { kind: 'svid', schema: svidSchema };
 
 const peerSchema = z.object({
   endpoint: z.object({ address: z.string(), port: z.number().int().min(1).max(65535) }),
@@ -69,3 +102,21 @@ const attachmentSchema = z.object({
 });
 export type AttachmentDocument = z.infer<typeof attachmentSchema>;
 export const ATTACHMENT: DocumentKind<AttachmentDocument> = { kind: 'attachment', schema: attachmentSchema };
+
+const wishSchema = z.object({
+  /** The attachment's, once it is one. */
+  id: z.string(),
+  network: z.string(),
+  workload: z.string(),
+  labels: z.record(z.string(), z.string()),
+  netns: z.string(),
+  netnsId: z.string(),
+  interfaceName: z.string(),
+  /** Unix ms. */
+  askedAt: z.number(),
+  /** Why it is not attached, in a sentence. */
+  reason: z.string(),
+});
+export type WishDocument = z.infer<typeof wishSchema>;
+/** What was asked for and is not attached: it will be as soon as it can, until somebody detaches it. Named as attachments are. */
+export const WISH: DocumentKind<WishDocument> = { kind: 'wish', schema: wishSchema };

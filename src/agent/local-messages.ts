@@ -11,7 +11,10 @@ export const attachmentSchema = z.object({
   addresses: z.array(z.string()),
   labels: z.record(z.string(), z.string()),
   netns: z.string(),
+  /** Whether its interface stands. */
   ready: z.boolean(),
+  /** Why it has no addresses yet, in a sentence; empty: it is attached. It will be as soon as it can. */
+  pending: z.string(),
 });
 export type LocalAttachment = z.infer<typeof attachmentSchema>;
 

@@ -14,6 +14,10 @@ export const attachRequestSchema = z.strictObject({
   /** Default: the network's name, or what `defaultInterfaceName` makes of a long one. */
   interfaceName: z.string().min(1).max(64).optional(),
   labels: attachment.shape.labels.optional(),
+  /** How long to wait for a network that is not available now, before the answer is "pending". Default: 10 s. */
+  waitMs: z.number().int().min(0).max(600_000).optional(),
+  /** Whether a network that does not exist is waited for as well, and not refused. */
+  awaitNetwork: z.boolean().optional(),
 });
 export type AttachRequest = z.infer<typeof attachRequestSchema>;
 

@@ -37,6 +37,7 @@ const attachment: LocalAttachment = {
   labels: { app: 'web' },
   netns: '/run/netns/web',
   ready: true,
+  pending: '',
 };
 
 const handlers = (change: Partial<LocalApiHandlers> = {}): LocalApiHandlers => ({

@@ -1,0 +1,72 @@
+// What was asked for and is not attached yet: kept on disk until it is attached, detached, or its namespace is gone, and
+// tried again and again, more seldom each time. How it is tried is attachments.ts.
+
+import type { Vl3Error } from '../../native-free/error.ts';
+import { WISH, type WishDocument } from './documents.ts';
+import type { AgentState } from './state.ts';
+
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 10_000;
+
+interface Schedule {
+  readonly attempts: number;
+  readonly dueAt: number;
+}
+
+export interface WishesDeps {
+  readonly state: AgentState;
+  /** Milliseconds that only grow. */
+  readonly now: () => number;
+}
+
+export class Wishes {
+  readonly #deps: WishesDeps;
+  readonly #schedules = new Map<string, Schedule>();
+
+  constructor(deps: WishesDeps) {
+    this.#deps = deps;
+  }
+
+  get all(): WishDocument[] {
+    return this.#deps.state.list(WISH).map(({ value }) => value);
+  }
+
+  get(id: string): WishDocument | undefined {
+    return this.#deps.state.get(WISH, id);
+  }
+
+  find(network: string, netnsId: string): WishDocument | undefined {
+    return this.all.find((one) => one.network === network && one.netnsId === netnsId);
+  }
+
+  put(wish: WishDocument): void {
+    this.#deps.state.put(WISH, wish.id, wish);
+  }
+
+  strike(id: string): void {
+    this.#deps.state.delete(WISH, id);
+    this.#schedules.delete(id);
+  }
+
+  /** Those whose time to be tried has come; each is due again only when it has failed. */
+  takeDue(): WishDocument[] {
+    const now = this.#deps.now();
+    const due = this.all.filter(({ id }) => (this.#schedules.get(id)?.dueAt ?? 0) <= now);
+    for (const { id } of due) this.#put(id, this.#schedules.get(id)?.attempts ?? 0, Number.POSITIVE_INFINITY);
+    return due;
+  }
+
+  /** It was tried in vain: the reason is written down when it is another than before. */
+  failed(id: string, { message }: Vl3Error): void {
+    const wish = this.get(id);
+    if (wish === undefined) return;
+    const attempts = (this.#schedules.get(id)?.attempts ?? 0) + 1;
+    const delay = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempts - 1));
+    this.#put(id, attempts, this.#deps.now() + delay);
+    if (wish.reason !== message) this.put({ ...wish, reason: message });
+  }
+
+  #put(id: string, attempts: number, dueAt: number): void {
+    this.#schedules.set(id, { attempts, dueAt });
+  }
+}
