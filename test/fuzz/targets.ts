@@ -1,0 +1,8 @@
+// All targets, in the order in which they run.
+
+import type { Target } from './target.ts';
+import { segmentationTargets } from './targets/segmentation.ts';
+import { tableTargets } from './targets/tables.ts';
+import { wireTargets } from './targets/wire.ts';
+
+export const TARGETS: readonly Target[] = [...wireTargets, ...segmentationTargets, ...tableTargets];
