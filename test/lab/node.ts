@@ -17,6 +17,8 @@ export interface NodeOptions {
   networks?: readonly string[];
   /** More options for `vl3 agent run`, at every start. */
   options?: readonly string[];
+  /** More environment for its agent. */
+  env?: Record<string, string>;
 }
 
 export class Node {
@@ -28,9 +30,15 @@ export class Node {
   readonly runDir: string;
   readonly netnsPrefix: string;
   readonly #options: readonly string[];
+  readonly #env: Record<string, string>;
   #agent: Daemon | undefined;
 
-  constructor(domain: Domain, name: string, site: Site, { networks = [], options = [] }: NodeOptions) {
+  constructor(
+    domain: Domain,
+    name: string,
+    site: Site,
+    { networks = [], options = [], env = {} }: NodeOptions,
+  ) {
     const directory = join(domain.lab.scratch, name);
     mkdirSync(directory, { recursive: true });
     this.name = name;
@@ -41,6 +49,7 @@ export class Node {
     this.runDir = join(directory, 'run');
     this.netnsPrefix = domain.lab.owns(`${domain.lab.name}-${name}-`);
     this.#options = [...networks.flatMap((network) => ['--network', network]), ...options];
+    this.#env = env;
   }
 
   get socket(): string {
@@ -77,7 +86,8 @@ export class Node {
 
   /** Starts the agent and does not wait. */
   launch(...options: string[]): Daemon {
-    this.#agent = this.host.start(vl3('agent', 'run', ...this.place, ...this.#options, ...options));
+    const command = vl3('agent', 'run', ...this.place, ...this.#options, ...options);
+    this.#agent = this.host.start(command, { env: this.#env });
     return this.#agent;
   }
 
