@@ -1,8 +1,13 @@
 // The verified node records of one network: what peers are configured from, and nothing else is. Its owner keeps the exact
 // bytes received, and they are verified again at every load. A record goes by tombstone or when its validity ends; that
 // the registry does not list it any more changes nothing.
+//
+// Validity is judged by the wall clock once, when a record is accepted. What it has left then runs on CLOCK_BOOTTIME, and
+// no jump of the wall clock lengthens or shortens it. Only after a reboot the wall clock decides again. Was it wrong when
+// the record came, then that is refused and tried again once the clock has been set, or its end is off by as much.
 
 import { type Prefix, parsePrefix, prefixCovers } from '../ipam/prefix.ts';
+import type { Moment } from '../moment.ts';
 import { decodeVerified, type NodeRecord, type SignedRecord, type VerifyRecord } from './record.ts';
 
 export interface RecordBookOptions {
@@ -14,10 +19,17 @@ export interface RecordBookOptions {
   readonly node: string;
 }
 
+export interface SavedRecord {
+  readonly node: string;
+  readonly signed: SignedRecord;
+  /** Undefined when an earlier version wrote it down. */
+  readonly acceptedAt?: Moment | undefined;
+}
+
 /** Where the records of this network are kept over a restart. */
 export interface SavedRecords {
-  list(): Iterable<{ readonly node: string; readonly signed: SignedRecord }>;
-  put(node: string, signed: SignedRecord): void;
+  list(): Iterable<SavedRecord>;
+  put(node: string, signed: SignedRecord, acceptedAt: Moment): void;
   delete(node: string): void;
 }
 
@@ -28,28 +40,64 @@ export interface RecordBookDependencies {
   readonly report: (what: 'refused' | 'dropped', node: string, reason: string) => void;
 }
 
+/** A clock that moved by more than this against CLOCK_BOOTTIME was set. */
+const JUMP_MS = 1000;
+/** What was refused is looked at again this often, since time alone may have made it valid. */
+const RETRY_MS = 60_000;
+
+interface Known {
+  readonly record: NodeRecord;
+  readonly signed: SignedRecord;
+  /** In the present boot. */
+  readonly acceptedAt: Moment;
+}
+
 export class RecordBook {
   readonly #options: RecordBookOptions;
   readonly #dependencies: RecordBookDependencies;
-  readonly #records = new Map<string, NodeRecord>();
+  readonly #records = new Map<string, Known>();
+  /** What did not hold at the time, by node: the clock may have been wrong. */
+  readonly #parked = new Map<string, SignedRecord>();
+  #parkedAt: Moment;
+  /** The nodes of which the registry has as new a record as this book, by what it said since `beginListing`. */
+  readonly #listed = new Set<string>();
   readonly #alive = new Map<string, boolean>();
   readonly #refused = new Map<string, string>();
   #ownSequence = 0;
 
-  /** Loads what was saved and verifies at `now` (unix ms). */
-  constructor(options: RecordBookOptions, dependencies: RecordBookDependencies, now: number) {
+  /** Loads what was saved and verifies it. */
+  constructor(options: RecordBookOptions, dependencies: RecordBookDependencies, now: Moment) {
     this.#options = options;
     this.#dependencies = dependencies;
-    for (const { node, signed } of dependencies.saved.list()) {
-      const record = this.#decode(signed, now);
-      // What does not verify stays saved: at a start the clock may be wrong, and right again at the next.
-      if (typeof record !== 'string' && record.node === node) this.#records.set(node, record);
+    this.#parkedAt = now;
+    for (const { node, signed, acceptedAt } of dependencies.saved.list()) {
+      const isOfThisBoot = acceptedAt?.bootId === now.bootId;
+      const at = isOfThisBoot ? acceptedAt : now;
+      const record = this.#decode(signed, at.wall);
+      // What does not verify stays saved: at a start the clock may be wrong, and be set right later.
+      if (typeof record === 'string') this.#parked.set(node, signed);
+      else if (record.node === node) {
+        this.#records.set(node, { record, signed, acceptedAt: at });
+        if (!isOfThisBoot) dependencies.saved.put(node, signed, at);
+      }
     }
   }
 
-  /** The records that hold at `now` (unix ms), this node's own left out. */
-  valid(now: number): NodeRecord[] {
-    return [...this.#records.values()].filter(({ notAfter }) => now < notAfter);
+  /** The records that hold now, this node's own left out. */
+  valid(now: Moment): NodeRecord[] {
+    return this.#holding(now).map(({ record }) => record);
+  }
+
+  /** What the registry does not know, by its last list, or knows only an older one of. */
+  testimony(now: Moment): SignedRecord[] {
+    return this.#holding(now)
+      .filter(({ record }) => !this.#listed.has(record.node))
+      .map(({ signed }) => signed);
+  }
+
+  /** From here on the registry says all that it knows. */
+  beginListing(): void {
+    this.#listed.clear();
   }
 
   /**
@@ -74,21 +122,38 @@ export class RecordBook {
   }
 
   /** Takes a record that the registry gave for `node`. True when it changed the book. */
-  accept(node: string, signed: SignedRecord, now: number): boolean {
-    const record = this.#decode(signed, now);
+  accept(node: string, signed: SignedRecord, now: Moment): boolean {
+    const record = this.#decode(signed, now.wall);
     if (node === this.#options.node) {
       if (typeof record !== 'string' && record.node === node) this.#noteOwn(record.sequence);
       return false;
     }
-    if (typeof record === 'string') return this.#refuse(node, record);
+    if (typeof record === 'string') {
+      this.#parked.set(node, signed);
+      this.#parkedAt = now;
+      return this.#refuse(node, record);
+    }
     if (record.node !== node)
       return this.#refuse(node, `the registry gave a record of "${record.node}" for "${node}"`);
-    this.#refused.delete(node);
-    const known = this.#records.get(node);
-    if (known !== undefined && known.sequence >= record.sequence) return false;
-    this.#records.set(node, record);
-    this.#dependencies.saved.put(node, signed);
-    return true;
+    return this.#take(record, signed, now, true);
+  }
+
+  /**
+   * Looks again at what was refused, if the wall clock was set since or a while has passed. True when it changed the book.
+   * Cheap otherwise.
+   */
+  retry(now: Moment): boolean {
+    if (this.#parked.size === 0) return false;
+    const passed = now.boot - this.#parkedAt.boot;
+    if (Math.abs(now.wall - this.#parkedAt.wall - passed) < JUMP_MS && passed < RETRY_MS) return false;
+    this.#parkedAt = now;
+    let changed = false;
+    for (const [node, signed] of this.#parked) {
+      const record = this.#decode(signed, now.wall);
+      if (typeof record === 'string' || record.node !== node) continue;
+      changed = this.#take(record, signed, now, false) || changed;
+    }
+    return changed;
   }
 
   /** The node was removed after its record of `sequence`. True when it changed the book. */
@@ -96,15 +161,35 @@ export class RecordBook {
     if (node === this.#options.node) this.#noteOwn(sequence);
     this.#alive.delete(node);
     this.#refused.delete(node);
+    this.#parked.delete(node);
     const known = this.#records.get(node);
-    if (known === undefined || known.sequence > sequence) return false;
+    if (known === undefined || known.record.sequence > sequence) return false;
     this.#forget(node, 'it was removed');
     return true;
   }
 
   /** Strikes out everything of the network, also what is saved. */
   clear(): void {
-    for (const node of [...this.#records.keys()]) this.#forget(node, 'this node left the network');
+    for (const node of [...this.#records.keys(), ...this.#parked.keys()])
+      this.#forget(node, 'this node left the network');
+  }
+
+  #take(record: NodeRecord, signed: SignedRecord, now: Moment, isListed: boolean): boolean {
+    const { node, sequence } = record;
+    this.#refused.delete(node);
+    this.#parked.delete(node);
+    const known = this.#records.get(node);
+    if (isListed && (known === undefined || known.record.sequence <= sequence)) this.#listed.add(node);
+    if (known !== undefined && known.record.sequence >= sequence) return false;
+    this.#records.set(node, { record, signed, acceptedAt: now });
+    this.#dependencies.saved.put(node, signed, now);
+    return true;
+  }
+
+  #holding(now: Moment): Known[] {
+    return [...this.#records.values()].filter(
+      ({ record, acceptedAt }) => now.boot - acceptedAt.boot < record.notAfter - acceptedAt.wall,
+    );
   }
 
   #noteOwn(sequence: number): void {
@@ -119,6 +204,7 @@ export class RecordBook {
 
   #forget(node: string, reason: string): void {
     this.#records.delete(node);
+    this.#parked.delete(node);
     this.#dependencies.saved.delete(node);
     this.#dependencies.report('dropped', node, reason);
   }

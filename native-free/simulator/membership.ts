@@ -17,6 +17,7 @@ import type { NetworkStep } from '../registry/view.ts';
 import type { AgentContext } from './agent.ts';
 import { fromBase64, toBase64 } from './base64.ts';
 import { ATTACHMENT, NETWORK, PEER, RECORD, type SavedAttachment, type SavedNetwork } from './documents.ts';
+import { momentOf } from './moment.ts';
 import { attempt, type Outcome, orFail } from './outcome.ts';
 import type { WatchMessage, WatchPosition } from './registry.ts';
 import type { RecordContent } from './signer.ts';
@@ -88,7 +89,7 @@ export class SimulatedMembership {
         verify: signer.verify,
         report: (what) => context.counters.add(`records ${what}`),
       },
-      context.time().wallclock,
+      momentOf(context.time()),
     );
     this.#announcements = new Announcements<Content>({
       content: () => this.#content(),
@@ -165,7 +166,7 @@ export class SimulatedMembership {
         documents.put(PEER, name, { ...learned });
       }
     });
-    if (this.#book.valid(this.#time.wallclock).length !== this.#valid) this.#reconcile();
+    if (this.#book.valid(momentOf(this.#time)).length !== this.#valid) this.#reconcile();
   }
 
   // --- addresses
@@ -260,7 +261,7 @@ export class SimulatedMembership {
 
   #reconcile(): void {
     const { documents, name, surroundings } = this.#context;
-    const records = this.#book.valid(this.#time.wallclock);
+    const records = this.#book.valid(momentOf(this.#time));
     this.#valid = records.length;
     const { peers } = desiredPeers(records, {
       node: name,
@@ -334,7 +335,7 @@ export class SimulatedMembership {
   }
 
   #takeStep({ network, nodes, tombstones }: Extract<NetworkStep, { kind: 'snapshot' | 'delta' }>): void {
-    const now = this.#time.wallclock;
+    const now = momentOf(this.#time);
     if (network !== undefined) {
       if (network.uid !== this.#saved.uid)
         throw new Vl3Error('failed-precondition', `the registry has another network named ${this.network}`);

@@ -8,11 +8,11 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { Port } from '../../native-free/port/port.ts';
 import { check, name as networkName } from '../../native-free/registry/model.ts';
 import { Datapath } from '../datapath/datapath.ts';
-import { monotonicNow } from '../ffi/clock.ts';
 import { createRecordVerifier, signRecord } from '../identity/record-signer.ts';
 import { Tools } from '../netns/tool.ts';
 import { opensslPrimitives } from '../noise/openssl-primitives.ts';
 import { Attachments } from './attachments.ts';
+import { type Clock, systemClock } from './clock.ts';
 import { NODE } from './documents.ts';
 import { type EnrolmentOptions, identify } from './enrolment.ts';
 import { LocalApi } from './local-api.ts';
@@ -40,6 +40,8 @@ export interface AgentOptions extends EnrolmentOptions {
 export interface AgentDependencies {
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Default: the machine's. */
+  readonly clock?: Clock;
 }
 
 export interface RunningAgent extends AsyncDisposable {
@@ -70,7 +72,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const { logger, signal } = deps;
   checkOptions(options);
   checkPrivilege();
-  const clock = { monotonic: monotonicNow, wall: Date.now };
+  const clock = deps.clock ?? systemClock();
   const primitives = opensslPrimitives;
   await using opened = new AsyncDisposableStack();
   const state = opened.use(new AgentState(options.stateDirectory));

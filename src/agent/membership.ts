@@ -72,7 +72,7 @@ export class Membership {
     const book = new RecordBook(
       { network, networkUid: uid, pools: saved.pools, node },
       { state, verify: deps.verify, logger },
-      clock.wall(),
+      clock.moment(),
     );
     await router.make();
     const keys = { privateKey: fromBase64(privateKey), timestampMark: fromBase64(timestampMark) };
@@ -240,7 +240,8 @@ export class Membership {
     }
     if (step.case === 'snapshot' || step.case === 'delta') {
       const { network, nodes, tombstones } = step.value;
-      const now = this.#deps.clock.wall();
+      const now = this.#deps.clock.moment();
+      if (step.case === 'snapshot') this.#book.beginListing();
       if (network !== undefined) await this.#applyNetwork(network);
       for (const { node, record, alive } of nodes) {
         this.#book.setAlive(node, alive);

@@ -8,6 +8,7 @@ import type { Port } from '../../native-free/port/port.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { closeTun, openTun, removeTun, type Tun } from '../datapath/tun.ts';
 import { namedNamespacePath } from '../netns/namespace.ts';
+import type { Clock } from './clock.ts';
 
 /** The TUN's name in each router namespace. */
 export const TUN_NAME = 'vl3';
@@ -21,13 +22,6 @@ export interface NetworkDeviceOptions {
   readonly privateKey: Uint8Array;
   /** As `timestampMark` gave it in an earlier life. */
   readonly timestampMark: Uint8Array;
-}
-
-export interface Clock {
-  /** Milliseconds on the one monotonic clock. */
-  monotonic(): number;
-  /** Unix milliseconds. */
-  wall(): number;
 }
 
 export interface NetworkDeviceDeps {

@@ -15,8 +15,9 @@ import {
 } from '../../native-free/reconcile/peers.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import { pause } from './backoff.ts';
+import type { Clock } from './clock.ts';
 import { PEER } from './documents.ts';
-import type { Clock, NetworkDevice } from './network-device.ts';
+import type { NetworkDevice } from './network-device.ts';
 import type { RecordBook } from './record-book.ts';
 import type { SavedNetwork } from './saved-network.ts';
 import type { AgentState } from './state.ts';
@@ -72,7 +73,7 @@ export class Peers {
   /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
   reconcile(): void {
     const { node, state, saved, device, book, surroundings, clock, logger } = this.#deps;
-    const records = book.valid(clock.wall());
+    const records = book.valid(clock.moment());
     this.#valid = records.length;
     const { peers, conflicts } = desiredPeers(records, {
       node,
@@ -101,9 +102,11 @@ export class Peers {
     void this.#initiateAll(first);
   }
 
-  /** Reconciles when a record has run out, or the clock was set and one holds again. */
+  /** Reconciles when a record has run out, or one that was refused holds now that the clock was set. */
   expire(): void {
-    if (this.#deps.book.valid(this.#deps.clock.wall()).length !== this.#valid) this.reconcile();
+    const { book, clock } = this.#deps;
+    const now = clock.moment();
+    if (book.retry(now) || book.valid(now).length !== this.#valid) this.reconcile();
   }
 
   /** The node moved (it is behind a NAT now, or at another site): what it tries and how often it speaks changes. */

@@ -2,6 +2,7 @@
 // dropped and when is decided in native-free/registry/record-book.ts.
 
 import type { Logger } from 'pino';
+import type { Moment } from '../../native-free/moment.ts';
 import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
 import * as book from '../../native-free/registry/record-book.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
@@ -15,8 +16,8 @@ export interface RecordBookDeps {
 }
 
 export class RecordBook extends book.RecordBook {
-  /** Loads what was saved and verifies at `now` (unix ms). */
-  constructor(options: book.RecordBookOptions, { state, verify, logger }: RecordBookDeps, now: number) {
+  /** Loads what was saved and verifies it. */
+  constructor(options: book.RecordBookOptions, { state, verify, logger }: RecordBookDeps, now: Moment) {
     const { network } = options;
     const saved = savedRecords(state, `${network}/`);
     const report: book.RecordBookDependencies['report'] = (what, node, reason) =>
@@ -30,8 +31,12 @@ const savedRecords = (state: AgentState, start: string): book.SavedRecords => ({
     state
       .list(RECORD)
       .filter(({ name }) => name.startsWith(start))
-      .map(({ name, value }) => ({ node: name.slice(start.length), signed: toSigned(value) })),
-  put: (node, signed) => state.put(RECORD, start + node, toDocument(signed)),
+      .map(({ name, value }) => ({
+        node: name.slice(start.length),
+        signed: toSigned(value),
+        acceptedAt: value.acceptedAt,
+      })),
+  put: (node, signed, acceptedAt) => state.put(RECORD, start + node, { ...toDocument(signed), acceptedAt }),
   delete: (node) => state.delete(RECORD, start + node),
 });
 
