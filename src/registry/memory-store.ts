@@ -3,7 +3,7 @@
 import { Vl3Error } from '../../native-free/error.ts';
 import { KeySpace, type Prepared } from '../../native-free/registry/key-space.ts';
 import type { Batch, Compare, Operation, Range, ReadResult } from '../../native-free/registry/transaction.ts';
-import { checkTransaction, type Store, type TransactResult } from './store.ts';
+import { checkTransaction, type Decide, type Store, type TransactResult } from './store.ts';
 import { LeaseTimers } from './store-leases.ts';
 import { WatchHub } from './store-watch.ts';
 
@@ -43,6 +43,14 @@ export class MemoryStore implements Store {
     }
     this.#commit(this.#keys.prepare(operations));
     return { succeeded: true, revision: this.#keys.revision };
+  }
+
+  async update(reads: readonly Range[], decide: Decide): Promise<number> {
+    const { compares, operations } = decide(this.#keys.read(reads));
+    const { succeeded, revision } = await this.transact(compares, operations);
+    // In one turn of the event loop: only a plan that contradicts what it was made from can fail.
+    if (!succeeded) throw new Vl3Error('internal', 'a decision compares with what it did not read');
+    return revision;
   }
 
   watch(prefix: string, afterRevision: number, signal: AbortSignal): AsyncIterable<Batch> {

@@ -1,10 +1,9 @@
 // The embedded store: SQLite in WAL mode with synchronous FULL, one writer, one process. A transaction that resolved
 // survives any crash; one that was cut off happened wholly or not at all, so callers' writes must be idempotent.
-// Calls are synchronous inside (0.1 ms a transaction); the file is locked for as long as the store is open.
+// What is asked for at the same time is committed together (group-commit.ts); the file is locked while the store is open.
 
 import { randomUUID } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import { Vl3Error } from '../../native-free/error.ts';
 import {
   type Batch,
@@ -16,7 +15,20 @@ import {
   type Range,
   type ReadResult,
 } from '../../native-free/registry/transaction.ts';
-import { checkTransaction, type Store, type TransactResult } from './store.ts';
+import { GroupCommit, Refusal } from './group-commit.ts';
+import {
+  blob,
+  cannotOpen,
+  entryOf,
+  integer,
+  migrate,
+  openDatabase,
+  prepareStatements,
+  type Row,
+  type Statements,
+  text,
+} from './sqlite-schema.ts';
+import { checkTransaction, type Decide, type Store, type TransactResult } from './store.ts';
 import { LeaseTimers } from './store-leases.ts';
 import { WatchHub } from './store-watch.ts';
 
@@ -28,72 +40,20 @@ export interface SqliteStoreOptions {
   readonly keepHistory?: number;
 }
 
-const SCHEMA_VERSION = 1;
-const SCHEMA = `
-  CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-  CREATE TABLE entries (
-    key TEXT PRIMARY KEY, value BLOB NOT NULL,
-    create_revision INTEGER NOT NULL, mod_revision INTEGER NOT NULL, lease TEXT
-  ) WITHOUT ROWID;
-  CREATE INDEX entries_lease ON entries (lease) WHERE lease IS NOT NULL;
-  CREATE TABLE history (
-    revision INTEGER NOT NULL, key TEXT NOT NULL, value BLOB, create_revision INTEGER NOT NULL,
-    PRIMARY KEY (revision, key)
-  ) WITHOUT ROWID;
-  CREATE TABLE leases (id TEXT PRIMARY KEY, ttl_ms INTEGER NOT NULL) WITHOUT ROWID;
-`;
-
-type Row = Record<string, unknown>;
-
-const text = (value: unknown): string => {
-  if (typeof value !== 'string') throw new Vl3Error('internal', 'the store holds a malformed row');
-  return value;
-};
-const integer = (value: unknown): number => {
-  if (typeof value !== 'number') throw new Vl3Error('internal', 'the store holds a malformed row');
-  return value;
-};
-const blob = (value: unknown): Uint8Array => {
-  if (!(value instanceof Uint8Array)) throw new Vl3Error('internal', 'the store holds a malformed row');
-  return value;
-};
-
-const entryOf = ({ key, value, create_revision, mod_revision, lease }: Row): Entry => ({
-  key: text(key),
-  value: blob(value),
-  createRevision: integer(create_revision),
-  modRevision: integer(mod_revision),
-  lease: lease === null ? undefined : text(lease),
-});
-
-const openDatabase = (path: string): DatabaseSync => {
-  try {
-    closeSync(openSync(path, 'a', 0o600));
-    const database = new DatabaseSync(path, { timeout: 0 });
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-    // Takes the lock at once, so that a second registry fails here and not at its first write.
-    database.exec('BEGIN IMMEDIATE; COMMIT;');
-    return database;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const remedy = /lock/i.test(reason)
-      ? 'another registry has it open: stop that one, or use another --state-dir'
-      : `${reason}: is the directory there and writable, and the file a store of vl3?`;
-    throw cannotOpen(path, remedy, cause);
-  }
-};
-
-const cannotOpen = (path: string, why: string, cause: unknown): Vl3Error =>
-  new Vl3Error('failed-precondition', `cannot open the store ${path}: ${why}`, { cause });
-
 export class SqliteStore implements Store {
   readonly identity: string;
   readonly #database: DatabaseSync;
   readonly #keepHistory: number;
   readonly #hub: WatchHub;
   readonly #leases: LeaseTimers;
-  readonly #sql: Readonly<Record<keyof typeof STATEMENTS, StatementSync>>;
+  readonly #sql: Statements;
+  readonly #commits: GroupCommit;
+  /** What is on the disk. */
   #revision: number;
+  /** The last that was given out: a transaction that failed uses its revisions up, so that none is ever seen twice. */
+  #lastRevision: number;
+  /** What the open transaction has done so far. */
+  #uncommitted: Batch[] = [];
   #compactedRevision: number;
   #open = true;
 
@@ -103,25 +63,10 @@ export class SqliteStore implements Store {
     this.#database = openDatabase(options.path);
     try {
       migrate(this.#database, options.path);
-      const prepare = (sql: string) => this.#database.prepare(sql);
-      this.#sql = {
-        get: prepare(STATEMENTS.get),
-        below: prepare(STATEMENTS.below),
-        newest: prepare(STATEMENTS.newest),
-        ofLease: prepare(STATEMENTS.ofLease),
-        put: prepare(STATEMENTS.put),
-        delete: prepare(STATEMENTS.delete),
-        record: prepare(STATEMENTS.record),
-        historyAfter: prepare(STATEMENTS.historyAfter),
-        compact: prepare(STATEMENTS.compact),
-        setMeta: prepare(STATEMENTS.setMeta),
-        getMeta: prepare(STATEMENTS.getMeta),
-        addLease: prepare(STATEMENTS.addLease),
-        dropLease: prepare(STATEMENTS.dropLease),
-        leases: prepare(STATEMENTS.leases),
-      };
+      this.#sql = prepareStatements(this.#database);
       this.identity = text(this.#meta('identity'));
       this.#revision = integer(this.#meta('revision'));
+      this.#lastRevision = this.#revision;
       this.#compactedRevision = integer(this.#meta('compacted'));
     } catch (error) {
       this.#database.close();
@@ -139,6 +84,12 @@ export class SqliteStore implements Store {
       },
       batchesAfter: (revision, prefix) => this.#batchesAfter(revision, prefix),
     });
+    this.#commits = new GroupCommit({
+      begin: () => this.#begin(),
+      commit: () => this.#commit(),
+      rollback: () => this.#rollback(),
+      failure: cannotWrite,
+    });
     this.#leases = new LeaseTimers({ now: options.now, onExpired: (ended) => this.#expire(ended) });
     for (const { id, ttl_ms } of this.#sql.leases.all()) {
       this.#leases.add(text(id), integer(ttl_ms));
@@ -146,28 +97,29 @@ export class SqliteStore implements Store {
   }
 
   async read(ranges: readonly Range[]): Promise<ReadResult> {
-    const found = new Map<string, Entry>();
-    for (const range of ranges) {
-      const rows =
-        'key' in range
-          ? this.#sql.get.all(range.key)
-          : this.#sql.below.all(range.prefix, prefixEnd(range.prefix), range.limit ?? -1);
-      for (const row of rows) {
-        const entry = entryOf(row);
-        found.set(entry.key, entry);
-      }
-    }
-    return { revision: this.#revision, entries: [...found.values()] };
+    return this.#read(ranges);
   }
 
   async transact(compares: readonly Compare[], operations: readonly Operation[]): Promise<TransactResult> {
     checkTransaction(compares, operations);
-    let succeeded = false;
-    this.#write((revision, changes) => {
-      succeeded = compares.every((compare) => this.#holds(compare));
-      if (succeeded) for (const operation of operations) this.#apply(operation, revision, changes);
+    return await this.#write(() => {
+      const succeeded = compares.every((compare) => this.#holds(compare));
+      if (succeeded) this.#apply(operations);
+      return { succeeded, revision: this.#present };
     });
-    return { succeeded, revision: this.#revision };
+  }
+
+  async update(reads: readonly Range[], decide: Decide): Promise<number> {
+    return await this.#write(() => {
+      // What it compares with holds: nothing comes in between.
+      const { operations } = decideOrRefuse(() => {
+        const plan = decide(this.#read(reads));
+        checkTransaction(plan.compares, plan.operations);
+        return plan;
+      });
+      this.#apply(operations);
+      return this.#present;
+    });
   }
 
   watch(prefix: string, afterRevision: number, signal: AbortSignal): AsyncIterable<Batch> {
@@ -176,7 +128,7 @@ export class SqliteStore implements Store {
 
   async grantLease(ttlMs: number): Promise<string> {
     const lease = randomUUID();
-    this.#write(() => this.#sql.addLease.run(lease, Math.ceil(ttlMs)));
+    await this.#write(() => this.#sql.addLease.run(lease, Math.ceil(ttlMs)));
     this.#leases.add(lease, ttlMs);
     return lease;
   }
@@ -186,13 +138,14 @@ export class SqliteStore implements Store {
   }
 
   async revokeLease(lease: string): Promise<void> {
-    this.#endLeases([lease]);
+    await this.#endLeases([lease]);
     this.#leases.remove(lease);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    this.#commits.flush();
     this.#leases.close();
     this.#hub.close();
     this.#database.close();
@@ -212,23 +165,57 @@ export class SqliteStore implements Store {
     return newest === null || integer(newest) <= compare.revision;
   }
 
-  #apply(operation: Operation, revision: number, changes: Change[]): void {
-    if (operation.kind === 'put') {
-      const { key, value, lease } = operation;
-      if (lease !== undefined && !this.#leases.has(lease)) {
-        throw new Vl3Error('not-found', `there is no lease ${lease}`);
+  #read(ranges: readonly Range[]): ReadResult {
+    const found = new Map<string, Entry>();
+    for (const range of ranges) {
+      const rows =
+        'key' in range
+          ? this.#sql.get.all(range.key)
+          : this.#sql.below.all(range.prefix, prefixEnd(range.prefix), range.limit ?? -1);
+      for (const row of rows) {
+        const entry = entryOf(row);
+        found.set(entry.key, entry);
       }
-      const { create_revision } = this.#sql.get.get(key) ?? { create_revision: revision };
-      const createRevision = integer(create_revision);
-      this.#sql.put.run(key, value, createRevision, revision, lease ?? null);
-      changes.push({ key, value: value.slice(), createRevision });
-      return;
     }
-    const rows =
-      operation.kind === 'delete'
-        ? this.#sql.get.all(operation.key)
-        : this.#sql.below.all(operation.prefix, prefixEnd(operation.prefix), -1);
-    for (const row of rows) this.#delete(row, changes);
+    return { revision: this.#present, entries: [...found.values()] };
+  }
+
+  /** Of what a read finds: inside a transaction, what that has done so far counts. */
+  get #present(): number {
+    return this.#uncommitted.at(-1)?.revision ?? this.#revision;
+  }
+
+  /** All operations at the next revision, if they change anything. Throws a Refusal before it writes. */
+  #apply(operations: readonly Operation[]): void {
+    for (const operation of operations) {
+      if (operation.kind === 'put' && operation.lease !== undefined && !this.#leases.has(operation.lease)) {
+        throw new Refusal(new Vl3Error('not-found', `there is no lease ${operation.lease}`));
+      }
+    }
+    const revision = this.#lastRevision + 1;
+    const changes: Change[] = [];
+    for (const operation of operations) {
+      if (operation.kind === 'put') this.#put(operation, revision, changes);
+      else {
+        const rows =
+          operation.kind === 'delete'
+            ? this.#sql.get.all(operation.key)
+            : this.#sql.below.all(operation.prefix, prefixEnd(operation.prefix), -1);
+        for (const row of rows) this.#delete(row, changes);
+      }
+    }
+    this.#record(revision, changes);
+  }
+
+  #put(
+    { key, value, lease }: Operation & { readonly kind: 'put' },
+    revision: number,
+    changes: Change[],
+  ): void {
+    const { create_revision } = this.#sql.get.get(key) ?? { create_revision: revision };
+    const createRevision = integer(create_revision);
+    this.#sql.put.run(key, value, createRevision, revision, lease ?? null);
+    changes.push({ key, value: value.slice(), createRevision });
   }
 
   #delete(row: Row, changes: Change[]): void {
@@ -237,57 +224,68 @@ export class SqliteStore implements Store {
     changes.push({ key, value: undefined, createRevision });
   }
 
-  #expire(ended: readonly string[]): void {
-    try {
-      this.#endLeases(ended);
-    } catch {
-      // The disk is full or failing: the keys stay, and the leases get another term to try again.
-      for (const lease of ended) this.#leases.add(lease, 1000);
+  #record(revision: number, changes: readonly Change[]): void {
+    if (changes.length === 0) return;
+    this.#lastRevision = revision;
+    for (const { key, value, createRevision } of changes) {
+      this.#sql.record.run(revision, key, value ?? null, createRevision);
     }
+    this.#uncommitted.push({ revision, changes });
   }
 
-  #endLeases(ended: readonly string[]): void {
-    this.#write((_revision, changes) => {
+  #expire(ended: readonly string[]): void {
+    this.#endLeases(ended).catch(() => {
+      // The disk is full or failing: the keys stay, and the leases get another term to try again.
+      for (const lease of ended) this.#leases.add(lease, 1000);
+    });
+  }
+
+  #endLeases(ended: readonly string[]): Promise<void> {
+    return this.#write(() => {
+      const revision = this.#lastRevision + 1;
+      const changes: Change[] = [];
       for (const lease of ended) {
         for (const row of this.#sql.ofLease.all(lease)) this.#delete(row, changes);
         this.#sql.dropLease.run(lease);
       }
+      this.#record(revision, changes);
     });
   }
 
-  /** One durable transaction at one new revision, published only once it is on disk. */
-  #write(body: (revision: number, changes: Change[]) => void): void {
-    const revision = this.#revision + 1;
-    const changes: Change[] = [];
+  async #write<T>(body: () => T): Promise<T> {
+    if (!this.#open) throw new Vl3Error('unavailable', 'the store is closed');
+    return await this.#commits.run(body);
+  }
+
+  #begin(): void {
+    this.#uncommitted = [];
+    this.#database.exec('BEGIN IMMEDIATE');
+  }
+
+  /** Published only once it is on the disk. */
+  #commit(): void {
+    const revision = this.#present;
     let compacted = this.#compactedRevision;
-    try {
-      this.#database.exec('BEGIN IMMEDIATE');
-      body(revision, changes);
-      if (changes.length > 0) {
-        for (const { key, value, createRevision } of changes) {
-          this.#sql.record.run(revision, key, value ?? null, createRevision);
-        }
-        this.#sql.setMeta.run('revision', revision);
-        // In steps of a tenth, so that most transactions have nothing to clear away.
-        if (revision - compacted > this.#keepHistory * 1.1) {
-          compacted = revision - this.#keepHistory;
-          this.#sql.compact.run(compacted);
-          this.#sql.setMeta.run('compacted', compacted);
-        }
+    if (this.#uncommitted.length > 0) {
+      this.#sql.setMeta.run('revision', revision);
+      // In steps of a tenth, so that most transactions have nothing to clear away.
+      if (revision - compacted > this.#keepHistory * 1.1) {
+        compacted = revision - this.#keepHistory;
+        this.#sql.compact.run(compacted);
+        this.#sql.setMeta.run('compacted', compacted);
       }
-      this.#database.exec('COMMIT');
-    } catch (cause) {
-      if (this.#open && this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      if (cause instanceof Vl3Error) throw cause;
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new Vl3Error('unavailable', `the store cannot write (${reason}): check the disk it is on`, {
-        cause,
-      });
     }
-    if (changes.length === 0) return;
+    this.#database.exec('COMMIT');
+    const batches = this.#uncommitted;
+    this.#uncommitted = [];
     this.#revision = revision;
     this.#compactedRevision = compacted;
-    this.#hub.publish({ revision, changes });
+    for (const batch of batches) this.#hub.publish(batch);
+  }
+
+  #rollback(): void {
+    this.#uncommitted = [];
+    if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
   }
 
   #batchesAfter(afterRevision: number, prefix: string): Batch[] {
@@ -310,39 +308,18 @@ export class SqliteStore implements Store {
   }
 }
 
-const STATEMENTS = {
-  get: 'SELECT * FROM entries WHERE key = ?',
-  below: 'SELECT * FROM entries WHERE key >= ? AND key < ? ORDER BY key LIMIT ?',
-  newest: 'SELECT max(mod_revision) AS newest FROM entries WHERE key >= ? AND key < ?',
-  ofLease: 'SELECT * FROM entries WHERE lease = ?',
-  put: `INSERT INTO entries (key, value, create_revision, mod_revision, lease) VALUES (?, ?, ?, ?, ?)
-        ON CONFLICT (key) DO UPDATE SET
-          value = excluded.value, mod_revision = excluded.mod_revision, lease = excluded.lease`,
-  delete: 'DELETE FROM entries WHERE key = ?',
-  record: 'INSERT INTO history (revision, key, value, create_revision) VALUES (?, ?, ?, ?)',
-  historyAfter: `SELECT * FROM history WHERE revision > ? AND key >= ? AND key < ? ORDER BY revision, key`,
-  compact: 'DELETE FROM history WHERE revision <= ?',
-  setMeta: 'UPDATE meta SET value = ?2 WHERE name = ?1',
-  getMeta: 'SELECT value FROM meta WHERE name = ?',
-  addLease: 'INSERT INTO leases (id, ttl_ms) VALUES (?, ?)',
-  dropLease: 'DELETE FROM leases WHERE id = ?',
-  leases: 'SELECT id, ttl_ms FROM leases',
-} as const;
+const cannotWrite = (cause: unknown): Error => {
+  if (cause instanceof Vl3Error) return cause;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new Vl3Error('unavailable', `the store cannot write (${reason}): check the disk it is on`, {
+    cause,
+  });
+};
 
-const migrate = (database: DatabaseSync, path: string): void => {
-  const { user_version } = database.prepare('PRAGMA user_version').get() ?? {};
-  const version = integer(user_version);
-  if (version === SCHEMA_VERSION) return;
-  if (version !== 0) {
-    throw new Vl3Error(
-      'failed-precondition',
-      `the store ${path} has schema ${version}, this vl3 knows ${SCHEMA_VERSION}: run the newer vl3`,
-    );
+const decideOrRefuse = <T>(decide: () => T): T => {
+  try {
+    return decide();
+  } catch (error) {
+    throw new Refusal(error);
   }
-  database.exec(`BEGIN IMMEDIATE; ${SCHEMA}`);
-  const insert = database.prepare('INSERT INTO meta (name, value) VALUES (?, ?)');
-  insert.run('identity', randomUUID());
-  insert.run('revision', 0);
-  insert.run('compacted', 0);
-  database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT;`);
 };

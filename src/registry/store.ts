@@ -21,6 +21,14 @@ export interface Store extends AsyncDisposable {
   transact(compares: readonly Compare[], operations: readonly Operation[]): Promise<TransactResult>;
 
   /**
+   * Reads the ranges, decides, and writes what was decided as one step: between the read and the write nothing changes,
+   * or `decide`, which must be pure, is asked again. Resolves with the store's revision once that and everything that was
+   * read is durable. What `decide` throws comes out as it is, and nothing is written. Otherwise throws as `transact` does,
+   * and Vl3Error('aborted') when others win every time.
+   */
+  update(reads: readonly Range[], decide: Decide): Promise<number>;
+
+  /**
    * Every batch below the prefix after a revision, in order, without a gap; ends quietly when the signal aborts.
    * Throws CompactedError when it cannot: then read anew.
    */
@@ -33,6 +41,12 @@ export interface Store extends AsyncDisposable {
   /** Ends the lease and deletes its keys. */
   revokeLease(lease: string): Promise<void>;
 }
+
+/** What to write, from what was read, and under which conditions it still holds. No operations: nothing. */
+export type Decide = (found: ReadResult) => {
+  readonly compares: readonly Compare[];
+  readonly operations: readonly Operation[];
+};
 
 export interface TransactResult {
   readonly succeeded: boolean;

@@ -131,6 +131,61 @@ export const describeStore = (name: string, harness: StoreHarness): void => {
       expect(results.filter(({ succeeded }) => succeeded)).toHaveLength(1);
     });
 
+    test('updates asked for at once are decided one after another, each on what those before it left', async () => {
+      const store = await create();
+      const seen: string[] = [];
+      const revisions = await Promise.all(
+        Array.from({ length: 50 }, () =>
+          store.update([{ key: '/count' }], ({ entries: [entry] }) => {
+            const count = entry === undefined ? 0 : Number(new TextDecoder().decode(entry.value));
+            seen.push(String(count));
+            const compares = [
+              { kind: 'revision-is' as const, key: '/count', revision: entry?.modRevision ?? 0 },
+            ];
+            return { compares, operations: [put('/count', String(count + 1))] };
+          }),
+        ),
+      );
+      expect(await stored(store, '/count')).toBe('50');
+      expect(new Set(seen).size).toBe(50);
+      expect(new Set(revisions).size).toBe(50);
+      const batches = await take(store.watch('/', 0, AbortSignal.timeout(5000)), 50);
+      expect(
+        batches.map(({ changes: [change] }) => change && new TextDecoder().decode(change.value)),
+      ).toEqual(Array.from({ length: 50 }, (_, i) => String(i + 1)));
+    });
+
+    test('an update that is refused writes nothing, and those asked for at once with it are carried out', async () => {
+      const store = await create();
+      const refuse = () => {
+        throw new RangeError('not this one');
+      };
+      const results = await Promise.allSettled([
+        store.update([], () => ({ compares: [], operations: [put('/a')] })),
+        store.update([{ prefix: '/' }], refuse),
+        store.update([], () => ({ compares: [], operations: [put('/b'), put('/b')] })),
+        store.update([], () => ({ compares: [], operations: [put('/c', 'x', 'no such lease')] })),
+        store.update([], () => ({ compares: [], operations: [put('/d')] })),
+      ]);
+      expect(results.map(({ status }) => status)).toEqual([
+        'fulfilled',
+        'rejected',
+        'rejected',
+        'rejected',
+        'fulfilled',
+      ]);
+      expect(results[1]).toMatchObject({ reason: expect.any(RangeError) });
+      expect(results[2]).toMatchObject({ reason: { code: 'invalid-argument' } });
+      expect(results[3]).toMatchObject({ reason: { code: 'not-found' } });
+      expect(await keysBelow(store, '/')).toEqual(['/a', '/d']);
+    });
+
+    test('an update that writes nothing makes no revision', async () => {
+      const store = await create();
+      const { revision } = await store.transact([], [put('/a')]);
+      expect(await store.update([{ key: '/a' }], () => ({ compares: [], operations: [] }))).toBe(revision);
+    });
+
     test('a deleted prefix takes all its keys and no other', async () => {
       const store = await create();
       await store.transact([], [put('/a/1'), put('/a/2'), put('/ab')]);

@@ -183,7 +183,9 @@ describe("a node touches nothing of another's", () => {
     const before = await admin.getNetwork({ name: 'red' });
     const outcomes: string[] = [];
     for (const [name, attempts] of Object.entries(ATTEMPTS)) {
-      for (const attempt of attempts(other, victim, uid)) outcomes.push(`${name} ${await refusal(attempt)}`);
+      // All are under way: each must have its handler before the first is answered.
+      const refusals = await Promise.all(attempts(other, victim, uid).map(refusal));
+      outcomes.push(...refusals.map((sentence) => `${name} ${sentence}`));
     }
     expect(outcomes.filter((outcome) => !outcome.includes('permission-denied'))).toEqual([]);
     expect(await admin.getNetwork({ name: 'red' })).toEqual(before);
@@ -194,9 +196,8 @@ describe("a node touches nothing of another's", () => {
       (name) => `vl3.v1.AgentService/${name}`,
     );
     for (const name of asMember) {
-      for (const attempt of ATTEMPTS[name]?.(other, victim, uid) ?? []) {
-        expect(await refusal(attempt)).toMatch(/^permission-denied/);
-      }
+      const refusals = await Promise.all((ATTEMPTS[name]?.(other, victim, uid) ?? []).map(refusal));
+      for (const sentence of refusals) expect(sentence).toMatch(/^permission-denied/);
     }
     expect(await admin.getNetwork({ name: 'red' })).toEqual(joined);
     expect((await admin.listAttachments({})).attachments).toEqual([]);
