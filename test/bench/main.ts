@@ -2,12 +2,14 @@
 
 import { benchDatapath } from './datapath.ts';
 import { benchLifecycle } from './lifecycle.ts';
+import { benchScale } from './scale.ts';
 
 const repetitions = Number(process.env['REPETITIONS'] ?? 3);
 
 const benches: Record<string, () => Promise<void>> = {
   datapath: () => benchDatapath(repetitions, Number(process.env['SECONDS'] ?? 4)),
   lifecycle: () => benchLifecycle(repetitions),
+  scale: () => benchScale(Number(process.env['NODES'] ?? 500), Number(process.env['CHANGES'] ?? 60)),
 };
 
 const names = process.argv.slice(2);
