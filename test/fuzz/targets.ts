@@ -1,8 +1,16 @@
 // All targets, in the order in which they run.
 
 import type { Target } from './target.ts';
+import { datapathTargets } from './targets/datapath.ts';
+import { protocolTargets } from './targets/protocol.ts';
 import { segmentationTargets } from './targets/segmentation.ts';
 import { tableTargets } from './targets/tables.ts';
 import { wireTargets } from './targets/wire.ts';
 
-export const TARGETS: readonly Target[] = [...wireTargets, ...segmentationTargets, ...tableTargets];
+export const TARGETS: readonly Target[] = [
+  ...wireTargets,
+  ...segmentationTargets,
+  ...tableTargets,
+  ...protocolTargets,
+  ...datapathTargets,
+];
