@@ -1,6 +1,8 @@
 // What a node hands out of its leased prefixes: gateway addresses and one address an attachment. Pure state that its owner
-// writes down: `toState` is plain JSON data. Never used addresses go first, then those given back, oldest first, so
-// that an address rests for as long as there is another. How long ranges are skipped: in one step, never one by one.
+// writes down: `toState` is plain JSON data. Never used addresses go first, then those given back, oldest first, once they
+// have rested. Times are milliseconds of a clock that only grows within one life; what is written down are ages, so that
+// it may begin anew with the next, and time that nobody counted makes a rest longer, never shorter. Long ranges are
+// skipped in one step, never one by one.
 
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
@@ -23,8 +25,8 @@ const prefixStateSchema = z.strictObject({
   prefix: z.string(),
   /** Offsets in the prefix that were never handed out: ranges [from, to), ascending. */
   fresh: z.array(z.tuple([offsetSchema, offsetSchema])),
-  /** Addresses given back, oldest first. */
-  freed: z.array(z.string()),
+  /** Addresses given back, oldest first, and how long ago; the address alone was written by an earlier version. */
+  freed: z.array(z.union([z.tuple([z.string(), z.number().min(0)]), z.string()])),
   /** Address to owner. */
   used: z.record(z.string(), z.string()),
 });
@@ -41,21 +43,57 @@ interface PrefixState {
   readonly prefix: Prefix;
   /** Ascending, disjoint, none empty. */
   fresh: Range[];
-  /** Values of addresses; a set keeps the order in which they came. */
-  readonly freed: Set<bigint>;
+  /** Values of addresses and when they were given back; a map keeps the order in which they came. */
+  readonly freed: Map<bigint, number>;
   readonly used: Map<bigint, string>;
+  /** Since when no address of it is handed out; meaningless while one is. */
+  emptySince: number;
 }
 
-export class Allocator {
-  readonly #prefixes: PrefixState[];
+/** How an address is chosen. */
+export interface Choice {
+  /** Absent: no address rests. */
+  readonly now?: number;
+  /** Also what has not rested yet, when there is nothing else. */
+  readonly early?: boolean;
+}
 
-  /** Throws Vl3Error('failed-precondition') when the state contradicts itself. */
-  constructor(state: AllocatorState = { prefixes: [] }) {
-    this.#prefixes = state.prefixes.map(readPrefixState);
-    for (const [i, { prefix }] of this.#prefixes.entries()) {
-      const other = this.#prefixes.slice(0, i).find((one) => prefixesOverlap(one.prefix, prefix));
+/** Why an address that was asked for cannot be had. */
+export type Refusal = 'elsewhere' | 'held' | 'excluded' | 'unusable';
+
+export interface PrefixUse {
+  readonly prefix: Prefix;
+  readonly used: number;
+  /** What could be handed out, resting or not. */
+  readonly free: bigint;
+  /** Undefined: addresses of it are handed out. */
+  readonly emptySince: number | undefined;
+}
+
+/** How long an address that was given back rests: caches and connections of whoever spoke to its last owner run out. */
+export const ADDRESS_REST_MS = 60_000;
+
+export class Allocator {
+  #prefixes: PrefixState[] = [];
+  readonly #restMs: number;
+  /** The latest time it was told. */
+  #now: number;
+
+  /** `now`: when this life begins. Throws Vl3Error('failed-precondition') when the state contradicts itself. */
+  constructor(state: AllocatorState = { prefixes: [] }, now = 0, restMs = ADDRESS_REST_MS) {
+    this.#now = now;
+    this.#restMs = restMs;
+    this.restore(state);
+  }
+
+  /** Goes back to what was written down; throws as the constructor does. */
+  restore(state: AllocatorState): void {
+    const prefixes = state.prefixes.map((one) => readPrefixState(one, this.#now));
+    for (const [i, { prefix }] of prefixes.entries()) {
+      const other = prefixes.slice(0, i).find((one) => prefixesOverlap(one.prefix, prefix));
       if (other !== undefined) throw contradiction(formatPrefix(prefix));
     }
+    this.#prefixes = prefixes;
   }
 
   toState(): AllocatorState {
@@ -63,7 +101,10 @@ export class Allocator {
       prefixes: this.#prefixes.map(({ prefix, fresh, freed, used }) => ({
         prefix: formatPrefix(prefix),
         fresh: fresh.map(({ from, to }): [string, string] => [String(from), String(to)]),
-        freed: [...freed].map((value) => formatAddress({ family: prefix.family, value })),
+        freed: [...freed].map(([value, at]): [string, number] => [
+          formatAddress({ family: prefix.family, value }),
+          Math.max(0, this.#now - at),
+        ]),
         used: Object.fromEntries(
           [...used].map(([value, owner]) => [formatAddress({ family: prefix.family, value }), owner]),
         ),
@@ -75,7 +116,8 @@ export class Allocator {
   addPrefix(prefix: Prefix): void {
     const other = this.#prefixes.find((one) => prefixesOverlap(one.prefix, prefix));
     if (other === undefined) {
-      this.#prefixes.push({ prefix, fresh: usableRanges(prefix), freed: new Set(), used: new Map() });
+      const fresh = usableRanges(prefix);
+      this.#prefixes.push({ prefix, fresh, freed: new Map(), used: new Map(), emptySince: this.#now });
     } else if (formatPrefix(other.prefix) !== formatPrefix(prefix)) {
       throw new Vl3Error(
         'failed-precondition',
@@ -99,46 +141,81 @@ export class Allocator {
     return first === undefined ? undefined : gatewayOf(first.prefix);
   }
 
-  /** An address for `owner`; undefined when the node needs another prefix of this family. */
-  allocate(family: Family, owner: string, excluded: readonly Prefix[] = []): Address | undefined {
+  /**
+   * An address for `owner`; undefined when the node needs another prefix of this family. What is `excluded` is never
+   * handed out, but kept by whoever has it.
+   */
+  allocate(
+    family: Family,
+    owner: string,
+    excluded: readonly Prefix[] = [],
+    { now, early }: Choice = {},
+  ): Address | undefined {
+    this.#see(now);
     const ofFamily = this.#prefixes.filter(({ prefix }) => prefix.family === family);
     for (const state of ofFamily) {
-      const value = firstFresh(state, excluded);
-      if (value !== undefined) return hold(state, value, owner);
+      const [gap] = gaps(state, excluded);
+      if (gap !== undefined) return hold(state, gap.from, owner);
     }
+    let oldest: { state: PrefixState; value: bigint; at: number } | undefined;
     for (const state of ofFamily) {
-      for (const value of state.freed) {
+      for (const [value, at] of state.freed) {
         if (excluded.some((range) => prefixContains(range, { family, value }))) continue;
-        return hold(state, value, owner);
+        if (oldest === undefined || at < oldest.at) oldest = { state, value, at };
+        break;
       }
     }
+    if (oldest === undefined) return undefined;
+    const isResting = now !== undefined && now - oldest.at < this.#restMs;
+    return isResting && early !== true ? undefined : hold(oldest.state, oldest.value, owner);
+  }
+
+  /** Exactly this address for `owner`, who may hold it already, rested or not; or why it cannot be had. */
+  claim(address: Address, owner: string, excluded: readonly Prefix[] = []): Refusal | undefined {
+    const state = this.#prefixes.find(({ prefix }) => prefixContains(prefix, address));
+    if (state === undefined) return 'elsewhere';
+    const { value } = address;
+    const holder = state.used.get(value);
+    if (holder !== undefined) return holder === owner ? undefined : 'held';
+    const offset = value - state.prefix.value;
+    const isFree =
+      state.freed.has(value) || state.fresh.some(({ from, to }) => from <= offset && offset < to);
+    if (!isFree) return 'unusable';
+    if (excluded.some((range) => prefixContains(range, address))) return 'excluded';
+    hold(state, value, owner);
     return undefined;
   }
 
-  /**
-   * Exactly this address for `owner`, who may hold it already. False when it is another's, excluded, in none of the
-   * prefixes, or no address to hand out (network, gateway, broadcast).
-   */
+  /** As `claim`: false when it cannot be had. */
   reserve(address: Address, owner: string, excluded: readonly Prefix[] = []): boolean {
-    const state = this.#prefixes.find(({ prefix }) => prefixContains(prefix, address));
-    if (state === undefined) return false;
-    const { value } = address;
-    if (state.used.get(value) === owner) return true;
-    if (excluded.some((range) => prefixContains(range, address))) return false;
-    const offset = value - state.prefix.value;
-    if (!state.freed.has(value) && !state.fresh.some(({ from, to }) => from <= offset && offset < to))
-      return false;
-    hold(state, value, owner);
-    return true;
+    return this.claim(address, owner, excluded) === undefined;
   }
 
   /** Gives an address back. False when `owner` does not hold it. */
-  free(address: Address, owner: string): boolean {
+  free(address: Address, owner: string, now?: number): boolean {
+    this.#see(now);
     const state = this.#prefixes.find(({ prefix }) => prefixContains(prefix, address));
     if (state === undefined || state.used.get(address.value) !== owner) return false;
     state.used.delete(address.value);
-    state.freed.add(address.value);
+    state.freed.set(address.value, this.#now);
+    if (state.used.size === 0) state.emptySince = this.#now;
     return true;
+  }
+
+  /** What is used of each prefix, oldest lease first. */
+  uses(family: Family, excluded: readonly Prefix[] = []): PrefixUse[] {
+    return this.#prefixes
+      .filter(({ prefix }) => prefix.family === family)
+      .map((state) => ({
+        prefix: state.prefix,
+        used: state.used.size,
+        free: freeCount(state, excluded),
+        emptySince: state.used.size > 0 ? undefined : state.emptySince,
+      }));
+  }
+
+  #see(now: number | undefined): void {
+    if (now !== undefined && now > this.#now) this.#now = now;
   }
 
   /** Who holds the address. */
@@ -175,19 +252,36 @@ const hold = (state: PrefixState, value: bigint, owner: string): Address => {
   return { family: state.prefix.family, value };
 };
 
-/** The lowest address that was never handed out and is not excluded. */
-const firstFresh = ({ prefix, fresh }: PrefixState, excluded: readonly Prefix[]): bigint | undefined => {
+/** Values of addresses that were never handed out and are not excluded, ascending. */
+function* gaps({ prefix, fresh }: PrefixState, excluded: readonly Prefix[]): Generator<Range> {
   const { family } = prefix;
+  const near = excluded.filter((one) => prefixesOverlap(one, prefix));
   for (const { from, to } of fresh) {
     const end = prefix.value + to;
     let value = prefix.value + from;
     while (value < end) {
-      const range = excluded.find((one) => prefixContains(one, { family, value }));
-      if (range === undefined) return value;
-      value = range.value + prefixSize(range);
+      const inside = near.find((one) => prefixContains(one, { family, value }));
+      if (inside !== undefined) {
+        value = inside.value + prefixSize(inside);
+        continue;
+      }
+      const next = near.reduce(
+        (least, one) => (one.value > value && one.value < least ? one.value : least),
+        end,
+      );
+      yield { from: value, to: next };
+      value = next;
     }
   }
-  return undefined;
+}
+
+const freeCount = (state: PrefixState, excluded: readonly Prefix[]): bigint => {
+  const { family } = state.prefix;
+  let count = 0n;
+  for (const { from, to } of gaps(state, excluded)) count += to - from;
+  for (const value of state.freed.keys())
+    if (!excluded.some((range) => prefixContains(range, { family, value }))) count++;
+  return count;
 };
 
 const contradiction = (prefix: string): Vl3Error =>
@@ -196,7 +290,7 @@ const contradiction = (prefix: string): Vl3Error =>
     `the saved allocations of ${prefix} contradict themselves: restore the state directory from a copy, or detach everything and run "vl3 agent clean"`,
   );
 
-const readPrefixState = (state: AllocatorState['prefixes'][number]): PrefixState => {
+const readPrefixState = (state: AllocatorState['prefixes'][number], now: number): PrefixState => {
   const prefix = parsePrefix(state.prefix);
   const [usable] = usableRanges(prefix);
   const value = (text: string): bigint => {
@@ -212,7 +306,11 @@ const readPrefixState = (state: AllocatorState['prefixes'][number]): PrefixState
     return address.value;
   };
   const fresh = state.fresh.map(([from, to]) => ({ from: BigInt(from), to: BigInt(to) }));
-  const freed = new Set(state.freed.map(value));
+  const freed = new Map(
+    state.freed.map((one): [bigint, number] =>
+      typeof one === 'string' ? [value(one), now] : [value(one[0]), now - one[1]],
+    ),
+  );
   const used = new Map(Object.entries(state.used).map(([text, owner]) => [value(text), owner]));
   let past = usable?.from ?? 0n;
   for (const { from, to } of fresh) {
@@ -224,6 +322,6 @@ const readPrefixState = (state: AllocatorState['prefixes'][number]): PrefixState
   if (freed.size + used.size !== state.freed.length + Object.keys(state.used).length)
     throw contradiction(state.prefix);
   for (const held of used.keys()) if (freed.has(held) || isFresh(held)) throw contradiction(state.prefix);
-  for (const held of freed) if (isFresh(held)) throw contradiction(state.prefix);
-  return { prefix, fresh, freed, used };
+  for (const held of freed.keys()) if (isFresh(held)) throw contradiction(state.prefix);
+  return { prefix, fresh, freed, used, emptySince: now };
 };

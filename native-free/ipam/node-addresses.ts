@@ -1,8 +1,16 @@
 // The addresses a node hands out on one network, with what is written down of them kept in step: what could not be written
 // down has not happened. Which address is next is allocator.ts; whether a prefix can be leased, and how, its owner says.
 
-import type { Allocator, AllocatorState } from './allocator.ts';
-import { type Address, type Family, type Prefix, parseAddress } from './prefix.ts';
+import { Vl3Error } from '../error.ts';
+import type { Allocator, AllocatorState, PrefixUse, Refusal } from './allocator.ts';
+import {
+  type Address,
+  type Family,
+  formatAddress,
+  formatPrefix,
+  type Prefix,
+  parseAddress,
+} from './prefix.ts';
 
 export interface NodeAddressesDependencies {
   readonly allocator: Allocator;
@@ -10,6 +18,18 @@ export interface NodeAddressesDependencies {
   readonly save: (state: AllocatorState) => void;
   /** Runs `change` so that all of its writes are kept, or none; throws when they could not be. */
   readonly transact: (change: () => void) => void;
+  /** Milliseconds of a clock that only grows. Absent: no address rests. */
+  readonly now?: () => number;
+}
+
+/** What whoever takes addresses asks for. */
+export interface Asked {
+  /** These or none; a family without one gets any. */
+  readonly fixed?: readonly Address[];
+  /** Rather these, if they can be had. */
+  readonly preferred?: readonly Address[];
+  /** Also addresses that have not rested, when there are no others. */
+  readonly early?: boolean;
 }
 
 export class NodeAddresses {
@@ -25,32 +45,84 @@ export class NodeAddresses {
     return this.#allocator.gateway(family);
   }
 
+  uses(family: Family, excluded: readonly Prefix[]): PrefixUse[] {
+    return this.#allocator.uses(family, excluded);
+  }
+
   /**
    * One address of each family for `owner`, written down together with what `also` writes; or the family that another
-   * prefix is needed for.
+   * prefix is needed for. Throws Vl3Error when a fixed address cannot be had.
    */
   take(
     owner: string,
     families: readonly Family[],
     excluded: readonly Prefix[],
     also: (addresses: readonly Address[]) => void,
+    asked: Asked = {},
   ): { readonly addresses: Address[] } | { readonly missing: Family } {
     const addresses: Address[] = [];
-    for (const family of families) {
-      const address = this.#allocator.allocate(family, owner, excluded);
-      if (address === undefined) {
-        this.#giveBack(owner, addresses);
-        return { missing: family };
-      }
-      addresses.push(address);
-    }
     try {
+      for (const family of families) {
+        const address = this.#choose(owner, family, excluded, asked);
+        if (address === undefined) {
+          this.#giveBack(owner, addresses);
+          return { missing: family };
+        }
+        addresses.push(address);
+      }
       this.#write(() => also(addresses));
     } catch (error) {
       this.#giveBack(owner, addresses);
       throw error;
     }
     return { addresses };
+  }
+
+  #choose(
+    owner: string,
+    family: Family,
+    excluded: readonly Prefix[],
+    { fixed = [], preferred = [], early = false }: Asked,
+  ): Address | undefined {
+    const asked = fixed.find((address) => address.family === family);
+    if (asked !== undefined) {
+      const refusal = this.#allocator.claim(asked, owner, excluded);
+      if (refusal === undefined) return asked;
+      throw this.#refused(asked, refusal);
+    }
+    const liked = preferred.find(
+      (address) => address.family === family && this.#allocator.reserve(address, owner, excluded),
+    );
+    const now = this.#dependencies.now?.();
+    if (liked !== undefined) return liked;
+    return this.#allocator.allocate(family, owner, excluded, { early, ...(now !== undefined && { now }) });
+  }
+
+  #refused(address: Address, refusal: Refusal): Vl3Error {
+    const text = formatAddress(address);
+    const prefixes = this.#allocator.uses(address.family).map(({ prefix }) => formatPrefix(prefix));
+    switch (refusal) {
+      case 'elsewhere':
+        return new Vl3Error(
+          'failed-precondition',
+          `${text} is in no prefix that this node holds (${prefixes.join(', ') || 'none yet'}): ask for an address in one of them, or for none`,
+        );
+      case 'held':
+        return new Vl3Error(
+          'already-exists',
+          `${text} is taken by attachment ${this.#allocator.ownerOf(address)}: ask for another address, or detach that one first`,
+        );
+      case 'excluded':
+        return new Vl3Error(
+          'failed-precondition',
+          `${text} is in a range that nothing is handed out from now: ask for another address`,
+        );
+      case 'unusable':
+        return new Vl3Error(
+          'failed-precondition',
+          `${text} is the gateway, network or broadcast address of a prefix: ask for another address`,
+        );
+    }
   }
 
   /** Written down together with what `also` writes; when that fails, `owner` holds them still. */
@@ -71,10 +143,44 @@ export class NodeAddresses {
       for (const [text, owner] of Object.entries(used)) {
         if (known.has(owner)) continue;
         strangers.add(owner);
-        this.#allocator.free(parseAddress(text), owner);
+        this.#giveBack(owner, [parseAddress(text)]);
       }
     if (strangers.size > 0) this.#write(() => undefined);
     return [...strangers];
+  }
+
+  /** Takes a leased prefix into use, written down together with what `also` writes. */
+  addPrefix(prefix: Prefix, also: () => void): void {
+    const isNew = !this.#holds(prefix);
+    this.#allocator.addPrefix(prefix);
+    try {
+      this.#write(also);
+    } catch (error) {
+      if (isNew) this.#allocator.removePrefix(prefix);
+      throw error;
+    }
+  }
+
+  /** Forgets a prefix, written down together with what `also` writes. False: addresses of it are handed out. */
+  removePrefix(prefix: Prefix, also: () => void): boolean {
+    if (!this.#holds(prefix)) {
+      this.#write(also);
+      return true;
+    }
+    const before = this.#allocator.toState();
+    if (!this.#allocator.removePrefix(prefix)) return false;
+    try {
+      this.#write(also);
+    } catch (error) {
+      this.#allocator.restore(before);
+      throw error;
+    }
+    return true;
+  }
+
+  #holds(prefix: Prefix): boolean {
+    const text = formatPrefix(prefix);
+    return this.#allocator.uses(prefix.family).some((one) => formatPrefix(one.prefix) === text);
   }
 
   #write(also: () => void): void {
@@ -86,6 +192,6 @@ export class NodeAddresses {
   }
 
   #giveBack(owner: string, addresses: readonly Address[]): void {
-    for (const address of addresses) this.#allocator.free(address, owner);
+    for (const address of addresses) this.#allocator.free(address, owner, this.#dependencies.now?.());
   }
 }
