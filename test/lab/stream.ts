@@ -10,6 +10,9 @@ let port = 9000;
 const PATTERN =
   'const pattern = Buffer.alloc(251 * 1024, Buffer.from(Array.from({ length: 251 }, (_, i) => i)));';
 
+/** Shorter silences are not told one by one. */
+const SILENCE_MS = 100;
+
 const RECEIVER = `${PATTERN}
   const [address, port] = process.argv.slice(1);
   let received = 0, longest = 0, last, wrong = 0;
@@ -20,6 +23,7 @@ const RECEIVER = `${PATTERN}
       received += chunk.length;
       const now = performance.now();
       if (last !== undefined) longest = Math.max(longest, now - last);
+      if (last !== undefined && now - last > ${SILENCE_MS}) console.log('silent ' + (now - last).toFixed(0));
       last = now;
     });
     socket.on('error', (error) => console.log('broken ' + error.message));
@@ -60,8 +64,9 @@ export class Stream {
 
   /** Opens a stream to `address`, one of the receiving pod's. */
   static async open(from: Pod, to: Pod, address: string): Promise<Stream> {
-    port += 1;
-    const node = (script: string) => [process.execPath, '--eval', script, '--', address, `${port}`];
+    // Its own, though several are opened at once.
+    const own = ++port;
+    const node = (script: string) => [process.execPath, '--eval', script, '--', address, `${own}`];
     const receiver = to.host.start(node(RECEIVER));
     await receiver.printed(/listening/);
     const sender = from.host.start(node(SENDER));
@@ -77,6 +82,11 @@ export class Stream {
     const [, bytes, wrong, longest] =
       [...output.matchAll(/received (\d+) wrong (\d+) longest (\d+)\n/g)].at(-1) ?? [];
     return { bytes: Number(bytes), wrong: Number(wrong), longestSilenceMs: Number(longest) };
+  }
+
+  /** Every silence that has ended and was longer than 100 ms, in order, ms. */
+  get silences(): number[] {
+    return [...this.#receiver.output().matchAll(/^silent (\d+)$/gm)].map(([, ms]) => Number(ms));
   }
 
   async close(): Promise<void> {

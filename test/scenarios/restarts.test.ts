@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { Domain, SOON } from '../lab/domain.ts';
+import { describeKills, killUnderStreams } from '../lab/kills.ts';
 import type { Node } from '../lab/node.ts';
 import { ping } from '../lab/ping.ts';
 import { Pod } from '../lab/pod.ts';
@@ -72,6 +73,22 @@ test('a TCP stream lives through the death of both agents at once', async () => 
   });
   console.log(`both agents killed and restarted under a TCP stream: longest silence ${gap} ms`);
 });
+
+test('four TCP streams at once live through kills of either agent', async () => {
+  const streams = await Promise.all([
+    Stream.open(client, web, web.v4('red')),
+    Stream.open(client, web, web.v6('red')),
+    Stream.open(web, client, client.v4('red')),
+    Stream.open(web, client, client.v6('red')),
+  ]);
+  try {
+    const kills = await killUnderStreams(streams, [a1, a2], 4);
+    console.log(`four TCP streams, ${describeKills(kills)}`);
+    expect(kills).toMatchObject({ lost: [], wrong: 0 });
+  } finally {
+    await Promise.all(streams.map((stream) => stream.close()));
+  }
+}, 180_000);
 
 test('an agent that is stopped ends with code 0 and leaves everything in the kernel as it was', async () => {
   const [other] = [await a1.pod('other', 'red')];
