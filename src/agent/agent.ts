@@ -19,10 +19,10 @@ import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
 import { Periodic } from './periodic.ts';
 import { lockPrefix } from './prefix-lock.ts';
-import { checkPrivilege } from './privilege.ts';
+import { preflight } from './preflight.ts';
 import { RegistryLink } from './registry-link.ts';
 import { AgentState } from './state.ts';
-import { agentStatus } from './status.ts';
+import { agentStatus, type StatusParts } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
 
 export interface AgentOptions extends EnrolmentOptions {
@@ -44,8 +44,16 @@ export interface AgentDependencies {
   readonly clock?: Clock;
 }
 
+/** What metrics and health checks look at. */
+export interface ObservedAgent extends StatusParts {
+  readonly devices: Port;
+  /** When the devices' timers last ran, monotonic ms. */
+  readonly tickedAt: () => number;
+}
+
 export interface RunningAgent extends AsyncDisposable {
   readonly node: string;
+  readonly observed: ObservedAgent;
   /** Rejects when the datapath dies: the process has to end, and be started again. */
   readonly failed: Promise<never>;
 }
@@ -71,7 +79,7 @@ const checkOptions = ({ netnsPrefix, networks }: AgentOptions): void => {
 export const startAgent = async (options: AgentOptions, deps: AgentDependencies): Promise<RunningAgent> => {
   const { logger, signal } = deps;
   checkOptions(options);
-  checkPrivilege();
+  preflight(options);
   const clock = deps.clock ?? systemClock();
   const primitives = opensslPrimitives;
   await using opened = new AsyncDisposableStack();
@@ -154,8 +162,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const every = (milliseconds: number, work: () => void | Promise<void>): void => {
     opened.use(new Periodic(milliseconds, work, logger));
   };
+  let tickedAt = clock.monotonic();
   every(TICK_MS, () => {
     for (const membership of networks.all) membership.tick();
+    tickedAt = clock.monotonic();
   });
   await networks.openSaved();
 
@@ -170,6 +180,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       settled: (network) => networks.settled(network),
     }),
   );
+  const observed: ObservedAgent = {
+    ...{ node, state, primitives, datapath, link, networks, surroundings, wall: clock.wall },
+    devices,
+    tickedAt: () => tickedAt,
+  };
   const api = opened.use(
     await LocalApi.listen(
       join(options.runDirectory, 'agent.sock'),
@@ -177,11 +192,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         attach: (request) => attachments.attach(request),
         detach: (request) => attachments.detach(request),
         attachments: () => attachments.list(),
-        status: (how) =>
-          agentStatus(
-            { node, state, primitives, datapath, link, networks, surroundings, wall: clock.wall },
-            how,
-          ),
+        status: (how) => agentStatus(observed, how),
       },
       logger,
     ),
@@ -227,5 +238,5 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     'agent is up',
   );
   const owned = opened.move();
-  return { node, failed: failure.promise, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { node, observed, failed: failure.promise, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 };

@@ -51,6 +51,7 @@ export class Membership {
   /** Undefined until the first step since the start, which is a snapshot: what changed meanwhile is in it. */
   #position: WatchPosition | undefined;
   #checkpointedSessions = 0;
+  #heardAt: number;
 
   /** Opens the network's packet path from its document. Its owner has to route events to it before it is started. */
   static async open(options: MembershipOptions, deps: MembershipDeps): Promise<Membership> {
@@ -95,6 +96,7 @@ export class Membership {
     this.#book = parts.book;
     this.#saved = saved;
     this.#deps = deps;
+    this.#heardAt = deps.clock.monotonic();
     this.#announcer = new Announcer(
       {
         network: saved.name,
@@ -161,6 +163,11 @@ export class Membership {
       .list(ATTACHMENT)
       .map(({ value }) => value)
       .filter((one) => one.network === this.network);
+  }
+
+  /** When the network's watch last said something, or this was opened: monotonic ms. */
+  get heardAt(): number {
+    return this.#heardAt;
   }
 
   /** As the registry last said. */
@@ -251,6 +258,7 @@ export class Membership {
       this.peers.reconcile();
     }
     this.#position = { storeId, revision };
+    this.#heardAt = this.#deps.clock.monotonic();
   }
 
   /** Takes over what may change of a network: excluded prefixes and MTU. */

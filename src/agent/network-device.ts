@@ -3,6 +3,7 @@
 
 import type { Action, Activity, DataPlaneEvent, PeerId } from '../../native-free/device/data-plane.ts';
 import { Device, type PeerConfig, type PeerStatus } from '../../native-free/device/device.ts';
+import type { DropReason } from '../../native-free/device/drops.ts';
 import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';
 import type { Port } from '../../native-free/port/port.ts';
 import type { Datapath } from '../datapath/datapath.ts';
@@ -73,6 +74,11 @@ export class NetworkDevice {
   /** Keypairs taken into use since it was opened. */
   get sessions(): number {
     return this.#sessions;
+  }
+
+  /** Handshake messages it dropped, by reason. */
+  get drops(): [DropReason, number][] {
+    return this.#device.drops.entries();
   }
 
   get peerIds(): PeerId[] {

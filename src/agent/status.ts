@@ -94,9 +94,10 @@ const pendingStatus = ([name, problem]: [string, string]): NetworkStatus => ({
   problem,
 });
 
-const problemsOf = ({ link, state, wall }: StatusParts, networks: readonly NetworkStatus[]): string[] => {
+const problemsOf = ({ link, state, surroundings, wall }: StatusParts, networks: readonly NetworkStatus[]): string[] => {
   const problems: string[] = [];
   if (state.problem !== '') problems.push(state.problem);
+  problems.push(...surroundings.problems);
   if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
   if (link.identity.notAfter <= wall()) {
     problems.push(

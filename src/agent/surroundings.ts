@@ -3,7 +3,7 @@
 
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import { Vl3Error } from '../../native-free/error.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import { type Announcement, announce } from '../../native-free/reconcile/endpoints.ts';
 import type { RecordEndpoint } from '../../native-free/registry/record.ts';
@@ -19,6 +19,9 @@ export interface Advertised {
 /** Assumed while the underlay's MTU is not known: Ethernet's. */
 const USUAL_UNDERLAY_MTU = 1500;
 
+/** A name that takes longer to resolve is waited for beside all else, and taken at the next look. */
+const RESOLVE_MS = 2000;
+
 /** Least MTU of a network: IPv6's, which every link has to carry. */
 const LEAST_MTU = 1280;
 
@@ -30,6 +33,9 @@ export class Surroundings {
   #observed: string | undefined;
   #underlayMtu = USUAL_UNDERLAY_MTU;
   #announcement: Announcement = { endpoints: [], behindNat: false, site: undefined };
+  /** Addresses of the advertised names, as last resolved. */
+  readonly #resolved = new Map<string, string>();
+  #resolving: Promise<void> | undefined;
 
   private constructor(advertised: readonly Advertised[], port: number, tools: Tools) {
     this.#advertised = advertised;
@@ -41,8 +47,7 @@ export class Surroundings {
     options: { readonly advertised: readonly Advertised[]; readonly port: number },
     deps: { readonly tools: Tools },
   ): Promise<Surroundings> {
-    const advertised = await Promise.all(options.advertised.map(resolve));
-    const surroundings = new Surroundings(advertised, options.port, deps.tools);
+    const surroundings = new Surroundings(options.advertised, options.port, deps.tools);
     await surroundings.refresh();
     return surroundings;
   }
@@ -64,10 +69,22 @@ export class Surroundings {
     return Math.max(LEAST_MTU, this.#underlayMtu - ENCAPSULATION_OVERHEAD);
   }
 
+  /** Sentences about what is advertised and cannot be announced; it is tried again at every look. */
+  get problems(): string[] {
+    return this.#names
+      .filter((name) => !this.#resolved.has(name))
+      .map((name) => `"${name}" cannot be resolved: give --advertise an address, or a name that resolves`);
+  }
+
+  get #names(): string[] {
+    return this.#advertised.map(({ address }) => address).filter((address) => isIP(address) === 0);
+  }
+
   /** Reads the underlay again; tells which of the two, what is announced or the MTU, changed. */
   async refresh(): Promise<{ endpoints: boolean; mtu: boolean }> {
     const before = this.derivedMtu;
     const [addresses, mtu] = await Promise.all([localAddresses(this.#tools), underlayMtu(this.#tools)]);
+    await this.#resolve();
     this.#addresses = [...new Set(addresses.map(formatAddress))];
     this.#underlayMtu = mtu ?? USUAL_UNDERLAY_MTU;
     return { endpoints: this.#update(), mtu: this.derivedMtu !== before };
@@ -79,26 +96,30 @@ export class Surroundings {
     return this.#update();
   }
 
+  /** A name that does not resolve keeps the address it had. */
+  async #resolve(): Promise<void> {
+    if (this.#names.length === 0) return;
+    const look = async (name: string): Promise<void> => {
+      const found = await lookup(name).catch(() => undefined);
+      if (found !== undefined) this.#resolved.set(name, found.address);
+    };
+    this.#resolving ??= Promise.all(this.#names.map(look)).then(() => {
+      this.#resolving = undefined;
+    });
+    await Promise.race([this.#resolving, sleep(RESOLVE_MS, undefined, { ref: false })]);
+  }
+
   #update(): boolean {
     const before = JSON.stringify(this.#announcement);
     this.#announcement = announce({
       localAddresses: this.#addresses,
       observedAddress: this.#observed,
-      advertised: this.#advertised,
+      advertised: this.#advertised.flatMap((one) => {
+        const address = isIP(one.address) === 0 ? this.#resolved.get(one.address) : one.address;
+        return address === undefined ? [] : [{ ...one, address }];
+      }),
       port: this.#port,
     });
     return JSON.stringify(this.#announcement) !== before;
   }
 }
-
-/** With an IP address in place of a name. */
-const resolve = async (advertised: Advertised): Promise<Advertised> => {
-  const { address } = advertised;
-  if (isIP(address) !== 0) return advertised;
-  try {
-    return { ...advertised, address: (await lookup(address)).address };
-  } catch (cause) {
-    const sentence = `"${address}" cannot be resolved: give --advertise an address, or a name that resolves`;
-    throw new Vl3Error('invalid-argument', sentence, { cause });
-  }
-};
