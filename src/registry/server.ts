@@ -32,8 +32,9 @@ import { guard } from './guard.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
+import { MeasuredTransactor } from './measured-transactor.ts';
+import { preflight } from './preflight.ts';
 import { SqliteStore } from './sqlite-store.ts';
-import { Transactor } from './transactor.ts';
 
 export interface RegistryOptions {
   readonly stateDirectory: string;
@@ -52,7 +53,17 @@ export interface RegistryDependencies {
   readonly now?: () => number;
 }
 
+/** What metrics and health checks look at. */
+export interface ObservedRegistry {
+  readonly context: RegistryContext;
+  readonly transactor: MeasuredTransactor;
+  readonly storeFile: string;
+  /** 0: it is closed. */
+  readonly port: () => number;
+}
+
 export interface RunningRegistry extends AsyncDisposable {
+  readonly observed: ObservedRegistry;
   readonly port: number;
   /** "host:port", as join tokens and the admin credential carry them. */
   readonly registries: readonly string[];
@@ -72,11 +83,12 @@ export const startRegistry = async (
 ): Promise<RunningRegistry> => {
   await using opened = new AsyncDisposableStack();
   const { stateDirectory } = options;
+  await preflight(options);
   await makePrivateDirectory(stateDirectory);
   const store = opened.use(
     new SqliteStore({ path: join(stateDirectory, 'store.db'), now: () => performance.now() }),
   );
-  const transactor = new Transactor(store);
+  const transactor = new MeasuredTransactor(store);
   const signer = await CertificateAuthority.open(
     {
       mayCreate: !(await transactor.run(knowsCa)).answer,
@@ -136,6 +148,7 @@ export const startRegistry = async (
   );
   const owned = opened.move();
   return {
+    observed: { context, transactor, storeFile: join(stateDirectory, 'store.db'), port: () => listener.port },
     port: listener.port,
     registries,
     adminFile,
