@@ -29,6 +29,7 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AdminService/ListTokens': admin,
   'vl3.v1.AdminService/RevokeToken': admin,
   'vl3.v1.AdminService/GetStatus': admin,
+  'vl3.v1.AdminService/Backup': admin,
 
   'vl3.v1.AgentService/Heartbeat': self,
   'vl3.v1.AgentService/RenewSvid': self,

@@ -21,6 +21,7 @@ import type { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
 import { createTokenSecret, hashSecret } from '../identity/token.ts';
 import { VERSION } from '../version.ts';
+import { backupMessage } from './backup-messages.ts';
 import type { RegistryContext } from './context.ts';
 import { attachmentMessage, leaseMessage, networkMessage, tokenMessage } from './messages.ts';
 
@@ -187,6 +188,12 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
         watchers: context.counters.watchers,
         refusedEnrolments: Object.fromEntries(refused.map(([reason, count]) => [reason, BigInt(count)])),
       };
+    },
+
+    async *backup(_request, handler) {
+      logger.info('backup begun');
+      for await (const part of context.backups.make(handler.signal)) yield backupMessage(part);
+      logger.info('backup sent');
     },
   };
 };

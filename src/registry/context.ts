@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { ChoosePrefix } from '../../native-free/registry/lease-rules.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import type { Signer } from '../identity/signer.ts';
+import type { Backups } from './backup.ts';
 import type { Feed } from './feed.ts';
 import type { Heartbeats } from './heartbeats.ts';
 import type { Store } from './store.ts';
@@ -14,6 +15,7 @@ export interface RegistryContext {
   readonly transactor: Transactor;
   readonly feed: Feed;
   readonly heartbeats: Heartbeats;
+  readonly backups: Backups;
   readonly signer: Signer;
   /** Verifies what nodes of the domain signed. */
   readonly verifyRecord: VerifyRecord;

@@ -16,6 +16,7 @@ export interface MemoryStoreOptions {
 
 export class MemoryStore implements Store {
   readonly identity: string;
+  readonly origin = { kind: 'created' } as const;
   readonly #keys: KeySpace;
   readonly #hub: WatchHub;
   readonly #leases: LeaseTimers;

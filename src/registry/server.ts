@@ -24,6 +24,7 @@ import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
 import { formatJoinToken } from '../identity/token.ts';
 import { adminService } from './admin-service.ts';
 import { agentService } from './agent-service.ts';
+import { Backups } from './backup.ts';
 import { Callers, callerKey } from './caller.ts';
 import { Counters, type RegistryContext } from './context.ts';
 import { enrollmentService } from './enrollment-service.ts';
@@ -85,9 +86,8 @@ export const startRegistry = async (
   const { stateDirectory } = options;
   await preflight(options);
   await makePrivateDirectory(stateDirectory);
-  const store = opened.use(
-    new SqliteStore({ path: join(stateDirectory, 'store.db'), now: () => performance.now() }),
-  );
+  const storePath = join(stateDirectory, 'store.db');
+  const store = opened.use(new SqliteStore({ path: storePath, now: () => performance.now() }));
   const transactor = new MeasuredTransactor(store);
   const signer = await CertificateAuthority.open(
     {
@@ -116,6 +116,7 @@ export const startRegistry = async (
     heartbeats: new Heartbeats({ ttlMs: options.livenessTtlMs ?? 15_000, now }, { store, transactor }),
     verifyRecord: createRecordVerifier(signer.trustBundle),
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
+    backups: new Backups(store, storePath),
     counters: new Counters(),
     stopping: stopping.signal,
     progressMs: options.progressMs ?? 10_000,

@@ -3,7 +3,8 @@
 
 import { randomUUID } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Entry } from '../../native-free/registry/transaction.ts';
 
@@ -87,7 +88,10 @@ export const entryOf = ({ key, value, create_revision, mod_revision, lease }: Ro
 });
 
 /** Opens the file for this process alone, making it (0600) where it is missing. Throws Vl3Error('failed-precondition'). */
-export const openDatabase = (path: string): DatabaseSync => {
+export const openDatabase = (
+  path: string,
+  inUse = 'another registry has it open: stop that one, or use another --state-dir',
+): DatabaseSync => {
   let database: DatabaseSync | undefined;
   try {
     closeSync(openSync(path, 'a', 0o600));
@@ -100,7 +104,7 @@ export const openDatabase = (path: string): DatabaseSync => {
     database?.close();
     const reason = cause instanceof Error ? cause.message : String(cause);
     const remedy = /lock/i.test(reason)
-      ? 'another registry has it open: stop that one, or use another --state-dir'
+      ? inUse
       : `${reason}: is the directory there and writable, and the file a store of vl3?`;
     throw cannotOpen(path, remedy, cause);
   }
@@ -124,10 +128,32 @@ export const migrate = (database: DatabaseSync, path: string): void => {
       `the store ${path} has schema ${version}, this vl3 knows ${SCHEMA_VERSION}: run the newer vl3`,
     );
   }
-  database.exec(`BEGIN IMMEDIATE; ${SCHEMA}`);
+  database.exec('BEGIN IMMEDIATE');
+  makeTables(database);
   const insert = database.prepare('INSERT INTO meta (name, value) VALUES (?, ?)');
   insert.run('identity', randomUUID());
   insert.run('revision', 0);
   insert.run('compacted', 0);
   database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT;`);
+};
+
+export const makeTables = (database: DatabaseSync): void => database.exec(SCHEMA);
+
+const COPY_ATTEMPTS = 200;
+/** Of 4 KiB: what SQLite copies before it lets others in. */
+const COPY_PAGES = 128;
+
+/** A consistent copy, while others of this process write. Throws SQLite's error when it cannot be made. */
+export const copyDatabase = async (database: DatabaseSync, path: string): Promise<void> => {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await backup(database, path, { rate: COPY_PAGES });
+      return;
+    } catch (error) {
+      // Its first step fell into a transaction; later ones wait for themselves.
+      const isBusy = error instanceof Error && /locked|busy|not an error/i.test(error.message);
+      if (!isBusy || attempt === COPY_ATTEMPTS) throw error;
+      await sleep(5);
+    }
+  }
 };

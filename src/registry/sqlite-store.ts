@@ -19,6 +19,7 @@ import { GroupCommit, Refusal } from './group-commit.ts';
 import {
   blob,
   cannotOpen,
+  copyDatabase,
   entryOf,
   integer,
   migrate,
@@ -28,7 +29,14 @@ import {
   type Statements,
   text,
 } from './sqlite-schema.ts';
-import { checkTransaction, type Decide, type Store, type TransactResult } from './store.ts';
+import {
+  checkTransaction,
+  type Decide,
+  originOf,
+  type Store,
+  type StoreOrigin,
+  type TransactResult,
+} from './store.ts';
 import { LeaseTimers } from './store-leases.ts';
 import { WatchHub } from './store-watch.ts';
 
@@ -42,6 +50,7 @@ export interface SqliteStoreOptions {
 
 export class SqliteStore implements Store {
   readonly identity: string;
+  readonly origin: StoreOrigin;
   readonly #database: DatabaseSync;
   readonly #keepHistory: number;
   readonly #hub: WatchHub;
@@ -54,6 +63,7 @@ export class SqliteStore implements Store {
   #lastRevision: number;
   /** What the open transaction has done so far. */
   #uncommitted: Batch[] = [];
+  #copying: Promise<unknown> = Promise.resolve();
   #compactedRevision: number;
   #open = true;
 
@@ -65,6 +75,7 @@ export class SqliteStore implements Store {
       migrate(this.#database, options.path);
       this.#sql = prepareStatements(this.#database);
       this.identity = text(this.#meta('identity'));
+      this.origin = originOf(this.#meta('origin'));
       this.#revision = integer(this.#meta('revision'));
       this.#lastRevision = this.#revision;
       this.#compactedRevision = integer(this.#meta('compacted'));
@@ -145,10 +156,28 @@ export class SqliteStore implements Store {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    await this.#copying;
     this.#commits.flush();
     this.#leases.close();
     this.#hub.close();
     this.#database.close();
+  }
+
+  /** Writes a consistent copy over the file, while writes go on; answers the revision that it has at least. */
+  async backup(path: string): Promise<number> {
+    const revision = this.#revision;
+    const copying = copyDatabase(this.#database, path);
+    // Closing waits for it.
+    this.#copying = Promise.allSettled([this.#copying, copying]);
+    try {
+      await copying;
+      return revision;
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Vl3Error('unavailable', `the store cannot be copied (${reason}): check the disk it is on`, {
+        cause,
+      });
+    }
   }
 
   #meta(name: string): unknown {

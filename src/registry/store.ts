@@ -2,6 +2,7 @@
 // Implementations: sqlite-store.ts (the default), memory-store.ts (its twin). Every one passes test/contract/store.ts.
 // Atomicity lives inside these methods; policy lives in native-free/registry.
 
+import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Batch, Compare, Operation, Range, ReadResult } from '../../native-free/registry/transaction.ts';
 import { MAX_OPERATIONS } from '../../native-free/registry/transaction.ts';
@@ -9,6 +10,9 @@ import { MAX_OPERATIONS } from '../../native-free/registry/transaction.ts';
 export interface Store extends AsyncDisposable {
   /** Made at random when the store was created: revisions of another store mean nothing here. */
   readonly identity: string;
+
+  /** How the store came to be. */
+  readonly origin: StoreOrigin;
 
   /** All ranges at one revision. */
   read(ranges: readonly Range[]): Promise<ReadResult>;
@@ -47,6 +51,16 @@ export type Decide = (found: ReadResult) => {
   readonly compares: readonly Compare[];
   readonly operations: readonly Operation[];
 };
+
+export type StoreOrigin =
+  | { readonly kind: 'created' }
+  | {
+      readonly kind: 'restored';
+      /** When, and of which store and revision; milliseconds since the epoch. */
+      readonly at: number;
+      readonly fromIdentity: string;
+      readonly fromRevision: number;
+    };
 
 export interface TransactResult {
   readonly succeeded: boolean;
@@ -87,3 +101,16 @@ export const checkTransaction = (compares: readonly Compare[], operations: reado
     }
   }
 };
+
+/** Reads what a restored store says of itself. */
+export const originOf = (meta: unknown): StoreOrigin => {
+  if (meta === undefined) return { kind: 'created' };
+  return restored.parse(JSON.parse(String(meta)));
+};
+
+const restored = z.strictObject({
+  kind: z.literal('restored'),
+  at: z.number().int(),
+  fromIdentity: z.string(),
+  fromRevision: z.number().int(),
+});
