@@ -7,7 +7,10 @@ import { DEFAULT_REGISTRY_PORT } from '../../src/identity/registry-address.ts';
 import { adminOption, withAdmin } from './admin.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger } from './log.ts';
+import { openMetrics } from './metrics.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
+import { addBackupCommand } from './registry-backup.ts';
+import { addRestoreCommand } from './registry-restore.ts';
 import { addConfigCommand, readSettings, withSettings } from './settings.ts';
 
 export const registryCommands: CommandGroup = (program: Command, context: Context): void => {
@@ -25,7 +28,8 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
       const advertise = values.advertise.map((one) => ({ port: listen.port, ...one }));
       const { startRegistry } = await import('../../src/registry/server.ts');
       const logger = createLogger('registry', values['log-level']);
-      await using _registry = await startRegistry(
+      await using metrics = await openMetrics(values['metrics-listen']);
+      await using running = await startRegistry(
         {
           stateDirectory: values['state-dir'],
           trustDomain: values['trust-domain'],
@@ -34,11 +38,18 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
         },
         { logger },
       );
+      if (metrics !== undefined) {
+        const { observeRegistry } = await import('../../src/metrics/registry-metrics.ts');
+        metrics.observe(observeRegistry(running.observed));
+        logger.info({ port: metrics.port }, 'metrics are served');
+      }
       if (!context.signal.aborted) await once(context.signal, 'abort');
       logger.info('stopping');
     });
 
   addConfigCommand(registry, registrySettings, context);
+  addBackupCommand(registry, context);
+  addRestoreCommand(registry, context);
 
   registry
     .command('status')

@@ -29,6 +29,8 @@ const COMMANDS = [
   'registry run',
   'registry config',
   'registry status',
+  'registry backup',
+  'registry restore',
   'token create',
   'token list',
   'token revoke',
