@@ -5,6 +5,7 @@ export const EGRESS_COUNTERS = [
   'packets',
   'super-packets',
   'sends',
+  'unreachables',
   'dropped:malformed',
   'dropped:no-peer',
   'dropped:no-endpoint',

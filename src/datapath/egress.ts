@@ -2,7 +2,7 @@
 //
 //   1. wait        poll the TUNs and the wake-up descriptor                               poller.ts
 //   2. read        one packet or super-packet, behind its virtio_net_hdr                  #readTun
-//   3. look up     the peer whose allowed IPs hold the destination                        #forward
+//   3. look up     the peer whose allowed IPs hold the destination, or say so             #forward
 //   4. stage       if no keypair may be used, and ask for a handshake                     #stage
 //   5. cut, seal   each segment in place of the last, into the outbox                     #sealSegments
 //   6. send        each run of equal messages to one peer in one system call              outbox.ts
@@ -28,6 +28,7 @@ import type { Poller } from './poller.ts';
 import type { Ring } from './ring.ts';
 import { NO_SLOT, type SharedState } from './shared-state.ts';
 import { Staging } from './staging.ts';
+import { Unreachable } from './unreachable.ts';
 import {
   COMMAND_DROP_STAGED,
   COMMAND_PEER,
@@ -70,6 +71,7 @@ export class Egress {
   readonly #segmenter: Segmenter;
   readonly #devices: DeviceTable;
   readonly #staging = new Staging();
+  readonly #unreachable: Unreachable;
   readonly #key: KeyCache;
   readonly #askedAt: Float64Array;
   readonly #memory: PacketMemory;
@@ -77,7 +79,7 @@ export class Egress {
   #now = 0;
 
   /** Bytes an arena must have for this, besides the outbox's. */
-  static readonly ARENA = READ_ROOM + 8192;
+  static readonly ARENA = READ_ROOM + Unreachable.ARENA + 8192;
 
   constructor(parts: EgressParts) {
     const { arena, state } = parts;
@@ -85,6 +87,7 @@ export class Egress {
     this.#memory = new PacketMemory(arena.buffer);
     this.#segmenter = new Segmenter(this.#memory);
     this.#devices = new DeviceTable(parts.poller);
+    this.#unreachable = new Unreachable(arena, this.#memory);
     this.#key = new KeyCache(arena, state);
     this.#askedAt = new Float64Array(state.maxPeers);
     this.#readAt = arena.allocate(READ_ROOM) + READ_OFFSET;
@@ -170,11 +173,24 @@ export class Egress {
     const peer = device.peerOf(this.#memory.bytes, ip.destination, ip.addressLength);
     if (peer === NO_SLOT) {
       counters.add(at['dropped:no-peer'], segmenter.count);
+      this.#tellUnreachable(device);
+      return;
+    }
+    if (!this.#parts.state.hasAnyEndpoint(peer)) {
+      counters.add(at['dropped:no-endpoint'], segmenter.count);
+      this.#tellUnreachable(device);
       return;
     }
     const keypair = this.#usableKeypair(peer, segmenter.count);
     if (keypair === NO_SLOT) this.#stage(device, peer, length);
     else this.#sealSegments(peer, keypair);
+  }
+
+  /** About the packet at hand. */
+  #tellUnreachable(device: WorkerDevice): void {
+    const { counters } = this.#parts;
+    const isTold = this.#unreachable.tell(device, this.#segmenter.ip, this.#now);
+    if (isTold) counters.add(counters.at.unreachables, 1);
   }
 
   /** The peer's keypair, unless it is too old or has not enough counters left. */

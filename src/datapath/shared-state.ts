@@ -238,6 +238,14 @@ export class SharedState {
     else this.#copySockaddr(at, PEER_ENDPOINT_SEQUENCE, PEER_SOCKADDR, view, offset);
   }
 
+  /** Egress: whether there is anywhere to send to. */
+  hasAnyEndpoint(peer: number): boolean {
+    const at = this.#peer(peer);
+    const sockaddr = at + (this.#isHeardNewer(at) ? PEER_HEARD_SOCKADDR : PEER_SOCKADDR);
+    // The family, in the first two bytes.
+    return (Atomics.load(this.#i32, sockaddr >> 2) & 0xffff) !== 0;
+  }
+
   #isHeardNewer(peerAt: number): boolean {
     const follows = Atomics.load(this.#i32, (peerAt + PEER_HEARD_FOLLOWS) >> 2);
     return follows === Atomics.load(this.#i32, (peerAt + PEER_ENDPOINT_SEQUENCE) >> 2);

@@ -40,6 +40,11 @@ beforeEach(async () => {
   b.allow({ a: ['10.0.0.1/32', 'fd00::1/128'] });
   await a.up(['10.0.0.1/24', 'fd00::1/64'], []);
   await b.up(['10.0.0.2/24', 'fd00::2/64'], []);
+  a.apply({
+    kind: 'set-endpoint',
+    peer: 'b',
+    endpoint: { address: '192.0.2.2', port: b.datapath.port },
+  });
   await a.datapath.settled();
   await b.datapath.settled();
 });
@@ -138,6 +143,33 @@ test('a peer without an endpoint gets nothing, and everything once it has one', 
   await counted('dropped:no-endpoint', 1);
   a.apply({ kind: 'set-endpoint', peer: 'b', endpoint: { address: '2001:db8::2', port: b.datapath.port } });
   expect(await ping(hostA, '10.0.0.2')).toMatchObject({ received: 1 });
+});
+
+test.each([
+  ['for which there is no peer', '10.7.0.1', 'fd07::1', 'dropped:no-peer'],
+  ['whose peer has no endpoint', '10.0.0.2', 'fd00::2', 'dropped:no-endpoint'],
+] as const)('a packet %s is answered as unreachable, and a connection fails at once', async (...args) => {
+  const [, v4, v6, reason] = args;
+  a.apply({ kind: 'set-endpoint', peer: 'b', endpoint: undefined });
+  await hostA.ip('route replace 10.7.0.0/16 dev tun0', 'route replace fd07::/16 dev tun0');
+  for (const address of [v4, v6]) {
+    const { stdout } = await hostA.tryRun(['ping', '-c', '1', '-W', '5', address]);
+    expect(stdout).toMatch(/From .* Destination (Host Unreachable|unreachable: Address unreachable)/);
+    const { stderr } = await hostA.tryRun(['bash', '-c', `exec 3<>/dev/tcp/${address}/7`]);
+    expect(stderr).toContain('No route to host');
+  }
+  expect(a.datapath.stats().egress[reason]).toBeGreaterThanOrEqual(4);
+  expect(handshakesAskedFor()).toBe(0);
+});
+
+test('a flood of packets to nowhere is answered a bounded number of times', async () => {
+  await hostA.ip('route replace 10.7.0.0/16 dev tun0');
+  const started = performance.now();
+  await ping(hostA, '10.7.0.1', { count: 300, interval: 0.002, wait: 0.1 });
+  await counted('dropped:no-peer', 300);
+  const earned = ((performance.now() - started) / 1000) * 100;
+  expect(a.datapath.stats().egress.unreachables).toBeGreaterThan(49);
+  expect(a.datapath.stats().egress.unreachables).toBeLessThanOrEqual(51 + earned);
 });
 
 test('a message larger than the way out is dropped, and the next one passes', async () => {
