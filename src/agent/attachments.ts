@@ -118,7 +118,8 @@ export class Attachments implements AsyncDisposable {
   /** Attaches, or leaves a wish; answers its id. */
   async #ask(request: AttachRequest, netnsId: string, asking: Asking): Promise<string> {
     const { network, netns, interfaceName } = request;
-    const present = this.#find(network, netnsId);
+    const found = this.#find(network, netnsId);
+    const present = found !== undefined && (await this.#left(found)) ? undefined : found;
     if (present !== undefined) mustAgree(request, present);
     if (present !== undefined && 'ready' in present) {
       // Also when it was made before: its interface may have been removed since.
@@ -237,8 +238,8 @@ export class Attachments implements AsyncDisposable {
 
   async #withdraw(id: string, reason: string): Promise<void> {
     const document = this.#deps.state.get(ATTACHMENT, id);
-    if (document === undefined) return;
-    const { addresses: _, ready: __, attachedAt: askedAt, ...wanted } = document;
+    if (document === undefined || (await this.#left(document))) return;
+    const { addresses: _, ready: __, isLeaving: ___, attachedAt: askedAt, ...wanted } = document;
     const membership = await this.#deps.settled(document.network);
     await this.#interfaces.unmake(membership, document, { ...wanted, askedAt, reason });
     const { network, workload } = document;
@@ -252,13 +253,23 @@ export class Attachments implements AsyncDisposable {
     return await this.#inTurn(found, async () => {
       const present = this.#get(id);
       if (present === undefined) return [];
-      if ('ready' in present)
-        await this.#interfaces.unmake(await this.#deps.settled(present.network), present);
-      else this.#wishes.strike(id);
+      if ('ready' in present) {
+        // From here on it is not to be: a crash, or a failure, is followed by the rest.
+        const leaving = { ...present, isLeaving: true };
+        this.#deps.state.put(ATTACHMENT, id, leaving);
+        await this.#left(leaving);
+      } else this.#wishes.strike(id);
       const { network, workload } = present;
       this.#deps.logger.info({ network, attachment: id, workload }, 'detached');
       return [toLocal(present)];
     });
+  }
+
+  /** Whether it was being detached, and now is. */
+  async #left(one: AttachmentDocument | WishDocument): Promise<boolean> {
+    if (!('isLeaving' in one) || !one.isLeaving) return false;
+    await this.#interfaces.unmake(await this.#deps.settled(one.network), one);
+    return true;
   }
 
   get #all(): AttachmentDocument[] {

@@ -99,6 +99,8 @@ const attachmentSchema = z.object({
   /** False until the interface stands: a crash in between is repaired or undone. */
   ready: z.boolean(),
   attachedAt: z.number(),
+  /** Being detached: a crash in between is followed by the rest of it. */
+  isLeaving: z.boolean().default(false),
 });
 export type AttachmentDocument = z.infer<typeof attachmentSchema>;
 export const ATTACHMENT: DocumentKind<AttachmentDocument> = { kind: 'attachment', schema: attachmentSchema };

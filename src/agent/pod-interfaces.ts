@@ -37,6 +37,7 @@ export class PodInterfaces {
       addresses: addresses.map(formatAddress),
       ready: false,
       attachedAt,
+      isLeaving: false,
     });
     const addresses = await membership.addresses.allocate(
       wish.id,

@@ -55,13 +55,15 @@ export class Upkeep {
     }
   }
 
-  /** Detaches what belongs to namespaces that are gone, and forgets their wishes. Run now and then. */
+  /** Detaches what belongs to namespaces that are gone or was not detached to the end, and forgets wishes. Run now and then. */
   async sweep(): Promise<void> {
     const { state, identity, logger } = this.#deps;
     const all = [...state.list(ATTACHMENT).map(({ value }) => value), ...this.#wishes.all];
-    for (const { id, network, workload, netns, netnsId } of all) {
-      if ((await identity(netns)) === netnsId) continue;
-      logger.info({ network, attachment: id, workload }, 'namespace is gone');
+    for (const one of all) {
+      const { id, network, workload } = one;
+      const isLeaving = 'isLeaving' in one && one.isLeaving;
+      if (!isLeaving && (await identity(one.netns)) === one.netnsId) continue;
+      if (!isLeaving) logger.info({ network, attachment: id, workload }, 'namespace is gone');
       await this.#deps.remove(id);
     }
   }
@@ -70,10 +72,11 @@ export class Upkeep {
     const { state, interfaces, identity, inTurn, remove, logger } = this.#deps;
     const { id, network, netns, netnsId } = attachment;
     try {
-      if ((await identity(netns)) !== netnsId) return void (await remove(id));
+      const isWanted = !attachment.isLeaving && (await identity(netns)) === netnsId;
+      if (!isWanted) return void (await remove(id));
       await inTurn(attachment, async () => {
         const present = state.get(ATTACHMENT, id);
-        if (present !== undefined) await interfaces.make(membership, present);
+        if (present?.isLeaving === false) await interfaces.make(membership, present);
       });
     } catch (error) {
       logger.error({ err: error, attachment: id, network }, 'attachment could not be repaired');

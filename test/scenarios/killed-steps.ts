@@ -85,9 +85,13 @@ export class KilledSteps implements AsyncDisposable {
     // Once it has answered, the agent tells the registry: that belongs to it.
     await Promise.race([ended.then(() => sleep(1_000)), this.#died()]);
     await this.#node.agent.stop('SIGKILL');
-    const step = this.#faults.steps[at - 1];
+    const { steps } = this.#faults;
+    const step = steps[at - 1];
     await this.#node.start();
-    await this.#converges(operation);
+    await this.#converges(
+      operation,
+      steps.slice(0, at - 1).some((one) => one.endsWith('sqlite run attachment')),
+    );
     await this.#backToTheStart(operation);
     return step;
   }
@@ -110,23 +114,36 @@ export class KilledSteps implements AsyncDisposable {
     if (operation === 'leave') await this.#hasLeft();
   }
 
-  /** The agent is up again: nothing is half done, and what was asked for comes about when it is asked for again. */
-  async #converges(operation: Operation): Promise<void> {
-    const [known] = (await this.#client.attachments()).filter(({ netns }) => netns === this.#pod.host.netns);
+  /**
+   * The agent is up again: nothing is half done. What was asked comes about by itself when it was written down before, else
+   * when it is asked for again.
+   */
+  async #converges(operation: Operation, wasWrittenDown: boolean): Promise<void> {
+    const ours = async () =>
+      (await this.#client.attachments()).find(({ netns }) => netns === this.#pod.host.netns);
+    const known = await ours();
     switch (operation) {
       case 'attach':
       case 'join': {
         const network = operation === 'join' ? 'green' : 'red';
-        // What was promised before the crash is what is there after it.
-        if (known !== undefined) expect(known.ready).toBe(true);
+        // What was written down before the crash comes about by itself, as it was written down.
+        const promised = known && {
+          id: known.id,
+          workload: known.workload,
+          ready: true,
+          ...(known.addresses.length > 0 && { addresses: known.addresses }),
+        };
+        if (promised !== undefined)
+          await vi.waitFor(async () => expect(await ours()).toMatchObject(promised), SOON);
         const attachment = await this.#attach(network);
-        if (known !== undefined) expect(attachment).toEqual(known);
+        expect(attachment).toMatchObject(promised ?? { ready: true });
         await this.#registryHas([attachment.id]);
         await this.#answers(network);
         return;
       }
       case 'detach':
-        if (known !== undefined) await this.#detach('red');
+        if (wasWrittenDown) await vi.waitFor(async () => expect(await ours()).toBeUndefined(), SOON);
+        else await this.#detach('red');
         await this.#registryHas([]);
         return;
       case 'leave':
@@ -147,6 +164,7 @@ export class KilledSteps implements AsyncDisposable {
     const near = this.#near.on('red').id;
     const kept = documents(this.#node);
     expect(kept.filter(({ kind }) => kind === 'attachment').map(({ name }) => name)).toEqual([near]);
+    expect(kept.filter(({ kind }) => kind === 'wish')).toEqual([]);
     expect(kept.filter(({ kind }) => kind === 'network').map(({ name }) => name)).toEqual(['red']);
     expect(kept.filter(({ name }) => name.startsWith('green/'))).toEqual([]);
     const { allocator } = networkDocument.parse(kept.find(({ kind }) => kind === 'network')?.value);
