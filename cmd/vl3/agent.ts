@@ -59,6 +59,11 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
           networks: values.network,
           advertise: values.advertise.map(({ host, ...port }) => ({ address: host, ...port })),
           defaultPort: DEFAULT_UDP_PORT,
+          reservedRanges: values['reserved-range'],
+          rests: {
+            addressMs: values['address-rest'] * 1000,
+            prefixMs: values['prefix-rest'] * 1000,
+          },
           ...(token === undefined ? {} : { token }),
           ...(values.name === undefined ? {} : { name: values.name }),
           ...(values.port === undefined ? {} : { port: values.port }),

@@ -5,12 +5,14 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import { Port } from '../../native-free/port/port.ts';
 import { check, name as networkName } from '../../native-free/registry/model.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import { createRecordVerifier, signRecord } from '../identity/record-signer.ts';
 import { Tools } from '../netns/tool.ts';
 import { opensslPrimitives } from '../noise/openssl-primitives.ts';
+import type { Rests } from './addresses.ts';
 import { Attachments } from './attachments.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { NODE } from './documents.ts';
@@ -21,6 +23,7 @@ import { Periodic } from './periodic.ts';
 import { lockPrefix } from './prefix-lock.ts';
 import { preflight } from './preflight.ts';
 import { RegistryLink } from './registry-link.ts';
+import { Reserved } from './reserved.ts';
 import { AgentState } from './state.ts';
 import { agentStatus, type StatusParts } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
@@ -33,6 +36,9 @@ export interface AgentOptions extends EnrolmentOptions {
   readonly networks: readonly string[];
   readonly advertise: readonly Advertised[];
   readonly defaultPort: number;
+  /** What workloads reach outside of vl3 and no route shows, e.g. a cluster's service range. */
+  readonly reservedRanges?: readonly Prefix[];
+  readonly rests?: Rests;
   /** Default: the port used before, else `defaultPort`. */
   readonly port?: number;
 }
@@ -155,10 +161,12 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         sign: (content) => signRecord(link.identity, content),
         svidId: () => String(link.identity.notAfter),
         client: () => link.client,
+        ...(options.rests !== undefined && { rests: options.rests }),
         logger,
       },
     ),
   );
+  const reserved = new Reserved({ ranges: options.reservedRanges ?? [] }, { tools });
   const every = (milliseconds: number, work: () => void | Promise<void>): void => {
     opened.use(new Periodic(milliseconds, work, logger));
   };
@@ -178,6 +186,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       join: (network) => networks.join(network),
       member: (network) => networks.get(network),
       settled: (network) => networks.settled(network),
+      reserved: (netns) => reserved.of(netns),
     }),
   );
   const observed: ObservedAgent = {
@@ -215,6 +224,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     const opened = await networks.heal(isBusy);
     for (const network of opened) await attachments.upkeep.restore(network);
     await attachments.upkeep.sweep();
+    for (const { addresses, isLeaving } of networks.all) if (!isLeaving) await addresses.giveBack();
     await networks.leaveUnused((network) => isBusy(network) || attachments.isWanted(network));
   });
   every(LOOK_AROUND_MS, async () => {

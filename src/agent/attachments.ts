@@ -9,6 +9,7 @@ import { parseAddress, parsePrefix, prefixContains } from '../../native-free/ipa
 import { fromConnectError } from '../api/errors.ts';
 import { checkInterfaceName, defaultInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
+import type { Taken } from '../netns/pod-routes.ts';
 import type { Tools } from '../netns/tool.ts';
 import { orAborted } from './aborted.ts';
 import { pause } from './backoff.ts';
@@ -32,6 +33,8 @@ export interface AttachmentsDeps {
   readonly member: (network: string) => Membership | undefined;
   /** As `member`, once what is under way with the network has ended. */
   readonly settled: (network: string) => Promise<Membership | undefined>;
+  /** What the workload in a namespace reaches outside of vl3. */
+  readonly reserved: (netns: string) => Promise<Taken[]>;
 }
 
 const DEFAULT_WAIT_MS = 10_000;
@@ -62,7 +65,7 @@ export class Attachments implements AsyncDisposable {
   constructor(deps: AttachmentsDeps) {
     const { state, logger, clock } = deps;
     this.#deps = deps;
-    this.#interfaces = new PodInterfaces({ state, logger });
+    this.#interfaces = new PodInterfaces({ state, reserved: deps.reserved, logger });
     this.#wishes = new Wishes({ state, now: clock.monotonic });
     this.upkeep = new Upkeep(this.#wishes, {
       ...deps,
@@ -119,7 +122,9 @@ export class Attachments implements AsyncDisposable {
   async #ask(request: AttachRequest, netnsId: string, asking: Asking): Promise<string> {
     const { network, netns, interfaceName } = request;
     const found = this.#find(network, netnsId);
-    const present = found !== undefined && (await this.#left(found)) ? undefined : found;
+    const isLeft = found !== undefined && 'ready' in found && found.isLeaving;
+    if (isLeft) await this.#takeOff(found);
+    const present = isLeft ? undefined : found;
     if (present !== undefined) mustAgree(request, present);
     if (present !== undefined && 'ready' in present) {
       // Also when it was made before: its interface may have been removed since.
@@ -135,6 +140,8 @@ export class Attachments implements AsyncDisposable {
       netns,
       netnsId,
       interfaceName: interfaceName ?? present?.interfaceName ?? defaultInterfaceName(network),
+      fixed: request.addresses ?? present?.fixed ?? [],
+      preferred: present?.preferred ?? [],
       askedAt: this.#deps.clock.wall(),
       reason: 'it is being attached',
     });
@@ -238,10 +245,11 @@ export class Attachments implements AsyncDisposable {
 
   async #withdraw(id: string, reason: string): Promise<void> {
     const document = this.#deps.state.get(ATTACHMENT, id);
-    if (document === undefined || (await this.#left(document))) return;
-    const { addresses: _, ready: __, isLeaving: ___, attachedAt: askedAt, ...wanted } = document;
+    if (document === undefined) return;
+    const { addresses: preferred, ready: _, isLeaving, attachedAt: askedAt, ...wanted } = document;
     const membership = await this.#deps.settled(document.network);
-    await this.#interfaces.unmake(membership, document, { ...wanted, askedAt, reason });
+    const wish = { ...wanted, preferred, askedAt, reason };
+    await this.#interfaces.unmake(membership, document, isLeaving ? undefined : wish);
     const { network, workload } = document;
     this.#deps.logger.warn({ network, attachment: id, workload, reason }, 'withdrawn');
   }
@@ -253,23 +261,19 @@ export class Attachments implements AsyncDisposable {
     return await this.#inTurn(found, async () => {
       const present = this.#get(id);
       if (present === undefined) return [];
-      if ('ready' in present) {
-        // From here on it is not to be: a crash, or a failure, is followed by the rest.
-        const leaving = { ...present, isLeaving: true };
-        this.#deps.state.put(ATTACHMENT, id, leaving);
-        await this.#left(leaving);
-      } else this.#wishes.strike(id);
+      if ('ready' in present) await this.#takeOff(present);
+      else this.#wishes.strike(id);
       const { network, workload } = present;
       this.#deps.logger.info({ network, attachment: id, workload }, 'detached');
       return [toLocal(present)];
     });
   }
 
-  /** Whether it was being detached, and now is. */
-  async #left(one: AttachmentDocument | WishDocument): Promise<boolean> {
-    if (!('isLeaving' in one) || !one.isLeaving) return false;
-    await this.#interfaces.unmake(await this.#deps.settled(one.network), one);
-    return true;
+  /** From here on it is not wanted, also if the agent dies before the end of it. */
+  async #takeOff(document: AttachmentDocument): Promise<void> {
+    const leaving = { ...document, isLeaving: true };
+    this.#deps.state.put(ATTACHMENT, document.id, leaving);
+    await this.#interfaces.unmake(await this.#deps.settled(document.network), leaving);
   }
 
   get #all(): AttachmentDocument[] {
@@ -310,13 +314,19 @@ export class Attachments implements AsyncDisposable {
 
 /** Throws when what is there is not what is asked for now. */
 const mustAgree = (
-  { network, netns, interfaceName }: AttachRequest,
+  { network, netns, interfaceName, addresses = [] }: AttachRequest,
   present: WishDocument | AttachmentDocument,
 ) => {
   if (interfaceName !== undefined && interfaceName !== present.interfaceName) {
     throw new Vl3Error(
       'already-exists',
       `${netns} is on ${network} already, as ${present.interfaceName}: detach it first to rename it`,
+    );
+  }
+  if ('ready' in present && addresses.some((one) => !present.addresses.includes(one))) {
+    throw new Vl3Error(
+      'already-exists',
+      `${netns} is on ${network} already, as ${present.addresses.join(' and ')}: detach it first to give it other addresses`,
     );
   }
 };

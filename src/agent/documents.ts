@@ -36,6 +36,8 @@ const networkSchema = z.object({
   leases: z.array(leaseSchema),
   /** By family, what names the request for another prefix until it is answered. */
   leaseRequests: z.record(z.string(), z.string()).optional(),
+  /** Prefixes that are being given back: nothing of them is used or announced any more. */
+  returning: z.array(z.string()).optional(),
   /** The network's static WireGuard key on this node. */
   privateKey: base64,
   /** Greatest handshake timestamp used, so that a clock set back never blocks handshakes. */
@@ -96,8 +98,12 @@ const attachmentSchema = z.object({
   netnsId: z.string(),
   interfaceName: z.string(),
   addresses: z.array(z.string()),
+  /** Those of the addresses that were asked for. */
+  fixed: z.array(z.string()).default([]),
   /** False until the interface stands: a crash in between is repaired or undone. */
   ready: z.boolean(),
+  /** Being detached: a crash in between is followed by the rest of it. */
+  isLeaving: z.boolean().default(false),
   attachedAt: z.number(),
   /** Being detached: a crash in between is followed by the rest of it. */
   isLeaving: z.boolean().default(false),
@@ -114,6 +120,10 @@ const wishSchema = z.object({
   netns: z.string(),
   netnsId: z.string(),
   interfaceName: z.string(),
+  /** These addresses and no others. */
+  fixed: z.array(z.string()).default([]),
+  /** What it had when it was withdrawn: rather these, if they can be had. */
+  preferred: z.array(z.string()).default([]),
   /** Unix ms. */
   askedAt: z.number(),
   /** Why it is not attached, in a sentence. */

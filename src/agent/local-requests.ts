@@ -3,7 +3,7 @@
 // (local-messages.ts), so that the client starts without it.
 
 import { z } from 'zod';
-import { attachment, name } from '../../native-free/registry/model.ts';
+import { address, attachment, name } from '../../native-free/registry/model.ts';
 
 export const attachRequestSchema = z.strictObject({
   network: name,
@@ -14,6 +14,15 @@ export const attachRequestSchema = z.strictObject({
   /** Default: the network's name, or what `defaultInterfaceName` makes of a long one. */
   interfaceName: z.string().min(1).max(64).optional(),
   labels: attachment.shape.labels.optional(),
+  /** Exactly these, one of a family at most. Default: any of this node's. */
+  addresses: z
+    .array(address)
+    .max(2)
+    .refine(
+      (all) => new Set(all.map((one) => one.includes(':'))).size === all.length,
+      'give one of each family at most',
+    )
+    .optional(),
   /** How long to wait for a network that is not available now, before the answer is "pending". Default: 10 s. */
   waitMs: z.number().int().min(0).max(600_000).optional(),
   /** Whether a network that does not exist is waited for as well, and not refused. */

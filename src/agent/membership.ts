@@ -4,13 +4,14 @@
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import type { Tools } from '../netns/tool.ts';
-import { Addresses } from './addresses.ts';
+import { Addresses, type Rests } from './addresses.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
 import { ATTACHMENT, type AttachmentDocument, NETWORK } from './documents.ts';
 import { NetworkDevice, type NetworkDeviceDeps } from './network-device.ts';
@@ -34,6 +35,7 @@ export interface MembershipDeps extends NetworkDeviceDeps, Pick<AnnouncerDeps, '
   readonly tools: Tools;
   readonly surroundings: Surroundings;
   readonly verify: VerifyRecord;
+  readonly rests?: Rests;
   readonly logger: Logger;
 }
 
@@ -62,6 +64,8 @@ export class Membership {
     const mtu = (): number => mtuOf(saved, surroundings);
     const addresses = new Addresses(saved, {
       client: deps.client,
+      now: clock.monotonic,
+      ...(deps.rests !== undefined && { rests: deps.rests }),
       logger,
       onLeased: async () => {
         await router.setUp();
@@ -178,6 +182,10 @@ export class Membership {
   /** Sentences about what is wrong with the network on this node. */
   get problems(): string[] {
     return [
+      ...this.addresses.excludedGateways.map(
+        (address) =>
+          `this node's gateway address ${formatAddress(address)} lies in an excluded range: it stays until the node leaves the network`,
+      ),
       ...(this.router.problem === '' ? [] : [this.router.problem]),
       ...(this.#watchProblem === undefined
         ? []

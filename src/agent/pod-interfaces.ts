@@ -5,6 +5,7 @@
 import type { Logger } from 'pino';
 import { type Address, formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
 import { Gate } from '../netns/gate.ts';
+import type { Taken } from '../netns/pod-routes.ts';
 import { ATTACHMENT, type AttachmentDocument, WISH, type WishDocument } from './documents.ts';
 import type { Membership } from './membership.ts';
 import { Queues } from './queues.ts';
@@ -12,6 +13,8 @@ import type { AgentState } from './state.ts';
 
 export interface PodInterfacesDeps {
   readonly state: AgentState;
+  /** What the workload in a namespace reaches outside of vl3. */
+  readonly reserved: (netns: string) => Promise<Taken[]>;
   readonly logger: Logger;
 }
 
@@ -31,7 +34,9 @@ export class PodInterfaces {
   /** Puts the workload on the network. When that fails, nothing is left but the wish. */
   async attach(membership: Membership, wish: WishDocument, signal: AbortSignal): Promise<AttachmentDocument> {
     const { state, logger } = this.#deps;
-    const { reason: _, askedAt: attachedAt, ...wanted } = wish;
+    const { reason: _, askedAt: attachedAt, preferred, ...wanted } = wish;
+    const asked = { fixed: wish.fixed.map(parseAddress), preferred: preferred.map(parseAddress) };
+    await membership.router.mustFit(wish, await this.#deps.reserved(wish.netns));
     const withAddresses = (addresses: readonly Address[]): AttachmentDocument => ({
       ...wanted,
       addresses: addresses.map(formatAddress),
@@ -41,6 +46,7 @@ export class PodInterfaces {
     });
     const addresses = await membership.addresses.allocate(
       wish.id,
+      asked,
       (allocated) => {
         state.delete(WISH, wish.id);
         state.put(ATTACHMENT, wish.id, withAddresses(allocated));

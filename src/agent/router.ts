@@ -4,6 +4,7 @@
 import type { Logger } from 'pino';
 import { parseAddress } from '../../native-free/ipam/prefix.ts';
 import { type NamespaceIdentity, namedNamespace, sameNamespace } from '../netns/namespace.ts';
+import { readPodRoutes, refuseOverlap, type Taken } from '../netns/pod-routes.ts';
 import { ensureRouter, ensureRouterNamespace, readRouter, removeRouter } from '../netns/router.ts';
 import type { Tools } from '../netns/tool.ts';
 import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
@@ -72,6 +73,15 @@ export class Router {
     this.#tunIsLost = true;
     this.#problem = `the TUN in ${this.name} was removed: it is made anew`;
     this.#deps.logger.error({ network: this.#deps.saved.name, router: this.name }, 'TUN lost');
+  }
+
+  /** Throws Vl3Error('failed-precondition') when the network's pools overlap what is reserved or the workload reaches. */
+  async mustFit(
+    { netns, interfaceName }: Pick<AttachmentDocument, 'netns' | 'interfaceName'>,
+    reserved: readonly Taken[],
+  ): Promise<void> {
+    const { tools, saved } = this.#deps;
+    refuseOverlap(saved.pools, [...(await readPodRoutes(tools, netns, interfaceName)), ...reserved]);
   }
 
   /** Makes the workload's interface, or repairs it. */

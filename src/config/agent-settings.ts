@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
-import { choice, host, hostWithPort, integer, listOf, text } from './fields.ts';
+import { choice, duration, host, hostWithPort, integer, listOf, prefix, text } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
@@ -52,6 +52,19 @@ const schema = z.strictObject({
   network: setting(listOf(text()).prefault([]), {
     placeholder: '<name>',
     description: 'join this network at once, attached or not',
+  }),
+  'reserved-range': setting(listOf(prefix()).prefault([]), {
+    placeholder: '<prefix>',
+    description:
+      "range that no route in a workload shows and that no network's pool may overlap, e.g. the cluster's services",
+  }),
+  'address-rest': setting(duration().prefault('60s'), {
+    placeholder: '<duration>',
+    description: 'how long an address that was given back rests while there is another to be had',
+  }),
+  'prefix-rest': setting(duration().prefault('10m'), {
+    placeholder: '<duration>',
+    description: 'how long a prefix that was leased for want of addresses is empty before it is given back',
   }),
   'metrics-listen': setting(hostWithPort().optional(), METRICS_DESCRIPTION),
   'metrics-peers': setting(choice(['summary', 'each']).prefault('summary'), {

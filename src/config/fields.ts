@@ -3,6 +3,8 @@
 
 import { isIPv6 } from 'node:net';
 import { z } from 'zod';
+import { Vl3Error } from '../../native-free/error.ts';
+import { type Prefix, parsePrefix } from '../../native-free/ipam/prefix.ts';
 
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
@@ -50,6 +52,18 @@ export const duration = () =>
     const seconds = UNIT_SECONDS[unit ?? ''];
     return digits === undefined || seconds === undefined ? undefined : Number(digits) * seconds;
   }, 'write a duration like 90s, 15m, 1h or 7d');
+
+/** "10.96.0.0/12", "fd00:96::/112". */
+export const prefix = () =>
+  z.string().transform((value, context): Prefix => {
+    try {
+      return parsePrefix(value);
+    } catch (error) {
+      if (!(error instanceof Vl3Error)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+      return z.NEVER;
+    }
+  });
 
 /** A bare IPv6 address needs no brackets without a port. */
 export const host = () =>
