@@ -34,5 +34,6 @@ export const isHost = (host: string): boolean => {
   if (isIPv6(host)) return !host.includes('%');
   // What looks like an IPv4 address must be one: "1.2.3.400" is no DNS name anyone means.
   if (/^[\d.]+$/.test(host)) return isIP(host) === 4;
-  return DNS_NAME.test(host);
+  // Clients write it into a URL, in which a last label that is a number makes an IPv4 address of all of it.
+  return DNS_NAME.test(host) && URL.canParse(`https://${host}`);
 };

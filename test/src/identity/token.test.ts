@@ -173,6 +173,8 @@ test('addresses of registries read back as they are written', () => {
     'a/b',
     'a:1:2',
     '[fe80::1%e]:1',
+    'registry.7:7443',
+    'registry.0x7:7443',
   ]) {
     expect(() => parseRegistryAddress(bad)).toThrow(/not a registry's address/);
   }
