@@ -77,9 +77,9 @@ export const createRecordVerifier = (bundle: TrustBundle): VerifyRecord => {
   };
 };
 
-/** Certificates are DER and carry their own length, so joining them is unambiguous. */
+/** With the length of each: the same bytes cut elsewhere are another chain, which would not verify. */
 const chainDigest = (chain: readonly Uint8Array[]): string => {
   const hash = createHash('sha256');
-  for (const one of chain) hash.update(one);
+  for (const one of chain) hash.update(`${one.length}:`).update(one);
   return hash.digest('base64');
 };

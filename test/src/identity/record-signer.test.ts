@@ -163,6 +163,19 @@ test('a record that would outlive its SVID is refused', async () => {
   expect(said(long, verify)).toBe('outlives-svid');
 });
 
+test('a chain that held is not believed when its bytes are cut into certificates elsewhere', async () => {
+  const ca = await openCa();
+  const verify = createRecordVerifier(ca.trustBundle);
+  const signed = signRecord(await enrolled(ca, 'n1'), content());
+  expect(said(signed, verify)).toBe('accepted');
+  const [leaf = new Uint8Array(0)] = signed.certificateChain;
+  for (const certificateChain of [
+    [leaf.slice(0, 9), leaf.slice(9)],
+    [leaf, new Uint8Array(0)],
+  ])
+    expect(said({ ...signed, certificateChain }, verify)).toBe('unverified');
+});
+
 test('chains that fail are not remembered, and rubbish chains never throw', async () => {
   const ca = await openCa();
   const verify = createRecordVerifier(ca.trustBundle);
