@@ -2,6 +2,8 @@
 
 import type { Target } from './target.ts';
 import { datapathTargets } from './targets/datapath.ts';
+import { identityTargets } from './targets/identity.ts';
+import { nameTargets } from './targets/names.ts';
 import { protocolTargets } from './targets/protocol.ts';
 import { segmentationTargets } from './targets/segmentation.ts';
 import { tableTargets } from './targets/tables.ts';
@@ -13,4 +15,6 @@ export const TARGETS: readonly Target[] = [
   ...tableTargets,
   ...protocolTargets,
   ...datapathTargets,
+  ...nameTargets,
+  ...identityTargets,
 ];
