@@ -102,8 +102,6 @@ const attachmentSchema = z.object({
   fixed: z.array(z.string()).default([]),
   /** False until the interface stands: a crash in between is repaired or undone. */
   ready: z.boolean(),
-  /** Being detached: a crash in between is followed by the rest of it. */
-  isLeaving: z.boolean().default(false),
   attachedAt: z.number(),
   /** Being detached: a crash in between is followed by the rest of it. */
   isLeaving: z.boolean().default(false),
