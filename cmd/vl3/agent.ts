@@ -9,6 +9,7 @@ import { type AgentSettings, agentSettings } from '../../src/config/agent-settin
 import { ORIGINS, type Resolved } from '../../src/config/resolve.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger } from './log.ts';
+import { openMetrics } from './metrics.ts';
 import { type OutputFormat, outputOption, print } from './output.ts';
 import { addConfigCommand, readSettings, withSettings } from './settings.ts';
 
@@ -50,6 +51,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
       const { values } = settings;
       const token = readToken(settings);
       const { startAgent } = await import('../../src/agent/agent.ts');
+      await using metrics = await openMetrics(values['metrics-listen']);
       const logger = createLogger('agent', values['log-level']);
       await using running = await startAgent(
         {
@@ -70,6 +72,11 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
         },
         { logger, signal: context.signal },
       );
+      if (metrics !== undefined) {
+        const { observeAgent } = await import('../../src/metrics/agent-metrics.ts');
+        metrics.observe(observeAgent(running.observed, { eachPeer: values['metrics-peers'] === 'each' }));
+        logger.info({ port: metrics.port }, 'metrics are served');
+      }
       if (!context.signal.aborted) await Promise.race([once(context.signal, 'abort'), running.failed]);
       logger.info('stopping; networks and attachments stay');
     });

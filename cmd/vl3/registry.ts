@@ -11,8 +11,6 @@ import { openMetrics } from './metrics.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { addBackupCommand } from './registry-backup.ts';
 import { addRestoreCommand } from './registry-restore.ts';
-import { addBackupCommand } from './registry-backup.ts';
-import { addRestoreCommand } from './registry-restore.ts';
 import { addConfigCommand, readSettings, withSettings } from './settings.ts';
 
 export const registryCommands: CommandGroup = (program: Command, context: Context): void => {
@@ -50,8 +48,6 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
     });
 
   addConfigCommand(registry, registrySettings, context);
-  addBackupCommand(registry, context);
-  addRestoreCommand(registry, context);
   addBackupCommand(registry, context);
   addRestoreCommand(registry, context);
 

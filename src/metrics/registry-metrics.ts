@@ -1,0 +1,131 @@
+// What a registry tells of itself: metrics, whether it works (health), and whether its store takes a write and its port
+// is open (readiness). Names and labels are in the README.
+
+import { statSync } from 'node:fs';
+import { all, below } from '../../native-free/registry/keys.ts';
+import type { State } from '../../native-free/registry/state.ts';
+import type { ObservedRegistry } from '../registry/server.ts';
+import { EventLoop } from './event-loop.ts';
+import { Instruments, type Sample } from './instruments.ts';
+import type { Observed } from './listener.ts';
+
+const LAG_LIMIT_SECONDS = 5;
+/** Its lease is given back at once; should the process die in between, it ends by itself. */
+const PROBE_LEASE_MS = 10_000;
+/** Who asks more often gets the same answer again: looking costs a write, or a read of much. */
+const FRESH_MS = 1000;
+const TRANSACTION_BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
+
+export const observeRegistry = (registry: ObservedRegistry): Observed => {
+  const eventLoop = new EventLoop();
+  const instruments = new Instruments(eventLoop);
+  addStore(instruments, registry);
+  addDomain(instruments, registry);
+  return {
+    metrics: () => instruments.text(),
+    health: async () => {
+      const { maxSeconds } = eventLoop.lag;
+      return maxSeconds < LAG_LIMIT_SECONDS ? [] : [`the event loop was ${maxSeconds.toFixed(1)} s late`];
+    },
+    readiness: fresh(() => readinessOf(registry)),
+    [Symbol.dispose]: () => eventLoop[Symbol.dispose](),
+  };
+};
+
+const readinessOf = async ({ context, port }: ObservedRegistry): Promise<string[]> => {
+  const problems = port() > 0 ? [] : ['the port is not open'];
+  try {
+    // A write that is durable once it resolves, and that no watcher sees.
+    await context.store.revokeLease(await context.store.grantLease(PROBE_LEASE_MS));
+  } catch (error) {
+    problems.push(`the store cannot be written: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  return problems;
+};
+
+/** The work's last result while it is fresh, or what is under way. */
+const fresh = <T>(work: () => Promise<T>): (() => Promise<T>) => {
+  let last: Promise<T> | undefined;
+  let at = Number.NEGATIVE_INFINITY;
+  return () => {
+    if (last === undefined || performance.now() - at >= FRESH_MS) {
+      const mine = work().finally(() => {
+        at = performance.now();
+      });
+      at = Number.POSITIVE_INFINITY;
+      last = mine;
+    }
+    return last;
+  };
+};
+
+const addStore = (instruments: Instruments, { context, transactor, storeFile }: ObservedRegistry): void => {
+  const { feed, counters } = context;
+  instruments.gauge('vl3_registry_revision', "The store's revision that watchers are told.", [], () => [
+    [{}, feed.view.revision],
+  ]);
+  instruments.gauge('vl3_registry_watchers', 'Open watches of networks.', [], () => [
+    [{}, counters.watchers],
+  ]);
+  instruments.counter(
+    'vl3_registry_transactions_total',
+    'Transactions: done, refused by a rule, or failed in the store.',
+    ['result'],
+    () => Object.entries(transactor.counts).map(([result, count]): Sample => [{ result }, count]),
+  );
+  transactor.onDone = instruments.durations(
+    'vl3_registry_transaction_duration_seconds',
+    'From the first read of a transaction until its write is on disk (fsync).',
+    TRANSACTION_BUCKETS,
+  );
+  instruments.gauge(
+    'vl3_registry_store_bytes',
+    'Size of the store on disk: the database and its log.',
+    ['file'],
+    () => [
+      [{ file: 'database' }, sizeOf(storeFile)],
+      [{ file: 'log' }, sizeOf(`${storeFile}-wal`)],
+    ],
+  );
+};
+
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+
+const addDomain = (instruments: Instruments, { context, transactor }: ObservedRegistry): void => {
+  const state = fresh(() =>
+    transactor.read([
+      ...[below.networks, below.nodes, below.liveness, below.leases(), below.attachments()].map(all),
+    ]),
+  );
+  const gauge = (name: string, help: string, labels: string[], read: (state: State) => Sample[]): void =>
+    instruments.gauge(name, help, labels, async () => read(await state()));
+  instruments.counter(
+    'vl3_registry_enrolments_refused_total',
+    'Enrolments refused since the start, by reason.',
+    ['reason'],
+    () => [...context.counters.refusedEnrolments].map(([reason, count]): Sample => [{ reason }, count]),
+  );
+  gauge('vl3_registry_networks', 'Networks.', [], (now) => [[{}, now.networks().length]]);
+  gauge('vl3_registry_attachments', 'Attachments that nodes have announced.', [], (now) => [
+    [{}, now.attachments().length],
+  ]);
+  gauge(
+    'vl3_registry_nodes',
+    'Nodes that are enrolled: alive, or silent for longer than their liveness lasts.',
+    ['state'],
+    (now) => {
+      const nodes = now.nodes().filter(({ value }) => value.deletedAt === undefined);
+      const alive = nodes.filter(({ value }) => now.liveness(value.name) !== undefined).length;
+      return [
+        [{ state: 'alive' }, alive],
+        [{ state: 'silent' }, nodes.length - alive],
+      ];
+    },
+  );
+  gauge('vl3_registry_leases', 'Prefixes leased to nodes, by network.', ['network'], (now) => {
+    const byNetwork = new Map(now.networks().map(({ value }) => [value.name, 0]));
+    for (const { value } of now.leases())
+      byNetwork.set(value.network, (byNetwork.get(value.network) ?? 0) + 1);
+    return [...byNetwork].map(([network, count]): Sample => [{ network }, count]);
+  });
+};
