@@ -27,4 +27,6 @@ export const EXIT = {
   unavailable: 3,
   /** `status`: reached, but something is wrong. */
   unhealthy: 4,
+  /** `attach`, `run`: some of it is not available; it is attached as soon as it is. */
+  pending: 5,
 } as const;

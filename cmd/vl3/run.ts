@@ -7,13 +7,17 @@ import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
 import { LocalClient } from '../../src/agent/local-client.ts';
-import { collect, collectLabel } from './arguments.ts';
+import { collect, collectLabel, parseDuration } from './arguments.ts';
+import { attachAll, reportPending, WAIT_SECONDS } from './attaching.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { socketOption } from './socket.ts';
 
 interface RunOptions {
   network: string[];
   name?: string;
+  address?: string[];
+  wait: number;
+  all?: true;
   label?: Record<string, string>;
   socket: string;
 }
@@ -63,14 +67,19 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
     await waitUntilReady(child);
     const netns = `/proc/${child.pid}/ns/net`;
     const labels = options.label === undefined ? {} : { labels: options.label };
+    const addresses = options.address === undefined ? {} : { addresses: options.address };
     const workload = options.name ?? `run-${child.pid}`;
     try {
-      const attempts = await Promise.allSettled(
-        options.network.map((network) =>
-          client.attach({ network, netns, workload, ...labels }, context.signal),
-        ),
+      const { attached, refusal } = await attachAll(
+        client,
+        options.network,
+        { netns, workload, waitMs: options.wait * 1000, ...labels, ...addresses },
+        context.signal,
       );
-      for (const attempt of attempts) if (attempt.status === 'rejected') throw attempt.reason;
+      if (refusal !== undefined) throw refusal;
+      const pending = reportPending(context, attached);
+      // Without any network there is nothing that the command could do here.
+      if (pending === attached.length || (options.all === true && pending > 0)) return EXIT.pending;
       const go = child.stdio[3];
       if (go != null && 'write' in go) go.write('go\n');
       const [code, signal] = await exited;
@@ -91,16 +100,32 @@ export const runCommand: CommandGroup = (program: Command, context: Context): vo
     .description('run a command in a network namespace of its own, on one or more networks')
     .requiredOption('--network <name>', 'a network; may be repeated', collect)
     .option('--name <workload>', "the workload's name")
+    .option(
+      '--address <address>',
+      'this address, which must be in a prefix of this node; may be repeated, one of each family',
+      collect,
+    )
+    .option(
+      '--wait <duration>',
+      `how long to wait for a network that is not available (default: ${WAIT_SECONDS}s)`,
+      parseDuration,
+      WAIT_SECONDS,
+    )
+    .option('--all', 'run the command only if all of the networks are available')
     .option('--label <key=value>', 'a label of the workload; may be repeated', collectLabel)
     .addOption(socketOption(context))
     .argument('<command...>', 'the command and its arguments, after --')
     .addHelpText(
       'after',
-      "\nThe exit code is the command's.\n\nExamples:\n  vl3 run --network red -- ip address\n  vl3 run --network red --network green --name web -- python3 -m http.server",
+      "\nNetworks that are not available are attached while the command runs, as soon as they can be.\nThe exit code is the command's; 5 if it was not run since no network was available.\n\nExamples:\n  vl3 run --network red -- ip address\n  vl3 run --network red --network green --name web -- python3 -m http.server",
     )
     .action(async (command: string[], options: RunOptions) => {
       if (new Set(options.network).size !== options.network.length) {
         context.err('vl3: a network is named twice');
+        return context.exit(EXIT.usage);
+      }
+      if (options.address !== undefined && options.network.length > 1) {
+        context.err('vl3: --address is of one network: name one --network, or leave --address out');
         return context.exit(EXIT.usage);
       }
       context.exit(await run(context, options, command));

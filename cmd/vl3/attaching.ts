@@ -1,0 +1,38 @@
+// Attaching one namespace to several networks, each on its own, as `vl3 attach` and `vl3 run` do it.
+
+import type { LocalClient } from '../../src/agent/local-client.ts';
+import type { LocalAttachment } from '../../src/agent/local-messages.ts';
+import type { AttachRequest } from '../../src/agent/local-requests.ts';
+import type { Context } from './context.ts';
+
+/** How long a network that is not available is waited for. */
+export const WAIT_SECONDS = 10;
+
+export interface Outcome {
+  /** Attached or pending, in the order asked for. */
+  readonly attached: LocalAttachment[];
+  /** Why the first of the others was refused. */
+  readonly refusal: unknown;
+}
+
+export const attachAll = async (
+  client: LocalClient,
+  networks: readonly string[],
+  request: Omit<AttachRequest, 'network'>,
+  signal: AbortSignal,
+): Promise<Outcome> => {
+  const attempts = await Promise.allSettled(
+    networks.map((network) => client.attach({ ...request, network }, signal)),
+  );
+  return {
+    attached: attempts.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])),
+    refusal: attempts.find((one) => one.status === 'rejected')?.reason,
+  };
+};
+
+/** Says on stderr what is pending and why; how many are. */
+export const reportPending = (context: Context, attachments: readonly LocalAttachment[]): number => {
+  const pending = attachments.filter((one) => one.pending !== '');
+  for (const { network, pending: reason } of pending) context.err(`vl3: ${network} is pending: ${reason}`);
+  return pending.length;
+};
