@@ -3,7 +3,9 @@
 
 import { Vl3Error } from '../error.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
+import { clockOf } from './clock-rules.ts';
 import { all, below, keys, one } from './keys.ts';
+import { phaseOf } from './lease-phase.ts';
 import {
   type Attachment,
   attachment as attachmentSchema,
@@ -29,6 +31,7 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
   const tombstoneKey = keys.tombstone(network, node);
   return {
     reads: [
+      one(keys.clock),
       one(keys.node(node)),
       one(keys.network(network)),
       one(keys.member(network, node)),
@@ -42,7 +45,7 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
       mustBeMember(state, network, node);
       for (const { prefix, leasedAt } of record.prefixes) {
         const lease = state.lease(network, prefix)?.value;
-        if (lease?.node !== node) {
+        if (lease?.node !== node || phaseOf(lease, clockOf(state)) !== 'leased') {
           throw new Vl3Error('permission-denied', `record: ${prefix} is not leased to node "${node}"`);
         }
         // Of two claims to one prefix peers keep the older: its time is not for the node to choose.
@@ -121,11 +124,20 @@ export const putAttachments = (
   });
   const prefix = below.attachments(network, node);
   return {
-    reads: [one(keys.node(node)), one(keys.member(network, node)), all(below.leases(network)), all(prefix)],
+    reads: [
+      one(keys.clock),
+      one(keys.node(node)),
+      one(keys.member(network, node)),
+      all(below.leases(network)),
+      all(prefix),
+    ],
     decide: (state) => {
       mustBeEnrolled(state, node);
       mustBeMember(state, network, node);
-      const leases = state.leases(network).filter(({ value }) => value.node === node);
+      const clock = clockOf(state);
+      const leases = state
+        .leases(network)
+        .filter(({ value }) => value.node === node && phaseOf(value, clock) === 'leased');
       const own = leases.map(({ value }) => parsePrefix(value.prefix));
       for (const { id, addresses } of wanted.values()) {
         for (const address of addresses) {

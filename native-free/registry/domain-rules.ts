@@ -3,17 +3,27 @@
 import { Vl3Error } from '../error.ts';
 import { keys, one } from './keys.ts';
 import { domain as domainSchema } from './model.ts';
+import { beginning } from './recovery-rules.ts';
 import { put, type Rule, settled } from './rules.ts';
 
-/** Whether the store knows its CA, so that none may be made anew for it. */
-export const knowsCa: Rule<boolean> = {
-  reads: [one(keys.domain)],
-  decide: (state) => settled(state.domain() !== undefined),
+/**
+ * Whether the store knows its CA, so that none may be made anew for it; `fresh`: nothing was ever written in it, so that a
+ * CA which is there already is older.
+ */
+export const knowsCa: Rule<'known' | 'unknown' | 'fresh'> = {
+  reads: [one(keys.domain), one(keys.clock)],
+  decide: (state) => {
+    if (state.domain() !== undefined) return settled('known');
+    return settled(state.clock() === undefined ? 'fresh' : 'unknown');
+  },
 };
 
-/** Writes down the CA's fingerprint (SHA-256, hex) the first time; later it must be the same. */
-export const bindCa = (caFingerprint: string): Rule<void> => ({
-  reads: [one(keys.domain)],
+/**
+ * Writes down the CA's fingerprint (SHA-256, hex) the first time; later it must be the same. `isOlder`: the CA was there
+ * before the store, so what it was used for is forgotten.
+ */
+export const bindCa = (caFingerprint: string, isOlder = false): Rule<void> => ({
+  reads: [one(keys.domain), one(keys.clock)],
   decide: (state) => {
     const known = state.domain()?.value.caFingerprint;
     if (known === caFingerprint) return settled(undefined);
@@ -24,8 +34,10 @@ export const bindCa = (caFingerprint: string): Rule<void> => ({
       );
     }
     return {
-      compares: [state.unchanged(keys.domain)],
-      operations: [put(keys.domain, domainSchema, { caFingerprint })],
+      compares: [state.unchanged(keys.domain), state.unchanged(keys.clock)],
+      operations: isOlder
+        ? beginning(state, 'empty', caFingerprint).operations
+        : [put(keys.domain, domainSchema, { caFingerprint })],
       answer: undefined,
     };
   },

@@ -5,6 +5,8 @@ import type { Range } from './transaction.ts';
 
 export const keys = {
   domain: '/domain',
+  clock: '/clock',
+  report: (node: string) => `/reports/${node}`,
   network: (network: string) => `/networks/${network}`,
   node: (node: string) => `/nodes/${node}`,
   token: (id: string) => `/tokens/${id}`,
@@ -19,12 +21,13 @@ export const keys = {
 
 /** What all keys of a kind (below `parts`) start with. */
 export const below = {
+  reports: '/reports/',
   networks: '/networks/',
   nodes: '/nodes/',
   tokens: '/tokens/',
   members: (network?: string) => (network === undefined ? '/members/' : `/members/${network}/`),
   leases: (network?: string) => (network === undefined ? '/leases/' : `/leases/${network}/`),
-  records: (network: string) => `/records/${network}/`,
+  records: (network?: string) => (network === undefined ? '/records/' : `/records/${network}/`),
   attachments: (network?: string, node?: string) =>
     `${['/attachments', network, node].filter((part) => part !== undefined).join('/')}/`,
   tombstones: (network?: string) => (network === undefined ? '/tombstones/' : `/tombstones/${network}/`),

@@ -12,8 +12,11 @@ import {
   prefixCovers,
   prefixesOverlap,
 } from '../ipam/prefix.ts';
+import { clockOf } from './clock-rules.ts';
 import { all, below, keys, one } from './keys.ts';
+import { freed, isConfirmed, isHeld, renewed } from './lease-phase.ts';
 import {
+  type Clock,
   check,
   type Lease,
   lease as leaseSchema,
@@ -26,6 +29,7 @@ import {
   tombstone as tombstoneSchema,
 } from './model.ts';
 import { familyOf } from './network-rules.ts';
+import { mustIssue, recoveryOf } from './recovery-rules.ts';
 import { mustBeEnrolled, mustBeMember, mustBeNetwork, put, type Rule, settled } from './rules.ts';
 import type { State, Stored } from './state.ts';
 import type { Operation } from './transaction.ts';
@@ -37,6 +41,8 @@ export type ChoosePrefix = (request: {
   readonly excluded: readonly Prefix[];
   /** All leases of the network's family. */
   readonly leased: readonly Prefix[];
+  /** Given back lately: leased again only when nothing else is free. */
+  readonly resting: readonly Prefix[];
 }) => Prefix | undefined;
 
 export interface Membership {
@@ -45,26 +51,40 @@ export interface Membership {
   readonly leases: readonly Lease[];
 }
 
-const FAMILIES: readonly Family[] = [4, 6];
+export const FAMILIES: readonly Family[] = [4, 6];
 const isV4 = (prefix: string): boolean => !prefix.includes(':');
-const familyOfText = (prefix: string): Family => (isV4(prefix) ? 4 : 6);
+export const familyOfText = (prefix: string): Family => (isV4(prefix) ? 4 : 6);
+
+/** Of a node's: what nobody else can have. */
+export const heldBy = (node: string, leases: readonly Stored<Lease>[]): Lease[] =>
+  leases.map(({ value }) => value).filter((lease) => lease.node === node && isHeld(lease));
+
+/** A new lease of a free prefix, and the resting ones that it takes the place of. */
+interface Choice {
+  readonly prefix: string;
+  readonly replaced: readonly string[];
+}
+
+/** More would not fit into one transaction with the rest. */
+const MAX_REPLACED = 32;
 
 const choose = (
   network: Network,
   family: Family,
   existing: readonly Stored<Lease>[],
   choosePrefix: ChoosePrefix,
-): string => {
+): Choice => {
   const of = familyOf(network, family);
   if (of === undefined) {
     throw new Vl3Error('failed-precondition', `network "${network.name}" has no IPv${family} pool`);
   }
-  const leased = existing
-    .map(({ value }) => value.prefix)
-    .filter((text) => familyOfText(text) === family)
-    .map(parsePrefix);
+  const ofFamily = existing.filter(({ value }) => familyOfText(value.prefix) === family);
+  const parsed = (leases: readonly Stored<Lease>[]): Prefix[] =>
+    leases.map(({ value }) => parsePrefix(value.prefix));
+  const leased = parsed(ofFamily.filter(({ value }) => isHeld(value)));
+  const free = ofFamily.filter(({ value }) => !isHeld(value));
   const excluded = network.excluded.map(parsePrefix).filter((prefix) => prefix.family === family);
-  const prefix = choosePrefix({ ...of, excluded, leased });
+  const prefix = choosePrefix({ ...of, excluded, leased, resting: parsed(free) });
   if (prefix === undefined) {
     throw new Vl3Error(
       'resource-exhausted',
@@ -74,10 +94,34 @@ const choose = (
   if (!prefixCovers(of.pool, prefix) || leased.some((other) => prefixesOverlap(prefix, other))) {
     throw new Vl3Error('internal', `${formatPrefix(prefix)} was chosen though it is not free`);
   }
-  return formatPrefix(prefix);
+  const text = formatPrefix(prefix);
+  const replaced = free
+    .filter(({ value }) => value.prefix !== text && prefixesOverlap(parsePrefix(value.prefix), prefix))
+    .map(({ key }) => key);
+  if (replaced.length > MAX_REPLACED) {
+    throw new Vl3Error(
+      'resource-exhausted',
+      `the free rest of the pool ${formatPrefix(of.pool)} of network "${network.name}" was given back just now, in other lengths: try again in an hour`,
+    );
+  }
+  return { prefix: text, replaced };
 };
 
-/** Membership and a first prefix of each family, in one transaction; repeated, it answers the same. */
+const leasing = (lease: Lease, { replaced }: Choice): Operation[] => [
+  put(keys.lease(lease.network, lease.prefix), leaseSchema, lease),
+  ...replaced.map((key) => ({ kind: 'delete', key }) as const),
+];
+
+/** The operations that give a lease its full term; none when it just got it. */
+const renewing = (lease: Lease, clock: Clock): Operation[] =>
+  lease.renewedAt === clock.elapsed && lease.endedAt === undefined
+    ? []
+    : [put(keys.lease(lease.network, lease.prefix), leaseSchema, renewed(lease, clock))];
+
+/**
+ * Membership and a first prefix of each family, in one transaction; repeated, it answers the same, and what it answers
+ * has its full term again. While the registry recovers it answers only what the node has confirmed.
+ */
 export const joinNetwork = (
   network: string,
   node: string,
@@ -87,28 +131,47 @@ export const joinNetwork = (
   check(nameSchema, network, 'network');
   const memberKey = keys.member(network, node);
   return {
-    reads: [one(keys.node(node)), one(keys.network(network)), one(memberKey), all(below.leases(network))],
+    reads: [
+      one(keys.domain),
+      one(keys.clock),
+      one(keys.node(node)),
+      one(keys.network(network)),
+      one(memberKey),
+      all(below.leases(network)),
+    ],
     decide: (state) => {
       mustBeEnrolled(state, node);
       const { value, revision } = mustBeNetwork(state, network);
+      const clock = clockOf(state);
+      const since = recoveryOf(state)?.since;
       const existing = state.leases(network);
-      const own = existing.filter((lease) => lease.value.node === node).map((lease) => lease.value);
+      const own = heldBy(node, existing);
       const operations: Operation[] = [];
       if (state.member(network, node) === undefined) {
+        mustIssue(state, 'membership');
         operations.push(put(memberKey, memberSchema, { network, node, joinedAt: now }));
       }
+      if (since !== undefined && !own.every((lease) => isConfirmed(lease, since))) mustIssue(state, 'prefix');
+      operations.push(...own.flatMap((lease) => renewing(lease, clock)));
       for (const family of FAMILIES) {
         if (familyOf(value, family) === undefined) continue;
         if (own.some(({ prefix }) => familyOfText(prefix) === family)) continue;
-        const prefix = choose(value, family, existing, choosePrefix);
-        const lease: Lease = { network, node, prefix, leasedAt: now };
+        mustIssue(state, 'prefix');
+        const choice = choose(value, family, existing, choosePrefix);
+        const { prefix } = choice;
+        const lease: Lease = { network, node, prefix, leasedAt: now, renewedAt: clock.elapsed };
         own.push(lease);
-        operations.push(put(keys.lease(network, prefix), leaseSchema, lease));
+        operations.push(...leasing(lease, choice));
       }
-      const answer = { network: value, networkRevision: revision, leases: own };
+      const answer = {
+        network: value,
+        networkRevision: revision,
+        leases: own.map((lease) => renewed(lease, clock)),
+      };
       if (operations.length === 0) return settled(answer);
       return {
         compares: [
+          state.unchanged(keys.domain),
           state.unchanged(keys.node(node)),
           state.unchanged(keys.network(network)),
           state.unchanged(memberKey),
@@ -121,7 +184,7 @@ export const joinNetwork = (
   };
 };
 
-/** Another prefix. The same request id gets the same prefix again. */
+/** Another prefix. The same request id gets the same prefix again, with its full term, until it is given back. */
 export const leasePrefix = (
   request: {
     readonly network: string;
@@ -142,6 +205,8 @@ export const leasePrefix = (
   }
   return {
     reads: [
+      one(keys.domain),
+      one(keys.clock),
       one(keys.node(node)),
       one(keys.network(network)),
       one(keys.member(network, node)),
@@ -151,12 +216,26 @@ export const leasePrefix = (
       mustBeEnrolled(state, node);
       const { value } = mustBeNetwork(state, network);
       mustBeMember(state, network, node);
+      const clock = clockOf(state);
+      const compares = [
+        state.unchanged(keys.domain),
+        state.unchanged(keys.node(node)),
+        state.unchanged(keys.network(network)),
+        state.unchanged(keys.member(network, node)),
+        state.noneNewer(below.leases(network)),
+      ];
       const existing = state.leases(network);
-      const own = existing.filter((lease) => lease.value.node === node).map((lease) => lease.value);
+      const own = heldBy(node, existing);
       const answered = own.find((lease) => lease.requestId === requestId);
-      if (answered !== undefined) {
-        if (familyOfText(answered.prefix) === family) return settled(answered);
+      if (answered !== undefined && familyOfText(answered.prefix) !== family) {
         throw new Vl3Error('invalid-argument', `request_id: "${requestId}" leased ${answered.prefix} before`);
+      }
+      const since = recoveryOf(state)?.since;
+      if (answered === undefined || (since !== undefined && !isConfirmed(answered, since))) {
+        mustIssue(state, 'prefix');
+      }
+      if (answered !== undefined) {
+        return { compares, operations: renewing(answered, clock), answer: renewed(answered, clock) };
       }
       if (own.filter(({ prefix }) => familyOfText(prefix) === family).length >= MAX_LEASES) {
         throw new Vl3Error(
@@ -164,23 +243,25 @@ export const leasePrefix = (
           `node "${node}" holds ${MAX_LEASES} IPv${family} prefixes of network "${network}" already, which is the most`,
         );
       }
-      const prefix = choose(value, family, existing, choosePrefix);
-      const lease: Lease = { network, node, prefix, leasedAt: now, requestId };
-      return {
-        compares: [
-          state.unchanged(keys.node(node)),
-          state.unchanged(keys.network(network)),
-          state.unchanged(keys.member(network, node)),
-          state.noneNewer(below.leases(network)),
-        ],
-        operations: [put(keys.lease(network, prefix), leaseSchema, lease)],
-        answer: lease,
+      const choice = choose(value, family, existing, choosePrefix);
+      const { prefix } = choice;
+      const lease: Lease = {
+        network,
+        node,
+        prefix,
+        leasedAt: now,
+        requestId,
+        renewedAt: clock.elapsed,
       };
+      return { compares, operations: leasing(lease, choice), answer: lease };
     },
   };
 };
 
-/** Gives a prefix back that nothing uses: neither the node's record nor an attachment. Repeated, it does nothing. */
+/**
+ * Gives a prefix back that nothing uses: neither the node's record nor an attachment. From then on it rests. Repeated, it
+ * does nothing.
+ */
 export const releasePrefix = (network: string, node: string, prefix: string): Rule<void> => {
   check(nameSchema, network, 'network');
   check(prefixSchema, prefix, 'prefix');
@@ -189,6 +270,7 @@ export const releasePrefix = (network: string, node: string, prefix: string): Ru
   const attached = below.attachments(network, node);
   return {
     reads: [
+      one(keys.clock),
       one(keys.node(node)),
       one(keys.member(network, node)),
       one(leaseKey),
@@ -199,7 +281,8 @@ export const releasePrefix = (network: string, node: string, prefix: string): Ru
       mustBeEnrolled(state, node);
       mustBeMember(state, network, node);
       const lease = state.lease(network, prefix);
-      if (lease === undefined) return settled(undefined);
+      if (lease === undefined || (lease.value.node === node && !isHeld(lease.value)))
+        return settled(undefined);
       if (lease.value.node !== node) {
         throw new Vl3Error('permission-denied', `${prefix} is not leased to node "${node}"`);
       }
@@ -224,14 +307,15 @@ export const releasePrefix = (network: string, node: string, prefix: string): Ru
           state.unchanged(keys.record(network, node)),
           state.noneNewer(attached),
         ],
-        operations: [{ kind: 'delete', key: leaseKey }],
+        operations: [put(leaseKey, leaseSchema, freed(lease.value, clockOf(state)))],
         answer: undefined,
       };
     },
   };
 };
 
-const membershipReads = (network: string, node: string) => [
+export const membershipReads = (network: string, node: string) => [
+  one(keys.clock),
   one(keys.node(node)),
   one(keys.member(network, node)),
   one(keys.record(network, node)),
@@ -239,9 +323,12 @@ const membershipReads = (network: string, node: string) => [
   all(below.leases(network)),
 ];
 
-/** Record, attachments and prefixes go, and a tombstone says so to those who held the record. */
-const endMembership = (state: State, network: string, node: string, now: number) => {
-  const leases = state.leases(network).filter((lease) => lease.value.node === node);
+/**
+ * Record and attachments go, and a tombstone says so to those who held the record; the prefixes rest.
+ */
+export const endMembership = (state: State, network: string, node: string, now: number) => {
+  const clock = clockOf(state);
+  const leases = heldBy(node, state.leases(network));
   const recordSequence = Math.max(
     state.record(network, node)?.value.sequence ?? 0,
     state.tombstone(network, node)?.value.recordSequence ?? 0,
@@ -257,10 +344,10 @@ const endMembership = (state: State, network: string, node: string, now: number)
       { kind: 'delete', key: keys.member(network, node) },
       { kind: 'delete', key: keys.record(network, node) },
       { kind: 'delete-prefix', prefix: below.attachments(network, node) },
-      ...leases.map(({ key }) => ({ kind: 'delete', key }) as const),
+      ...leases.map((lease) => put(keys.lease(network, lease.prefix), leaseSchema, freed(lease, clock))),
       put(keys.tombstone(network, node), tombstoneSchema, { network, node, removedAt: now, recordSequence }),
     ] satisfies Operation[],
-    answer: leases.map(({ value }) => value),
+    answer: leases,
   };
 };
 

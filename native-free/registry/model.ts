@@ -42,9 +42,47 @@ const base64 = (maxBytes: number) =>
     .min(1)
     .max(Math.ceil(maxBytes / 3) * 4);
 
+/** Registry time: milliseconds that the registry has been up since its store was made, see clock-rules.ts. */
+const registryTime = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+export const recovery = z.strictObject({
+  /** The store is new though the CA is not; it is an older copy, restored; nodes have seen more than it knows. */
+  reason: z.enum(['empty', 'restored', 'went-back']),
+  since: registryTime,
+});
+export type Recovery = z.infer<typeof recovery>;
+
 /** Whose store this is: SHA-256 of the CA's certificate, hex. */
-export const domain = z.strictObject({ caFingerprint: z.string().regex(/^[0-9a-f]{64}$/) });
+export const domain = z.strictObject({
+  caFingerprint: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Set from a loss of memory on until all is known again. */
+  recovery: recovery.optional(),
+});
 export type Domain = z.infer<typeof domain>;
+
+export const clock = z.strictObject({
+  elapsed: registryTime,
+  /** When this run of the registry began, and when the latest recovery did: no term is counted from before. */
+  startedAt: registryTime,
+  recoveredAt: registryTime.optional(),
+});
+export type Clock = z.infer<typeof clock>;
+
+/** What a node has said of itself since the latest recovery began. */
+export const report = z.strictObject({
+  node: name,
+  /** The registry did not know it and took it from its certificate. */
+  adopted: z.boolean(),
+  /** When it said what it holds; absent: not yet. */
+  reportedAt: registryTime.optional(),
+  /** The revision past this store's that it says it has seen. */
+  revision: registryTime.optional(),
+  /** What it claims and cannot have yet. */
+  pending: z.array(z.strictObject({ network: name, prefix })).max(128),
+  /** What it holds and others claim too, or define otherwise, in sentences. */
+  conflicts: z.array(z.string().max(512)).max(16),
+});
+export type Report = z.infer<typeof report>;
 
 export const MAX_EXCLUDED = 256;
 export const network = z.strictObject({
@@ -125,6 +163,12 @@ export const lease = z.strictObject({
     .string()
     .regex(REQUEST_ID, 'use 1 to 64 letters, digits, dots, hyphens or underscores')
     .optional(),
+  /** In registry time. Absent: before there was registry time. */
+  renewedAt: registryTime.optional(),
+  /** Its term is over: in quarantine, and its node's again when it comes back. */
+  endedAt: registryTime.optional(),
+  /** Given back: nobody's, and resting. */
+  freedAt: registryTime.optional(),
 });
 export type Lease = z.infer<typeof lease>;
 

@@ -261,14 +261,14 @@ export const deleteNode = (name: string, now: number): Rule<readonly string[]> =
   };
 };
 
-/** Longer than any record of the node can have been valid after it went. */
+/** With the usual terms longer than any record of the node can have been valid after it went. */
 export const TOMBSTONE_MEMORY_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** Forgets tombstones of records that have long expired everywhere, a transaction's worth at a time. */
-export const forgetTombstones = (now: number): Rule<void> => ({
+export const forgetTombstones = (now: number, memoryMs = TOMBSTONE_MEMORY_MS): Rule<void> => ({
   reads: [all(below.tombstones())],
   decide: (state) => {
-    const old = state.tombstones().filter(({ value }) => value.removedAt + TOMBSTONE_MEMORY_MS <= now);
+    const old = state.tombstones().filter(({ value }) => value.removedAt + memoryMs <= now);
     const doomed = old.slice(0, MAX_OPERATIONS / 2);
     return {
       compares: doomed.map(({ key }) => state.unchanged(key)),

@@ -32,6 +32,15 @@ export class State {
   domain(): Stored<model.Domain> | undefined {
     return this.#one(model.domain, keys.domain);
   }
+  clock(): Stored<model.Clock> | undefined {
+    return this.#one(model.clock, keys.clock);
+  }
+  report(node: string): Stored<model.Report> | undefined {
+    return this.#one(model.report, keys.report(node));
+  }
+  reports(): Stored<model.Report>[] {
+    return this.#all(model.report, below.reports);
+  }
   network(name: string): Stored<model.Network> | undefined {
     return this.#one(model.network, keys.network(name));
   }

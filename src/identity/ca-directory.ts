@@ -59,6 +59,13 @@ export const openCaDirectory = async (
   return made;
 };
 
+/** Whether anything of a CA is there, good or not. */
+export const hasCa = async (directory: string): Promise<boolean> => {
+  const files = [join(directory, KEY_FILE), join(directory, CERTIFICATE_FILE)];
+  const found = await Promise.all(files.map((file) => readPrivateFile(file, 'the CA')));
+  return found.some((bytes) => bytes !== undefined);
+};
+
 /** The CA of the directory; undefined when there is no such directory or it is empty. */
 const load = async (
   directory: string,

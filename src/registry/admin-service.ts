@@ -14,6 +14,12 @@ import {
   updateNetwork,
 } from '../../native-free/registry/network-rules.ts';
 import { deleteNode } from '../../native-free/registry/node-rules.ts';
+import {
+  mustIssue,
+  RECOVERY_READS,
+  recoveryProgress,
+  settle,
+} from '../../native-free/registry/recovery-rules.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
 import type { State } from '../../native-free/registry/state.ts';
 import { createToken, revokeToken } from '../../native-free/registry/token-rules.ts';
@@ -40,10 +46,13 @@ const networkRequest = (network: Network | undefined): NetworkRequest & { uid: s
   };
 };
 
+/** Of all nodes together, in one answer. */
+const MAX_CONFLICTS = 100;
+
 const NODE_READS = [all(below.nodes), all(below.sightings), all(below.liveness), all(below.members())];
 
 export const adminService = (context: RegistryContext): ServiceImpl<typeof AdminService> => {
-  const { transactor, store, heartbeats, now, logger } = context;
+  const { transactor, store, heartbeats, now, logger, terms } = context;
 
   const nodeMessage = (state: State, node: Node, networks: readonly string[]) => {
     const sighting = state.sighting(node.name)?.value;
@@ -64,7 +73,14 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
 
   return {
     async createNetwork(request) {
-      const rule = createNetwork(networkRequest(request.network), { now: now(), uid: randomUUID() });
+      const wanted = networkRequest(request.network);
+      const before = await transactor.read([
+        one(keys.domain),
+        one(keys.network(check(nameSchema, wanted.name, 'name'))),
+      ]);
+      // Under that name nodes may hold one that the registry does not know yet.
+      if (before.network(wanted.name) === undefined) mustIssue(before, 'network');
+      const rule = createNetwork(wanted, { now: now(), uid: randomUUID() });
       const { answer } = await transactor.run(rule);
       const state = await transactor.read([one(keys.network(answer.network.name))]);
       const { value, revision } = mustBeNetwork(state, answer.network.name);
@@ -173,7 +189,13 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
     },
 
     async getStatus() {
-      const state = await transactor.read([...NODE_READS, all(below.networks), all(below.attachments())]);
+      const state = await transactor.read([
+        ...NODE_READS,
+        ...RECOVERY_READS,
+        all(below.networks),
+        all(below.attachments()),
+      ]);
+      const progress = recoveryProgress(state);
       const nodes = state.nodes().filter(({ value }) => value.deletedAt === undefined);
       const refused = [...context.counters.refusedEnrolments];
       return {
@@ -187,7 +209,31 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
         attachments: state.attachments().length,
         watchers: context.counters.watchers,
         refusedEnrolments: Object.fromEntries(refused.map(([reason, count]) => [reason, BigInt(count)])),
+        outageBudgetMs: BigInt(terms.outageBudgetMs),
+        ...(progress && {
+          recovery: {
+            reason: progress.recovery.reason,
+            awaited: [...progress.awaited],
+            adopted: [...progress.adopted],
+            conflicts: progress.conflicts.slice(0, MAX_CONFLICTS),
+          },
+        }),
       };
+    },
+
+    async settleRegistry() {
+      const unclaimed = new Map<string, Lease>();
+      for (;;) {
+        const { answer } = await transactor.run(settle(now()));
+        for (const lease of answer.unclaimed) unclaimed.set(keys.lease(lease.network, lease.prefix), lease);
+        if (answer.done) break;
+      }
+      const leases = [...unclaimed.values()];
+      logger.warn(
+        { unclaimed: leases.map(({ node, network, prefix }) => ({ node, network, prefix })) },
+        'recovery ended by an admin: prefixes are issued again',
+      );
+      return { unclaimed: leases.map(leaseMessage) };
     },
 
     async *backup(_request, handler) {

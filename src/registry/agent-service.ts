@@ -24,6 +24,7 @@ import type { Attachment } from '../api/generated/vl3/v1/common_pb.js';
 import { type Caller, callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
 import { issueSvid } from './issue.ts';
+import { hearOf, isRecovering, renewLeases, testifyRecords } from './lease-renewal.ts';
 import { bundleMessage, leaseMessage, networkMessage, storedRecord } from './messages.ts';
 import { watchNetwork } from './watch-network.ts';
 
@@ -46,16 +47,20 @@ const announced = (attachment: Attachment): AnnouncedAttachment => ({
 });
 
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
-  const { transactor, store, heartbeats, signer, choosePrefix, now, logger } = context;
+  const { transactor, store, heartbeats, signer, choosePrefix, now, logger, terms } = context;
+  const leaseTermMs = BigInt(terms.termMs);
   return {
-    async heartbeat({ agentVersion }, handler) {
+    async heartbeat({ agentVersion, storeId, revision }, handler) {
       const { name, address } = callingNode(handler);
+      await hearOf(context, name, { storeId, revision });
       await heartbeats.beat(name, { agentVersion, observedAddress: address });
       return {
         observedAddress: address,
         registryTime: timestampFromMs(now()),
         storeId: store.identity,
         livenessTtlMs: heartbeats.ttlMs,
+        leaseTermMs,
+        recovering: await isRecovering(context),
       };
     },
 
@@ -77,15 +82,20 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       return {
         network: networkMessage(answer.network, answer.networkRevision),
         leases: answer.leases.map(leaseMessage),
+        leaseTermMs,
       };
     },
+
+    renewLeases: (request, handler) => renewLeases(context, callingNode(handler).name, request),
+
+    testifyRecords: (request, handler) => testifyRecords(context, callingNode(handler).name, request),
 
     async leasePrefix({ network, family, requestId }, handler) {
       const { name } = callingNode(handler);
       const rule = leasePrefix({ network, node: name, family, requestId }, now(), choosePrefix);
       const { answer } = await transactor.run(rule);
       logger.info({ node: name, network, prefix: answer.prefix }, 'prefix leased');
-      return { lease: leaseMessage(answer) };
+      return { lease: leaseMessage(answer), leaseTermMs };
     },
 
     async releasePrefix({ network, prefix }, handler) {

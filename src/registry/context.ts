@@ -2,6 +2,7 @@
 
 import type { Logger } from 'pino';
 import type { ChoosePrefix } from '../../native-free/registry/lease-rules.ts';
+import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import type { Signer } from '../identity/signer.ts';
 import type { Backups } from './backup.ts';
@@ -20,6 +21,7 @@ export interface RegistryContext {
   /** Verifies what nodes of the domain signed. */
   readonly verifyRecord: VerifyRecord;
   readonly choosePrefix: ChoosePrefix;
+  readonly terms: LeaseTerms;
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;

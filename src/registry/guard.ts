@@ -4,7 +4,10 @@
 import type { Interceptor } from '@connectrpc/connect';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import { keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
+import { adoptNode, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { toConnectError } from '../api/errors.ts';
 import { mustBeAllowed } from './access.ts';
 import { type Caller, callerKey } from './caller.ts';
@@ -12,13 +15,17 @@ import type { Transactor } from './transactor.ts';
 
 interface Dependencies {
   readonly transactor: Transactor;
+  readonly trustDomain: string;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
   readonly logger: Logger;
 }
 
 export const guard =
-  ({ transactor, logger }: Dependencies): Interceptor =>
+  (deps: Dependencies): Interceptor =>
   (next) =>
   async (request) => {
+    const { logger } = deps;
     const method = `${request.service.typeName}/${request.method.name}`;
     const caller = request.contextValues.get(callerKey);
     const fail = (error: unknown) => {
@@ -27,7 +34,7 @@ export const guard =
     };
     try {
       mustBeAllowed(method, caller);
-      if (caller.role === 'node') await mustBeCurrent(transactor, caller.name, caller.serial);
+      if (caller.role === 'node') await mustBeCurrent(deps, caller);
       const response = await next(request);
       if (!response.stream) return response;
       return { ...response, message: mapErrors(response.message, fail) };
@@ -36,10 +43,23 @@ export const guard =
     }
   };
 
-/** A deleted node is refused from the moment the deletion is stored. */
-const mustBeCurrent = async (transactor: Transactor, node: string, serial: string): Promise<void> => {
-  const rule = checkIdentity(node, serial);
-  rule.decide(await transactor.read(rule.reads));
+/**
+ * A deleted node is refused from the moment the deletion is stored. One that the registry does not know at all is taken at
+ * its certificate's word while the registry recovers.
+ */
+const mustBeCurrent = async (
+  { transactor, trustDomain, now, logger }: Dependencies,
+  { name, serial, notAfter }: Exclude<Caller, { role: 'anonymous' }>,
+): Promise<void> => {
+  const rule = checkIdentity(name, serial);
+  const state = await transactor.read([...rule.reads, one(keys.domain)]);
+  if (state.node(name) === undefined && recoveryOf(state) !== undefined) {
+    const spiffeId = formatSpiffeId({ kind: 'node', trustDomain, name });
+    const { answer: isNew } = await transactor.run(adoptNode(name, spiffeId, { serial, notAfter }, now()));
+    if (isNew) logger.warn({ node: name, serial }, 'node was unknown here: taken from its certificate');
+    return;
+  }
+  rule.decide(state);
 };
 
 async function* mapErrors<T>(messages: AsyncIterable<T>, fail: (error: unknown) => Error): AsyncGenerator<T> {

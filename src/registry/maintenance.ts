@@ -1,10 +1,15 @@
-// What the registry does on its own, at start and hourly: it finishes deletions that a crash cut off, and forgets
-// tokens and tombstones that say nothing any more.
+// What the registry does on its own. Every tick registry time goes on, leases end and are forgotten, and a recovery that is
+// over ends. At start and hourly it finishes deletions that a crash cut off, and forgets tokens and tombstones that say
+// nothing any more.
 
 import type { Logger } from 'pino';
+import { advanceClock } from '../../native-free/registry/clock-rules.ts';
+import { dueLeases, endLeases, forgetRested, purgeLeases } from '../../native-free/registry/expiry-rules.ts';
 import { all, below } from '../../native-free/registry/keys.ts';
 import { removeMember } from '../../native-free/registry/lease-rules.ts';
-import { forgetTombstones } from '../../native-free/registry/node-rules.ts';
+import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
+import { forgetTombstones, TOMBSTONE_MEMORY_MS } from '../../native-free/registry/node-rules.ts';
+import { endRecovery } from '../../native-free/registry/recovery-rules.ts';
 import { forgetTokens } from '../../native-free/registry/token-rules.ts';
 import type { Transactor } from './transactor.ts';
 
@@ -12,6 +17,7 @@ interface Dependencies {
   readonly transactor: Transactor;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  readonly terms: LeaseTerms;
   readonly logger: Logger;
 }
 
@@ -19,22 +25,81 @@ const HOUR_MS = 60 * 60 * 1000;
 
 /** Resolves after the first round; later ones only log what goes wrong. */
 export const maintain = async (deps: Dependencies): Promise<AsyncDisposable> => {
-  await round(deps);
+  const { logger, terms } = deps;
+  await tidy(deps);
+  const clock = new RegistryClock(deps);
   let running: Promise<void> = Promise.resolve();
-  const timer = setInterval(() => {
-    running = round(deps).catch((error: unknown) => {
-      deps.logger.error({ err: error }, 'maintenance of the store failed');
-    });
-  }, HOUR_MS);
+  /** Rounds never overlap: a slow one delays the next. */
+  const every = (ms: number, work: () => Promise<void>): NodeJS.Timeout =>
+    setInterval(() => {
+      running = running.then(work).catch((error: unknown) => {
+        logger.error({ err: error }, 'maintenance of the store failed');
+      });
+    }, ms);
+  const timers = [
+    every(terms.tickMs, async () => {
+      await clock.advance();
+      await expire(deps);
+    }),
+    every(HOUR_MS, () => tidy(deps)),
+  ];
   return {
     async [Symbol.asyncDispose]() {
-      clearInterval(timer);
+      for (const timer of timers) clearInterval(timer);
       await running;
+      // Best effort: what is not written down has not passed.
+      await clock
+        .advance()
+        .catch((error: unknown) => logger.warn({ err: error }, 'registry time was not saved'));
     },
   };
 };
 
-const round = async ({ transactor, now, logger }: Dependencies): Promise<void> => {
+/** Measures how long the registry has been up, and writes it down. */
+class RegistryClock {
+  readonly #deps: Dependencies;
+  #measuredAt = performance.now();
+
+  constructor(deps: Dependencies) {
+    this.#deps = deps;
+  }
+
+  async advance(): Promise<void> {
+    const { transactor, terms } = this.#deps;
+    const measuredAt = performance.now();
+    const passed = measuredAt - this.#measuredAt;
+    this.#measuredAt = measuredAt;
+    // A process that stalled, or could not write, let nobody renew meanwhile: that was no time.
+    await transactor.run(advanceClock(Math.min(passed, 2 * terms.tickMs)));
+  }
+}
+
+const expire = async ({ transactor, now, terms, logger }: Dependencies): Promise<void> => {
+  const { answer: ended } = await transactor.run(endRecovery(terms));
+  if (ended !== undefined) {
+    const why = ended === 'all-reported' ? 'every node has said what it holds' : 'nobody can hold more';
+    logger.info({ reason: ended }, `recovery ended, since ${why}: prefixes are issued again`);
+  }
+  const { answer: due } = await transactor.run(dueLeases(terms));
+  for (const holder of due.overdue) {
+    for (;;) {
+      const { answer } = await transactor.run(endLeases(holder, terms, now()));
+      const prefixes = answer.ended.map(({ prefix }) => prefix);
+      if (prefixes.length > 0)
+        logger.warn({ ...holder, prefixes }, 'lease ended: its node has not renewed it');
+      if (!answer.remaining) break;
+    }
+  }
+  for (const holder of due.purgeable) {
+    const { answer } = await transactor.run(purgeLeases(holder, terms, now()));
+    const prefixes = answer.purged.map(({ prefix }) => prefix);
+    if (prefixes.length > 0) logger.info({ ...holder, prefixes }, 'prefix is free after its quarantine');
+    if (answer.left) logger.info(holder, 'node is off the network: its last lease is gone');
+  }
+  if (due.rested > 0) while ((await transactor.run(forgetRested(terms))).answer > 0);
+};
+
+const tidy = async ({ transactor, now, terms, logger }: Dependencies): Promise<void> => {
   const state = await transactor.read([all(below.nodes), all(below.members())]);
   for (const { value } of state.members()) {
     if (state.node(value.node)?.value.deletedAt === undefined) continue;
@@ -42,5 +107,5 @@ const round = async ({ transactor, now, logger }: Dependencies): Promise<void> =
     logger.info({ node: value.node, network: value.network }, 'deletion of a node finished');
   }
   await transactor.run(forgetTokens(now()));
-  await transactor.run(forgetTombstones(now()));
+  await transactor.run(forgetTombstones(now(), Math.max(TOMBSTONE_MEMORY_MS, 2 * terms.termMs)));
 };

@@ -1,7 +1,7 @@
 // The stored values as messages of the API. One function a message, no decision.
 
 import { create } from '@bufbuild/protobuf';
-import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type * as model from '../../native-free/registry/model.ts';
 import type { NodeRecord } from '../../native-free/registry/record.ts';
 import type { NetworkStep } from '../../native-free/registry/view.ts';
@@ -44,12 +44,26 @@ export const networkMessage = (network: model.Network, revision: number): Networ
     revision: BigInt(revision),
   });
 
+/** As a node tells of it; whoever takes it over checks it. */
+export const networkOf = (message: Network): model.Network => ({
+  name: message.name,
+  uid: message.uid,
+  ...(message.poolV4 !== '' && { poolV4: message.poolV4 }),
+  ...(message.poolV6 !== '' && { poolV6: message.poolV6 }),
+  ...(message.nodePrefixLengthV4 !== 0 && { nodePrefixLengthV4: message.nodePrefixLengthV4 }),
+  ...(message.nodePrefixLengthV6 !== 0 && { nodePrefixLengthV6: message.nodePrefixLengthV6 }),
+  excluded: message.excludedPrefixes,
+  mtu: message.mtu,
+  createdAt: message.createdAt === undefined ? 0 : Math.max(0, timestampMs(message.createdAt)),
+});
+
 export const leaseMessage = (lease: model.Lease): PrefixLease =>
   create(PrefixLeaseSchema, {
     network: lease.network,
     node: lease.node,
     prefix: lease.prefix,
     leasedAt: timestampFromMs(lease.leasedAt),
+    requestId: lease.requestId ?? '',
   });
 
 export const attachmentMessage = (attachment: model.Attachment): Attachment =>

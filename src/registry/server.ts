@@ -9,12 +9,17 @@ import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
+import { startClock } from '../../native-free/registry/clock-rules.ts';
 import { bindCa, knowsCa } from '../../native-free/registry/domain-rules.ts';
+import { keys, one } from '../../native-free/registry/keys.ts';
+import { type LeaseTerms, leaseTerms } from '../../native-free/registry/lease-terms.ts';
+import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
 import { createAdminCredential } from '../identity/admin-credential.ts';
 import { CertificateAuthority } from '../identity/ca.ts';
+import { hasCa } from '../identity/ca-directory.ts';
 import { fingerprint } from '../identity/certificate.ts';
 import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
@@ -36,6 +41,7 @@ import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
 import { preflight } from './preflight.ts';
 import { SqliteStore } from './sqlite-store.ts';
+import type { Transactor } from './transactor.ts';
 
 export interface RegistryOptions {
   readonly stateDirectory: string;
@@ -45,7 +51,8 @@ export interface RegistryOptions {
   readonly advertise?: readonly HostPort[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
-  readonly svidValidityMs?: number;
+  /** How long nodes can do without the registry; SVIDs and leases last a sixth longer. Default 6 days. */
+  readonly outageBudgetMs?: number;
 }
 
 export interface RegistryDependencies {
@@ -86,22 +93,14 @@ export const startRegistry = async (
   const { stateDirectory } = options;
   await preflight(options);
   await makePrivateDirectory(stateDirectory);
+  const terms = leaseTerms(options.outageBudgetMs);
   const storePath = join(stateDirectory, 'store.db');
   const store = opened.use(new SqliteStore({ path: storePath, now: () => performance.now() }));
   const transactor = new MeasuredTransactor(store);
-  const signer = await CertificateAuthority.open(
-    {
-      mayCreate: !(await transactor.run(knowsCa)).answer,
-      directory: join(stateDirectory, 'ca'),
-      trustDomain: options.trustDomain,
-      ...(options.svidValidityMs !== undefined && { svidValidityMs: options.svidValidityMs }),
-    },
-    { now },
-  );
-  await transactor.run(bindCa(caFingerprintOf(signer)));
+  const signer = await openDomain(options, terms, transactor, { logger, now });
   const feed = opened.use(new Feed({ store, logger }));
   await feed.start();
-  opened.use(await maintain({ transactor, now, logger }));
+  opened.use(await maintain({ transactor, now, logger, terms }));
 
   const registries: string[] = [];
   const stopping = new AbortController();
@@ -113,6 +112,7 @@ export const startRegistry = async (
     logger,
     now,
     choosePrefix,
+    terms,
     heartbeats: new Heartbeats({ ttlMs: options.livenessTtlMs ?? 15_000, now }, { store, transactor }),
     verifyRecord: createRecordVerifier(signer.trustBundle),
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
@@ -139,7 +139,7 @@ export const startRegistry = async (
         (error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'),
       );
     },
-    Math.min(DAY_MS, (options.svidValidityMs ?? DAY_MS) / 4),
+    Math.min(DAY_MS, terms.termMs / 4),
   );
   opened.defer(() => clearInterval(renewal));
 
@@ -157,6 +157,36 @@ export const startRegistry = async (
   };
 };
 
+/**
+ * The CA of the store, and the store of the CA. A store in which nothing was ever written, beside a CA, has lost its
+ * memory; that a first start was cut off between the two is told by the clock, which is written first.
+ */
+const openDomain = async (
+  { stateDirectory, trustDomain }: RegistryOptions,
+  { termMs }: LeaseTerms,
+  transactor: Transactor,
+  { logger, now }: { readonly logger: Logger; readonly now: () => number },
+): Promise<Signer> => {
+  const directory = join(stateDirectory, 'ca');
+  const { answer: store } = await transactor.run(knowsCa);
+  const isOlder = store === 'fresh' && (await hasCa(directory));
+  if (!isOlder) await transactor.run(startClock);
+  const signer = await CertificateAuthority.open(
+    { mayCreate: store !== 'known' && !isOlder, directory, trustDomain, svidValidityMs: termMs },
+    { now },
+  );
+  await transactor.run(bindCa(caFingerprintOf(signer), isOlder));
+  if (isOlder) await transactor.run(startClock);
+  const recovery = recoveryOf(await transactor.read([one(keys.domain)]));
+  if (recovery !== undefined) {
+    logger.warn(
+      { reason: recovery.reason },
+      'the registry lost its memory and recovers what nodes hold: no prefix is issued until they have spoken (`vl3 registry status`) or `vl3 registry settle`',
+    );
+  }
+  return signer;
+};
+
 const handlerOf = (context: RegistryContext): RequestHandler => {
   const { transactor, logger, now, signer } = context;
   const callers = new Callers({ bundle: signer.trustBundle, now });
@@ -167,7 +197,7 @@ const handlerOf = (context: RegistryContext): RequestHandler => {
         router.service(AgentService, agentService(context));
         router.service(EnrollmentService, enrollmentService(context));
       },
-      interceptors: [guard({ transactor, logger })],
+      interceptors: [guard({ transactor, trustDomain: signer.trustBundle.trustDomain, now, logger })],
       contextValues: (request) => createContextValues().set(callerKey, callers.of(request)),
       readMaxBytes,
       // Signatures and keys do not compress, each watcher would pay for it, and no request can be a bomb.

@@ -118,7 +118,9 @@ const ruleOf = (action: Action, seen: State): Rule<unknown> => {
       );
     case 'release':
     case 'announce': {
-      const own = seen.leases('red').filter(({ value }) => value.node === action.node);
+      const own = seen
+        .leases('red')
+        .filter(({ value }) => value.node === action.node && value.freedAt === undefined);
       const picked = own[action.pick % Math.max(1, own.length)]?.value;
       if (action.kind === 'release')
         return releasePrefix('red', action.node, picked?.prefix ?? '10.9.0.0/24');
@@ -128,7 +130,9 @@ const ruleOf = (action: Action, seen: State): Rule<unknown> => {
       return putRecord('red', action.node, record({ sequence: ++serial, prefixes: claims }));
     }
     case 'attach': {
-      const own = seen.leases('red').filter(({ value }) => value.node === action.node);
+      const own = seen
+        .leases('red')
+        .filter(({ value }) => value.node === action.node && value.freedAt === undefined);
       return putAttachments(
         'red',
         action.node,
@@ -145,28 +149,36 @@ const ruleOf = (action: Action, seen: State): Rule<unknown> => {
   }
 };
 
+const heldIn = (state: State | undefined, prefix: string): string | undefined => {
+  const lease = state?.lease('red', prefix)?.value;
+  return lease?.freedAt === undefined ? lease?.node : undefined;
+};
+
 const mustHold = async (store: MemoryStore, before: State | undefined): Promise<State> => {
   const state = new State(EVERYTHING, await store.read(EVERYTHING));
-  const leases = state.leases('red').map(({ value }) => ({ ...value, parsed: parsePrefix(value.prefix) }));
+  const leases = state
+    .leases('red')
+    .filter(({ value }) => value.freedAt === undefined)
+    .map(({ value }) => ({ ...value, parsed: parsePrefix(value.prefix) }));
   const known = state.network('red')?.value;
-  if (known === undefined) expect(leases).toEqual([]);
+  if (known === undefined) expect(state.leases('red')).toEqual([]);
   for (const [i, lease] of leases.entries()) {
     const pools = [known?.poolV4, known?.poolV6].filter((pool) => pool !== undefined).map(parsePrefix);
     expect(pools.some((pool) => prefixCovers(pool, lease.parsed))).toBe(true);
     for (const other of leases.slice(i + 1)) expect(prefixesOverlap(lease.parsed, other.parsed)).toBe(false);
     expect(state.member('red', lease.node)).toBeDefined();
     // Never taken from whoever holds it.
-    const holder = before?.lease('red', lease.prefix)?.value.node;
+    const holder = heldIn(before, lease.prefix);
     if (holder !== undefined) expect(lease.node).toBe(holder);
     // A new lease is never inside what is excluded now.
-    const isNew = before !== undefined && before.lease('red', lease.prefix) === undefined;
+    const isNew = before !== undefined && holder === undefined;
     const excluded = before?.network('red')?.value.excluded ?? [];
     if (isNew) expect(excluded.map(parsePrefix).some((hole) => prefixCovers(hole, lease.parsed))).toBe(false);
   }
   for (const name of NODES) {
     const announced = state.record('red', name);
     for (const { prefix } of announced?.value.prefixes ?? []) {
-      expect(state.lease('red', prefix)?.value.node).toBe(name);
+      expect(heldIn(state, prefix)).toBe(name);
     }
     if (announced !== undefined) expect(state.member('red', name)).toBeDefined();
     // A record never goes without a tombstone or a later record that covers it.

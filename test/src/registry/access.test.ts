@@ -161,6 +161,7 @@ describe("a node touches nothing of another's", () => {
         attachments: [{ id: 'x', addresses: ['10.60.0.9'], interfaceName: 'red' }],
       }),
     ],
+    'vl3.v1.AgentService/TestifyRecords': ({ client }) => [client.testifyRecords({ network: 'red' })],
     'vl3.v1.AgentService/WatchNetwork': ({ client }) => [
       (async () => {
         for await (const _ of client.watchNetwork({ network: 'red' })) break;

@@ -42,6 +42,8 @@ export class TestDomain {
   readonly stateDirectory = temporaryDirectory();
   readonly log = recordingLogger();
   readonly #options: Partial<RegistryOptions>;
+  /** How far the registry's wall clock is ahead of the nodes'. */
+  clockAheadMs = 0;
   #registry: RunningRegistry | undefined;
   #port = 0;
 
@@ -59,7 +61,7 @@ export class TestDomain {
         listen: { host: '127.0.0.1', port: this.#port },
         ...this.#options,
       },
-      { logger: this.log.logger },
+      { logger: this.log.logger, now: () => Date.now() + this.clockAheadMs },
     );
     this.#port = this.#registry.port;
     return this.#registry;

@@ -191,7 +191,10 @@ test('everything survives a restart, and the same clients go on', async () => {
     attachments: await admin.listAttachments({ network: 'red', node: 'a' }),
     tokens: await admin.listTokens({}),
   }).toEqual(before);
-  expect(await admin.getStatus({})).toMatchObject({ storeId, revision });
+  const after = await admin.getStatus({});
+  expect(after.storeId).toBe(storeId);
+  // Its time goes on, and the lease was renewed.
+  expect(after.revision).toBeGreaterThan(revision);
 });
 
 test('a node is alive through a restart that is longer than its lease', async () => {
@@ -225,10 +228,10 @@ test('an SVID is renewed by the node itself, and both work until the old one end
 });
 
 test('T2: an SVID that has expired opens no call, on an old connection neither', async () => {
-  const domain = await startDomain({ svidValidityMs: 2500 });
+  const domain = await startDomain();
   const a = await domain.enrol('a');
   await a.client.heartbeat({});
-  await new Promise((resolve) => setTimeout(resolve, 3600));
+  domain.clockAheadMs = 8 * 24 * 60 * 60_000;
   expect(await refusal(a.client.heartbeat({}))).toMatch(/^unauthenticated: .*has expired/);
 });
 

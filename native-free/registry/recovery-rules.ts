@@ -1,0 +1,278 @@
+// A registry that lost its memory: it issues nothing that it did not before, and believes what nodes hold and testify,
+// until all it knows have spoken, an admin says that it is enough, or nobody can hold anything unknown any more.
+
+import { Vl3Error } from '../error.ts';
+import { type Prefix, parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
+import { clockOf } from './clock-rules.ts';
+import { all, below, keys, one } from './keys.ts';
+import { freed, isConfirmed, isHeld } from './lease-phase.ts';
+import type { LeaseTerms } from './lease-terms.ts';
+import {
+  type Certificate,
+  type Clock,
+  clock as clockSchema,
+  domain as domainSchema,
+  type Lease,
+  lease as leaseSchema,
+  type Node,
+  node as nodeSchema,
+  type Recovery,
+  type Report,
+  report as reportSchema,
+} from './model.ts';
+import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
+import type { State } from './state.ts';
+import type { Operation } from './transaction.ts';
+import { withdrawal } from './withdrawal.ts';
+
+/** Undefined: the registry knows all it should. Reads keys.domain. */
+export const recoveryOf = (state: State): Recovery | undefined => state.domain()?.value.recovery;
+
+export const REMEDY =
+  '`vl3 registry status` names the nodes that it waits for, `vl3 registry settle` ends the wait';
+
+const WHY: Readonly<Record<Recovery['reason'], string>> = {
+  empty: 'its store is new, though its CA is not',
+  restored: 'it was restored from a backup',
+  'went-back': 'its store is an older copy',
+};
+
+/** Whatever issues something new asks this. Throws Vl3Error('unavailable') while the registry recovers. */
+export const mustIssue = (state: State, what: string): void => {
+  const recovery = recoveryOf(state);
+  if (recovery === undefined) return;
+  throw new Vl3Error(
+    'unavailable',
+    `the registry lost its memory (${WHY[recovery.reason]}) and issues no ${what} until nodes have said what they hold: ${REMEDY}`,
+  );
+};
+
+/** The operations that begin a recovery: everything known is unconfirmed from here on, and no term has run. */
+export const beginning = (
+  state: State,
+  reason: Recovery['reason'],
+  caFingerprint: string,
+): { readonly operations: Operation[]; readonly recovery: Recovery } => {
+  const before = clockOf(state);
+  // Later than everything that was ever written down, so that what is confirmed is told by its time.
+  const since = before.elapsed + 1;
+  const recovery: Recovery = { reason, since };
+  const clock: Clock = { elapsed: since, startedAt: before.startedAt, recoveredAt: since };
+  return {
+    recovery,
+    operations: [
+      put(keys.domain, domainSchema, { caFingerprint, recovery }),
+      put(keys.clock, clockSchema, clock),
+      { kind: 'delete-prefix', prefix: below.reports },
+    ],
+  };
+};
+
+/**
+ * The store has lost memory: `restored` by the command that made it, `went-back` when a node has seen more of it than
+ * there is. One that recovers already goes on; answers whether it began. Throws for a store that has no CA yet.
+ */
+export const beginRecovery = (reason: 'restored' | 'went-back'): Rule<boolean> => ({
+  reads: [one(keys.domain), one(keys.clock)],
+  decide: (state) => {
+    const domain = state.domain()?.value;
+    if (domain === undefined) {
+      throw new Vl3Error('failed-precondition', 'the store has never belonged to a registry');
+    }
+    // A restored copy of a recovering store lost what was confirmed since: it begins anew.
+    if (reason === 'went-back' && domain.recovery !== undefined) return settled(false);
+    return {
+      compares: [state.unchanged(keys.domain), state.unchanged(keys.clock)],
+      operations: beginning(state, reason, domain.caFingerprint).operations,
+      answer: true,
+    };
+  },
+});
+
+/**
+ * A node has seen `revision` of this store, and the store is at `present`: true when that begins a recovery. A node that
+ * names the same revision as it did in the latest recovery has only not forgotten it.
+ */
+export const hearRevision = (node: string, revision: number, present: number): Rule<boolean> => {
+  const reportKey = keys.report(node);
+  return {
+    reads: [one(keys.domain), one(keys.clock), one(reportKey)],
+    decide: (state) => {
+      const domain = state.domain()?.value;
+      const known = state.report(node)?.value;
+      if (domain === undefined || revision <= present || known?.revision === revision) return settled(false);
+      const noted = put(reportKey, reportSchema, { ...(known ?? newReport(node)), revision });
+      const compares = [keys.domain, keys.clock, reportKey].map((key) => state.unchanged(key));
+      if (domain.recovery !== undefined) return { compares, operations: [noted], answer: false };
+      // Its report comes with its next heartbeat: here it would be deleted with the earlier ones.
+      return {
+        compares,
+        operations: beginning(state, 'went-back', domain.caFingerprint).operations,
+        answer: true,
+      };
+    },
+  };
+};
+
+export const newReport = (node: string): Report => ({ node, adopted: false, pending: [], conflicts: [] });
+
+/** A node has said all it holds. Nothing to do outside a recovery. */
+export const finishReport = (
+  node: string,
+  found: Pick<Report, 'pending' | 'conflicts'>,
+): Rule<{ readonly recovering: boolean }> => {
+  const key = keys.report(node);
+  return {
+    reads: [one(keys.domain), one(keys.clock), one(key)],
+    decide: (state) => {
+      if (recoveryOf(state) === undefined) return settled({ recovering: false });
+      const before = state.report(node)?.value ?? newReport(node);
+      const value: Report = { ...before, ...found, reportedAt: before.reportedAt ?? clockOf(state).elapsed };
+      const answer = { recovering: true };
+      if (JSON.stringify(value) === JSON.stringify(before)) return settled(answer);
+      return {
+        compares: [state.unchanged(keys.domain), state.unchanged(key)],
+        operations: [put(key, reportSchema, value)],
+        answer,
+      };
+    },
+  };
+};
+
+export interface RecoveryProgress {
+  readonly recovery: Recovery;
+  /** Known nodes that have not said what they hold. */
+  readonly awaited: readonly string[];
+  readonly adopted: readonly string[];
+  readonly conflicts: readonly string[];
+}
+
+export const RECOVERY_READS = [one(keys.domain), one(keys.clock), all(below.nodes), all(below.reports)];
+
+/** Undefined outside a recovery. Reads RECOVERY_READS. */
+export const recoveryProgress = (state: State): RecoveryProgress | undefined => {
+  const recovery = recoveryOf(state);
+  if (recovery === undefined) return undefined;
+  const reports = new Map(state.reports().map(({ value }) => [value.node, value]));
+  const nodes = state
+    .nodes()
+    .filter(({ value }) => value.deletedAt === undefined)
+    .map(({ value }) => value.name);
+  return {
+    recovery,
+    awaited: nodes.filter((node) => reports.get(node)?.reportedAt === undefined),
+    adopted: nodes.filter((node) => reports.get(node)?.adopted),
+    conflicts: [...reports.values()].flatMap(({ node, conflicts }) =>
+      conflicts.map((conflict) => `node "${node}": ${conflict}`),
+    ),
+  };
+};
+
+/**
+ * Ends a recovery that is over: every known node has spoken (an empty store knows none), or whatever it does not know has
+ * run out at its holder's. Answers why.
+ */
+export const endRecovery = (terms: LeaseTerms): Rule<'all-reported' | 'run-out' | undefined> => ({
+  reads: RECOVERY_READS,
+  decide: (state) => {
+    const progress = recoveryProgress(state);
+    const domain = state.domain()?.value;
+    if (progress === undefined || domain === undefined) return settled(undefined);
+    const { recovery, awaited } = progress;
+    const waited = clockOf(state).elapsed - recovery.since;
+    // Nodes that it does not know get a moment too: the one in which each asks again.
+    const allReported = recovery.reason !== 'empty' && awaited.length === 0 && waited >= terms.tickMs;
+    const runOut = waited >= terms.termMs + terms.quarantineMs;
+    if (!allReported && !runOut) return settled(undefined);
+    return {
+      compares: [state.unchanged(keys.domain), state.noneNewer(below.nodes), state.noneNewer(below.reports)],
+      operations: [put(keys.domain, domainSchema, { caFingerprint: domain.caFingerprint })],
+      answer: allReported ? 'all-reported' : 'run-out',
+    };
+  },
+});
+
+/** With a record and a tombstone each they fit into one transaction. */
+const MAX_FREED = 40;
+
+/**
+ * An admin ends the recovery. Leases that nobody confirmed run their term, and end by themselves; where a node claims what
+ * another has not confirmed, the other's is freed, so that the claim holds when it is made again. Those freed go a
+ * transaction's worth at a time: while `done` is false, settle again.
+ */
+export const settle = (
+  now: number,
+): Rule<{ readonly done: boolean; readonly unclaimed: readonly Lease[] }> => ({
+  reads: [
+    one(keys.domain),
+    one(keys.clock),
+    all(below.reports),
+    all(below.leases()),
+    all(below.records()),
+    all(below.tombstones()),
+  ],
+  decide: (state) => {
+    const domain = state.domain()?.value;
+    const since = domain?.recovery?.since;
+    if (domain === undefined || since === undefined) return settled({ done: true, unclaimed: [] });
+    const clock = clockOf(state);
+    const claims = new Map<string, Prefix[]>();
+    for (const { value } of state.reports()) {
+      for (const { network, prefix } of value.pending) {
+        claims.set(network, [...(claims.get(network) ?? []), parsePrefix(prefix)]);
+      }
+    }
+    const isClaimed = ({ network, prefix }: Lease): boolean =>
+      claims.get(network)?.some((claim) => prefixesOverlap(claim, parsePrefix(prefix))) ?? false;
+    const unconfirmed = state.leases().filter(({ value }) => isHeld(value) && !isConfirmed(value, since));
+    const claimed = unconfirmed.filter(({ value }) => isClaimed(value));
+    const freeing = claimed.slice(0, MAX_FREED);
+    const withdrawn = new Map<string, Operation>();
+    for (const { value } of freeing) {
+      for (const operation of withdrawal(state, value.network, value.node, [value.prefix], now)) {
+        withdrawn.set(operation.kind === 'delete-prefix' ? operation.prefix : operation.key, operation);
+      }
+    }
+    const done = freeing.length === claimed.length;
+    return {
+      compares: [
+        state.unchanged(keys.domain),
+        state.noneNewer(below.reports),
+        ...freeing.map(({ key }) => state.unchanged(key)),
+      ],
+      operations: [
+        ...freeing.map(({ key, value }) => put(key, leaseSchema, freed(value, clock))),
+        ...withdrawn.values(),
+        ...(done ? [put(keys.domain, domainSchema, { caFingerprint: domain.caFingerprint })] : []),
+      ],
+      answer: { done, unclaimed: unconfirmed.map(({ value }) => value) },
+    };
+  },
+});
+
+/**
+ * A node of whom only its certificate is known, which holds under this CA and names `node`: in a recovery it is believed.
+ * Throws Vl3Error('unauthenticated') otherwise. Answers whether it is new.
+ */
+export const adoptNode = (
+  node: string,
+  spiffeId: string,
+  certificate: Certificate,
+  now: number,
+): Rule<boolean> => ({
+  reads: [one(keys.domain), one(keys.node(node)), one(keys.report(node))],
+  decide: (state) => {
+    const known = state.node(node);
+    if (known !== undefined || recoveryOf(state) === undefined) {
+      mustBeEnrolled(state, node);
+      return settled(false);
+    }
+    const value: Node = { name: node, spiffeId, enrolledAt: now, certificates: [certificate], refused: [] };
+    const report: Report = { ...(state.report(node)?.value ?? newReport(node)), adopted: true };
+    return {
+      compares: [keys.domain, keys.node(node), keys.report(node)].map((key) => state.unchanged(key)),
+      operations: [put(keys.node(node), nodeSchema, value), put(keys.report(node), reportSchema, report)],
+      answer: true,
+    };
+  },
+});

@@ -1,0 +1,251 @@
+// A node says what it holds on one network. What the registry leased to it has its full term again; what the registry does
+// not know and nobody else holds becomes known. While the registry recovers, a network that it does not know comes back
+// with its first holder, and what a node does not name it does not hold.
+
+import { Vl3Error } from '../error.ts';
+import { type Claim, Claims } from './claim.ts';
+import { clockOf } from './clock-rules.ts';
+import { all, below, keys, one } from './keys.ts';
+import { freed, isConfirmed, isHeld, renewed } from './lease-phase.ts';
+import { endMembership, heldBy } from './lease-rules.ts';
+import {
+  check,
+  type Lease,
+  lease as leaseSchema,
+  MAX_LEASES,
+  member as memberSchema,
+  type Network,
+  name as nameSchema,
+} from './model.ts';
+import { createNetwork } from './network-rules.ts';
+import { recoveryOf } from './recovery-rules.ts';
+import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
+import type { State, Stored } from './state.ts';
+import type { Compare, Operation } from './transaction.ts';
+import { withdrawal } from './withdrawal.ts';
+
+/** What a node holds on one network, and the network as it last heard of it. */
+export interface Holding {
+  readonly network: Network;
+  readonly leases: readonly Claim[];
+}
+
+export interface LeaseAnswer {
+  readonly prefix: string;
+  /** Pending: the registry recovers and cannot tell yet. Lost: another's, or the network or the membership is gone. */
+  readonly outcome: 'renewed' | 'pending' | 'lost';
+  readonly reason: string;
+}
+
+export interface Renewal {
+  readonly answers: readonly LeaseAnswer[];
+  /** What an admin should know, in sentences. */
+  readonly conflicts: readonly string[];
+}
+
+const LONGEST_TIME = 8_640_000_000_000_000;
+/** As records name it. */
+const NETWORK_UID = /^[A-Za-z0-9._-]{1,64}$/;
+/** What the leases of one transaction may take of it; the rest is membership, network and record. */
+const MAX_LEASE_OPERATIONS = 112;
+
+const checkClaims = (leases: readonly Claim[]): void => {
+  if (leases.length > MAX_LEASES * 2) {
+    throw new Vl3Error(
+      'invalid-argument',
+      `holdings: a node has at most ${MAX_LEASES * 2} leases on one network`,
+    );
+  }
+  const seen = new Set<string>();
+  for (const { prefix, leasedAt } of leases) {
+    if (seen.has(prefix)) throw new Vl3Error('invalid-argument', `holdings: ${prefix} comes twice`);
+    seen.add(prefix);
+    if (!(leasedAt >= 0 && leasedAt <= LONGEST_TIME)) {
+      throw new Vl3Error('invalid-argument', `holdings: the leased_at of ${prefix} is no time`);
+    }
+  }
+};
+
+/** `now` is unix ms. Throws Vl3Error('invalid-argument') for what no node can hold. */
+export const renewHolding = (node: string, holding: Holding, now: number): Rule<Renewal> => {
+  const { leases: claims } = holding;
+  const name = check(nameSchema, holding.network.name, 'network');
+  checkClaims(claims);
+  for (const { prefix, leasedAt, requestId } of claims) {
+    check(leaseSchema, { network: name, node, prefix, leasedAt, requestId }, 'holdings');
+  }
+  const memberKey = keys.member(name, node);
+  const tombstoneKey = keys.tombstone(name, node);
+  const recordKey = keys.record(name, node);
+  const refuse = (outcome: 'pending' | 'lost', reason: string, isConflict: boolean) =>
+    settled<Renewal>({
+      answers: claims.map(({ prefix }) => ({ prefix, outcome, reason })),
+      conflicts: isConflict ? [reason] : [],
+    });
+  return {
+    reads: [
+      one(keys.domain),
+      one(keys.clock),
+      one(keys.node(node)),
+      all(below.networks),
+      one(memberKey),
+      one(tombstoneKey),
+      one(recordKey),
+      all(below.leases(name)),
+    ],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      const since = recoveryOf(state)?.since;
+      const known = state.network(name)?.value;
+      if (known === undefined && since === undefined)
+        return refuse('lost', `there is no network "${name}"`, false);
+      if (known !== undefined && differs(known, holding.network)) {
+        const reason = `network "${name}" is another one here (${known.uid}, not ${holding.network.uid})`;
+        return since === undefined
+          ? refuse('lost', reason, false)
+          : refuse('pending', `${reason}: delete the node or the network that is wrong`, true);
+      }
+      const isMember = state.member(name, node) !== undefined;
+      if (!isMember && since === undefined && state.tombstone(name, node) !== undefined) {
+        return refuse('lost', `node "${node}" is not on network "${name}" any more`, false);
+      }
+      const adopted = known === undefined ? adoptNetwork(state, holding.network) : undefined;
+      if (typeof adopted === 'string') return refuse('pending', adopted, true);
+      const network = known ?? holding.network;
+      const operations: Operation[] = [...(adopted?.operations ?? [])];
+      const compares: Compare[] = [
+        ...(adopted?.compares ?? []),
+        ...[keys.domain, keys.node(node), memberKey, tombstoneKey, recordKey].map((key) =>
+          state.unchanged(key),
+        ),
+        ...(known === undefined ? [] : [state.unchanged(keys.network(name))]),
+        state.noneNewer(below.leases(name)),
+      ];
+      if (!isMember) operations.push(put(memberKey, memberSchema, { network: name, node, joinedAt: now }));
+      const plan = renewOn(state, node, network, claims, since);
+      operations.push(...plan.operations);
+      operations.push(...withdrawal(state, name, node, plan.freed, now));
+      const answer = { answers: plan.answers, conflicts: plan.conflicts };
+      return operations.length === 0 ? settled(answer) : { compares, operations, answer };
+    },
+  };
+};
+
+const renewOn = (
+  state: State,
+  node: string,
+  network: Network,
+  claims: readonly Claim[],
+  since: number | undefined,
+) => {
+  const clock = clockOf(state);
+  const existing = state.leases(network.name);
+  const named = new Set(claims.map(({ prefix }) => prefix));
+  const operations: Operation[] = [];
+  const answers: LeaseAnswer[] = [];
+  const conflicts: string[] = [];
+  const freedPrefixes: string[] = [];
+  const save = (lease: Lease) => put(keys.lease(network.name, lease.prefix), leaseSchema, lease);
+
+  const kept: string[] = [];
+  for (const lease of heldBy(node, existing)) {
+    if (named.has(lease.prefix)) kept.push(lease.prefix);
+    else if (since === undefined) kept.push(lease.prefix);
+    else {
+      freedPrefixes.push(lease.prefix);
+      operations.push(save(freed(lease, clock)));
+    }
+  }
+  const freedKeys = new Set(freedPrefixes.map((prefix) => keys.lease(network.name, prefix)));
+  const present: Stored<Lease>[] = existing.map((lease) =>
+    freedKeys.has(lease.key) ? { ...lease, value: freed(lease.value, clock) } : lease,
+  );
+  const deciding = new Claims(node, network, present, kept, since);
+  const replacedKeys = new Set<string>();
+  for (const claim of claims) {
+    const { prefix } = claim;
+    const own = state.lease(network.name, prefix)?.value;
+    if (own?.node === node && isHeld(own)) {
+      // Until it is confirmed, the node knows better than an older copy when it was leased.
+      const knowsBetter = since !== undefined && !isConfirmed(own, since);
+      const lease = renewed(knowsBetter ? { ...own, ...asLeased(claim) } : own, clock);
+      if (!(own.renewedAt === clock.elapsed && own.endedAt === undefined && !knowsBetter)) {
+        operations.push(save(lease));
+      }
+      answers.push({ prefix, outcome: 'renewed', reason: '' });
+      continue;
+    }
+    if (own?.node === node && since === undefined) {
+      answers.push({ prefix, outcome: 'lost', reason: `${prefix} was given back` });
+      continue;
+    }
+    if (operations.length + replacedKeys.size >= MAX_LEASE_OPERATIONS) {
+      answers.push({ prefix, outcome: 'pending', reason: 'the node said too much at once' });
+      continue;
+    }
+    const decision = deciding.decide(claim);
+    if (decision.kind !== 'granted') {
+      answers.push({ prefix, outcome: decision.kind, reason: decision.reason });
+      conflicts.push(decision.reason);
+      continue;
+    }
+    for (const key of decision.replaced) replacedKeys.add(key);
+    operations.push(
+      save({ network: network.name, node, prefix, ...asLeased(claim), renewedAt: clock.elapsed }),
+    );
+    answers.push({ prefix, outcome: 'renewed', reason: '' });
+  }
+  return {
+    operations: withoutReplaced(operations, replacedKeys),
+    answers,
+    conflicts,
+    freed: freedPrefixes,
+  };
+};
+
+/** A lease that this very transaction frees can be one that a claim takes the place of: then it only goes. */
+const withoutReplaced = (operations: readonly Operation[], replaced: ReadonlySet<string>): Operation[] => [
+  ...operations.filter((operation) => !(operation.kind === 'put' && replaced.has(operation.key))),
+  ...[...replaced].map((key): Operation => ({ kind: 'delete', key })),
+];
+
+const asLeased = ({ leasedAt, requestId }: Claim) => ({
+  leasedAt,
+  ...(requestId !== undefined && { requestId }),
+});
+
+/** Names, uids and pools never change; the rest may have been updated since the node heard of it. */
+const differs = (known: Network, told: Network): boolean =>
+  known.uid !== told.uid || known.poolV4 !== told.poolV4 || known.poolV6 !== told.poolV6;
+
+/** As strict as if an admin created it, with the identity that the nodes know it by; or why it cannot be. */
+const adoptNetwork = (state: State, network: Network) => {
+  const { name, poolV4 = '', poolV6 = '', nodePrefixLengthV4 = 0, nodePrefixLengthV6 = 0 } = network;
+  const { excluded, mtu, uid, createdAt } = network;
+  if (!NETWORK_UID.test(uid)) return `network "${name}" has no proper uid`;
+  const request = { name, poolV4, poolV6, nodePrefixLengthV4, nodePrefixLengthV6, excluded, mtu };
+  try {
+    return createNetwork(request, { now: createdAt, uid }).decide(state);
+  } catch (error) {
+    if (error instanceof Vl3Error && error.code !== 'internal') return `network "${name}": ${error.message}`;
+    throw error;
+  }
+};
+
+/** In a recovery: the node says that it is not on a network, which the registry believed it to be. */
+export const disownMembership = (network: string, node: string, now: number): Rule<readonly Lease[]> => ({
+  reads: [
+    one(keys.domain),
+    one(keys.clock),
+    one(keys.node(node)),
+    one(keys.member(network, node)),
+    one(keys.record(network, node)),
+    one(keys.tombstone(network, node)),
+    all(below.leases(network)),
+  ],
+  decide: (state) => {
+    mustBeEnrolled(state, node);
+    if (recoveryOf(state) === undefined || state.member(network, node) === undefined) return settled([]);
+    return endMembership(state, network, node, now);
+  },
+});

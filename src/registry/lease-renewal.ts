@@ -1,0 +1,168 @@
+// RenewLeases and TestifyRecords: a node says what it holds, and what it has heard of others. One transaction a network or
+// a record, each safe to repeat; what they decide is native-free/registry/renewal-rules and testimony-rules.
+
+import { timestampMs } from '@bufbuild/protobuf/wkt';
+import { Vl3Error } from '../../native-free/error.ts';
+import { all, below, keys, one } from '../../native-free/registry/keys.ts';
+import { check, name as nameSchema, type Report } from '../../native-free/registry/model.ts';
+import { decodeVerified } from '../../native-free/registry/record.ts';
+import { finishReport, hearRevision, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { disownMembership, type Holding, renewHolding } from '../../native-free/registry/renewal-rules.ts';
+import { mustBeMember, mustBeNetwork } from '../../native-free/registry/rules.ts';
+import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
+import { testify } from '../../native-free/registry/testimony-rules.ts';
+import {
+  LeaseAnswer_Outcome as Outcome,
+  type RenewLeasesRequest,
+  type TestifyRecordsRequest,
+} from '../api/generated/vl3/v1/agent_pb.js';
+import { parseCertificate } from '../identity/certificate.ts';
+import type { RegistryContext } from './context.ts';
+import { networkOf, storedRecord } from './messages.ts';
+
+/** Of one node. */
+const MAX_HOLDINGS = 1024;
+const MAX_TESTIMONY = 64;
+/** Of one report: people read them. */
+const MAX_CONFLICTS = 16;
+const MAX_CONFLICT_LENGTH = 512;
+const MAX_PENDING = 128;
+
+const OUTCOMES = { renewed: Outcome.RENEWED, pending: Outcome.PENDING, lost: Outcome.LOST } as const;
+
+/** A node that has seen more of this store than there is begins a recovery. Whatever it asked, this comes first. */
+export const hearOf = async (
+  { transactor, store, logger }: RegistryContext,
+  node: string,
+  seen: { readonly storeId: string; readonly revision: bigint },
+): Promise<void> => {
+  const { revision: present } = await store.read([]);
+  if (seen.storeId !== store.identity || seen.revision <= BigInt(present)) return;
+  if (seen.revision > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new Vl3Error('invalid-argument', 'revision: no store gets that far');
+  }
+  const revision = Number(seen.revision);
+  const { answer: began } = await transactor.run(hearRevision(node, revision, present));
+  if (!began) return;
+  logger.warn(
+    { node, revision, present, reason: 'went-back' },
+    'a node has seen more of this store than it holds: recovering what nodes hold, no prefix is issued meanwhile',
+  );
+};
+
+export const isRecovering = async ({ transactor }: RegistryContext): Promise<boolean> =>
+  recoveryOf(await transactor.read([one(keys.domain)])) !== undefined;
+
+const holdingsOf = ({ holdings }: RenewLeasesRequest): Holding[] => {
+  if (holdings.length > MAX_HOLDINGS) {
+    throw new Vl3Error('invalid-argument', `holdings: a node is on at most ${MAX_HOLDINGS} networks`);
+  }
+  const seen = new Set<string>();
+  return holdings.map(({ network, leases }, index) => {
+    if (network === undefined) {
+      throw new Vl3Error('invalid-argument', `holdings[${index}].network: it is missing`);
+    }
+    if (seen.has(network.name)) {
+      throw new Vl3Error('invalid-argument', `holdings[${index}]: network "${network.name}" comes twice`);
+    }
+    seen.add(network.name);
+    return {
+      network: networkOf(network),
+      leases: leases.map(({ prefix, leasedAt, requestId }) => ({
+        prefix,
+        leasedAt: leasedAt === undefined ? 0 : timestampMs(leasedAt),
+        ...(requestId !== '' && { requestId }),
+      })),
+    };
+  });
+};
+
+export const renewLeases = async (context: RegistryContext, node: string, request: RenewLeasesRequest) => {
+  const { transactor, now, logger, terms } = context;
+  const holdings = holdingsOf(request);
+  await hearOf(context, node, request);
+  const conflicts: string[] = [];
+  const pending: Report['pending'] = [];
+  const answers: { network: string; prefix: string; outcome: Outcome; reason: string }[] = [];
+  for (const holding of holdings) {
+    const network = holding.network.name;
+    const { answer } = await transactor.run(renewHolding(node, holding, now()));
+    for (const { prefix, outcome, reason } of answer.answers) {
+      answers.push({ network, prefix, outcome: OUTCOMES[outcome], reason });
+      if (outcome === 'pending') pending.push({ network, prefix });
+      if (outcome !== 'renewed') logger.warn({ node, network, prefix, outcome, reason }, 'lease not renewed');
+    }
+    conflicts.push(...answer.conflicts);
+  }
+  const recovering = await report(context, node, holdings, {
+    pending: pending.slice(0, MAX_PENDING),
+    conflicts: conflicts.slice(0, MAX_CONFLICTS).map((one) => one.slice(0, MAX_CONFLICT_LENGTH)),
+  });
+  return { answers, leaseTermMs: BigInt(terms.termMs), recovering };
+};
+
+/** In a recovery: where the node is not, and that it has spoken. Answers whether the registry recovers. */
+const report = async (
+  context: RegistryContext,
+  node: string,
+  holdings: readonly Holding[],
+  found: Pick<Report, 'pending' | 'conflicts'>,
+): Promise<boolean> => {
+  const { transactor, now, logger } = context;
+  if (!(await isRecovering(context))) return false;
+  const named = new Set(holdings.map(({ network }) => network.name));
+  const state = await transactor.read([all(below.members())]);
+  for (const { value } of state.members()) {
+    if (value.node !== node || named.has(value.network)) continue;
+    const { answer } = await transactor.run(disownMembership(value.network, node, now()));
+    const freed = answer.map(({ prefix }) => prefix);
+    logger.info({ node, network: value.network, freed }, 'node says that it is not on a network any more');
+  }
+  const { answer } = await transactor.run(finishReport(node, found));
+  if (answer.recovering) logger.info({ node, networks: [...named] }, 'node has said what it holds');
+  return answer.recovering;
+};
+
+/** What does not verify, and what holds against a record, is left out in silence: its bearer may just be behind. */
+export const testifyRecords = async (
+  context: RegistryContext,
+  witness: string,
+  { network, records }: TestifyRecordsRequest,
+): Promise<{ restored: number }> => {
+  const { transactor, now, logger, signer } = context;
+  check(nameSchema, network, 'network');
+  if (records.length > MAX_TESTIMONY) {
+    throw new Vl3Error('invalid-argument', `records: give at most ${MAX_TESTIMONY} at once`);
+  }
+  const state = await transactor.read([one(keys.network(network)), one(keys.member(network, witness))]);
+  mustBeMember(state, network, witness);
+  const { value } = mustBeNetwork(state, network);
+  let restored = 0;
+  if (!(await isRecovering(context))) return { restored };
+  for (const signed of records) {
+    const expected = { network, networkUid: value.uid };
+    const decoded = decodeVerified(signed, context.verifyRecord, now(), expected);
+    const [leaf] = signed.certificateChain;
+    if (decoded.kind === 'refused' || leaf === undefined) continue;
+    const { node } = decoded.record;
+    const { serial, notAfter } = parseCertificate(leaf);
+    const rule = testify(
+      witness,
+      {
+        network,
+        networkUid: value.uid,
+        node,
+        spiffeId: formatSpiffeId({ kind: 'node', trustDomain: signer.trustBundle.trustDomain, name: node }),
+        certificate: { serial, notAfter },
+        record: storedRecord(signed, decoded.record),
+      },
+      now(),
+    );
+    const { answer } = await transactor.run(rule);
+    if (answer !== 'restored') continue;
+    restored++;
+    const prefixes = decoded.record.prefixes.map(({ prefix }) => prefix);
+    logger.info({ node, network, witness, prefixes }, 'record restored by testimony');
+  }
+  return { restored };
+};
