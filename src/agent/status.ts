@@ -11,6 +11,7 @@ import type { Datapath } from '../datapath/datapath.ts';
 import { Gate } from '../netns/gate.ts';
 import { VERSION } from '../version.ts';
 import { echo } from './echo.ts';
+import { WISH } from './documents.ts';
 import type { AgentStatus, NetworkStatus, PeerStatus } from './local-messages.ts';
 import type { Membership } from './membership.ts';
 import type { Networks } from './networks.ts';
@@ -104,6 +105,8 @@ const problemsOf = ({ link, state, surroundings, wall }: StatusParts, networks: 
       'the SVID of this node has expired: set the clock right, or start the agent with a new join token (--token)',
     );
   }
+  for (const { value } of state.list(WISH))
+    problems.push(`network ${value.network}: ${value.workload} waits to be attached: ${value.reason}`);
   for (const network of networks) {
     if (network.problem !== '') problems.push(`network ${network.name}: ${network.problem}`);
     for (const peer of network.peers) {
