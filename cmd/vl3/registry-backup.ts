@@ -44,7 +44,7 @@ export const addBackupCommand = (registry: Command, context: Context): void => {
         options.stateDir === undefined
           ? await withAdmin(options.admin, async (client) => {
               const { backupParts } = await import('../../src/registry/backup-messages.ts');
-              return await saveBackup(backupParts(client.backup({}, { signal })), save);
+              return await saveBackup(() => backupParts(client.backup({}, { signal })), save);
             })
           : await backupStopped(join(options.stateDir, 'store.db'), save);
       const { identity: storeId, revision, networks, nodes, bytes } = saved;

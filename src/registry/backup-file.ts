@@ -7,7 +7,7 @@ import { open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Vl3Error } from '../../native-free/error.ts';
-import { syncDirectory } from '../identity/private-file.ts';
+import { syncDirectory, writeDurably } from '../identity/private-file.ts';
 import type { BackupPart } from './backup.ts';
 import { inspectStore, type StoreSummary } from './inspect-store.ts';
 import { copyDatabase, openDatabase } from './sqlite-schema.ts';
@@ -25,9 +25,12 @@ export interface SaveOptions {
   readonly onProgress: (done: number, total: number) => void;
 }
 
-/** Throws Vl3Error when the file is there and not to be replaced, or what came is not whole. */
+/**
+ * `begin` is called once there is a place for what comes. Throws Vl3Error when the file is there and not to be replaced,
+ * or what came is not whole.
+ */
 export const saveBackup = async (
-  parts: AsyncIterable<BackupPart>,
+  begin: () => AsyncIterable<BackupPart>,
   options: SaveOptions,
 ): Promise<SavedBackup> =>
   await saved(options, async (temporary) => {
@@ -36,7 +39,7 @@ export const saveBackup = async (
     let done = 0;
     let isWhole = false;
     await using file = await open(temporary, 'wx', 0o600);
-    for await (const part of parts) {
+    for await (const part of begin()) {
       if (part.kind === 'header') total = part.bytes;
       else if (part.kind === 'data') {
         await file.writeFile(part.data);
@@ -59,6 +62,7 @@ export const backupStopped = async (storePath: string, options: SaveOptions): Pr
       'the registry runs: leave --state-dir out, and the backup comes from it',
     );
     try {
+      await writeDurably(temporary, new Uint8Array());
       await copyDatabase(database, temporary);
     } finally {
       database.close();

@@ -1,12 +1,12 @@
 // Backups of a running registry's store: a consistent copy, made by SQLite's online backup while writes go on, then sent
 // in pieces. It holds what the store holds, which is no private key and no secret of a token: the CA's directory is
-// never part of it, since whoever has its key is the domain. One at a time; the copy is gone when it has been sent.
+// never part of it, since whoever has its key is the domain. The copy is gone when it has been sent.
 
 import { createHash } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
 import { type FileHandle, open, rm, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
+import { writeDurably } from '../identity/private-file.ts';
 
 export interface BackupSource {
   readonly identity: string;
@@ -20,6 +20,8 @@ export type BackupPart =
   /** SHA-256 of all data. */
   | { readonly kind: 'checksum'; readonly sha256: Uint8Array };
 
+/** Each holds a copy on the disk, as long as its reader takes. */
+const MAX_SENDING = 4;
 const PIECE_BYTES = 256 * 1024;
 /** What must stay free on the disk, so that a backup never stops the store from writing. */
 const RESERVE_BYTES = 64 * 1024 * 1024;
@@ -27,32 +29,42 @@ const RESERVE_BYTES = 64 * 1024 * 1024;
 export class Backups {
   readonly #store: BackupSource;
   readonly #storePath: string;
-  #busy = false;
+  #isCopying = false;
+  #sending = 0;
 
   constructor(store: BackupSource, storePath: string) {
     this.#store = store;
     this.#storePath = storePath;
   }
 
-  /** Throws Vl3Error: 'resource-exhausted' while another is made, 'failed-precondition' without room for the copy. */
+  /** Throws Vl3Error: 'resource-exhausted' while others are made, 'failed-precondition' without room for the copy. */
   async *make(signal: AbortSignal): AsyncGenerator<BackupPart> {
-    if (this.#busy) {
+    if (this.#isCopying || this.#sending >= MAX_SENDING) {
       throw new Vl3Error('resource-exhausted', 'another backup is being made: try again when it is done');
     }
-    this.#busy = true;
+    const { file, revision } = await this.#copy();
+    this.#sending++;
+    try {
+      yield* this.#send(file, revision, signal);
+    } finally {
+      this.#sending--;
+      await file.close();
+    }
+  }
+
+  async #copy(): Promise<{ file: FileHandle; revision: number }> {
+    this.#isCopying = true;
     const path = join(dirname(this.#storePath), '.store.db.backup');
     try {
       await mustHaveRoom(this.#storePath);
       await clear(path);
-      closeSync(openSync(path, 'wx', 0o600));
+      await writeDurably(path, new Uint8Array());
       const revision = await this.#store.backup(path);
-      await using file = await open(path, 'r');
-      // From here on the copy goes with the descriptor, whatever happens.
-      await clear(path);
-      yield* this.#send(file, revision, signal);
+      // The copy goes with the descriptor, whatever happens from here on.
+      return { file: await open(path, 'r'), revision };
     } finally {
-      this.#busy = false;
       await clear(path);
+      this.#isCopying = false;
     }
   }
 

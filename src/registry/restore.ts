@@ -3,10 +3,11 @@
 // It is built beside the old one and takes its place in one rename: a crash leaves the old or the new.
 
 import { randomUUID } from 'node:crypto';
-import { constants, existsSync } from 'node:fs';
-import { copyFile, link, readFile, rename, rm, stat } from 'node:fs/promises';
+import { createReadStream, createWriteStream, existsSync } from 'node:fs';
+import { link, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { pipeline } from 'node:stream/promises';
 import { Vl3Error } from '../../native-free/error.ts';
 import { below } from '../../native-free/registry/keys.ts';
 import { decodeValue, encodeValue, token as tokenSchema } from '../../native-free/registry/model.ts';
@@ -80,14 +81,8 @@ export const restoreStore = async (options: RestoreOptions): Promise<Restored> =
 const isFile = async (path: string): Promise<boolean> =>
   (await stat(path).catch(() => undefined))?.isFile() ?? false;
 
-const copyPrivately = async (from: string, to: string): Promise<void> => {
-  const before = process.umask(0o077);
-  try {
-    await copyFile(from, to, constants.COPYFILE_EXCL);
-  } finally {
-    process.umask(before);
-  }
-};
+const copyPrivately = async (from: string, to: string): Promise<void> =>
+  await pipeline(createReadStream(from), createWriteStream(to, { flags: 'wx', mode: 0o600 }));
 
 /** Whether there is a CA. Throws when it is another domain's: a registry with the wrong one would orphan every node. */
 const mustMatchCa = async (stateDirectory: string, expected: string | undefined): Promise<boolean> => {
