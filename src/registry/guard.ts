@@ -1,7 +1,7 @@
 // The one interceptor in front of every RPC: access by role, a node's identity against the store, errors mapped for
 // the wire, refusals and failures logged. Nothing is served that did not pass it.
 
-import type { Interceptor } from '@connectrpc/connect';
+import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { keys, one } from '../../native-free/registry/keys.ts';
@@ -75,6 +75,9 @@ const report = (logger: Logger, error: unknown, method: string, caller: Caller):
   const fields = caller.role === 'anonymous' ? who : { ...who, caller: caller.name };
   if (error instanceof Vl3Error && error.code !== 'internal') {
     logger.info({ ...fields, code: error.code, reason: error.message }, 'call refused');
+  } else if (error instanceof ConnectError) {
+    // The framework's own: a body that cannot be read, a call that was given up. Not the registry's failure.
+    logger.info({ ...fields, code: Code[error.code], reason: error.rawMessage }, 'call refused');
   } else {
     logger.error({ ...fields, err: error }, 'call failed');
   }
