@@ -5,6 +5,7 @@ import { datapathTargets } from './targets/datapath.ts';
 import { identityTargets } from './targets/identity.ts';
 import { nameTargets } from './targets/names.ts';
 import { protocolTargets } from './targets/protocol.ts';
+import { registryTarget } from './targets/registry.ts';
 import { segmentationTargets } from './targets/segmentation.ts';
 import { tableTargets } from './targets/tables.ts';
 import { wireTargets } from './targets/wire.ts';
@@ -17,4 +18,5 @@ export const TARGETS: readonly Target[] = [
   ...datapathTargets,
   ...nameTargets,
   ...identityTargets,
+  registryTarget,
 ];
