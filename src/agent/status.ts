@@ -10,12 +10,16 @@ import { toBase64 } from '../base64.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { Gate } from '../netns/gate.ts';
 import { VERSION } from '../version.ts';
-import { echo } from './echo.ts';
 import { WISH } from './documents.ts';
+import { echo } from './echo.ts';
+import type { Events } from './events.ts';
+import type { LeaseKeeper } from './lease-keeper.ts';
 import type { AgentStatus, NetworkStatus, PeerStatus } from './local-messages.ts';
 import type { Membership } from './membership.ts';
 import type { Networks } from './networks.ts';
+import { budgetSentence, isLow, type OutageBudget, outageBudget } from './outage-budget.ts';
 import type { PeerView } from './peers.ts';
+import type { Recovery } from './recovery.ts';
 import type { RegistryLink } from './registry-link.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -27,6 +31,9 @@ export interface StatusParts {
   readonly datapath: Datapath;
   readonly link: RegistryLink;
   readonly networks: Networks;
+  readonly keeper: LeaseKeeper;
+  readonly recovery: Recovery;
+  readonly events: Events;
   readonly surroundings: Surroundings;
   readonly wall: () => number;
 }
@@ -71,23 +78,52 @@ const peerStatus = async (
   };
 };
 
-const networkStatus = async (membership: Membership, probe: Probe | undefined): Promise<NetworkStatus> => ({
+type LeaseStatus = NetworkStatus['leases'][number];
+
+const leasesOf = ({ keeper, wall }: StatusParts, network: string): LeaseStatus[] =>
+  keeper.leases
+    .filter((lease) => lease.network === network)
+    .map(({ prefix, phase, leftMs, problem }) => ({
+      prefix,
+      phase,
+      leftMs: Math.round(leftMs),
+      endsAt: Math.round(wall() + leftMs),
+      problem,
+    }));
+
+/** What is wrong with a lease, in a sentence; empty: nothing. */
+const leaseProblem = ({ prefix, phase, problem }: LeaseStatus): string => {
+  if (problem !== '') return `${prefix} is not renewed: ${problem}`;
+  if (phase === 'good') return '';
+  const so = phase === 'closing' ? 'nothing new is attached from it' : 'nothing is attached from it';
+  return `the lease of ${prefix} could not be renewed: ${so} until it is`;
+};
+
+const networkStatus = async (
+  parts: StatusParts,
+  membership: Membership,
+  probe: Probe | undefined,
+): Promise<NetworkStatus> => ({
   name: membership.network,
   state: 'up',
   gateways: membership.addresses.gateways.map(formatAddress),
   prefixes: membership.prefixes,
+  leases: leasesOf(parts, membership.network),
   mtu: membership.mtu,
   attachments: membership.attachments().length,
   publicKey: toBase64(membership.device.publicKey),
   peers: await Promise.all(membership.peers.all.map((peer) => peerStatus(peer, membership, probe))),
-  problem: membership.problems.join('; '),
+  problem: [...membership.problems, ...leasesOf(parts, membership.network).map(leaseProblem)]
+    .filter((problem) => problem !== '')
+    .join('; '),
 });
 
-const pendingStatus = ([name, problem]: [string, string]): NetworkStatus => ({
+const pendingStatus = (parts: StatusParts, [name, problem]: [string, string]): NetworkStatus => ({
   name,
   state: 'pending',
   gateways: [],
   prefixes: [],
+  leases: leasesOf(parts, name),
   mtu: 0,
   attachments: 0,
   publicKey: '',
@@ -95,16 +131,20 @@ const pendingStatus = ([name, problem]: [string, string]): NetworkStatus => ({
   problem,
 });
 
-const problemsOf = ({ link, state, surroundings, wall }: StatusParts, networks: readonly NetworkStatus[]): string[] => {
+const problemsOf = (
+  { link, state, surroundings, recovery, wall }: StatusParts,
+  networks: readonly NetworkStatus[],
+  budget: OutageBudget,
+): string[] => {
   const problems: string[] = [];
   if (state.problem !== '') problems.push(state.problem);
   problems.push(...surroundings.problems);
   if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
-  if (link.identity.notAfter <= wall()) {
-    problems.push(
-      'the SVID of this node has expired: set the clock right, or start the agent with a new join token (--token)',
-    );
-  }
+  else if (link.clockProblem !== undefined) problems.push(link.clockProblem);
+  if (link.svidLeftMs <= 0)
+    problems.push('the SVID of this node has expired: start the agent with a new join token (--token)');
+  if (isLow(budget)) problems.push(budgetSentence(budget, wall()));
+  problems.push(...recovery.problems);
   for (const { value } of state.list(WISH))
     problems.push(`network ${value.network}: ${value.workload} waits to be attached: ${value.reason}`);
   for (const network of networks) {
@@ -128,10 +168,12 @@ export const agentStatus = async (
   const echoes: Probe | undefined = probe
     ? (router, address) => gate.pass(() => echo(router, address))
     : undefined;
-  const joined = await Promise.all(networks.all.map((one) => networkStatus(one, echoes)));
-  const all = [...joined, ...[...networks.pending].map(pendingStatus)];
+  const joined = await Promise.all(networks.all.map((one) => networkStatus(parts, one, echoes)));
+  const all = [...joined, ...[...networks.pending].map((one) => pendingStatus(parts, one))];
   const { egress, ingress } = datapath.stats();
   const { identity } = link;
+  const svid = { leftMs: link.svidLeftMs, termMs: link.svidTermMs };
+  const budget = outageBudget({ svid, leases: parts.keeper.leases });
   return {
     node,
     trustDomain: identity.trustBundle.trustDomain,
@@ -149,10 +191,12 @@ export const agentStatus = async (
       problem: link.problem?.message ?? '',
     },
     svidNotAfter: identity.notAfter,
+    outageBudget: budget,
     behindNat: surroundings.behindNat,
     endpoints: surroundings.endpoints.map(formatEndpoint),
     networks: all,
     drops: { ...egress, ...ingress },
-    problems: problemsOf(parts, all),
+    problems: problemsOf(parts, all, budget),
+    events: [...parts.events.all],
   };
 };
