@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { AgentStatus, NetworkStatus } from '../../src/agent/local-messages.ts';
+import { budgetSentence, duration } from '../../src/agent/outage-budget.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { formatAge, formatBytes, type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { socketOption } from './socket.ts';
@@ -15,6 +16,10 @@ const printNetwork = (context: Context, network: NetworkStatus, now: number): vo
   context.out(
     `  gateway ${network.gateways.join(' ') || '-'}  prefixes ${network.prefixes.join(' ') || '-'}  mtu ${network.mtu}  attachments ${network.attachments}`,
   );
+  for (const { prefix, phase, leftMs } of network.leases)
+    context.out(
+      `  lease ${prefix}: ${phase}, ${leftMs > 0 ? `ends in ${duration(leftMs)}` : 'over'} unless renewed`,
+    );
   if (network.peers.length === 0) return;
   printTable(
     context,
@@ -44,8 +49,10 @@ const printStatus = (context: Context, status: AgentStatus): void => {
   context.out(
     `registry ${registry.addresses.join(' ')}: ${registry.connected ? 'connected' : `not connected (${registry.problem})`}, last answer ${formatAge(registry.lastContactAt, now)}`,
   );
+  context.out(budgetSentence(status.outageBudget, now));
   for (const network of status.networks) printNetwork(context, network, now);
   context.out('');
+  for (const { at, what } of status.events) context.out(`${formatAge(at, now)}: ${what}`);
   if (status.problems.length === 0) context.out('healthy');
   for (const problem of status.problems) context.out(`problem: ${problem}`);
 };

@@ -17,13 +17,18 @@ import { Attachments } from './attachments.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { NODE } from './documents.ts';
 import { type EnrolmentOptions, identify } from './enrolment.ts';
+import { Events } from './events.ts';
+import { LeaseCalls } from './lease-calls.ts';
+import { LeaseKeeper } from './lease-keeper.ts';
 import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
 import { Periodic } from './periodic.ts';
 import { lockPrefix } from './prefix-lock.ts';
 import { preflight } from './preflight.ts';
+import { Recovery } from './recovery.ts';
 import { RegistryLink } from './registry-link.ts';
 import { Reserved } from './reserved.ts';
+import { SeenStore } from './seen-store.ts';
 import { AgentState } from './state.ts';
 import { agentStatus, type StatusParts } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
@@ -130,18 +135,26 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     logger.info({ endpoints, behindNat, site }, 'endpoints changed');
     for (const membership of networks.all) membership.surroundingsChanged();
   };
+  const events = new Events(clock.wall);
+  const seen = new SeenStore(state);
+  const leaseCalls = new LeaseCalls();
   const link = opened.use(
     new RegistryLink(
       { stateDirectory: options.stateDirectory, identity },
       {
+        state,
+        clock,
+        seen,
         logger,
-        wall: clock.wall,
         onObserved: (address) => {
           if (surroundings.seenAs(address)) moved();
         },
         onRenewed: () => {
           for (const membership of networks.all) membership.identityRenewed();
         },
+        onStoreReplaced: () => recovery.storeReplaced(),
+        onRecovering: (isRecovering) => recovery.heard(isRecovering),
+        onBack: () => keeper.registryIsBack(),
       },
     ),
   );
@@ -161,12 +174,35 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         sign: (content) => signRecord(link.identity, content),
         svidId: () => String(link.identity.notAfter),
         client: () => link.client,
+        leaseCalls,
+        seen,
+        onStoreReplaced: () => recovery.storeReplaced(),
+        onOpened: () => keeper.renewSoon(),
         ...(options.rests !== undefined && { rests: options.rests }),
         logger,
       },
     ),
   );
   const reserved = new Reserved({ ranges: options.reservedRanges ?? [] }, { tools });
+  const keeper = new LeaseKeeper({
+    state,
+    networks,
+    clock,
+    calls: leaseCalls,
+    client: () => link.client,
+    seen,
+    withdraw: (network, prefix, reason) => attachments.withdraw(network, prefix, reason),
+    report: (event) => events.report(event),
+    logger,
+  });
+  const recovery = new Recovery({
+    memberships: () => networks.all,
+    client: () => link.client,
+    seen,
+    renewLeases: () => keeper.renewSoon(),
+    report: (event) => events.report(event),
+    logger,
+  });
   const every = (milliseconds: number, work: () => void | Promise<void>): void => {
     opened.use(new Periodic(milliseconds, work, logger));
   };
@@ -190,7 +226,19 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     }),
   );
   const observed: ObservedAgent = {
-    ...{ node, state, primitives, datapath, link, networks, surroundings, wall: clock.wall },
+    ...{
+      node,
+      state,
+      primitives,
+      datapath,
+      link,
+      networks,
+      keeper,
+      recovery,
+      events,
+      surroundings,
+      wall: clock.wall,
+    },
     devices,
     tickedAt: () => tickedAt,
   };
@@ -206,7 +254,14 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       logger,
     ),
   );
-  const running = [link.run(stop.signal), networks.joinPermanent(stop.signal)];
+  // What ended while no agent ran goes before anything is restored.
+  await keeper.begin();
+  const running = [
+    link.run(stop.signal),
+    networks.joinPermanent(stop.signal),
+    keeper.run(stop.signal),
+    recovery.run(stop.signal),
+  ];
   opened.defer(async () => {
     stop.abort();
     await Promise.all(running);
@@ -218,6 +273,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       membership.checkpoint();
       membership.peers.expire();
     }
+    seen.checkpoint();
   });
   every(SWEEP_MS, async () => {
     const isBusy = (network: string): boolean => attachments.isBusy(network);

@@ -22,6 +22,8 @@ const leaseSchema = z.object({
   leasedAt: z.number(),
   /** Absent: an earlier version wrote it down. */
   term: termSchema.optional(),
+  /** Why it is not this node's any more: it goes as soon as everything in it is taken down. */
+  lost: z.string().optional(),
 });
 export type LeaseDocument = z.infer<typeof leaseSchema>;
 
@@ -33,6 +35,10 @@ const networkSchema = z.object({
   excludedPrefixes: z.array(z.string()),
   /** As the registry gives it; 0: derived from the underlay. */
   mtu: z.number().int(),
+  /** As the registry last had them; 0: unknown. */
+  nodePrefixLengthV4: z.number().int().default(0),
+  nodePrefixLengthV6: z.number().int().default(0),
+  createdAt: z.number().default(0),
   leases: z.array(leaseSchema),
   /** By family, what names the request for another prefix until it is answered. */
   leaseRequests: z.record(z.string(), z.string()).optional(),

@@ -38,12 +38,25 @@ const peerStatusSchema = z.object({
 });
 export type PeerStatus = z.infer<typeof peerStatusSchema>;
 
+const leaseStatusSchema = z.object({
+  prefix: z.string(),
+  /** "closing": nothing is allocated from it; "ending", "ended": nothing is attached from it. */
+  phase: z.enum(['good', 'closing', 'ending', 'ended']),
+  /** Milliseconds; negative: it ended that long ago. */
+  leftMs: z.number(),
+  /** The same in unix ms, by the present wall clock. */
+  endsAt: z.number(),
+  problem: z.string(),
+});
+
 const networkStatusSchema = z.object({
   name: z.string(),
   /** "up", or "pending" with the reason in `problem`. */
   state: z.enum(['up', 'pending']),
   gateways: z.array(z.string()),
   prefixes: z.array(z.string()),
+  /** How long each of the prefixes is this node's unless it is renewed. */
+  leases: z.array(leaseStatusSchema),
   mtu: z.number(),
   attachments: z.number(),
   publicKey: z.string(),
@@ -69,11 +82,15 @@ export const statusSchema = z.object({
     problem: z.string(),
   }),
   svidNotAfter: z.number(),
+  /** How long the registry may be gone from now on, see outage-budget.ts. */
+  outageBudget: z.object({ leftMs: z.number(), termMs: z.number(), takedownMs: z.number().nullable() }),
   behindNat: z.boolean(),
   endpoints: z.array(z.string()),
   networks: z.array(networkStatusSchema),
   drops: z.record(z.string(), z.number()),
   problems: z.array(z.string()),
+  /** What happened lately, oldest first; `at` in unix ms. */
+  events: z.array(z.object({ at: z.number(), what: z.string() })),
 });
 export type AgentStatus = z.infer<typeof statusSchema>;
 

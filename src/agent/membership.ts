@@ -5,20 +5,24 @@
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
-import type { VerifyRecord } from '../../native-free/registry/record.ts';
+import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
 import { fromBase64, toBase64 } from '../base64.ts';
-import type { RecordContent } from '../identity/record-signer.ts';
 import type { Tools } from '../netns/tool.ts';
 import { Addresses, type Rests } from './addresses.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
 import { ATTACHMENT, type AttachmentDocument, NETWORK } from './documents.ts';
+import type { LeaseCalls } from './lease-calls.ts';
+import { definitionFrom } from './lease-messages.ts';
 import { NetworkDevice, type NetworkDeviceDeps } from './network-device.ts';
+import { OwnRecord } from './own-record.ts';
 import { Peers } from './peers.ts';
 import { RecordBook } from './record-book.ts';
+import { relisting } from './recovery.ts';
 import { Router } from './router.ts';
 import { SavedNetwork } from './saved-network.ts';
+import type { SeenStore } from './seen-store.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
 import { type WatchPosition, watchNetwork } from './watch.ts';
@@ -35,6 +39,10 @@ export interface MembershipDeps extends NetworkDeviceDeps, Pick<AnnouncerDeps, '
   readonly tools: Tools;
   readonly surroundings: Surroundings;
   readonly verify: VerifyRecord;
+  readonly leaseCalls: LeaseCalls;
+  readonly seen: SeenStore;
+  /** The registry's store is another one than before, or an older copy of it. */
+  readonly onStoreReplaced: () => void;
   readonly rests?: Rests;
   readonly logger: Logger;
 }
@@ -45,13 +53,14 @@ export class Membership {
   readonly router: Router;
   readonly addresses: Addresses;
   readonly peers: Peers;
+  readonly saved: SavedNetwork;
   readonly #deps: MembershipDeps;
-  readonly #saved: SavedNetwork;
   readonly #book: RecordBook;
   readonly #announcer: Announcer;
   #watchProblem: Vl3Error | undefined;
   /** Undefined until the first step since the start, which is a snapshot: what changed meanwhile is in it. */
   #position: WatchPosition | undefined;
+  #mustRelist = false;
   #checkpointedSessions = 0;
   #heardAt: number;
 
@@ -65,6 +74,9 @@ export class Membership {
     const addresses = new Addresses(saved, {
       client: deps.client,
       now: clock.monotonic,
+      moment: clock.moment,
+      closing: () => saved.closing(clock.moment()),
+      leaseCall: (call) => deps.leaseCalls.run(call),
       ...(deps.rests !== undefined && { rests: deps.rests }),
       logger,
       onLeased: async () => {
@@ -98,15 +110,16 @@ export class Membership {
     this.addresses = parts.addresses;
     this.peers = parts.peers;
     this.#book = parts.book;
-    this.#saved = saved;
+    this.saved = saved;
     this.#deps = deps;
     this.#heardAt = deps.clock.monotonic();
+    const own = new OwnRecord({ ...deps, ...parts, saved });
     this.#announcer = new Announcer(
       {
         network: saved.name,
-        content: () => this.#recordContent(),
+        content: () => own.content(),
         attachments: () => this.attachments(),
-        nextSequence: () => this.#nextSequence(),
+        nextSequence: () => own.nextSequence(),
       },
       { client: deps.client, sign: deps.sign, svidId: deps.svidId, logger: deps.logger },
     );
@@ -135,31 +148,31 @@ export class Membership {
   // --- what can be known
 
   get mtu(): number {
-    return mtuOf(this.#saved, this.#deps.surroundings);
+    return mtuOf(this.saved, this.#deps.surroundings);
   }
 
   /** Whether the MTU follows the underlay's. */
   get hasDerivedMtu(): boolean {
-    return this.#saved.document.mtu === 0;
+    return this.saved.document.mtu === 0;
   }
 
   /** What this node leases, oldest first. */
   get prefixes(): string[] {
-    return this.#saved.document.leases.map(({ prefix }) => prefix);
+    return this.saved.document.leases.map(({ prefix }) => prefix);
   }
 
   /** Unix ms since when nothing is attached; 0: something is. */
   get emptySince(): number {
-    return this.#saved.document.emptySince;
+    return this.saved.document.emptySince;
   }
 
   /** Leaving has begun: nothing may be attached before it has ended. */
   get isLeaving(): boolean {
-    return this.#saved.document.isLeaving;
+    return this.saved.document.isLeaving;
   }
 
   markLeaving(): void {
-    this.#saved.change({ isLeaving: true });
+    this.saved.change({ isLeaving: true });
   }
 
   attachments(): AttachmentDocument[] {
@@ -212,8 +225,8 @@ export class Membership {
   checkpoint(): void {
     this.#checkpointedSessions = this.device.sessions;
     const timestampMark = toBase64(this.device.timestampMark);
-    this.#saved.transact(() => {
-      if (timestampMark !== this.#saved.document.timestampMark) this.#saved.change({ timestampMark });
+    this.saved.transact(() => {
+      if (timestampMark !== this.saved.document.timestampMark) this.saved.change({ timestampMark });
       this.peers.checkpoint();
     });
   }
@@ -221,6 +234,36 @@ export class Membership {
   /** The node's SVID was renewed: what it signed is signed anew. */
   identityRenewed(): void {
     this.#announcer.announce();
+  }
+
+  /** The registry may have forgotten what it was told. */
+  sayAgain(): void {
+    this.#announcer.sayAgain();
+  }
+
+  /** The registry may not know what it knew: asks it for all it has. */
+  relist(): void {
+    this.#mustRelist = this.#position !== undefined;
+  }
+
+  /** Records of others that the registry does not know, once it has said what it knows in this store. */
+  testimony(storeId: string): SignedRecord[] {
+    if (this.#mustRelist || this.#position?.storeId !== storeId) return [];
+    return this.#book.testimony(this.#deps.clock.moment());
+  }
+
+  /** What this node leases has begun or ceased to be its own. */
+  claimsChanged(): void {
+    this.peers.reconcile();
+    this.#announcer.announce();
+  }
+
+  /** Forgets a prefix from which nothing is attached any more; false while something is. */
+  async dropLease(prefix: string): Promise<boolean> {
+    if (!this.addresses.forget(prefix)) return false;
+    await this.router.setUp();
+    this.claimsChanged();
+    return true;
   }
 
   surroundingsChanged(): void {
@@ -241,18 +284,23 @@ export class Membership {
   attachmentsChanged(): void {
     const isEmpty = this.attachments().length === 0;
     if (isEmpty !== this.emptySince > 0)
-      this.#saved.change({ emptySince: isEmpty ? this.#deps.clock.wall() : 0 });
+      this.saved.change({ emptySince: isEmpty ? this.#deps.clock.wall() : 0 });
     this.#announcer.attachmentsChanged();
   }
 
   // --- the registry
 
   async #onStep({ storeId, revision, step }: WatchNetworkResponse): Promise<void> {
-    const before = this.#position;
-    if (before !== undefined && (storeId !== before.storeId || revision < before.revision)) {
-      this.#deps.logger.warn({ network: this.network }, "the registry's store was replaced; announcing anew");
-      this.#announcer.sayAgain();
+    if (this.#mustRelist && step.case !== 'snapshot') {
+      this.#mustRelist = false;
+      this.#position = undefined;
+      throw relisting();
     }
+    this.#mustRelist = false;
+    const before = this.#position;
+    const wentBack = before?.storeId === storeId && revision < before.revision;
+    const isOther = this.#deps.seen.watched({ storeId, revision }, wentBack);
+    if (wentBack || isOther) this.#deps.onStoreReplaced();
     if (step.case === 'snapshot' || step.case === 'delta') {
       const { network, nodes, tombstones } = step.value;
       const now = this.#deps.clock.moment();
@@ -269,9 +317,9 @@ export class Membership {
     this.#heardAt = this.#deps.clock.monotonic();
   }
 
-  /** Takes over what may change of a network: excluded prefixes and MTU. */
-  async #applyNetwork({ uid, excludedPrefixes, mtu }: Network): Promise<void> {
-    if (uid !== this.#saved.document.uid) {
+  /** Takes over what may change of a network, such as excluded prefixes and MTU. */
+  async #applyNetwork(network: Network): Promise<void> {
+    if (network.uid !== this.saved.document.uid) {
       this.#deps.logger.error({ network: this.network }, 'the registry has another network of this name');
       throw new Vl3Error(
         'failed-precondition',
@@ -279,26 +327,8 @@ export class Membership {
       );
     }
     const before = this.mtu;
-    this.#saved.change({ excludedPrefixes: [...excludedPrefixes], mtu });
+    this.saved.change(definitionFrom(network));
     if (this.mtu !== before) await this.mtuChanged();
-  }
-
-  #recordContent(): Omit<RecordContent, 'sequence'> {
-    return {
-      network: this.network,
-      networkUid: this.#saved.document.uid,
-      publicKey: toBase64(this.device.publicKey),
-      prefixes: this.#saved.document.leases,
-      endpoints: this.#deps.surroundings.endpoints,
-    };
-  }
-
-  /** Unix ms or one more than the last: it grows also when the state was lost, or the clock was ahead and went back. */
-  #nextSequence(): number {
-    const last = Math.max(this.#saved.document.recordSequence, this.#book.ownSequence);
-    const recordSequence = Math.max(last + 1, this.#deps.clock.wall());
-    this.#saved.change({ recordSequence });
-    return recordSequence;
   }
 
   // --- the end

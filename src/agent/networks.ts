@@ -7,9 +7,9 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { toBase64 } from '../base64.ts';
 import { VERSION } from '../version.ts';
-import { leaseOf } from './addresses.ts';
 import { Backoff } from './backoff.ts';
 import { NETWORK, type NetworkDocument } from './documents.ts';
+import { definitionFrom, leaseFrom, termFrom } from './lease-messages.ts';
 import { Membership, type MembershipDeps } from './membership.ts';
 
 /** A network without attachments is left after this long: a pod that comes back finds its network as it was. */
@@ -30,15 +30,20 @@ interface Running {
   readonly done: Promise<void>;
 }
 
+export interface NetworksDeps extends MembershipDeps {
+  /** A network is up whose leases may not have been renewed for a while. */
+  readonly onOpened: () => void;
+}
+
 export class Networks implements AsyncDisposable {
   readonly #options: NetworksOptions;
-  readonly #deps: MembershipDeps;
+  readonly #deps: NetworksDeps;
   readonly #running = new Map<string, Running>();
   readonly #opening = new Map<string, Promise<Membership>>();
   readonly #pending = new Map<string, string>();
   readonly #closing = new AbortController();
 
-  constructor(options: NetworksOptions, deps: MembershipDeps) {
+  constructor(options: NetworksOptions, deps: NetworksDeps) {
     this.#options = options;
     this.#deps = deps;
   }
@@ -126,7 +131,8 @@ export class Networks implements AsyncDisposable {
       return await this.#once(network, async () => {
         const leaving = this.get(network);
         if (leaving?.isLeaving === true) await this.#finishLeaving(leaving);
-        if (this.#deps.state.get(NETWORK, network) === undefined) await this.#enter(network, signal);
+        if (this.#deps.state.get(NETWORK, network) === undefined)
+          await this.#deps.leaseCalls.run(() => this.#enter(network, signal));
         return await this.#open(network);
       });
     } catch (error) {
@@ -139,7 +145,8 @@ export class Networks implements AsyncDisposable {
     const { state, clock, client, primitives } = this.#deps;
     const ends = [this.#closing.signal, AbortSignal.timeout(JOIN_TIMEOUT_MS)];
     const call = { signal: AbortSignal.any(signal === undefined ? ends : [...ends, signal]) };
-    const { network: joined, leases } = await client().joinNetwork({ network }, call);
+    const since = clock.moment();
+    const { network: joined, leases, leaseTermMs } = await client().joinNetwork({ network }, call);
     if (joined === undefined || joined.name !== network) {
       throw new Vl3Error('internal', `the registry answered without the network ${network}`);
     }
@@ -151,9 +158,8 @@ export class Networks implements AsyncDisposable {
       uid: joined.uid,
       poolV4: joined.poolV4,
       poolV6: joined.poolV6,
-      excludedPrefixes: joined.excludedPrefixes,
-      mtu: joined.mtu,
-      leases: leases.map(leaseOf),
+      ...definitionFrom(joined),
+      leases: leases.map((lease) => leaseFrom(lease, termFrom(leaseTermMs, since))),
       privateKey: toBase64(privateKey),
       timestampMark: '',
       recordSequence: 0,
@@ -183,6 +189,7 @@ export class Networks implements AsyncDisposable {
     }
     void membership.run(stop.signal).finally(ended.resolve);
     this.#pending.delete(network);
+    this.#deps.onOpened();
     return membership;
   }
 
@@ -223,7 +230,9 @@ export class Networks implements AsyncDisposable {
    */
   async #finishLeaving(membership: Membership): Promise<void> {
     const { network } = membership;
-    await this.#deps.client().leaveNetwork({ network }, { timeoutMs: JOIN_TIMEOUT_MS });
+    await this.#deps.leaseCalls.run(() =>
+      this.#deps.client().leaveNetwork({ network }, { timeoutMs: JOIN_TIMEOUT_MS }),
+    );
     await this.#stop(network);
     await membership.remove();
     this.#deps.logger.info({ network }, 'left');

@@ -78,7 +78,7 @@ export class Peers {
     const { peers, conflicts } = desiredPeers(records, {
       node,
       publicKey: toBase64(device.publicKey),
-      claims: saved.document.leases,
+      claims: saved.claims(clock.moment()),
     });
     this.#conflicts = conflicts;
     const actions = reconcilePeers(this.#configured, peers);

@@ -2,20 +2,22 @@
 // Losing it changes nothing but what it reports.
 
 import type { Logger } from 'pino';
-import type { Vl3Error } from '../../native-free/error.ts';
+import { Vl3Error } from '../../native-free/error.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
-import { type Identity, renewalTime, renewIdentity } from '../identity/identity.ts';
+import { type Identity, renewIdentity } from '../identity/identity.ts';
 import { storeNodeIdentity } from '../identity/identity-file.ts';
 import { generateKey } from '../identity/key.ts';
 import { type AgentClient, type Connected, connectAgent } from '../registry/client.ts';
 import { VERSION } from '../version.ts';
 import { pause } from './backoff.ts';
+import type { Clock } from './clock.ts';
+import type { SeenStore } from './seen-store.ts';
+import type { AgentState } from './state.ts';
+import { clockProblem, SvidTerm } from './svid-term.ts';
 
 const HEARTBEAT_MS = 5_000;
 const CALL_TIMEOUT_MS = 10_000;
-/** A renewal that failed is tried again after this long. */
-const RENEWAL_RETRY_MS = 60_000;
 /** A replaced connection's calls get this long to end. */
 const LINGER_MS = 20_000;
 
@@ -25,10 +27,19 @@ export interface RegistryLinkOptions {
 }
 
 export interface RegistryLinkDeps {
+  readonly state: AgentState;
+  readonly clock: Clock;
+  /** Told to the registry with every heartbeat. */
+  readonly seen: SeenStore;
   readonly logger: Logger;
-  readonly wall: () => number;
   /** The registry saw this node come from there. */
   readonly onObserved: (address: string) => void;
+  /** The registry has another store than before. */
+  readonly onStoreReplaced: () => void;
+  /** It said whether it is recovering from a loss of memory. */
+  readonly onRecovering: (isRecovering: boolean) => void;
+  /** It answers after it did not. */
+  readonly onBack: () => void;
   readonly onRenewed: () => void;
 }
 
@@ -39,14 +50,15 @@ export class RegistryLink implements AsyncDisposable {
   #connection: Connected<AgentClient>;
   #lastContactAt = 0;
   #problem: Vl3Error | undefined;
-  #renewAt: number;
+  readonly #svid: SvidTerm;
+  #leaseTermMs = 0;
 
   constructor(options: RegistryLinkOptions, deps: RegistryLinkDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#identity = options.identity;
     this.#connection = connectAgent(options.identity);
-    this.#renewAt = renewalTime(options.identity, Math.random());
+    this.#svid = new SvidTerm(options.identity, deps.state, deps.clock.moment());
   }
 
   get client(): AgentClient {
@@ -67,27 +79,50 @@ export class RegistryLink implements AsyncDisposable {
     return this.#lastContactAt;
   }
 
+  /** Milliseconds until the SVID expires, however the wall clock jumps; negative: it has expired. */
+  get svidLeftMs(): number {
+    return this.#svid.leftMs(this.#deps.clock.moment());
+  }
+
+  /** Of the SVID, when it was renewed. */
+  get svidTermMs(): number {
+    return this.#svid.termMs;
+  }
+
+  /** What is wrong with this machine's clock, in a sentence; undefined: nothing that could be told. */
+  get clockProblem(): string | undefined {
+    return this.svidLeftMs > 0 ? clockProblem(this.#identity, this.#deps.clock.wall()) : undefined;
+  }
+
   /** Sends heartbeats and renews the SVID until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#beat(signal);
-      if (!signal.aborted && this.#deps.wall() >= this.#renewAt) await this.#renew(signal);
+      if (!signal.aborted && this.#svid.isDue(this.#deps.clock.moment())) await this.#renew(signal);
       await pause(HEARTBEAT_MS, signal);
     }
   }
 
   async #beat(signal: AbortSignal): Promise<void> {
-    const { logger, wall, onObserved } = this.#deps;
+    const { logger, clock, seen, onObserved, onStoreReplaced, onRecovering, onBack } = this.#deps;
     try {
       const call = { signal, timeoutMs: CALL_TIMEOUT_MS };
-      const { observedAddress } = await this.client.heartbeat({ agentVersion: VERSION }, call);
-      this.#lastContactAt = wall();
-      if (this.#problem !== undefined) logger.info('registry answers again');
+      const told = seen.position;
+      const answer = await this.client.heartbeat({ agentVersion: VERSION, ...told }, call);
+      this.#lastContactAt = clock.wall();
+      this.#leaseTermMs = Number(answer.leaseTermMs);
+      const isBack = this.#problem !== undefined;
       this.#problem = undefined;
-      onObserved(observedAddress);
+      if (isBack) {
+        logger.info('registry answers again');
+        onBack();
+      }
+      if (seen.answered(answer.storeId, told)) onStoreReplaced();
+      onRecovering(answer.recovering);
+      onObserved(answer.observedAddress);
     } catch (error) {
       if (signal.aborted) return;
-      const problem = fromConnectError(error);
+      const problem = this.#explained(fromConnectError(error));
       if (this.#problem?.message !== problem.message) {
         logger.warn({ code: problem.code, reason: problem.message }, 'registry does not answer');
       }
@@ -95,26 +130,34 @@ export class RegistryLink implements AsyncDisposable {
     }
   }
 
+  /** With what is wrong with the clock, if that may be the reason. */
+  #explained(problem: Vl3Error): Vl3Error {
+    const { clockProblem } = this;
+    if (clockProblem === undefined) return problem;
+    return new Vl3Error(problem.code, `${clockProblem} (${problem.message})`, { cause: problem });
+  }
+
   async #renew(signal: AbortSignal): Promise<void> {
-    const { logger, wall, onRenewed } = this.#deps;
+    const { logger, clock, onRenewed } = this.#deps;
     try {
       const privateKey = await generateKey();
       const certificateRequest = await createCertificateRequest(privateKey);
       const call = { signal, timeoutMs: CALL_TIMEOUT_MS };
+      const since = clock.moment();
       const { certificateChain } = await this.client.renewSvid({ certificateRequest }, call);
-      const renewed = renewIdentity(this.#identity, { privateKey, certificateChain }, wall());
+      const renewed = renewIdentity(this.#identity, { privateKey, certificateChain }, clock.wall());
       await storeNodeIdentity(this.#options.stateDirectory, renewed);
       const old = this.#connection;
       this.#identity = renewed;
       this.#connection = connectAgent(renewed);
-      this.#renewAt = renewalTime(renewed, Math.random());
+      this.#svid.renewed(renewed, this.#leaseTermMs, since);
       logger.info({ notAfter: new Date(renewed.notAfter).toISOString() }, 'SVID renewed');
       onRenewed();
       void this.#closeLater(old, signal);
     } catch (error) {
       if (signal.aborted) return;
       const { code, message } = fromConnectError(error);
-      this.#renewAt = wall() + RENEWAL_RETRY_MS;
+      this.#svid.failed(clock.moment());
       logger.warn({ code, reason: message }, 'SVID renewal failed');
     }
   }

@@ -1,0 +1,49 @@
+// What this node's record on one network says, and under which sequence.
+
+import { toBase64 } from '../base64.ts';
+import type { RecordContent } from '../identity/record-signer.ts';
+import type { Clock } from './clock.ts';
+import type { NetworkDevice } from './network-device.ts';
+import type { RecordBook } from './record-book.ts';
+import type { SavedNetwork } from './saved-network.ts';
+import type { Surroundings } from './surroundings.ts';
+
+export interface OwnRecordDeps {
+  readonly saved: SavedNetwork;
+  readonly device: NetworkDevice;
+  readonly book: RecordBook;
+  readonly surroundings: Surroundings;
+  readonly clock: Clock;
+}
+
+export class OwnRecord {
+  readonly #deps: OwnRecordDeps;
+
+  constructor(deps: OwnRecordDeps) {
+    this.#deps = deps;
+  }
+
+  /** What it says now, but for the sequence. */
+  content(): Omit<RecordContent, 'sequence'> {
+    const { saved, device, surroundings, clock } = this.#deps;
+    return {
+      network: saved.name,
+      networkUid: saved.document.uid,
+      publicKey: toBase64(device.publicKey),
+      prefixes: saved.claims(clock.moment()),
+      endpoints: surroundings.endpoints,
+    };
+  }
+
+  /**
+   * Above all that were used, written down before it is returned: unix ms or one more than the last, so that it grows also
+   * when the state was lost, or the clock was ahead and went back.
+   */
+  nextSequence(): number {
+    const { saved, book, clock } = this.#deps;
+    const last = Math.max(saved.document.recordSequence, book.ownSequence);
+    const recordSequence = Math.max(last + 1, clock.wall());
+    saved.change({ recordSequence });
+    return recordSequence;
+  }
+}
