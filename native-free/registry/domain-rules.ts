@@ -36,7 +36,7 @@ export const bindCa = (caFingerprint: string, isOlder = false): Rule<void> => ({
     return {
       compares: [state.unchanged(keys.domain), state.unchanged(keys.clock)],
       operations: isOlder
-        ? beginning(state, 'empty', caFingerprint).operations
+        ? beginning(state, 'empty', { caFingerprint })
         : [put(keys.domain, domainSchema, { caFingerprint })],
       answer: undefined,
     };

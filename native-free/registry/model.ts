@@ -57,6 +57,8 @@ export const domain = z.strictObject({
   caFingerprint: z.string().regex(/^[0-9a-f]{64}$/),
   /** Set from a loss of memory on until all is known again. */
   recovery: recovery.optional(),
+  /** The identity of the restored store that the latest such recovery was for: each begins once. */
+  restoredAs: z.string().min(1).max(64).optional(),
 });
 export type Domain = z.infer<typeof domain>;
 

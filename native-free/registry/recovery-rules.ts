@@ -11,6 +11,7 @@ import {
   type Certificate,
   type Clock,
   clock as clockSchema,
+  type Domain,
   domain as domainSchema,
   type Lease,
   lease as leaseSchema,
@@ -48,42 +49,33 @@ export const mustIssue = (state: State, what: string): void => {
 };
 
 /** The operations that begin a recovery: everything known is unconfirmed from here on, and no term has run. */
-export const beginning = (
-  state: State,
-  reason: Recovery['reason'],
-  caFingerprint: string,
-): { readonly operations: Operation[]; readonly recovery: Recovery } => {
+export const beginning = (state: State, reason: Recovery['reason'], domain: Domain): Operation[] => {
   const before = clockOf(state);
   // Later than everything that was ever written down, so that what is confirmed is told by its time.
   const since = before.elapsed + 1;
-  const recovery: Recovery = { reason, since };
   const clock: Clock = { elapsed: since, startedAt: before.startedAt, recoveredAt: since };
-  return {
-    recovery,
-    operations: [
-      put(keys.domain, domainSchema, { caFingerprint, recovery }),
-      put(keys.clock, clockSchema, clock),
-      { kind: 'delete-prefix', prefix: below.reports },
-    ],
-  };
+  return [
+    put(keys.domain, domainSchema, { ...domain, recovery: { reason, since } }),
+    put(keys.clock, clockSchema, clock),
+    { kind: 'delete-prefix', prefix: below.reports },
+  ];
 };
 
+/** The domain when its recovery is over. */
+const recovered = ({ recovery: _, ...domain }: Domain): Domain => domain;
+
 /**
- * The store has lost memory: `restored` by the command that made it, `went-back` when a node has seen more of it than
- * there is. One that recovers already goes on; answers whether it began. Throws for a store that has no CA yet.
+ * The store was made from a backup, and has had `identity` since then: answers whether its recovery begins now, which it
+ * does once. Also from a backup of a recovering store: what was confirmed since is lost again.
  */
-export const beginRecovery = (reason: 'restored' | 'went-back'): Rule<boolean> => ({
+export const beginRestored = (identity: string): Rule<boolean> => ({
   reads: [one(keys.domain), one(keys.clock)],
   decide: (state) => {
     const domain = state.domain()?.value;
-    if (domain === undefined) {
-      throw new Vl3Error('failed-precondition', 'the store has never belonged to a registry');
-    }
-    // A restored copy of a recovering store lost what was confirmed since: it begins anew.
-    if (reason === 'went-back' && domain.recovery !== undefined) return settled(false);
+    if (domain === undefined || domain.restoredAs === identity) return settled(false);
     return {
       compares: [state.unchanged(keys.domain), state.unchanged(keys.clock)],
-      operations: beginning(state, reason, domain.caFingerprint).operations,
+      operations: beginning(state, 'restored', { ...domain, restoredAs: identity }),
       answer: true,
     };
   },
@@ -107,7 +99,7 @@ export const hearRevision = (node: string, revision: number, present: number): R
       // Its report comes with its next heartbeat: here it would be deleted with the earlier ones.
       return {
         compares,
-        operations: beginning(state, 'went-back', domain.caFingerprint).operations,
+        operations: beginning(state, 'went-back', domain),
         answer: true,
       };
     },
@@ -186,7 +178,7 @@ export const endRecovery = (terms: LeaseTerms): Rule<'all-reported' | 'run-out' 
     if (!allReported && !runOut) return settled(undefined);
     return {
       compares: [state.unchanged(keys.domain), state.noneNewer(below.nodes), state.noneNewer(below.reports)],
-      operations: [put(keys.domain, domainSchema, { caFingerprint: domain.caFingerprint })],
+      operations: [put(keys.domain, domainSchema, recovered(domain))],
       answer: allReported ? 'all-reported' : 'run-out',
     };
   },
@@ -243,7 +235,7 @@ export const settle = (
       operations: [
         ...freeing.map(({ key, value }) => put(key, leaseSchema, freed(value, clock))),
         ...withdrawn.values(),
-        ...(done ? [put(keys.domain, domainSchema, { caFingerprint: domain.caFingerprint })] : []),
+        ...(done ? [put(keys.domain, domainSchema, recovered(domain))] : []),
       ],
       answer: { done, unclaimed: unconfirmed.map(({ value }) => value) },
     };
