@@ -24,6 +24,8 @@ export class FleetNode implements AsyncDisposable {
   /** What the watch has told so far: per node whether its record is there. */
   readonly known = new Set<string>();
   position: WatchPosition | undefined;
+  /** When (performance.now) the last step came. */
+  #steppedAt = 0;
   /** Steps since the last `countAnew`, and whether a snapshot was among them. */
   steps = 0;
   snapshots = 0;
@@ -109,7 +111,7 @@ export class FleetNode implements AsyncDisposable {
   /** When (performance.now) the watch had seen the revision. */
   seen(revision: bigint): Promise<number> {
     if (this.position !== undefined && this.position.revision >= revision) {
-      return Promise.resolve(performance.now());
+      return Promise.resolve(this.#steppedAt);
     }
     return new Promise((resolve) => this.#waiting.push({ revision, resolve }));
   }
@@ -140,6 +142,7 @@ export class FleetNode implements AsyncDisposable {
 
   #take({ storeId, revision, step }: WatchNetworkResponse): void {
     const at = performance.now();
+    this.#steppedAt = at;
     this.position = { storeId, revision };
     this.steps++;
     if (step.case === 'snapshot') {
