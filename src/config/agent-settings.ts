@@ -2,7 +2,18 @@
 
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
-import { choice, duration, host, hostWithPort, integer, listOf, prefix, text } from './fields.ts';
+import {
+  choice,
+  duration,
+  host,
+  hostWithPort,
+  integer,
+  label,
+  listOf,
+  namePrefix,
+  prefix,
+  text,
+} from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
@@ -14,7 +25,7 @@ const schema = z.strictObject({
     placeholder: '<directory>',
     description: 'where its socket is',
   }),
-  'netns-prefix': setting(text().prefault('vl3-'), {
+  'netns-prefix': setting(namePrefix().prefault('vl3-'), {
     placeholder: '<prefix>',
     description: "prefix of its networks' namespaces, for several agents on one machine",
   }),
@@ -33,7 +44,7 @@ const schema = z.strictObject({
     description: 'file that holds the join token',
     environment: 'VL3_TOKEN_FILE',
   }),
-  name: setting(text(63).optional(), {
+  name: setting(label().optional(), {
     placeholder: '<node>',
     description: "the node's name",
     otherwise: 'the host name',
@@ -49,7 +60,7 @@ const schema = z.strictObject({
     placeholder: '<host[:port]>',
     description: 'address that peers reach this node by, e.g. behind 1:1 NAT',
   }),
-  network: setting(listOf(text()).prefault([]), {
+  network: setting(listOf(label()).prefault([]), {
     placeholder: '<name>',
     description: 'join this network at once, attached or not',
   }),

@@ -5,6 +5,7 @@ import { isIPv6 } from 'node:net';
 import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import { type Prefix, parsePrefix } from '../../native-free/ipam/prefix.ts';
+import { isName, isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
 
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
@@ -75,5 +76,23 @@ export const hostWithPort = () =>
     const { host: name, port } = readHost(value) ?? {};
     return name === undefined || port === undefined ? undefined : { host: name, port };
   }, 'write an address with its port, like 127.0.0.1:9643');
+
+/** What nodes and networks are called. */
+export const label = () =>
+  z.string().refine(isName, 'use a DNS label: lowercase letters, digits and inner hyphens, at most 63');
+
+export const trustDomain = () =>
+  z
+    .string()
+    .refine(isTrustDomain, 'use at most 255 lowercase letters, digits, dots, hyphens and underscores');
+
+/** What names begin with that are files at the same time. */
+export const namePrefix = () =>
+  z
+    .string()
+    .regex(
+      /^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$/,
+      'use at most 32 letters, digits, "-", "_" or ".", a letter or digit first',
+    );
 
 export const listOf = <Field extends z.ZodType>(field: Field) => z.array(field);

@@ -2,11 +2,11 @@
 
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
-import { choice, host, hostWithPort, listOf, text } from './fields.ts';
+import { choice, host, hostWithPort, listOf, text, trustDomain } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
-  'trust-domain': setting(text(), {
+  'trust-domain': setting(trustDomain(), {
     placeholder: '<name>',
     description: "the domain's name, e.g. aws-prod.example",
   }),
