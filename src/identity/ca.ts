@@ -23,7 +23,7 @@ import { loadX509 } from './x509-library.ts';
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 
-/** How long an SVID or a server certificate lasts; six days of it is the outage budget, see renewalTime. */
+/** How long an SVID or a server certificate lasts; six days of it is the outage budget. */
 export const SVID_VALIDITY_MS = 7 * DAY;
 const ADMIN_VALIDITY_MS = 365 * DAY;
 /** Clocks may differ this much: certificates start that long ago. */

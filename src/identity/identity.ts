@@ -48,14 +48,3 @@ export const renewIdentity = (identity: Identity, renewed: Credential, now: numb
   const { kind, name, registries, trustBundle } = identity;
   return createIdentity({ kind, name, registries, trustBundle, ...renewed }, now);
 };
-
-/** The part of an SVID's life after which it is renewed, and the jitter that keeps nodes apart. */
-const RENEW_AFTER = 0.1;
-const RENEW_JITTER = 0.04;
-
-/**
- * When to renew (unix ms): about daily for seven days of validity, so that at any moment the registry may be gone for
- * six days, the outage budget. `random` is in [0, 1).
- */
-export const renewalTime = (identity: Identity, random: number): number =>
-  identity.notBefore + (identity.notAfter - identity.notBefore) * (RENEW_AFTER + RENEW_JITTER * random);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createAdminCredential } from '../../../src/identity/admin-credential.ts';
 import { createCertificateRequest } from '../../../src/identity/certificate-request.ts';
-import { renewalTime, renewIdentity } from '../../../src/identity/identity.ts';
+import { renewIdentity } from '../../../src/identity/identity.ts';
 import {
   loadNodeIdentity,
   readAdminCredential,
@@ -176,14 +176,4 @@ test('an identity killed while it is replaced, at any moment, is whole afterward
   const [identity] = identities;
   if (identity !== undefined) await storeNodeIdentity(state, identity);
   expect(await readdir(state)).toEqual(['identity.json']);
-});
-
-test('renewal comes about daily, so that six days of outage always remain', async () => {
-  const node = await enrolled(await openCa(), 'n1');
-  for (const random of [0, 0.5, 0.999_999]) {
-    const at = renewalTime(node, random);
-    expect(at - node.notBefore).toBeGreaterThan(0.6 * DAY);
-    expect(node.notAfter - at).toBeGreaterThan(6 * DAY);
-  }
-  expect(renewalTime(node, 0.9) - renewalTime(node, 0.1)).toBeGreaterThan(DAY / 8);
 });
