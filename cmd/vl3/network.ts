@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { ExcludedUse } from '../../src/api/generated/vl3/v1/admin_pb.js';
 import type { Network } from '../../src/api/generated/vl3/v1/common_pb.js';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { collect, parseInteger } from './arguments.ts';
@@ -49,6 +50,24 @@ const printNetworkTable = (context: Context, networks: readonly Network[]): void
       one.mtu === 0 ? 'auto' : String(one.mtu),
     ]),
   );
+
+const usesToJson = (uses: readonly ExcludedUse[]) =>
+  uses.map(({ range, kind, node, held, attachmentId, workload }) => ({
+    range,
+    kind,
+    node,
+    held,
+    ...(kind === 'attachment' && { attachmentId, workload }),
+  }));
+
+/** What an excluded range holds, and until when. */
+const useSentence = ({ range, kind, node, held, attachmentId, workload }: ExcludedUse): string => {
+  const inside = `lies in the excluded range ${range}`;
+  if (kind === 'gateway')
+    return `${held}, the gateway address of node ${node}, ${inside}: it stays until that node leaves the network`;
+  if (kind === 'prefix') return `${held}, leased to node ${node}, ${inside}: nothing new is handed out of it`;
+  return `${held}, held by ${workload || attachmentId} on node ${node}, ${inside}: it stays until that is detached`;
+};
 
 const changes = (options: NetworkOptions) => ({
   ...(options.nodePrefixLengthV4 === undefined ? {} : { nodePrefixLengthV4: options.nodePrefixLengthV4 }),
@@ -105,7 +124,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
     });
 
   withAdminOptions(network.command('show'), context)
-    .description('show a network and which node leases which prefix')
+    .description('show a network, which node leases which prefix, and what is held inside excluded ranges')
     .argument('<name>')
     .addHelpText('after', '\nExamples:\n  vl3 network show red')
     .action(async (name: string, options: AdminOptions) => {
@@ -117,13 +136,21 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
         node,
         leasedAt: iso(leasedAt),
       }));
-      await print(context, options.output, { ...toJson(shown), leases }, () => {
+      const excludedUses = usesToJson(answer.excludedUses);
+      await print(context, options.output, { ...toJson(shown), leases, excludedUses }, () => {
         printNetworkTable(context, [shown]);
         context.out('');
         printTable(
           context,
           ['PREFIX', 'NODE'],
           leases.map((lease) => [lease.prefix, lease.node]),
+        );
+        if (answer.excludedUses.length === 0) return;
+        context.out('');
+        printTable(
+          context,
+          ['IN EXCLUDED RANGE', 'HELD', 'AS', 'NODE', 'WORKLOAD'],
+          answer.excludedUses.map((use) => [use.range, use.held, use.kind, use.node, use.workload || '-']),
         );
       });
     });
@@ -143,6 +170,7 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
         Object.assign(current, changes(options));
         return await client.updateNetwork({ network: current });
       });
+      for (const use of answer.excludedUses) context.err(`warning: ${useSentence(use)}`);
       await printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
     });
 

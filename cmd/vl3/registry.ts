@@ -35,6 +35,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
           trustDomain: values['trust-domain'],
           listen,
           advertise,
+          reservedRanges: values['reserved-range'],
         },
         { logger },
       );

@@ -4,15 +4,18 @@ import { Vl3Error } from '../error.ts';
 import {
   type Family,
   familyBits,
+  formatPrefix,
   type Prefix,
   parsePrefix,
+  prefixContains,
   prefixCovers,
   prefixesOverlap,
 } from '../ipam/prefix.ts';
 import { all, below, keys, one } from './keys.ts';
 import { check, type Network, name as nameSchema, network as networkSchema } from './model.ts';
 import { mustBeNetwork, put, type Rule, settled } from './rules.ts';
-import type { Stored } from './state.ts';
+import type { State, Stored } from './state.ts';
+import { nodeAddresses, SURROUNDINGS_READS } from './surroundings.ts';
 
 /** As the admin wrote it: 0 and '' mean "not given". */
 export interface NetworkRequest {
@@ -127,10 +130,28 @@ const unique = (texts: readonly string[]): string[] => [...new Set(texts)];
 const poolsOf = (network: Network): Prefix[] =>
   [network.poolV4, network.poolV6].filter((pool) => pool !== undefined).map(parsePrefix);
 
-const warningsFor = (network: Network, others: readonly Stored<Network>[]): string[] => {
+/** What will be in the way: `reserved` is what the operator named, e.g. a cluster's pod and service ranges. */
+const warningsFor = (network: Network, state: State, reserved: readonly Prefix[]): string[] => {
+  const others: readonly Stored<Network>[] = state.networks();
+  const nodes = nodeAddresses(state);
   const warnings: string[] = [];
   for (const pool of poolsOf(network)) {
     const text = pool.family === 4 ? network.poolV4 : network.poolV6;
+    for (const range of reserved.filter((one) => prefixesOverlap(pool, one))) {
+      warnings.push(
+        `${text} overlaps ${formatPrefix(range)}, which is reserved (--reserved-range): attaching is refused where that range is reserved too`,
+      );
+    }
+    const inside = [
+      ...new Set(nodes.filter(({ address }) => prefixContains(pool, address)).map(({ node }) => node)),
+    ];
+    if (inside.length > 0) {
+      const shown =
+        inside.slice(0, 3).join(', ') + (inside.length > 3 ? ` and ${inside.length - 3} more` : '');
+      warnings.push(
+        `${text} holds addresses of ${shown}: attaching is refused there, and elsewhere they are out of sight`,
+      );
+    }
     for (const { value: other } of others) {
       if (other.name !== network.name && poolsOf(other).some((their) => prefixesOverlap(pool, their))) {
         warnings.push(
@@ -154,6 +175,7 @@ export interface CreatedNetwork {
 export const createNetwork = (
   request: NetworkRequest,
   fresh: { readonly now: number; readonly uid: string },
+  reserved: readonly Prefix[] = [],
 ): Rule<CreatedNetwork> => {
   check(nameSchema, request.name, 'name');
   if (RESERVED_NAMES.has(request.name)) {
@@ -196,9 +218,9 @@ export const createNetwork = (
   );
   const key = keys.network(network.name);
   return {
-    reads: [all(below.networks)],
+    reads: [all(below.networks), ...SURROUNDINGS_READS],
     decide: (state) => {
-      const warnings = warningsFor(network, state.networks());
+      const warnings = warningsFor(network, state, reserved);
       const existing = state.network(network.name);
       if (existing !== undefined) {
         const same = { ...network, uid: existing.value.uid, createdAt: existing.value.createdAt };

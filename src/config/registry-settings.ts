@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
-import { choice, host, hostWithPort, listOf, text, trustDomain } from './fields.ts';
+import { choice, host, hostWithPort, listOf, prefix, text, trustDomain } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
@@ -18,6 +18,10 @@ const schema = z.strictObject({
     placeholder: '<host:port>',
     description: 'an address that nodes reach it by',
     otherwise: 'the listen address',
+  }),
+  'reserved-range': setting(listOf(prefix()).prefault([]), {
+    placeholder: '<prefix>',
+    description: "range that no network's pool should overlap, e.g. a cluster's pods or services",
   }),
   'state-dir': setting(text().prefault('/var/lib/vl3/registry'), {
     placeholder: '<directory>',

@@ -4,9 +4,17 @@ import { randomUUID } from 'node:crypto';
 import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
+import { excludedUses } from '../../native-free/registry/excluded-uses.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
+import { isHeld } from '../../native-free/registry/lease-phase.ts';
 import { removeMember } from '../../native-free/registry/lease-rules.ts';
-import { check, type Lease, type Node, name as nameSchema } from '../../native-free/registry/model.ts';
+import {
+  check,
+  type Lease,
+  type Node,
+  name as nameSchema,
+  type Network as StoredNetwork,
+} from '../../native-free/registry/model.ts';
 import {
   createNetwork,
   deleteNetwork,
@@ -49,6 +57,22 @@ const networkRequest = (network: Network | undefined): NetworkRequest & { uid: s
 /** Of all nodes together, in one answer. */
 const MAX_CONFLICTS = 100;
 
+const networkReads = (name: string) => [
+  one(keys.network(name)),
+  all(below.leases(name)),
+  all(below.attachments(name)),
+];
+
+const usesIn = (state: State, network: StoredNetwork) =>
+  excludedUses(
+    network,
+    state
+      .leases(network.name)
+      .map(({ value }) => value)
+      .filter(isHeld),
+    state.attachments(network.name).map(({ value }) => value),
+  );
+
 const NODE_READS = [all(below.nodes), all(below.sightings), all(below.liveness), all(below.members())];
 
 export const adminService = (context: RegistryContext): ServiceImpl<typeof AdminService> => {
@@ -80,7 +104,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       ]);
       // Under that name nodes may hold one that the registry does not know yet.
       if (before.network(wanted.name) === undefined) mustIssue(before, 'network');
-      const rule = createNetwork(wanted, { now: now(), uid: randomUUID() });
+      const rule = createNetwork(wanted, { now: now(), uid: randomUUID() }, context.reservedRanges);
       const { answer } = await transactor.run(rule);
       const state = await transactor.read([one(keys.network(answer.network.name))]);
       const { value, revision } = mustBeNetwork(state, answer.network.name);
@@ -90,10 +114,10 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
 
     async getNetwork({ name }) {
       check(nameSchema, name, 'name');
-      const state = await transactor.read([one(keys.network(name)), all(below.leases(name))]);
+      const state = await transactor.read(networkReads(name));
       const { value, revision } = mustBeNetwork(state, name);
       const leases = state.leases(name).map((lease) => leaseMessage(lease.value));
-      return { network: networkMessage(value, revision), leases };
+      return { network: networkMessage(value, revision), leases, excludedUses: usesIn(state, value) };
     },
 
     async listNetworks() {
@@ -103,10 +127,10 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
 
     async updateNetwork(request) {
       const { answer } = await transactor.run(updateNetwork(networkRequest(request.network)));
-      const state = await transactor.read([one(keys.network(answer.name))]);
+      const state = await transactor.read(networkReads(answer.name));
       const { value, revision } = mustBeNetwork(state, answer.name);
       logger.info({ network: value.name, excluded: value.excluded, mtu: value.mtu }, 'network updated');
-      return { network: networkMessage(value, revision) };
+      return { network: networkMessage(value, revision), excludedUses: usesIn(state, value) };
     },
 
     async deleteNetwork({ name }) {

@@ -1,6 +1,7 @@
 // What the three services share.
 
 import type { Logger } from 'pino';
+import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { ChoosePrefix } from '../../native-free/registry/lease-rules.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
@@ -22,6 +23,8 @@ export interface RegistryContext {
   readonly verifyRecord: VerifyRecord;
   readonly choosePrefix: ChoosePrefix;
   readonly terms: LeaseTerms;
+  /** What no network's pool should overlap: who creates one is warned. */
+  readonly reservedRanges: readonly Prefix[];
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;

@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
+import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import { startClock } from '../../native-free/registry/clock-rules.ts';
 import { bindCa, knowsCa } from '../../native-free/registry/domain-rules.ts';
 import { keys, one } from '../../native-free/registry/keys.ts';
@@ -49,6 +50,8 @@ export interface RegistryOptions {
   readonly listen: { readonly host: string; readonly port: number };
   /** Where nodes and admins reach it; empty: the listen address, or every address of this machine. */
   readonly advertise?: readonly HostPort[];
+  /** What pools should not overlap, e.g. a cluster's pod and service ranges: who creates a network is warned. */
+  readonly reservedRanges?: readonly Prefix[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
   /** How long nodes can do without the registry; SVIDs and leases last a sixth longer. Default 6 days. */
@@ -113,6 +116,7 @@ export const startRegistry = async (
     now,
     choosePrefix,
     terms,
+    reservedRanges: options.reservedRanges ?? [],
     heartbeats: new Heartbeats({ ttlMs: options.livenessTtlMs ?? 15_000, now }, { store, transactor }),
     verifyRecord: createRecordVerifier(signer.trustBundle),
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
