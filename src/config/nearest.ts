@@ -19,7 +19,8 @@ export const nearest = (word: string, known: readonly string[]): string => {
   let best = '';
   let least = Number.POSITIVE_INFINITY;
   for (const one of known) {
-    const far = distance(short, one);
+    // A word left unfinished is nearer than any that was misspelt.
+    const far = short.length > 2 && one.startsWith(short) ? 1 : distance(short, one);
     if (far >= least) continue;
     best = one;
     least = far;
