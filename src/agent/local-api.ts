@@ -151,7 +151,8 @@ export class LocalApi implements AsyncDisposable {
 }
 
 const route = async (request: IncomingMessage, handlers: LocalApiHandlers): Promise<unknown> => {
-  const url = new URL(request.url ?? '/', 'http://agent');
+  const url = URL.parse(request.url ?? '/', 'http://agent');
+  if (url === null) throw new Vl3Error('not-found', `there is no path "${request.url}" here`);
   switch (`${request.method} ${url.pathname}`) {
     case 'POST /v1/attach':
       return await handlers.attach(parse(attachRequestSchema, await readJson(request)));

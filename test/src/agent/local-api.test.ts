@@ -90,6 +90,12 @@ test('an error keeps its code and its sentence', async () => {
   await expect(failure).rejects.toMatchObject({ code: 'unavailable', message: 'no status today' });
 });
 
+test('a path that is no URL is answered as one that is not there', async () => {
+  await using _api = await LocalApi.listen(path, handlers(), logger);
+  const { status, text } = await raw('GET', '//', '');
+  expect({ status, code: JSON.parse(text).code }).toEqual({ status: 404, code: 'not-found' });
+});
+
 test('an unexpected error does not show its inside', async () => {
   const attachments = () => {
     throw new Error('secret detail');
