@@ -192,7 +192,17 @@ export class Membership {
     return this.#book.isAlive(node);
   }
 
-  /** Sentences about what is wrong with the network on this node. */
+  /** Sentences about what is wrong between the network and the registry; while that is gone, it is gone for all alike. */
+  get registryProblems(): string[] {
+    return [
+      ...(this.#watchProblem === undefined
+        ? []
+        : [`the registry cannot be watched: ${this.#watchProblem.message}`]),
+      ...this.#announcer.problems,
+    ];
+  }
+
+  /** Sentences about what else is wrong with the network on this node. */
   get problems(): string[] {
     return [
       ...this.addresses.excludedGateways.map(
@@ -200,10 +210,6 @@ export class Membership {
           `this node's gateway address ${formatAddress(address)} lies in an excluded range: it stays until the node leaves the network`,
       ),
       ...(this.router.problem === '' ? [] : [this.router.problem]),
-      ...(this.#watchProblem === undefined
-        ? []
-        : [`the registry cannot be watched: ${this.#watchProblem.message}`]),
-      ...this.#announcer.problems,
       ...this.peers.conflicts.map(
         (one) =>
           `${one.node} claims ${one.claim}, which ${one.heldBy} has held for longer: its claim is ignored`,

@@ -113,7 +113,12 @@ const networkStatus = async (
   attachments: membership.attachments().length,
   publicKey: toBase64(membership.device.publicKey),
   peers: await Promise.all(membership.peers.all.map((peer) => peerStatus(peer, membership, probe))),
-  problem: [...membership.problems, ...leasesOf(parts, membership.network).map(leaseProblem)]
+  problem: [
+    ...membership.problems,
+    // Said once, for the node.
+    ...(parts.link.problem === undefined ? membership.registryProblems : []),
+    ...leasesOf(parts, membership.network).map(leaseProblem),
+  ]
     .filter((problem) => problem !== '')
     .join('; '),
 });
