@@ -15,10 +15,9 @@ import type { SimulatedIdentity } from './signer.ts';
 export const REGISTRY_HOST = 'registry';
 
 const CALL_TIMEOUT_MS = 10_000;
-/** A stream that says nothing for this long is dead: src/agent/watch.ts. */
-const SILENCE_LIMIT_MS = 35_000;
 /** How long TCP waits before it tries a stalled message again. */
 const RETRANSMIT_MS = 1000;
+const LONGEST_RETRANSMIT_MS = 60_000;
 
 export interface WatchClient {
   onMessage(message: WatchMessage): void;
@@ -29,6 +28,8 @@ export interface ControlPlaneDependencies {
   readonly scheduler: Scheduler;
   readonly internet: Internet;
   readonly random: Random;
+  /** A stream that says nothing for this long is dead: src/agent/watch.ts. */
+  readonly silenceMs: number;
   /** The running process, if any. */
   readonly registry: () => RegistryProcess | undefined;
   /** Runs work in the registry's process, so that it can die of it; undefined when it did. */
@@ -47,6 +48,7 @@ export class ControlPlane {
   readonly counters = new Counters();
   readonly #dependencies: ControlPlaneDependencies;
   readonly #streams = new Set<Stream>();
+  readonly #contacts = new Map<string, number>();
 
   constructor(dependencies: ControlPlaneDependencies) {
     this.#dependencies = dependencies;
@@ -54,6 +56,11 @@ export class ControlPlane {
 
   get streams(): number {
     return this.#streams.size;
+  }
+
+  /** When the registry last answered the node as it should. */
+  contactAt(node: string): number {
+    return this.#contacts.get(node) ?? Number.NEGATIVE_INFINITY;
   }
 
   /** Asks the registry; `done` is called once, possibly long after. */
@@ -70,7 +77,8 @@ export class ControlPlane {
       if (isOver) return;
       isOver = true;
       timeout.cancel();
-      if (!outcome.ok) this.counters.add(`calls failed: ${outcome.error.code}`);
+      if (outcome.ok) this.#contacts.set(node, scheduler.now);
+      else this.counters.add(`calls failed: ${outcome.error.code}`);
       done(outcome);
     };
     const label = `${node} ${name}`;
@@ -123,11 +131,11 @@ export class ControlPlane {
     const stream = { node, close, break: () => end(new Vl3Error('unavailable', 'the stream broke')) };
     this.#streams.add(stream);
     const listen = () =>
-      scheduler.after(SILENCE_LIMIT_MS, `${label} went silent`, () =>
+      scheduler.after(this.#dependencies.silenceMs, `${label} went silent`, () =>
         end(new Vl3Error('unavailable', 'the watch went silent')),
       );
     let silence = listen();
-    const deliver = (running: RegistryProcess, what: string, work: () => void): void => {
+    const deliver = (running: RegistryProcess, what: string, work: () => void, tries = 0): void => {
       if (isOver) return;
       this.#carry(
         node,
@@ -140,7 +148,8 @@ export class ControlPlane {
           silence = listen();
           work();
         },
-        () => deliver(running, what, work),
+        () => deliver(running, what, work, tries + 1),
+        Math.min(LONGEST_RETRANSMIT_MS, RETRANSMIT_MS * 2 ** Math.min(tries, 10)),
       );
     };
     this.#carry(node, 'up', `${label} opens`, () => {
@@ -186,6 +195,7 @@ export class ControlPlane {
     label: string,
     arrive: () => void,
     stalled?: () => void,
+    again = RETRANSMIT_MS,
   ): void {
     const { scheduler, internet, random } = this.#dependencies;
     const [from, to] = direction === 'up' ? [node, REGISTRY_HOST] : [REGISTRY_HOST, node];
@@ -196,7 +206,7 @@ export class ControlPlane {
     scheduler.after(delay, label, () => {
       if (!internet.isBlocked(from, to)) return arrive();
       this.counters.add('control messages blocked');
-      if (stalled !== undefined) scheduler.after(RETRANSMIT_MS, `${label}, once more`, stalled);
+      if (stalled !== undefined) scheduler.after(again, `${label}, once more`, stalled);
     });
   }
 }

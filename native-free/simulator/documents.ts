@@ -3,6 +3,7 @@
 // `transact` is one transaction.
 
 import { z } from 'zod';
+import { momentSchema } from '../moment.ts';
 import type { Disk, DiskChange } from './disk.ts';
 
 export interface DocumentKind<T> {
@@ -15,6 +16,7 @@ const savedIdentity = z.strictObject({
   serial: z.string(),
   notBefore: z.number(),
   notAfter: z.number(),
+  termMs: z.number(),
   chain: z.array(z.string()),
 });
 /** Named "self". */
@@ -42,6 +44,7 @@ const savedRecord = z.strictObject({
   record: z.string(),
   signature: z.string(),
   certificateChain: z.array(z.string()),
+  acceptedAt: momentSchema,
 });
 /** Named `<network>/<node>`. */
 export const RECORD: DocumentKind<z.infer<typeof savedRecord>> = { kind: 'record', schema: savedRecord };

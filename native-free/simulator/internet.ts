@@ -41,7 +41,7 @@ interface Host {
 }
 
 /** Sees each datagram as it arrives: an attacker beside the path. */
-export type Observer = (datagram: Uint8Array, source: Endpoint, destination: Endpoint) => void;
+export type Observer = (datagram: Uint8Array, source: Endpoint, destination: Endpoint, to: string) => void;
 
 const UDP_IP_OVERHEAD = 28;
 const USUAL_MTU = 1500;
@@ -151,6 +151,13 @@ export class Internet {
     this.#carry('', datagram, source, destination);
   }
 
+  /** As `inject`, without any delay, and unseen: for floods. Keeps it. */
+  injectNow(datagram: Uint8Array, source: Endpoint, destination: Endpoint): void {
+    this.counters.add('flooding datagrams');
+    const found = this.#find('', source, destination);
+    found?.[1].receive(datagram, source);
+  }
+
   #carry(from: string, datagram: Uint8Array, source: Endpoint, destination: Endpoint): void {
     const { delay, reordering } = this.weather;
     const isLate = this.#random.chance(reordering);
@@ -180,7 +187,7 @@ export class Internet {
       this.counters.add('too large datagrams');
       return;
     }
-    this.observer?.(datagram, source, destination);
+    this.observer?.(datagram, source, destination, name);
     host.receive(datagram.slice(), source);
   }
 

@@ -20,6 +20,8 @@ export const INVARIANTS = [
   'no leftovers',
   'convergence',
   'no exception escapes',
+  'no outage stops anything',
+  'no token twice',
 ] as const;
 export type Invariant = (typeof INVARIANTS)[number];
 
@@ -64,6 +66,7 @@ export class Invariants {
     string,
     { readonly network: string; readonly node: string; readonly prefix: Prefix }
   >();
+  readonly #deleted = new Set<string>();
   /** The registry's transactions by revision, as it was about to write them. */
   readonly #batches = new Map<number, Batch>();
   #base = new Map<string, string>();
@@ -92,6 +95,7 @@ export class Invariants {
   ): void {
     for (const address of addresses) {
       const key = `${network} ${address}`;
+      if (this.#deleted.has(node)) continue;
       const holder = this.#holders.get(key);
       this.judge('no address twice', holder === undefined, () => {
         const who = `attachment ${holder?.attachmentId} on ${holder?.node}`;
@@ -110,8 +114,22 @@ export class Invariants {
     }
   }
 
-  disconnected(network: string, addresses: readonly string[]): void {
-    for (const address of addresses) this.#holders.delete(`${network} ${address}`);
+  disconnected(network: string, id: string, addresses: readonly string[]): void {
+    for (const address of addresses) {
+      const key = `${network} ${address}`;
+      if (this.#holders.get(key)?.attachmentId === id) this.#holders.delete(key);
+    }
+  }
+
+  /** An admin says that the node is gone: what it still holds is nobody's, and others may be given it. */
+  deleted(node: string): void {
+    this.#deleted.add(node);
+    for (const [key, holder] of this.#holders) if (holder.node === node) this.#holders.delete(key);
+  }
+
+  /** Nothing is left of what a deleted node held. */
+  cleaned(node: string): void {
+    this.#deleted.delete(node);
   }
 
   // --- the registry's store

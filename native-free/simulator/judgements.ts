@@ -66,6 +66,7 @@ export const disagreements = (simulation: Simulation): string[] => {
   const all = [{ prefix: '/' }];
   const state = new State(all, running.store.read(all));
   for (const machine of machines.values()) {
+    if (machine.isLost) continue;
     const documents = new Documents(machine.disk);
     const same = (what: string, present: Iterable<string>, wanted: Iterable<string>): void => {
       const [a, b] = [[...present].sort().join(' '), [...wanted].sort().join(' ')];

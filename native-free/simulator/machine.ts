@@ -1,18 +1,22 @@
 // One machine: a disk, a kernel, and at most one agent's process on it. An agent that dies loses what it knew beside the
-// disk and comes back a little later, as under systemd; a machine that goes down takes its pods along.
+// disk and comes back a little later, as under systemd; a machine that goes down takes its pods along. A process may be
+// stopped for a while, and so may the whole machine: their timers then fire late, and CLOCK_BOOTTIME has gone on.
 
 import { Vl3Error } from '../error.ts';
+import type { Moment } from '../moment.ts';
 import type { Primitives } from '../noise/primitives.ts';
-import { Port } from '../port/port.ts';
 import { type AgentDependencies, SimulatedAgent } from './agent.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { Counters } from './counters.ts';
+import { CountingPort } from './counting-port.ts';
 import { Crash, CrashSwitch } from './crash.ts';
 import { Disk } from './disk.ts';
-import { Documents } from './documents.ts';
+import { Documents, IDENTITY } from './documents.ts';
+import { Freezer } from './freezer.ts';
 import type { Hooks } from './hooks.ts';
 import type { Internet, Location } from './internet.ts';
 import { Kernel, type KernelObserver } from './kernel.ts';
+import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
 import type { Scheduler, Timer } from './scheduler.ts';
 import type { SimulatedSigner } from './signer.ts';
@@ -32,6 +36,7 @@ export interface MachineDependencies {
   readonly random: Random;
   readonly counters: Counters;
   readonly hooks: Hooks;
+  readonly pace: Pace;
   readonly observer: KernelObserver;
   /** After an agent has started. */
   readonly onStart: () => void;
@@ -42,23 +47,34 @@ export class Machine {
   readonly disk: Disk;
   readonly kernel: Kernel;
   readonly crash = new CrashSwitch();
+  readonly freezer: Freezer;
   agent: SimulatedAgent | undefined;
   /** Milliseconds that this machine's wall clock is ahead. */
   clockOffset = 0;
   /** Receiver indices in use. */
   indices = 0;
+  /** The secret of the join token that its operator has. */
+  token = '';
+  /** It does not come back. */
+  isLost = false;
+  lostAt = 0;
+  /** An admin deleted the node, and its operator has not yet cleaned it. */
+  isDeleted = false;
+  /** When it was last up from the ground: CLOCK_BOOTTIME counts from there. */
+  bootedAt = 0;
   readonly #dependencies: MachineDependencies;
   #timers = new Set<Timer>();
   #restart: Timer | undefined;
 
   constructor(name: string, location: Location, dependencies: MachineDependencies) {
-    const { random, internet, observer } = dependencies;
+    const { random, internet, observer, counters } = dependencies;
     this.name = name;
     this.#dependencies = dependencies;
     this.disk = new Disk(random.split('disk'), this.crash);
     this.kernel = new Kernel(this.crash, observer);
+    this.freezer = new Freezer(counters);
     internet.addHost(name, location, UDP_PORT, (datagram, source) =>
-      this.enter(() => this.agent?.receive(datagram, source)),
+      this.freezer.datagram(() => this.enter(() => this.agent?.receive(datagram, source))),
     );
   }
 
@@ -66,14 +82,24 @@ export class Machine {
     return this.#timers.size;
   }
 
+  /** Unix ms by this machine's clock. */
+  get wallclock(): number {
+    return EPOCH + this.#dependencies.scheduler.now + this.clockOffset;
+  }
+
+  get moment(): Moment {
+    const boot = this.#dependencies.scheduler.now - this.bootedAt + 1;
+    return { bootId: `${this.name} ${this.bootedAt}`, boot, wall: Math.floor(this.wallclock) };
+  }
+
   /** Starts the agent, if none runs. */
   start(): void {
-    if (this.agent !== undefined) return;
+    if (this.agent !== undefined || this.isLost) return;
     const { counters } = this.#dependencies;
     this.#restart?.cancel();
     const agent = new SimulatedAgent(this.#agentDependencies(() => this.agent === agent));
     this.agent = agent;
-    this.kernel.toTunnel = (network, packet) => this.enter(() => this.agent?.fromPod(network, packet));
+    this.kernel.toTunnel = (network, packet) => this.#enterLater(() => this.agent?.fromPod(network, packet));
     const start = (): void =>
       ignoring(
         () => agent.start(),
@@ -93,6 +119,7 @@ export class Machine {
     this.kernel.toTunnel = undefined;
     for (const timer of this.#timers) timer.cancel();
     this.#timers = new Set();
+    this.freezer.forget();
     this.indices = 0;
     this.#dependencies.control.abandon(this.name);
     this.#restart?.cancel();
@@ -106,11 +133,37 @@ export class Machine {
     this.kernel.halt();
   }
 
+  /** It is up again. */
+  boot(): void {
+    this.bootedAt = this.#dependencies.scheduler.now;
+    this.start();
+  }
+
   startLater(): void {
     const { scheduler, random } = this.#dependencies;
     this.#restart?.cancel();
     const label = `${this.name} starts its agent`;
     this.#restart = scheduler.after(random.between(...RESTART_MS), label, () => this.start());
+  }
+
+  /** Its operator starts the agent with another token; the networks stay. */
+  enrolAnew(token: string): void {
+    this.kill();
+    this.token = token;
+    const documents = new Documents(this.disk);
+    ignoring(
+      () => documents.delete(IDENTITY, 'self'),
+      () => undefined,
+    );
+    this.startLater();
+  }
+
+  /** Its operator runs `vl3 agent clean`. The pods stay, without their interfaces. */
+  clean(): void {
+    this.kill();
+    for (const network of this.kernel.networks) this.kernel.removeRouter(network);
+    this.disk.restore(new Map());
+    this.isDeleted = false;
   }
 
   /** Runs work of the agent's process, which may die of it. */
@@ -126,11 +179,20 @@ export class Machine {
     }
   }
 
+  /** As `enter`, and when the process is stopped, once it goes on. */
+  #enterLater(work: () => void): void {
+    this.freezer.run(() => this.enter(work));
+  }
+
   #agentDependencies(isAlive: () => boolean): AgentDependencies {
-    const { scheduler, internet, control, signer, primitives, random, counters, hooks } = this.#dependencies;
+    const { scheduler, internet, control, signer, primitives, random, counters, hooks, pace } =
+      this.#dependencies;
     const randomBytes = (length: number): Uint8Array => random.bytes(length);
     const enter = (work: () => void): void => {
-      if (isAlive()) this.enter(work);
+      if (isAlive())
+        this.freezer.run(() => {
+          if (isAlive()) this.enter(work);
+        });
     };
     return {
       name: this.name,
@@ -144,22 +206,42 @@ export class Machine {
       randomBytes,
       counters,
       hooks,
+      pace,
       mtu: INSIDE_MTU,
       udpPort: UDP_PORT,
       port: new CountingPort(this, randomBytes),
-      // The monotonic clock starts past 0: to the data plane, 0 means never.
-      time: () => ({ now: scheduler.now + 1, wallclock: EPOCH + scheduler.now + this.clockOffset }),
+      // CLOCK_BOOTTIME starts past 0: to the data plane, 0 means never.
+      time: () => ({ now: this.moment.boot, wallclock: this.wallclock }),
+      moment: () => this.moment,
+      token: () => this.token,
       enter,
       later: (delay, label, work) => {
         const timer = scheduler.after(delay, `${this.name} ${label}`, () => {
           this.#timers.delete(timer);
           enter(work);
         });
+        const cancelled: Timer = {
+          cancel: () => {
+            timer.cancel();
+            this.#timers.delete(timer);
+          },
+        };
         this.#timers.add(timer);
+        return cancelled;
       },
       every: (period, label, work) => {
         const first = random.fraction() * period;
-        const run = (): void => enter(() => ignoring(work, () => counters.add('periodic work failed')));
+        let waits = false;
+        const run = (): void => {
+          // However long the process was stopped, it comes once.
+          if (waits) return;
+          waits = true;
+          enter(() => {
+            waits = false;
+            ignoring(work, () => counters.add('periodic work failed'));
+          });
+          if (!this.freezer.isFrozen) waits = false;
+        };
         this.#timers.add(scheduler.every(period, first, `${this.name} ${label}`, run));
       },
     };
@@ -175,23 +257,3 @@ const ignoring = (work: () => void, onFailure: () => void): void => {
     onFailure();
   }
 };
-
-/** A port that says how many receiver indices are in use. */
-class CountingPort extends Port {
-  readonly #machine: Machine;
-
-  constructor(machine: Machine, random: (length: number) => Uint8Array) {
-    super({ random });
-    this.#machine = machine;
-  }
-
-  override claim(owner: Parameters<Port['claim']>[0]): number {
-    this.#machine.indices++;
-    return super.claim(owner);
-  }
-
-  override release(index: number): void {
-    this.#machine.indices--;
-    super.release(index);
-  }
-}

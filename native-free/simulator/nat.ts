@@ -20,16 +20,23 @@ const FIRST_PORT = 20_000;
 const LAST_PORT = 60_000;
 
 export class Nat {
-  readonly address: string;
   readonly kind: NatKind;
   readonly #random: Random;
   readonly #byInner = new Map<string, Mapping>();
   readonly #byPort = new Map<number, Mapping>();
+  readonly #network: string;
+  #addresses = 1;
 
-  constructor(address: string, kind: NatKind, random: Random) {
-    this.address = address;
+  /** `network`: the first three numbers of its public addresses. */
+  constructor(network: string, kind: NatKind, random: Random) {
+    this.#network = network;
     this.kind = kind;
     this.#random = random;
+  }
+
+  /** As whom the world sees those behind it. */
+  get address(): string {
+    return `${this.#network}.${this.#addresses}`;
   }
 
   get mappings(): number {
@@ -60,7 +67,9 @@ export class Nat {
     return mapping.inner;
   }
 
-  rebind(): void {
+  /** All mappings go; its provider may give it another address too. */
+  rebind(changesAddress: boolean): void {
+    if (changesAddress) this.#addresses = (this.#addresses % 250) + 1;
     this.#byInner.clear();
     this.#byPort.clear();
   }

@@ -2,6 +2,9 @@
 
 import { Vl3Error } from '../error.ts';
 
+/** Whoever asked is told. */
+export type Done<T> = (outcome: Outcome<T>) => void;
+
 export type Outcome<T> =
   | { readonly ok: true; readonly answer: T }
   | { readonly ok: false; readonly error: Vl3Error };

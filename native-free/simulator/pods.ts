@@ -2,6 +2,7 @@
 // an agent again until it is answered, however often the agent dies meanwhile. It knows which answers it got, and so what
 // must be true.
 
+import type { Continuity } from './continuity.ts';
 import type { Counters } from './counters.ts';
 import { type Echo, echoPacket, readEcho } from './echo-packet.ts';
 import type { Invariants } from './invariants.ts';
@@ -12,7 +13,6 @@ import type { Scheduler } from './scheduler.ts';
 const AGAIN_MS = 1000;
 /** Asks again when an agent never answered. */
 const GIVE_UP_MS = 20_000;
-const PING_MS = 1500;
 
 /** A pod on one network: what is wanted, and what was answered. */
 export interface Place {
@@ -24,6 +24,8 @@ export interface Place {
   /** Asked for since it was last known to be absent. */
   mayExist: boolean;
   asked: number | undefined;
+  /** When the addresses it was told last changed. */
+  changedAt: number;
 }
 
 export interface Pod {
@@ -41,6 +43,8 @@ export interface PodsDependencies {
   readonly random: Random;
   readonly invariants: Invariants;
   readonly counters: Counters;
+  readonly pingMs: number;
+  readonly continuity: Continuity;
 }
 
 export class Pods {
@@ -76,8 +80,8 @@ export class Pods {
       receive: (network, packet) => this.#receive(pod, network, packet),
     });
     for (const network of networks) this.want(name, network, true);
-    const { scheduler, random } = this.#dependencies;
-    const pings = scheduler.every(PING_MS, random.fraction() * PING_MS, `${name} pings`, () => {
+    const { scheduler, random, pingMs } = this.#dependencies;
+    const pings = scheduler.every(pingMs, random.fraction() * pingMs, `${name} pings`, () => {
       if (pod.isGone) pings.cancel();
       else this.#ping(pod);
     });
@@ -93,6 +97,7 @@ export class Pods {
       acknowledged: undefined,
       mayExist: false,
       asked: undefined,
+      changedAt: 0,
     };
     place.isWanted = isWanted;
     pod.places.set(network, place);
@@ -119,6 +124,25 @@ export class Pods {
   /** The machine went down. */
   machineHalted(machine: Machine): void {
     for (const pod of this.all) if (pod.machine === machine) this.#forget(pod);
+  }
+
+  /** The machine was cleaned: its pods are on no network, and ask again. */
+  machineCleaned(machine: Machine): void {
+    for (const pod of this.all) {
+      if (pod.machine !== machine) continue;
+      for (const place of pod.places.values()) {
+        this.#tell(place, undefined);
+        place.mayExist = false;
+        place.asked = undefined;
+        this.#drive(place);
+      }
+      this.#removeIfDone(pod);
+    }
+  }
+
+  #tell(place: Place, addresses: readonly string[] | undefined): void {
+    if (place.acknowledged?.join() !== addresses?.join()) place.changedAt = this.#dependencies.scheduler.now;
+    place.acknowledged = addresses;
   }
 
   #forget(pod: Pod): void {
@@ -168,7 +192,7 @@ export class Pods {
       );
     } else {
       // What is being taken away is nobody's promise any more.
-      place.acknowledged = undefined;
+      this.#tell(place, undefined);
       pod.machine.enter(() =>
         agent.detach(network, pod.namespace, (outcome) => {
           if (outcome.ok && over()) this.#detached(place);
@@ -198,7 +222,7 @@ export class Pods {
       () =>
         `${place.pod.name} had ${before?.join(', ')} on ${place.network} and now has ${addresses.join(', ')}`,
     );
-    place.acknowledged = addresses;
+    this.#tell(place, addresses);
     this.#drive(place);
   }
 
@@ -244,11 +268,14 @@ export class Pods {
 
   #request(from: Place, to: Place): void {
     if (from.pod === to.pod || from.acknowledged === undefined || to.acknowledged === undefined) return;
-    const { random, scheduler, counters } = this.#dependencies;
+    const { random, scheduler, counters, continuity } = this.#dependencies;
+    if (from.pod.machine.freezer.isAsleep) return;
     const family = random.between(0, from.acknowledged.length - 1);
     const [fromAddress, toAddress] = [from.acknowledged[family], to.acknowledged[family]];
     if (fromAddress === undefined || toAddress === undefined) return;
     counters.add('echo requests');
+    const [network, name, other] = [from.network, from.pod.name, to.pod.name];
+    continuity.requested(from, to, () => this.answeredAt(network, name, other));
     this.#send(from.pod, {
       kind: 'request',
       network: from.network,

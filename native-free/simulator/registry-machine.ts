@@ -6,6 +6,7 @@ import { Disk, type DiskImage } from './disk.ts';
 import type { Hooks } from './hooks.ts';
 import type { Invariants } from './invariants.ts';
 import { EPOCH } from './machine.ts';
+import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
 import { RegistryProcess } from './registry.ts';
 import type { Scheduler, Timer } from './scheduler.ts';
@@ -20,12 +21,16 @@ export interface RegistryMachineDependencies {
   readonly invariants: Invariants;
   readonly counters: Counters;
   readonly hooks: Hooks;
+  readonly pace: Pace;
+  readonly outageBudgetMs: number;
 }
 
 export class RegistryMachine {
   readonly crash = new CrashSwitch();
   readonly disk: Disk;
   process: RegistryProcess | undefined;
+  /** Milliseconds that this machine's wall clock is ahead. */
+  clockOffset = 0;
   readonly #dependencies: RegistryMachineDependencies;
   #restart: Timer | undefined;
   #backup: DiskImage | undefined;
@@ -48,7 +53,9 @@ export class RegistryMachine {
       scheduler,
       random,
       signer,
-      wall: () => EPOCH + Math.floor(scheduler.now),
+      wall: () => EPOCH + Math.floor(scheduler.now + this.clockOffset),
+      outageBudgetMs: this.#dependencies.outageBudgetMs,
+      pace: this.#dependencies.pace,
       observer: invariants,
       enter: (work) => this.enter(work),
       hooks,
@@ -90,7 +97,7 @@ export class RegistryMachine {
   }
 
   /** An admin puts the backup in the place of the store. */
-  restore(): void {
+  replace(_how: 'restore-registry' | 'roll-back-registry' | 'empty-registry'): void {
     if (this.#backup === undefined) return;
     this.kill();
     this.disk.restore(this.#backup);

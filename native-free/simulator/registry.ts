@@ -6,10 +6,23 @@ import { Vl3Error } from '../error.ts';
 import { choosePrefix } from '../ipam/pool.ts';
 import { type AnnouncedAttachment, putAttachments, putRecord } from '../registry/announcement-rules.ts';
 import { below, keys, one } from '../registry/keys.ts';
-import { joinNetwork, leasePrefix, leaveNetwork, type Membership } from '../registry/lease-rules.ts';
+import {
+  joinNetwork,
+  leasePrefix,
+  leaveNetwork,
+  type Membership,
+  removeMember,
+} from '../registry/lease-rules.ts';
 import type { Lease } from '../registry/model.ts';
-import { createNetwork, type NetworkRequest } from '../registry/network-rules.ts';
-import { checkIdentity, enroll, heartbeat } from '../registry/node-rules.ts';
+import { createNetwork, type NetworkRequest, updateNetwork } from '../registry/network-rules.ts';
+import {
+  checkEnrollment,
+  checkIdentity,
+  deleteNode,
+  enroll,
+  heartbeat,
+  renew,
+} from '../registry/node-rules.ts';
 import { decodeVerified, type SignedRecord } from '../registry/record.ts';
 import { mustBeNetwork } from '../registry/rules.ts';
 import { State } from '../registry/state.ts';
@@ -20,16 +33,13 @@ import { toBase64 } from './base64.ts';
 import type { Disk } from './disk.ts';
 import { DurableStore, type StoreObserver } from './durable-store.ts';
 import type { Hooks } from './hooks.ts';
+import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
 
-const LIVENESS_TTL_MS = 15_000;
-const LEASE_CHECK_MS = 1000;
-const PROGRESS_MS = 10_000;
-/** As src/identity/ca.ts does. */
-const BACKDATE_MS = 5 * 60 * 1000;
-const SVID_VALIDITY_MS = 7 * 24 * 60 * 60 * 1000;
+/** Of a join token. */
+const TOKEN_TTL_MS = 7 * 24 * 60 * 60 * 1000;
 
 export interface WatchPosition {
   readonly storeId: string;
@@ -70,6 +80,8 @@ export interface RegistryDependencies {
   /** Runs a timer's work as part of the process, so that it can die of it. */
   readonly enter: (work: () => void) => void;
   readonly hooks: Hooks;
+  readonly pace: Pace;
+  readonly outageBudgetMs: number;
 }
 
 export class RegistryProcess {
@@ -82,7 +94,7 @@ export class RegistryProcess {
   #granted = 0;
 
   constructor(dependencies: RegistryDependencies) {
-    const { disk, scheduler, hooks } = dependencies;
+    const { disk, scheduler, hooks, pace } = dependencies;
     this.#dependencies = dependencies;
     this.store = new DurableStore({ identity: 'store', syncs: hooks.storeSyncs }, disk, {
       writing: (batch) => dependencies.observer.writing(batch),
@@ -91,8 +103,8 @@ export class RegistryProcess {
     const everything = this.store.read(RegistryView.reads);
     this.#view.load(everything);
     for (const { lease } of everything.entries)
-      if (lease !== undefined) this.#leases.set(lease, scheduler.now + LIVENESS_TTL_MS);
-    this.#timer = scheduler.every(LEASE_CHECK_MS, LEASE_CHECK_MS, 'registry checks leases', () =>
+      if (lease !== undefined) this.#leases.set(lease, scheduler.now + pace.livenessTtlMs);
+    this.#timer = scheduler.every(pace.registryCheckMs, pace.registryCheckMs, 'registry checks leases', () =>
       dependencies.enter(() => this.#check()),
     );
   }
@@ -117,26 +129,63 @@ export class RegistryProcess {
     this.store.run(createNetwork(request, { now: this.#now, uid: this.#hex(16) }));
   }
 
-  /** Enrolment, reduced: a token is made and used up at once, and the simulated CA signs. */
-  enroll(node: string): SimulatedIdentity {
-    const { signer } = this.#dependencies;
-    const hash = this.#hex(64);
-    const identity = signer.issue(node, this.#now - BACKDATE_MS, this.#now + SVID_VALIDITY_MS);
+  /** Takes back nothing: excluded ranges get no new allocations. */
+  exclude(network: string, excluded: readonly string[]): void {
+    const { value, revision } = mustBeNetwork(this.#state([one(keys.network(network))]), network);
+    const request = {
+      name: network,
+      uid: value.uid,
+      revision,
+      poolV4: '',
+      poolV6: '',
+      nodePrefixLengthV4: 0,
+      nodePrefixLengthV6: 0,
+      excluded,
+      mtu: value.mtu,
+    };
+    this.store.run(updateNetwork(request));
+  }
+
+  deleteNode(node: string): void {
+    for (const network of this.store.run(deleteNode(node, this.#now)))
+      this.store.run(removeMember(network, node, this.#now));
+  }
+
+  createToken(secret: string, node: string): void {
+    this.store.run(createToken({ hash: secret, node, ttlMs: TOKEN_TTL_MS }, this.#now));
+  }
+
+  /** The simulated CA signs. A token's secret is its own hash here. */
+  enroll(node: string, secret: string, key: string): SimulatedIdentity {
+    const request = { secretHash: secret, node, keyHash: key, spiffeId: `spiffe://x/node/${node}` };
+    this.store.run(checkEnrollment(request, this.#now));
+    const identity = this.#issue(node);
     const certificate = { serial: identity.serial, notAfter: identity.notAfter };
-    this.store.run(createToken({ hash, node, ttlMs: undefined }, this.#now));
-    const request = { secretHash: hash, node, keyHash: this.#hex(64), spiffeId: `spiffe://x/node/${node}` };
     this.store.run(enroll({ ...request, certificate }, this.#now));
     return identity;
   }
 
+  #issue(node: string): SimulatedIdentity {
+    const { signer, outageBudgetMs } = this.#dependencies;
+    return signer.issue(node, this.#now, Math.floor((outageBudgetMs * 7) / 6));
+  }
+
   // --- what a node does for itself
+
+  renewSvid(identity: SimulatedIdentity): SimulatedIdentity {
+    const { node } = identity;
+    this.#mustBe(identity);
+    const renewed = this.#issue(node);
+    this.store.run(renew(node, { serial: renewed.serial, notAfter: renewed.notAfter }, this.#now));
+    return renewed;
+  }
 
   heartbeat(identity: SimulatedIdentity, observedAddress: string): string {
     const { node } = identity;
     this.#mustBe(identity);
     const stored = this.#state([one(keys.liveness(node))]).liveness(node)?.lease;
     const lease = stored !== undefined && this.#leases.has(stored) ? stored : this.#grant();
-    this.#leases.set(lease, this.#dependencies.scheduler.now + LIVENESS_TTL_MS);
+    this.#leases.set(lease, this.#dependencies.scheduler.now + this.#dependencies.pace.livenessTtlMs);
     this.store.run(heartbeat(node, lease, { agentVersion: 'simulated', observedAddress }, this.#now));
     return observedAddress;
   }
@@ -234,9 +283,9 @@ export class RegistryProcess {
       return;
     }
     const { network, seen } = watcher;
-    const { scheduler } = this.#dependencies;
+    const { scheduler, pace } = this.#dependencies;
     const step = seen === undefined ? this.#view.snapshot(network) : this.#view.since(network, seen);
-    if (step === undefined && scheduler.now - watcher.spokeAt < PROGRESS_MS) return;
+    if (step === undefined && scheduler.now - watcher.spokeAt < pace.progressMs) return;
     const { revision } = this.#view;
     watcher.isBusy = true;
     watcher.seen = revision;
@@ -291,7 +340,10 @@ export class RegistryProcess {
 
   // --- parts
 
-  #mustBe({ node, serial }: SimulatedIdentity): void {
+  /** As mutual TLS and access.ts have it. */
+  #mustBe({ node, serial, notBefore, notAfter }: SimulatedIdentity): void {
+    if (this.#now < notBefore || this.#now >= notAfter)
+      throw new Vl3Error('unauthenticated', `the SVID of node "${node}" does not hold now`);
     this.store.run(checkIdentity(node, serial));
   }
 

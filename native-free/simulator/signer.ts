@@ -19,12 +19,17 @@ export interface SimulatedIdentity {
   /** Unix ms. */
   readonly notBefore: number;
   readonly notAfter: number;
+  /** How long it was issued for, without what it was dated back. */
+  readonly termMs: number;
   readonly chain: readonly Uint8Array[];
 }
 
 export type RecordContent = Omit<NodeRecord, 'trustDomain' | 'node' | 'notBefore' | 'notAfter'>;
 
 const TRUST_DOMAIN = 'simulated.example';
+
+/** As src/identity/ca.ts does. */
+const BACKDATE_MS = 5 * 60 * 1000;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -37,11 +42,12 @@ export class SimulatedSigner {
     this.#secret = secret;
   }
 
-  issue(node: string, notBefore: number, notAfter: number): SimulatedIdentity {
+  issue(node: string, now: number, termMs: number): SimulatedIdentity {
+    const [notBefore, notAfter] = [now - BACKDATE_MS, now + termMs];
     const serial = `s${++this.#issued}`;
     const body = JSON.stringify({ node, serial, notBefore, notAfter });
     const certificate = encoder.encode(`${this.#tag(body)} ${body}`);
-    return { node, serial, notBefore, notAfter, chain: [certificate] };
+    return { node, serial, notBefore, notAfter, termMs, chain: [certificate] };
   }
 
   sign(identity: SimulatedIdentity, content: RecordContent): SignedRecord {

@@ -4,15 +4,19 @@
 
 import { noblePrimitives } from '../noise/noble-primitives.ts';
 import { Attacker } from './attacker.ts';
+import { Continuity } from './continuity.ts';
 import { ControlPlane, REGISTRY_HOST } from './control-plane.ts';
 import { Counters } from './counters.ts';
+import { Faults } from './faults.ts';
 import { type Hooks, NO_BUGS } from './hooks.ts';
-import { FAIR_WEATHER, Internet, type Location } from './internet.ts';
+import { Internet, type Location } from './internet.ts';
 import { type Invariant, Invariants, Violation } from './invariants.ts';
 import { disagreements, judgeQueues } from './judgements.ts';
 import { Machine } from './machine.ts';
 import { Nat } from './nat.ts';
-import { endOf, type Plan, REGISTRY, type Step } from './plan.ts';
+import { Operator } from './operator.ts';
+import { PACES } from './pace.ts';
+import { endOf, type Plan, type Step } from './plan.ts';
 import { type Place, Pods } from './pods.ts';
 import { Random } from './random.ts';
 import { RegistryMachine } from './registry-machine.ts';
@@ -21,11 +25,7 @@ import { SimulatedSigner } from './signer.ts';
 import { toyPrimitives } from './toy-primitives.ts';
 import { Trace } from './trace.ts';
 
-/** Every pod reaches every other within this time after the last fault. */
-export const CONVERGENCE_MS = 240_000;
 
-const JUDGE_MS = 5000;
-const PING_ALL_MS = 4000;
 const LOOK_MS = 1000;
 
 export interface Result {
@@ -66,14 +66,16 @@ export class Simulation {
   readonly #hooks: Hooks;
   readonly #nats: Nat[];
   readonly #attacker: Attacker;
+  readonly #continuity: Continuity;
   #addresses = 0;
-  /** What ends the faults that are under way. */
-  readonly #endings = new Set<() => void>();
+  readonly #operator: Operator;
+  readonly #faults: Faults;
 
   constructor(plan: Plan, hooks: Hooks) {
     this.plan = plan;
     this.#hooks = hooks;
     const { scheduler, counters } = this;
+    const pace = PACES[plan.pace];
     const random = new Random(`run ${plan.seed}`);
     this.#random = random;
     this.invariants = new Invariants(() => scheduler.now);
@@ -86,20 +88,61 @@ export class Simulation {
       invariants: this.invariants,
       counters,
       hooks,
+      pace,
+      outageBudgetMs: plan.outageBudgetMs,
     });
     this.internet.addHost(REGISTRY_HOST, { address: '11.255.0.1', nat: undefined }, 7443, () => undefined);
     this.control = new ControlPlane({
       scheduler,
       internet: this.internet,
       random: random.split('control plane'),
+      silenceMs: pace.silenceMs,
       registry: () => this.registry.process,
       enter: (work) => this.registry.enter(work),
       acknowledged: (revision) => this.invariants.acknowledged(revision),
     });
-    this.#nats = plan.sites.map((kind, i) => new Nat(`12.0.0.${i + 1}`, kind, random.split(`nat ${i}`)));
-    this.pods = new Pods({ scheduler, random: random.split('pods'), invariants: this.invariants, counters });
+    this.#nats = plan.sites.map((kind, i) => new Nat(`12.0.${i}`, kind, random.split(`nat ${i}`)));
+    this.#continuity = new Continuity({
+      scheduler,
+      invariants: this.invariants,
+      isBeyondBudget: (machine) => this.isBeyondBudget(machine),
+    });
+    this.pods = new Pods({
+      scheduler,
+      random: random.split('pods'),
+      invariants: this.invariants,
+      counters,
+      pingMs: pace.pingMs,
+      continuity: this.#continuity,
+    });
     for (const { name, site } of plan.nodes) this.#addMachine(name, this.#location(site), signer);
     this.#attacker = new Attacker(scheduler, this.internet, random.split('attacker'));
+    const shared = { registry: this.registry, machines: this.machines, pods: this.pods };
+    this.#operator = new Operator({
+      ...shared,
+      random: random.split('operator'),
+      invariants: this.invariants,
+      counters,
+    });
+    this.#faults = new Faults({
+      ...shared,
+      scheduler,
+      internet: this.internet,
+      control: this.control,
+      nats: this.#nats,
+      attacker: this.#attacker,
+      operator: this.#operator,
+      continuity: this.#continuity,
+      counters: this.faults,
+      location: (site) => this.#location(site),
+    });
+  }
+
+  /** Whether the registry was out of the machine's reach for longer than is promised, as near as heartbeats can tell. */
+  isBeyondBudget(machine: string): boolean {
+    const { outageBudgetMs, pace } = this.plan;
+    const slack = 3 * PACES[pace].heartbeatMs + 10_000;
+    return this.scheduler.now - this.control.contactAt(machine) > outageBudgetMs - slack;
   }
 
   #addMachine(name: string, location: Location, signer: SimulatedSigner): void {
@@ -113,12 +156,16 @@ export class Simulation {
       random: this.#random.split(`machine ${name}`),
       counters,
       hooks: this.#hooks,
+      pace: PACES[this.plan.pace],
       observer: {
         connected: (network, id, namespace, addresses) =>
           invariants.connected(name, network, id, namespace, addresses),
-        disconnected: (network, _, addresses) => invariants.disconnected(network, addresses),
+        disconnected: (network, id, addresses) => invariants.disconnected(network, id, addresses),
       },
-      onStart: () => this.#judgeAttached(machine),
+      onStart: () => {
+        this.#continuity.disturbed();
+        this.#judgeAttached(machine);
+      },
     });
     this.machines.set(name, machine);
   }
@@ -136,7 +183,7 @@ export class Simulation {
     let convergedAfter: number | undefined;
     try {
       this.#begin();
-      for (const step of plan.steps) scheduler.at(step.at, describe(step), () => this.#carryOut(step));
+      for (const step of plan.steps) scheduler.at(step.at, describe(step), () => this.#faults.carryOut(step));
       scheduler.runUntil(plan.steps.reduce((last, step) => Math.max(last, endOf(step)), 0));
       convergedAfter = this.#settle();
     } catch (error) {
@@ -175,135 +222,26 @@ export class Simulation {
         excluded: i === 0 ? ['10.60.0.4/32', 'fd00:60::8/126'] : [],
         mtu: 0,
       });
-    for (const machine of this.machines.values()) machine.start();
-    this.scheduler.every(JUDGE_MS, JUDGE_MS, 'judges', () => judgeQueues(this));
-  }
-
-  // --- faults
-
-  #carryOut(step: Step): void {
-    const { kind } = step;
-    const machine = 'node' in step ? this.machines.get(step.node) : undefined;
-    if (!/-pod$|^attach$|^detach$/.test(kind)) this.faults.add(kind);
-    switch (kind) {
-      case 'start-pod':
-        if (machine !== undefined) this.pods.start(step.pod, machine, step.networks);
-        break;
-      case 'attach':
-      case 'detach':
-        this.pods.want(step.pod, step.network, kind === 'attach');
-        break;
-      case 'stop-pod':
-        if (step.saysGoodbye) this.pods.stop(step.pod);
-        else this.pods.vanish(step.pod);
-        break;
-      case 'kill-agent':
-        machine?.kill();
-        machine?.startLater();
-        break;
-      case 'crash-agent':
-        if (machine?.agent !== undefined) machine.crash.arm(step.points);
-        break;
-      case 'crash-registry':
-        if (this.registry.process !== undefined) this.registry.crash.arm(step.points);
-        break;
-      case 'halt-machine':
-        if (machine === undefined) break;
-        machine.halt();
-        this.pods.machineHalted(machine);
-        this.#during(step.forMs, `${step.node} boots`, () => machine.start());
-        break;
-      case 'kill-registry':
-        this.registry.kill();
-        this.#during(step.forMs, 'the registry starts again', () => this.registry.start());
-        break;
-      case 'partition':
-        this.#partition(step.from, step.to, step.isOneWay, step.forMs);
-        break;
-      case 'weather':
-        this.internet.weather = step.weather;
-        this.#during(step.forMs, 'the weather clears', () => {
-          this.internet.weather = FAIR_WEATHER;
-        });
-        break;
-      case 'rebind-nat':
-        this.#nats[step.site]?.rebind();
-        break;
-      case 'move':
-        if (machine !== undefined) this.internet.move(step.node, this.#location(step.site));
-        break;
-      case 'fill-disk':
-        this.#fillDisk(step.node, step.forMs);
-        break;
-      case 'set-clock':
-        if (machine !== undefined) machine.clockOffset = step.aheadMs;
-        break;
-      case 'break-streams':
-        this.control.breakStreams();
-        break;
-      case 'shrink-mtu':
-        if (machine === undefined) break;
-        this.internet.setMtu(step.node, step.mtu);
-        this.#during(step.forMs, `${step.node} has its MTU again`, () =>
-          this.internet.setMtu(step.node, 1500),
-        );
-        break;
-      case 'attack':
-        this.#attacker.attack(this.scheduler.now + step.forMs);
-        break;
-      case 'back-up-registry':
-        this.registry.backUp();
-        break;
-      case 'restore-registry':
-        this.registry.restore();
-        break;
+    for (const machine of this.machines.values()) {
+      this.#operator.equip(machine);
+      machine.start();
     }
-  }
-
-  #partition(from: readonly string[], to: readonly string[], isOneWay: boolean, forMs: number): void {
-    const pairs = from.flatMap((a) =>
-      to.flatMap((b) =>
-        isOneWay
-          ? [[a, b]]
-          : [
-              [a, b],
-              [b, a],
-            ],
-      ),
-    );
-    for (const [a = '', b = ''] of pairs) this.internet.block(a, b);
-    this.#during(forMs, 'a partition heals', () => {
-      for (const [a = '', b = ''] of pairs) this.internet.unblock(a, b);
+    const { judgeMs } = PACES[this.plan.pace];
+    this.scheduler.every(judgeMs, judgeMs, 'judges', () => {
+      judgeQueues(this);
+      this.#operator.look();
     });
-  }
-
-  #fillDisk(node: string, forMs: number): void {
-    const disk = node === REGISTRY ? this.registry.disk : this.machines.get(node)?.disk;
-    if (disk === undefined) return;
-    disk.isFull = true;
-    this.#during(forMs, `the disk of ${node} has space again`, () => {
-      disk.isFull = false;
-    });
-  }
-
-  #during(forMs: number, label: string, end: () => void): void {
-    const ending = (): void => {
-      if (this.#endings.delete(ending)) end();
-    };
-    this.#endings.add(ending);
-    this.scheduler.after(forMs, label, ending);
   }
 
   // --- the end
 
   /** Ends every fault and waits for the pods to reach each other. Answers how long that took. */
   #settle(): number {
-    const { scheduler, registry, pods } = this;
-    for (const ending of [...this.#endings]) ending();
-    registry.crash.disarm();
-    for (const machine of this.machines.values()) machine.crash.disarm();
+    const { scheduler, pods } = this;
+    const { convergenceMs, pingAllMs } = PACES[this.plan.pace];
+    this.#faults.endAll();
     const begun = scheduler.now;
-    const pings = scheduler.every(PING_ALL_MS, 0, 'everybody pings everybody', () => pods.pingAll());
+    const pings = scheduler.every(pingAllMs, 0, 'everybody pings everybody', () => pods.pingAll());
     for (;;) {
       scheduler.runUntil(scheduler.now + LOOK_MS);
       const elapsed = scheduler.now - begun;
@@ -315,8 +253,8 @@ export class Simulation {
       }
       const invariant = missing.length > 0 ? 'convergence' : 'no leftovers';
       const message = (): string =>
-        `${CONVERGENCE_MS / 1000} s after the last fault: ${[...missing, ...left].slice(0, 5).join('; ')}`;
-      this.invariants.judge(invariant, elapsed < CONVERGENCE_MS, message);
+        `${convergenceMs / 1000} s after the last fault: ${[...missing, ...left].slice(0, 5).join('; ')}`;
+      this.invariants.judge(invariant, elapsed < convergenceMs, message);
     }
   }
 

@@ -5,10 +5,11 @@
 //   --steps M       of each plan (default: 100)
 //   --nodes A-B     machines of each plan (default: 2-8)
 //   --noble         with the real cryptography; without it with a toy that is faster
+//   --quiet         weeks of virtual time in which little happens by itself
 //   --trace         with --seed: the end of the trace, also when nothing is broken
 
 import { parseArgs } from 'node:util';
-import { makePlan } from '../../native-free/simulator/plan.ts';
+import { makePlan } from '../../native-free/simulator/planner.ts';
 import { shrink } from '../../native-free/simulator/shrink.ts';
 import { type Result, simulate } from '../../native-free/simulator/simulator.ts';
 import { failureLines, Statistics } from './report.ts';
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     steps: { type: 'string', default: '100' },
     nodes: { type: 'string', default: '2-8' },
     noble: { type: 'boolean', default: false },
+    quiet: { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false },
   },
 });
@@ -30,6 +32,7 @@ const options = {
   steps: Number(values.steps),
   nodes: [fewest, most] as const,
   usesToyPrimitives: !values.noble,
+  pace: values.quiet ? ('quiet' as const) : ('lively' as const),
 };
 const statistics = new Statistics();
 
@@ -38,7 +41,7 @@ const runSeed = (seed: string): Result => {
   statistics.add(result);
   if (result.violation !== undefined) {
     process.exitCode = 1;
-    const flags = `--seed ${seed} --steps ${values.steps} --nodes ${values.nodes}${values.noble ? ' --noble' : ''}`;
+    const flags = `--seed ${seed} --steps ${values.steps} --nodes ${values.nodes}${values.noble ? ' --noble' : ''}${values.quiet ? ' --quiet' : ''}`;
     const smallest = shrink(result, {}, SMALLER_PLANS_TRIED);
     console.log(failureLines(result, smallest, `npm run simulate -- ${flags}`).join('\n'));
   }

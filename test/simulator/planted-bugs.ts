@@ -6,7 +6,8 @@ import { Allocator } from '../../native-free/ipam/allocator.ts';
 import type { Address, Family, Prefix } from '../../native-free/ipam/prefix.ts';
 import type { Hooks } from '../../native-free/simulator/hooks.ts';
 import type { Invariant } from '../../native-free/simulator/invariants.ts';
-import { makePlan, type Plan, type PlanOptions, type Step } from '../../native-free/simulator/plan.ts';
+import type { Plan, PlanOptions, Step } from '../../native-free/simulator/plan.ts';
+import { makePlan } from '../../native-free/simulator/planner.ts';
 import { Transport } from '../../native-free/wire/message.ts';
 
 export interface PlantedBug {

@@ -2,7 +2,8 @@
 // the first seeds, a toy for the many.
 
 import { expect, test } from 'vitest';
-import { makePlan, type Step } from '../../native-free/simulator/plan.ts';
+import type { Step } from '../../native-free/simulator/plan.ts';
+import { makePlan } from '../../native-free/simulator/planner.ts';
 import { shrink } from '../../native-free/simulator/shrink.ts';
 import { simulate } from '../../native-free/simulator/simulator.ts';
 import { failureLines, Statistics } from './report.ts';
@@ -57,6 +58,8 @@ test('a node that was on a network with its clock ahead is heard when it comes b
   const hour = 3_600_000;
   const result = simulate({
     seed: '1',
+    pace: 'lively',
+    outageBudgetMs: 6 * 24 * hour,
     usesToyPrimitives: true,
     nodes: ['n1', 'n2'].map((name) => ({ name, site: undefined })),
     sites: [],

@@ -1,0 +1,135 @@
+// Says to the registry what is due of one network, one thing after another; what failed is said again after a while.
+// What is due is decided in reconcile/announcements.ts, as in src/agent/announcer.ts.
+
+import type { Tunnel } from '../device/tunnel.ts';
+import { Announcements, type Due } from '../reconcile/announcements.ts';
+import { backoffMs } from '../reconcile/backoff.ts';
+import type { RecordBook } from '../registry/record-book.ts';
+import type { AgentContext } from './agent.ts';
+import { toBase64 } from './base64.ts';
+import type { SavedAttachment } from './documents.ts';
+import { type Outcome, orFail } from './outcome.ts';
+import type { SharedNetwork } from './saved-network.ts';
+import type { RecordContent } from './signer.ts';
+
+const FIRST_BACKOFF_MS = 250;
+
+type Content = Omit<RecordContent, 'sequence'>;
+
+export interface SimulatedAnnouncerDependencies {
+  readonly context: AgentContext;
+  readonly saved: SharedNetwork;
+  readonly tunnel: Tunnel;
+  readonly book: RecordBook;
+  readonly attachments: () => readonly SavedAttachment[];
+}
+
+export class SimulatedAnnouncer {
+  readonly #dependencies: SimulatedAnnouncerDependencies;
+  readonly #announcements: Announcements<Content>;
+  #isBusy = false;
+  #failures = 0;
+  #isClosed = false;
+
+  constructor(dependencies: SimulatedAnnouncerDependencies) {
+    this.#dependencies = dependencies;
+    this.#announcements = new Announcements<Content>({
+      content: () => this.#content(),
+      svidId: () => dependencies.context.identity().serial,
+    });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  recordMayChange(): void {
+    this.#announcements.recordMayChange();
+    this.announce();
+  }
+
+  attachmentsChanged(): void {
+    this.#announcements.attachmentsChanged();
+    this.announce();
+  }
+
+  sayAgain(): void {
+    this.#announcements.sayAgain();
+    this.announce();
+  }
+
+  announce(): void {
+    if (this.#isBusy || this.#isClosed) return;
+    const due = this.#announcements.next();
+    if (due === undefined) return;
+    this.#isBusy = true;
+    const { enter, later, random, pace } = this.#dependencies.context;
+    const done = (outcome: Outcome<void>): void =>
+      enter(() => {
+        if (outcome.ok) {
+          this.#failures = 0;
+          this.#isBusy = false;
+          this.#announcements.taken(due);
+          this.announce();
+          return;
+        }
+        this.#announcements.failed(due);
+        const backoff = { firstMs: FIRST_BACKOFF_MS, capMs: pace.backoffCapMs };
+        const delay = backoffMs(backoff, this.#failures++, random.fraction());
+        later(delay, `announces ${this.#dependencies.saved.name} again`, () => {
+          this.#isBusy = false;
+          this.announce();
+        });
+      });
+    orFail(done, () => this.#say(due, done));
+  }
+
+  #say(due: Due<Content>, done: (outcome: Outcome<void>) => void): void {
+    const { context, saved } = this.#dependencies;
+    const { control, name, identity, signer } = context;
+    const network = saved.name;
+    if (due.kind === 'record') {
+      const signed = signer.sign(identity(), { ...due.content, sequence: this.#nextSequence() });
+      control.call(
+        name,
+        `announces its record on ${network}`,
+        (registry) => registry.putRecord(identity(), network, signed),
+        done,
+      );
+      return;
+    }
+    const attachments = this.#dependencies.attachments().map(({ id, workload, addresses, attachedAt }) => ({
+      id,
+      workload,
+      addresses,
+      attachedAt,
+      interfaceName: 'vl3',
+      labels: {},
+    }));
+    control.call(
+      name,
+      `announces ${attachments.length} attachments on ${network}`,
+      (registry) => registry.putAttachments(identity(), network, attachments),
+      done,
+    );
+  }
+
+  #content(): Content {
+    const { context, saved, tunnel } = this.#dependencies;
+    return {
+      network: saved.name,
+      networkUid: saved.document.uid,
+      publicKey: toBase64(tunnel.device.publicKey),
+      prefixes: saved.document.leases,
+      endpoints: context.surroundings().endpoints,
+    };
+  }
+
+  #nextSequence(): number {
+    const { context, saved, book } = this.#dependencies;
+    const last = Math.max(saved.document.recordSequence, book.ownSequence);
+    const recordSequence = Math.max(last + 1, Math.floor(context.time().wallclock));
+    saved.change({ recordSequence });
+    return recordSequence;
+  }
+}

@@ -1,0 +1,60 @@
+// A process that is stopped (SIGSTOP, a debugger, memory pressure) or whose machine sleeps: what it would have done waits
+// and is done at once when it goes on, in order. Its socket keeps so many datagrams; a sleeping machine keeps none.
+
+import type { Counters } from './counters.ts';
+
+const SOCKET_BUFFER = 200;
+
+export class Freezer {
+  readonly #counters: Counters;
+  #state: 'running' | 'stopped' | 'asleep' = 'running';
+  #waiting: (() => void)[] = [];
+  #datagrams = 0;
+
+  constructor(counters: Counters) {
+    this.#counters = counters;
+  }
+
+  get isFrozen(): boolean {
+    return this.#state !== 'running';
+  }
+
+  /** Nothing on the machine runs, its pods neither. */
+  get isAsleep(): boolean {
+    return this.#state === 'asleep';
+  }
+
+  freeze(state: 'stopped' | 'asleep'): void {
+    this.#state = state;
+  }
+
+  /** Work of the process, now or when it goes on. */
+  run(work: () => void): void {
+    if (this.isFrozen) this.#waiting.push(work);
+    else work();
+  }
+
+  datagram(work: () => void): void {
+    if (!this.isFrozen) {
+      work();
+    } else if (this.isAsleep || this.#datagrams >= SOCKET_BUFFER) {
+      this.#counters.add('datagrams to a stopped process lost');
+    } else {
+      this.#datagrams++;
+      this.#waiting.push(work);
+    }
+  }
+
+  thaw(): void {
+    this.#state = 'running';
+    const waiting = this.#waiting;
+    this.forget();
+    for (const work of waiting) work();
+  }
+
+  /** The process died: nobody is there who would do it. */
+  forget(): void {
+    this.#waiting = [];
+    this.#datagrams = 0;
+  }
+}

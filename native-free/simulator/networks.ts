@@ -1,0 +1,145 @@
+// The networks a simulated node is on: opened from its disk, joined when something asks for them, left when nothing has
+// used them for a while. The order of writes and calls is that of src/agent/networks.ts.
+
+import type { AgentContext } from './agent.ts';
+import { toBase64 } from './base64.ts';
+import { NETWORK, type SavedNetwork } from './documents.ts';
+import { SimulatedMembership } from './membership.ts';
+import { attempt, type Done } from './outcome.ts';
+
+export class SimulatedNetworks {
+  readonly #context: AgentContext;
+  readonly #memberships = new Map<string, SimulatedMembership>();
+  /** Who waits for a network that is being joined or left. */
+  readonly #opening = new Map<string, (() => void)[]>();
+
+  constructor(context: AgentContext) {
+    this.#context = context;
+  }
+
+  get all(): readonly SimulatedMembership[] {
+    return [...this.#memberships.values()];
+  }
+
+  get(network: string): SimulatedMembership | undefined {
+    return this.#memberships.get(network);
+  }
+
+  /** Opens every network that was saved, and takes away the routers of those that were not. */
+  openSaved(): void {
+    const { documents, kernel } = this.#context;
+    for (const { value } of documents.list(NETWORK)) {
+      this.#open(value.name);
+      if (value.isLeaving) this.#leave(value.name);
+    }
+    for (const network of kernel.networks) if (!this.#memberships.has(network)) kernel.removeRouter(network);
+  }
+
+  /** The membership of a network, joined now if need be. */
+  join(network: string, done: Done<SimulatedMembership>): void {
+    const waiting = this.#opening.get(network);
+    if (waiting !== undefined) {
+      waiting.push(() => this.join(network, done));
+      return;
+    }
+    const present = this.#memberships.get(network);
+    if (present !== undefined && !present.saved.isLeaving) {
+      done({ ok: true, answer: present });
+      return;
+    }
+    if (present !== undefined) {
+      this.#leave(network, (left) => {
+        if (left.ok) this.join(network, done);
+        else done(left);
+      });
+      return;
+    }
+    this.#enter(network, done);
+  }
+
+  /** Asks the registry to make this node a member, and writes down what it answered. */
+  #enter(network: string, done: Done<SimulatedMembership>): void {
+    const { control, name, enter, documents, randomBytes, time, identity } = this.#context;
+    this.#opening.set(network, []);
+    control.call(
+      name,
+      `joins ${network}`,
+      (registry) => registry.joinNetwork(identity(), network),
+      (outcome) =>
+        enter(() => {
+          this.#settle(network, done, () => {
+            if (!outcome.ok) throw outcome.error;
+            const { network: joined, leases } = outcome.answer;
+            const saved: SavedNetwork = {
+              name: network,
+              uid: joined.uid,
+              pools: [joined.poolV4, joined.poolV6].filter((pool) => pool !== undefined),
+              excluded: joined.excluded,
+              leases: leases.map(({ prefix, leasedAt }) => ({ prefix, leasedAt })),
+              privateKey: toBase64(randomBytes(32)),
+              timestampMark: '',
+              recordSequence: 0,
+              emptySince: time().wallclock,
+              isLeaving: false,
+              allocator: { prefixes: [] },
+            };
+            documents.put(NETWORK, network, saved);
+            return this.#open(network);
+          });
+        }),
+    );
+  }
+
+  #open(network: string): SimulatedMembership {
+    const membership = new SimulatedMembership(network, this.#context);
+    this.#memberships.set(network, membership);
+    membership.start();
+    return membership;
+  }
+
+  /** Leaves what nothing has used for a while. */
+  leaveUnused(isBusy: (network: string) => boolean): void {
+    const { time, pace } = this.#context;
+    for (const { saved, attachments } of this.all) {
+      const isUnused = saved.emptySince > 0 && time().wallclock - saved.emptySince >= pace.leaveAfterMs;
+      if ((isUnused && attachments.length === 0 && !isBusy(saved.name)) || saved.isLeaving)
+        this.#leave(saved.name);
+    }
+  }
+
+  /** Writes down that it leaves, tells the registry, then forgets: whatever is cut off is finished after a start. */
+  #leave(network: string, done: Done<void> = () => undefined): void {
+    const { control, name, enter, hooks, identity } = this.#context;
+    const membership = this.#memberships.get(network);
+    if (membership === undefined || this.#opening.has(network)) return;
+    const marked = attempt(() => {
+      if (hooks.writesLeaving) membership.markLeaving();
+    });
+    if (!marked.ok) {
+      done(marked);
+      return;
+    }
+    this.#opening.set(network, []);
+    control.call(
+      name,
+      `leaves ${network}`,
+      (registry) => registry.leaveNetwork(identity(), network),
+      (outcome) =>
+        enter(() =>
+          this.#settle(network, done, () => {
+            if (!outcome.ok) throw outcome.error;
+            membership.remove();
+            this.#memberships.delete(network);
+          }),
+        ),
+    );
+  }
+
+  /** Ends what was under way for a network, and lets those go on who waited. */
+  #settle<T>(network: string, done: Done<T>, work: () => T): void {
+    const waiting = this.#opening.get(network) ?? [];
+    this.#opening.delete(network);
+    done(attempt(work));
+    for (const one of waiting) one();
+  }
+}

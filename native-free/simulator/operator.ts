@@ -1,0 +1,127 @@
+// The people: an admin who makes tokens, deletes nodes, changes networks and brings the registry back from a backup, and
+// each machine's operator, who enrols it anew when its SVID is not accepted any more. They look now and then, and act
+// only when the registry runs.
+
+import { Vl3Error } from '../error.ts';
+import type { Counters } from './counters.ts';
+import type { Invariants } from './invariants.ts';
+import type { Machine } from './machine.ts';
+import type { Pods } from './pods.ts';
+import type { Random } from './random.ts';
+import type { RegistryMachine } from './registry-machine.ts';
+
+export interface OperatorDependencies {
+  readonly random: Random;
+  readonly registry: RegistryMachine;
+  readonly machines: ReadonlyMap<string, Machine>;
+  readonly pods: Pods;
+  readonly invariants: Invariants;
+  readonly counters: Counters;
+}
+
+export class Operator {
+  readonly #dependencies: OperatorDependencies;
+  /** Whose SVID was refused when somebody last looked. */
+  #refused = new Set<string>();
+
+  constructor(dependencies: OperatorDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /** A machine's first token. */
+  equip(machine: Machine): void {
+    machine.token = this.#makeToken(machine.name) ?? '';
+  }
+
+  /** Enrols anew whom the registry still refuses since the last look. */
+  look(): void {
+    const before = this.#refused;
+    this.#refused = new Set();
+    for (const machine of this.#dependencies.machines.values()) {
+      if (machine.agent?.refusal === undefined || machine.isDeleted || machine.freezer.isFrozen) continue;
+      this.#refused.add(machine.name);
+      if (before.has(machine.name)) this.#enrolAnew(machine);
+    }
+  }
+
+  #enrolAnew(machine: Machine): void {
+    const token = this.#makeToken(machine.name);
+    if (token === undefined) return;
+    this.#dependencies.counters.add('nodes enrolled anew');
+    machine.enrolAnew(token);
+  }
+
+  deleteNode(machine: Machine): void {
+    const { registry, counters, invariants } = this.#dependencies;
+    if (machine.isDeleted || machine.isLost || machine.agent === undefined) return;
+    registry.enter(() => {
+      try {
+        registry.process?.deleteNode(machine.name);
+        machine.isDeleted = true;
+        invariants.deleted(machine.name);
+        counters.add('nodes deleted');
+      } catch (error) {
+        if (!(error instanceof Vl3Error)) throw error;
+      }
+    });
+  }
+
+  /** What the admin deleted is cleaned and begins anew. */
+  cleanDeleted(machine: Machine): void {
+    if (!machine.isDeleted || machine.isLost) return;
+    const { pods, invariants } = this.#dependencies;
+    machine.clean();
+    invariants.cleaned(machine.name);
+    pods.machineCleaned(machine);
+    const token = this.#makeToken(machine.name);
+    if (token !== undefined) machine.token = token;
+    machine.startLater();
+  }
+
+  exclude(network: string, excluded: readonly string[]): void {
+    this.#ask(() => this.#dependencies.registry.process?.exclude(network, excluded));
+  }
+
+  /** Somebody else has a token that was used: it must admit nobody. */
+  reuseToken(machine: Machine): void {
+    const { registry, invariants } = this.#dependencies;
+    if (registry.process === undefined || machine.agent?.isEnrolled !== true) return;
+    let admitted = false;
+    for (const node of [machine.name, 'intruder'])
+      this.#ask(() => {
+        registry.process?.enroll(node, machine.token, 'key of somebody else');
+        admitted = true;
+      });
+    invariants.judge(
+      'no token twice',
+      !admitted,
+      () => `the token that ${machine.name} enrolled with admitted somebody else`,
+    );
+  }
+
+  #makeToken(node: string): string | undefined {
+    const secret = [...this.#dependencies.random.bytes(32)]
+      .map((byte) => byte.toString(16).padStart(2, '0'))
+      .join('');
+    return this.#ask(() => this.#dependencies.registry.process?.createToken(secret, node))
+      ? secret
+      : undefined;
+  }
+
+  /** True when the registry did it. */
+  #ask(work: () => void): boolean {
+    const { registry } = this.#dependencies;
+    if (registry.process === undefined) return false;
+    return (
+      registry.enter(() => {
+        try {
+          work();
+          return true;
+        } catch (error) {
+          if (!(error instanceof Vl3Error)) throw error;
+          return false;
+        }
+      }) ?? false
+    );
+  }
+}

@@ -1,0 +1,58 @@
+// One network's watch on a simulated node: a snapshot, then deltas, then again from the last revision after any break.
+// The twin of src/agent/watch.ts.
+
+import { backoffMs } from '../reconcile/backoff.ts';
+import type { AgentContext } from './agent.ts';
+import { attempt } from './outcome.ts';
+import type { WatchMessage, WatchPosition } from './registry.ts';
+
+const FIRST_BACKOFF_MS = 250;
+
+export interface SimulatedWatcherOptions {
+  readonly network: string;
+  readonly position: () => WatchPosition | undefined;
+  /** Takes a message; when it fails, the watch starts over from `position`. */
+  readonly onMessage: (message: WatchMessage) => void;
+}
+
+export class SimulatedWatcher {
+  readonly #options: SimulatedWatcherOptions;
+  readonly #context: AgentContext;
+  #stream: { close(): void } | undefined;
+  #failures = 0;
+  #isClosed = false;
+
+  constructor(options: SimulatedWatcherOptions, context: AgentContext) {
+    this.#options = options;
+    this.#context = context;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#stream?.close();
+  }
+
+  open(): void {
+    if (this.#isClosed) return;
+    const { control, name, identity, enter } = this.#context;
+    const { network, position, onMessage } = this.#options;
+    this.#stream = control.watch(name, identity(), network, position(), {
+      onMessage: (message) =>
+        enter(() => {
+          this.#failures = 0;
+          if (attempt(() => onMessage(message)).ok) return;
+          this.#stream?.close();
+          this.#later();
+        }),
+      onEnd: () => enter(() => this.#later()),
+    });
+  }
+
+  #later(): void {
+    const { hooks, later, random, pace } = this.#context;
+    if (this.#isClosed || !hooks.watchesAgain) return;
+    const backoff = { firstMs: FIRST_BACKOFF_MS, capMs: pace.backoffCapMs };
+    const delay = backoffMs(backoff, this.#failures++, random.fraction());
+    later(delay, `opens the watch of ${this.#options.network}`, () => this.open());
+  }
+}
