@@ -117,6 +117,11 @@ export class RecordBook {
     return this.#alive.get(node) ?? false;
   }
 
+  /** As the registry last said; undefined: it has said nothing of this node. */
+  liveness(node: string): boolean | undefined {
+    return this.#alive.get(node);
+  }
+
   setAlive(node: string, alive: boolean): void {
     this.#alive.set(node, alive);
   }

@@ -34,6 +34,8 @@ const peerStatusSchema = z.object({
   rttMs: z.number().nullable(),
   /** As the registry last said. */
   alive: z.boolean(),
+  /** It is not there: its addresses are unreachable until it is heard of again. */
+  withdrawn: z.boolean().default(false),
   problem: z.string(),
 });
 export type PeerStatus = z.infer<typeof peerStatusSchema>;

@@ -18,6 +18,7 @@ import { definitionFrom } from './lease-messages.ts';
 import { NetworkDevice, type NetworkDeviceDeps } from './network-device.ts';
 import { OwnRecord } from './own-record.ts';
 import { Peers } from './peers.ts';
+import { PeerReachability } from './reachability.ts';
 import { RecordBook } from './record-book.ts';
 import { relisting } from './recovery.ts';
 import { Router } from './router.ts';
@@ -53,6 +54,7 @@ export class Membership {
   readonly router: Router;
   readonly addresses: Addresses;
   readonly peers: Peers;
+  readonly reachability: PeerReachability;
   readonly saved: SavedNetwork;
   readonly #deps: MembershipDeps;
   readonly #book: RecordBook;
@@ -85,7 +87,8 @@ export class Membership {
         membership.#announcer.announce();
       },
     });
-    const router = new Router(options.router, { tools, saved, addresses, mtu, logger });
+    const withdrawn = () => membership.reachability.prefixes;
+    const router = new Router(options.router, { tools, saved, addresses, mtu, withdrawn, logger });
     const book = new RecordBook(
       { network, networkUid: uid, pools: saved.pools, node },
       { state, verify: deps.verify, logger },
@@ -109,6 +112,15 @@ export class Membership {
     this.router = parts.router;
     this.addresses = parts.addresses;
     this.peers = parts.peers;
+    this.reachability = new PeerReachability({
+      ...parts,
+      network: saved.name,
+      liveness: (node) => this.#book.liveness(node),
+      // Before the first step of a watch it has not answered since the start.
+      registryAnswers: () => this.#watchProblem === undefined && this.#position !== undefined,
+      now: deps.clock.monotonic,
+      logger: deps.logger,
+    });
     this.#book = parts.book;
     this.saved = saved;
     this.#deps = deps;
@@ -223,6 +235,7 @@ export class Membership {
   /** To be called several times a second. */
   tick(): void {
     this.device.tick();
+    this.reachability.tick();
     // Whoever there is a session with is called at once after a restart, however soon that comes.
     if (this.device.sessions !== this.#checkpointedSessions) this.checkpoint();
   }

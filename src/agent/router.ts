@@ -2,10 +2,16 @@
 // document and the attachments say. How the kernel is led there is src/netns.
 
 import type { Logger } from 'pino';
-import { parseAddress } from '../../native-free/ipam/prefix.ts';
+import { type Prefix, parseAddress } from '../../native-free/ipam/prefix.ts';
 import { type NamespaceIdentity, namedNamespace, sameNamespace } from '../netns/namespace.ts';
 import { readPodRoutes, refuseOverlap, type Taken } from '../netns/pod-routes.ts';
-import { ensureRouter, ensureRouterNamespace, readRouter, removeRouter } from '../netns/router.ts';
+import {
+  ensureRouter,
+  ensureRouterNamespace,
+  readRouter,
+  removeRouter,
+  setUnreachable,
+} from '../netns/router.ts';
 import type { Tools } from '../netns/tool.ts';
 import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
 import type { Addresses } from './addresses.ts';
@@ -18,6 +24,8 @@ export interface RouterDeps {
   readonly saved: SavedNetwork;
   readonly addresses: Addresses;
   readonly mtu: () => number;
+  /** What peers hold that are not there. */
+  readonly withdrawn: () => readonly Prefix[];
   readonly logger: Logger;
 }
 
@@ -63,9 +71,19 @@ export class Router {
       mtu: mtu(),
       gateways: addresses.gateways,
       pools: saved.pools,
-      prefixes: saved.prefixes,
+      prefixes: this.#unreachable,
     });
     this.#problem = '';
+  }
+
+  /** Says again which prefixes are unreachable. */
+  async setUnreachable(): Promise<void> {
+    await setUnreachable(this.#deps.tools, this.name, this.#unreachable);
+  }
+
+  /** An address of this node's that no pod has, and those of peers that are not there: not sent into the tunnel. */
+  get #unreachable(): Prefix[] {
+    return [...this.#deps.saved.prefixes, ...this.#deps.withdrawn()];
   }
 
   /** The TUN was taken away under us. */

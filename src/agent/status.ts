@@ -74,6 +74,7 @@ const peerStatus = async (
     txBytes: activity?.txBytes ?? 0,
     rttMs,
     alive: membership.isAlive(desired.node),
+    withdrawn: membership.reachability.isWithdrawn(id),
     problem: hasSession ? silence : withoutSession(status),
   };
 };

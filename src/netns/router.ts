@@ -35,7 +35,7 @@ export interface RouterSpec {
   /** The gateway address of each family. */
   readonly gateways: readonly Address[];
   readonly pools: readonly Prefix[];
-  /** What this node leases: an address in there that no pod has is unreachable, not sent into the tunnel. */
+  /** Unreachable, but for addresses with a route of their own: what this node leases, and who is not there. */
   readonly prefixes: readonly Prefix[];
 }
 
@@ -97,6 +97,16 @@ export const ensureRouter = async (
   const tun = tunState(spec);
   const after = await applyInterface(tools, netns, tun, found, before, signal);
   await settleInterface(tools, netns, tun, after, signal);
+};
+
+/** Makes these prefixes, and no others, unreachable in the namespace. */
+export const setUnreachable = async (
+  tools: ToolRunner,
+  router: string,
+  prefixes: readonly Prefix[],
+): Promise<void> => {
+  const netns = namedNamespacePath(router);
+  await applyCommands(tools, netns, unreachableCommands(prefixes, await readNamespace(tools, netns)));
 };
 
 const tunState = (spec: RouterSpec): InterfaceState => ({
