@@ -1,0 +1,71 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Moment } from '../../../native-free/moment.ts';
+import { AgentState } from '../../../src/agent/state.ts';
+import { clockProblem, SvidTerm } from '../../../src/agent/svid-term.ts';
+
+const WALL = 1_900_000_000_000;
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const at = (boot: number, jump = 0, bootId = 'first'): Moment => ({ bootId, boot, wall: WALL + boot + jump });
+/** Issued at WALL for seven days, backdated by five minutes. */
+const svid = { notBefore: WALL - 300_000, notAfter: WALL + 7 * DAY };
+
+let directory: string;
+let state: AgentState;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'vl3-svid-'));
+  state = new AgentState(directory);
+});
+afterEach(() => {
+  state[Symbol.dispose]();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+test('an SVID is due for renewal after 8 to 12 % of its life, and holds to its end', () => {
+  const term = new SvidTerm(svid, state, at(0));
+  expect(term.isDue(at(0.08 * 7 * DAY - 1))).toBe(false);
+  expect(term.isDue(at(0.12 * 7 * DAY))).toBe(true);
+  expect(term.leftMs(at(6 * DAY))).toBe(DAY);
+});
+
+test('however the wall clock jumps and the agent restarts, what is left of it stays', () => {
+  new SvidTerm(svid, state, at(0));
+  for (const jump of [-30 * DAY, 30 * DAY]) {
+    const again = new SvidTerm(svid, state, at(DAY, jump));
+    expect(again.leftMs(at(2 * DAY, -jump))).toBe(5 * DAY);
+  }
+});
+
+test('after a reboot the wall clock counts', () => {
+  new SvidTerm(svid, state, at(0));
+  expect(new SvidTerm(svid, state, at(1000, 2 * DAY, 'second')).leftMs(at(1000, 0, 'second'))).toBe(
+    5 * DAY - 1000,
+  );
+});
+
+test('a renewed one runs from when the request was sent, for as long as the registry says', () => {
+  const term = new SvidTerm(svid, state, at(0));
+  const renewed = { notBefore: WALL + DAY - 300_000, notAfter: WALL + DAY + 70_000 };
+  term.renewed(renewed, 70_000, at(DAY));
+  expect(term.leftMs(at(DAY + 10_000))).toBe(60_000);
+  expect(term.isDue(at(DAY + 9_000))).toBe(true);
+  term.failed(at(DAY + 9_000));
+  expect(term.isDue(at(DAY + 9_300))).toBe(false);
+  expect(term.isDue(at(DAY + 9_350))).toBe(true);
+  expect(new SvidTerm(renewed, state, at(DAY + 20_000, 9 * DAY)).leftMs(at(DAY + 20_000))).toBe(50_000);
+});
+
+test('one that has expired when it is first seen has expired', () => {
+  expect(new SvidTerm(svid, state, at(8 * DAY)).leftMs(at(8 * DAY))).toBeLessThanOrEqual(0);
+});
+
+test('a clock by which a certificate does not hold is named with what it says and what to do', () => {
+  expect(clockProblem(svid, WALL)).toBeUndefined();
+  expect(clockProblem(svid, WALL - DAY)).toMatch(
+    /the clock of this machine says 2030-03-16T.*set the clock right/,
+  );
+  expect(clockProblem(svid, WALL + 8 * DAY)).toMatch(/the clock of this machine says/);
+});
