@@ -5,6 +5,7 @@
 import { parsePrefix } from '../../native-free/ipam/prefix.ts';
 import type { ObservedAgent } from '../agent/agent.ts';
 import { NETWORK } from '../agent/documents.ts';
+import type { AgentStatus } from '../agent/local-messages.ts';
 import type { Membership } from '../agent/membership.ts';
 import { agentStatus } from '../agent/status.ts';
 import { monotonicNow } from '../ffi/clock.ts';
@@ -208,7 +209,8 @@ const addPeers = (
 };
 
 const addControl = (instruments: Instruments, agent: ObservedAgent): void => {
-  const { networks, link, wall } = agent;
+  const { networks, link } = agent;
+  const status = (): Promise<AgentStatus> => agentStatus(agent, { probe: false });
   instruments.gauge('vl3_agent_networks', 'Networks of this node: up, or pending.', ['state'], () => [
     [{ state: 'up' }, networks.all.length],
     [{ state: 'pending' }, networks.pending.size],
@@ -236,13 +238,16 @@ const addControl = (instruments: Instruments, agent: ObservedAgent): void => {
     () => [[{}, link.identity.notAfter / 1000]],
   );
   instruments.gauge(
+    'vl3_agent_outage_budget_seconds',
+    'How long this node can still do without the registry: until its SVID ends or nothing new is attached.',
+    [],
+    async () => [[{}, Math.max(0, (await status()).outageBudget.leftMs / 1000)]],
+  );
+  instruments.gauge(
     'vl3_agent_problems',
     'Sentences that vl3 status would show as problems, without its probe.',
     [],
-    async () => {
-      const { problems } = await agentStatus({ ...agent, wall }, { probe: false });
-      return [[{}, problems.length]];
-    },
+    async () => [[{}, (await status()).problems.length]],
   );
 };
 

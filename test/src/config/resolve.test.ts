@@ -55,9 +55,8 @@ test('a list may be written as one value, in one line, over many, in the environ
 });
 
 test('text stays what was written, whatever YAML would make of it', () => {
-  expect(agent({ file: 'name: 1.10' }).values.name).toBe('1.10');
-  expect(agent({ file: 'name: yes' }).values.name).toBe('yes');
-  expect(agent({ file: 'name: 0x1f' }).values.name).toBe('0x1f');
+  for (const text of ['1.10', 'yes', '0x1f', '2026-01-01', '~'])
+    expect(agent({ file: `run-dir: ${text}` }).values['run-dir']).toBe(text);
 });
 
 test('an empty file is a file, an empty variable is none', () => {
