@@ -40,6 +40,10 @@ export const phaseOf = (term: Term, now: Moment): Phase => {
   return elapsedSince(term.since, now).isCertain ? 'good' : 'closing';
 };
 
+/** True also when no clock tells: then the prefix can be another's by now. */
+export const mayHaveEnded = (term: Term, now: Moment): boolean =>
+  leftMs(term, now) <= 0 || !elapsedSince(term.since, now).isCertain;
+
 /** CLOCK_BOOTTIME at which the phase changes by the mere passing of time; undefined once it has ended. */
 export const nextChange = (term: Term, now: Moment): number | undefined => {
   const left = leftMs(term, now);

@@ -19,6 +19,8 @@ export interface Claim {
   /** As the node remembers it; its record says the same. */
   readonly leasedAt: number;
   readonly requestId?: string | undefined;
+  /** It may have ended by the node's own clock: the node holds it no more, and asks for it back. */
+  readonly isExpired?: boolean;
 }
 
 export type ClaimDecision =

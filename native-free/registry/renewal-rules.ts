@@ -1,12 +1,12 @@
-// A node says what it holds on one network. What the registry leased to it has its full term again; what the registry does
-// not know and nobody else holds becomes known. While the registry recovers, a network that it does not know comes back
-// with its first holder, and what a node does not name it does not hold.
+// A node says what it holds on one network. What the registry leased to it has its full term again; what nobody else holds
+// becomes its again. While the registry recovers, a network that it does not know comes back with its first holder, and
+// what a node does not name, or names as expired, it does not hold.
 
 import { Vl3Error } from '../error.ts';
 import { type Claim, Claims } from './claim.ts';
 import { clockOf } from './clock-rules.ts';
 import { all, below, keys, one } from './keys.ts';
-import { freed, isConfirmed, isHeld, renewed } from './lease-phase.ts';
+import { freed, isConfirmed, renewed } from './lease-phase.ts';
 import { endMembership, heldBy } from './lease-rules.ts';
 import {
   check,
@@ -140,7 +140,7 @@ const renewOn = (
 ) => {
   const clock = clockOf(state);
   const existing = state.leases(network.name);
-  const named = new Set(claims.map(({ prefix }) => prefix));
+  const claimOf = new Map(claims.map((claim) => [claim.prefix, claim]));
   const operations: Operation[] = [];
   const answers: LeaseAnswer[] = [];
   const conflicts: string[] = [];
@@ -149,8 +149,10 @@ const renewOn = (
 
   const kept: string[] = [];
   for (const lease of heldBy(node, existing)) {
-    if (named.has(lease.prefix)) kept.push(lease.prefix);
-    else if (since === undefined) kept.push(lease.prefix);
+    const mayBeAnothers =
+      since !== undefined && !isConfirmed(lease, since) && claimOf.get(lease.prefix)?.isExpired;
+    const isKept = since === undefined || (claimOf.has(lease.prefix) && !mayBeAnothers);
+    if (isKept) kept.push(lease.prefix);
     else {
       freedPrefixes.push(lease.prefix);
       operations.push(save(freed(lease, clock)));
@@ -164,19 +166,18 @@ const renewOn = (
   const replacedKeys = new Set<string>();
   for (const claim of claims) {
     const { prefix } = claim;
-    const own = state.lease(network.name, prefix)?.value;
-    if (own?.node === node && isHeld(own)) {
+    const own = kept.includes(prefix) ? state.lease(network.name, prefix)?.value : undefined;
+    if (own !== undefined) {
       // Until it is confirmed, the node knows better than an older copy when it was leased.
       const knowsBetter = since !== undefined && !isConfirmed(own, since);
-      const lease = renewed(knowsBetter ? { ...own, ...asLeased(claim) } : own, clock);
-      if (!(own.renewedAt === clock.elapsed && own.endedAt === undefined && !knowsBetter)) {
-        operations.push(save(lease));
-      }
+      const isFresh = own.renewedAt === clock.elapsed && own.endedAt === undefined && !knowsBetter;
+      if (!isFresh) operations.push(save(renewed(knowsBetter ? { ...own, ...asLeased(claim) } : own, clock)));
       answers.push({ prefix, outcome: 'renewed', reason: '' });
       continue;
     }
-    if (own?.node === node && since === undefined) {
-      answers.push({ prefix, outcome: 'lost', reason: `${prefix} was given back` });
+    if (claim.isExpired && since !== undefined) {
+      const reason = 'its term is over, and the registry that recovers does not know whose it is now';
+      answers.push({ prefix, outcome: 'pending', reason });
       continue;
     }
     if (operations.length + replacedKeys.size >= MAX_LEASE_OPERATIONS) {

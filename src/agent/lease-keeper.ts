@@ -169,7 +169,7 @@ export class LeaseKeeper {
     const told = seen.position;
     try {
       const answer = await client().renewLeases(
-        { holdings: held.map(({ document }) => holding(document)), ...told },
+        { holdings: held.map(({ document }) => holding(document, since)), ...told },
         { signal, timeoutMs: CALL_TIMEOUT_MS },
       );
       this.#termMs = Number(answer.leaseTermMs) || DEFAULT_TERM_MS;

@@ -2,7 +2,7 @@
 
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import { Vl3Error } from '../../native-free/error.ts';
-import { DEFAULT_TERM_MS, type Term } from '../../native-free/ipam/lease-clock.ts';
+import { DEFAULT_TERM_MS, mayHaveEnded, type Term } from '../../native-free/ipam/lease-clock.ts';
 import { parsePrefix } from '../../native-free/ipam/prefix.ts';
 import type { Moment } from '../../native-free/moment.ts';
 import type { Network, PrefixLease } from '../api/generated/vl3/v1/common_pb.js';
@@ -36,8 +36,11 @@ export const definitionFrom = (network: Network): Definition => ({
   createdAt: network.createdAt === undefined ? 0 : timestampMs(network.createdAt),
 });
 
-/** What this node says it holds: the network as it last heard of it, and the leases that were not lost. */
-export const holding = (document: NetworkDocument) => {
+/**
+ * What this node says it holds: the network as it last heard of it, and the leases that were not lost. One that may have
+ * ended is named as expired: while no registry answered, it can have become another's.
+ */
+export const holding = (document: NetworkDocument, now: Moment) => {
   const { name, uid, poolV4, poolV6, excludedPrefixes, mtu, nodePrefixLengthV4, nodePrefixLengthV6 } =
     document;
   return {
@@ -54,6 +57,11 @@ export const holding = (document: NetworkDocument) => {
     },
     leases: document.leases
       .filter(({ lost }) => lost === undefined)
-      .map(({ prefix, leasedAt }) => ({ network: name, prefix, leasedAt: timestampFromMs(leasedAt) })),
+      .map(({ prefix, leasedAt, term }) => ({
+        network: name,
+        prefix,
+        leasedAt: timestampFromMs(leasedAt),
+        expired: term !== undefined && mayHaveEnded(term, now),
+      })),
   };
 };

@@ -68,10 +68,11 @@ const holdingsOf = ({ holdings }: RenewLeasesRequest): Holding[] => {
     seen.add(network.name);
     return {
       network: networkOf(network),
-      leases: leases.map(({ prefix, leasedAt, requestId }) => ({
+      leases: leases.map(({ prefix, leasedAt, requestId, expired }) => ({
         prefix,
         leasedAt: leasedAt === undefined ? 0 : timestampMs(leasedAt),
         ...(requestId !== '' && { requestId }),
+        isExpired: expired,
       })),
     };
   });
@@ -89,7 +90,8 @@ export const renewLeases = async (context: RegistryContext, node: string, reques
     const { answer } = await transactor.run(renewHolding(node, holding, now()));
     for (const { prefix, outcome, reason } of answer.answers) {
       answers.push({ network, prefix, outcome: OUTCOMES[outcome], reason });
-      if (outcome === 'pending') pending.push({ network, prefix });
+      const isExpired = holding.leases.find((lease) => lease.prefix === prefix)?.isExpired ?? false;
+      if (outcome === 'pending' && !isExpired) pending.push({ network, prefix });
       if (outcome !== 'renewed') logger.warn({ node, network, prefix, outcome, reason }, 'lease not renewed');
     }
     conflicts.push(...answer.conflicts);
