@@ -11,6 +11,7 @@ import { openMetrics } from './metrics.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { addBackupCommand } from './registry-backup.ts';
 import { addRestoreCommand } from './registry-restore.ts';
+import { addSettleCommand } from './registry-settle.ts';
 import { addConfigCommand, readSettings, withSettings } from './settings.ts';
 
 export const registryCommands: CommandGroup = (program: Command, context: Context): void => {
@@ -36,6 +37,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
           listen,
           advertise,
           reservedRanges: values['reserved-range'],
+          outageBudgetMs: values['outage-budget'] * 1000,
         },
         { logger },
       );
@@ -51,6 +53,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
   addConfigCommand(registry, registrySettings, context);
   addBackupCommand(registry, context);
   addRestoreCommand(registry, context);
+  addSettleCommand(registry, context);
 
   registry
     .command('status')
@@ -68,11 +71,20 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
       ]);
       const refusedEnrolments = Object.fromEntries(refusals);
       const counts = { networks, nodes, nodesAlive, attachments, watchers, refusedEnrolments };
-      await print(context, options.output, { trustDomain, version, storeId, revision, ...counts }, () => {
+      const outageBudgetSeconds = Number(answer.outageBudgetMs) / 1000;
+      const recovery = answer.recovery && {
+        reason: answer.recovery.reason,
+        awaited: answer.recovery.awaited,
+        adopted: answer.recovery.adopted,
+        conflicts: answer.recovery.conflicts,
+      };
+      const shown = { trustDomain, version, storeId, revision, outageBudgetSeconds, ...counts };
+      await print(context, options.output, { ...shown, ...(recovery && { recovery }) }, () => {
         context.out(`registry of ${trustDomain}, vl3 ${version}, store ${storeId} at revision ${revision}`);
         context.out(
           `networks ${networks}  nodes ${nodes} (${nodesAlive} alive)  attachments ${attachments}  watches ${watchers}`,
         );
+        if (recovery !== undefined) printRecovery(context, recovery);
         if (refusals.length === 0) return;
         context.out('');
         printTable(
@@ -82,4 +94,31 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
         );
       });
     });
+};
+
+interface Recovery {
+  readonly reason: string;
+  readonly awaited: readonly string[];
+  readonly adopted: readonly string[];
+  readonly conflicts: readonly string[];
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  empty: 'its store is new, though its CA is not',
+  restored: 'it was restored from a backup',
+  'went-back': 'nodes have seen more of its store than it holds',
+};
+
+const printRecovery = (context: Context, { reason, awaited, adopted, conflicts }: Recovery): void => {
+  context.out('');
+  context.out(`recovering, since ${REASONS[reason] ?? reason}: no prefix is issued`);
+  const rest =
+    reason === 'empty'
+      ? '`vl3 registry settle` ends it'
+      : 'it ends when they have, or by `vl3 registry settle`';
+  const waits =
+    awaited.length === 0 ? 'every known node has said what it holds' : `waits for ${awaited.join(', ')}`;
+  context.out(`${waits}; ${rest}`);
+  if (adopted.length > 0) context.out(`taken from their certificates: ${adopted.join(', ')}`);
+  for (const conflict of conflicts) context.out(`conflict: ${conflict}`);
 };

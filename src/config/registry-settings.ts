@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
-import { choice, host, hostWithPort, listOf, prefix, text, trustDomain } from './fields.ts';
+import { choice, duration, host, hostWithPort, listOf, prefix, text, trustDomain } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
@@ -27,6 +27,15 @@ const schema = z.strictObject({
     placeholder: '<directory>',
     description: 'where the store, the CA and the admin credential live',
   }),
+  'outage-budget': setting(
+    duration()
+      .refine((seconds) => seconds >= 60 && seconds <= 60 * 86_400, 'write a duration from 1m to 60d')
+      .prefault('6d'),
+    {
+      placeholder: '<duration>',
+      description: 'how long nodes can do without the registry: SVIDs and leases last a sixth longer',
+    },
+  ),
   'log-level': setting(choice(LOG_LEVELS).prefault('info'), {
     placeholder: '<level>',
     description: `least severe level that is logged: ${LOG_LEVELS.join(', ')}`,

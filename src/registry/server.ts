@@ -14,7 +14,7 @@ import { startClock } from '../../native-free/registry/clock-rules.ts';
 import { bindCa, knowsCa } from '../../native-free/registry/domain-rules.ts';
 import { keys, one } from '../../native-free/registry/keys.ts';
 import { type LeaseTerms, leaseTerms } from '../../native-free/registry/lease-terms.ts';
-import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { beginRestored, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
@@ -42,6 +42,7 @@ import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
 import { preflight } from './preflight.ts';
 import { SqliteStore } from './sqlite-store.ts';
+import type { Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
 
 export interface RegistryOptions {
@@ -50,11 +51,11 @@ export interface RegistryOptions {
   readonly listen: { readonly host: string; readonly port: number };
   /** Where nodes and admins reach it; empty: the listen address, or every address of this machine. */
   readonly advertise?: readonly HostPort[];
-  /** What pools should not overlap, e.g. a cluster's pod and service ranges: who creates a network is warned. */
-  readonly reservedRanges?: readonly Prefix[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
   /** How long nodes can do without the registry; SVIDs and leases last a sixth longer. Default 6 days. */
+  /** What pools should not overlap, e.g. a cluster's pod and service ranges: who creates a network is warned. */
+  readonly reservedRanges?: readonly Prefix[];
   readonly outageBudgetMs?: number;
 }
 
@@ -100,7 +101,7 @@ export const startRegistry = async (
   const storePath = join(stateDirectory, 'store.db');
   const store = opened.use(new SqliteStore({ path: storePath, now: () => performance.now() }));
   const transactor = new MeasuredTransactor(store);
-  const signer = await openDomain(options, terms, transactor, { logger, now });
+  const signer = await openDomain(options, terms, store, transactor, { logger, now });
   const feed = opened.use(new Feed({ store, logger }));
   await feed.start();
   opened.use(await maintain({ transactor, now, logger, terms }));
@@ -168,18 +169,20 @@ export const startRegistry = async (
 const openDomain = async (
   { stateDirectory, trustDomain }: RegistryOptions,
   { termMs }: LeaseTerms,
+  store: Store,
   transactor: Transactor,
   { logger, now }: { readonly logger: Logger; readonly now: () => number },
 ): Promise<Signer> => {
   const directory = join(stateDirectory, 'ca');
-  const { answer: store } = await transactor.run(knowsCa);
-  const isOlder = store === 'fresh' && (await hasCa(directory));
+  const { answer: memory } = await transactor.run(knowsCa);
+  const isOlder = memory === 'fresh' && (await hasCa(directory));
   if (!isOlder) await transactor.run(startClock);
   const signer = await CertificateAuthority.open(
-    { mayCreate: store !== 'known' && !isOlder, directory, trustDomain, svidValidityMs: termMs },
+    { mayCreate: memory !== 'known' && !isOlder, directory, trustDomain, svidValidityMs: termMs },
     { now },
   );
   await transactor.run(bindCa(caFingerprintOf(signer), isOlder));
+  if (store.origin.kind === 'restored') await transactor.run(beginRestored(store.identity));
   if (isOlder) await transactor.run(startClock);
   const recovery = recoveryOf(await transactor.read([one(keys.domain)]));
   if (recovery !== undefined) {
