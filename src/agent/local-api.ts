@@ -51,10 +51,11 @@ const readJson = async (request: IncomingMessage): Promise<unknown> => {
   let size = 0;
   for await (const chunk of request) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES)
-      throw new Vl3Error('invalid-argument', `a request is at most ${MAX_BODY_BYTES} bytes`);
-    chunks.push(chunk);
+    // What is too much is read all the same, but not kept: else the connection would be reset before the answer is read.
+    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
   }
+  if (size > MAX_BODY_BYTES)
+    throw new Vl3Error('invalid-argument', `a request is at most ${MAX_BODY_BYTES} bytes`);
   try {
     return JSON.parse(Buffer.concat(chunks).toString('utf8'));
   } catch (cause) {

@@ -96,6 +96,14 @@ test('a path that is no URL is answered as one that is not there', async () => {
   expect({ status, code: JSON.parse(text).code }).toEqual({ status: 404, code: 'not-found' });
 });
 
+test('a body that is too large is refused with a sentence that arrives', async () => {
+  await using _api = await LocalApi.listen(path, handlers(), logger);
+  for (let n = 0; n < 20; n++) {
+    const { status, text } = await raw('POST', '/v1/attach', ' '.repeat(200_000));
+    expect({ status, code: JSON.parse(text).code }).toEqual({ status: 400, code: 'invalid-argument' });
+  }
+});
+
 test('an unexpected error does not show its inside', async () => {
   const attachments = () => {
     throw new Error('secret detail');
