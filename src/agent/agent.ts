@@ -9,6 +9,7 @@ import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import { Port } from '../../native-free/port/port.ts';
 import { check, name as networkName } from '../../native-free/registry/model.ts';
 import { Datapath } from '../datapath/datapath.ts';
+import type { Identity } from '../identity/identity.ts';
 import { createRecordVerifier, signRecord } from '../identity/record-signer.ts';
 import { Tools } from '../netns/tool.ts';
 import { opensslPrimitives } from '../noise/openssl-primitives.ts';
@@ -32,6 +33,7 @@ import { SeenStore } from './seen-store.ts';
 import { AgentState } from './state.ts';
 import { agentStatus, type StatusParts } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
+import { SvidTerm } from './svid-term.ts';
 
 export interface AgentOptions extends EnrolmentOptions {
   readonly runDirectory: string;
@@ -96,7 +98,9 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   await using opened = new AsyncDisposableStack();
   const state = opened.use(new AgentState(options.stateDirectory));
   opened.use(await lockPrefix(options.netnsPrefix));
-  const identity = await identify(options, { logger, wall: clock.wall, signal });
+  const hasExpired = (svid: Identity): boolean =>
+    new SvidTerm(svid, state, clock.moment()).leftMs(clock.moment()) <= 0;
+  const identity = await identify(options, { logger, hasExpired, signal });
   const node = identity.name;
   const tools = new Tools();
   const port = options.port ?? state.get(NODE, 'self')?.port ?? options.defaultPort;

@@ -19,13 +19,14 @@ export interface EnrolmentOptions {
 
 export interface EnrolmentDeps {
   readonly logger: Logger;
-  readonly wall: () => number;
+  /** Whether an SVID has expired, however the wall clock jumped since it was first seen. */
+  readonly hasExpired: (identity: Identity) => boolean;
   readonly signal: AbortSignal;
 }
 
 /** Throws Vl3Error with a remedy, or when `signal` aborts. */
 export const identify = async (options: EnrolmentOptions, deps: EnrolmentDeps): Promise<Identity> => {
-  const { logger, wall, signal } = deps;
+  const { logger, hasExpired, signal } = deps;
   const saved = await loadNodeIdentity(options.stateDirectory);
   if (saved !== undefined) {
     if (options.name !== undefined && options.name !== saved.name) {
@@ -34,7 +35,7 @@ export const identify = async (options: EnrolmentOptions, deps: EnrolmentDeps): 
         `this node enrolled as ${saved.name}: leave --name out, or run "vl3 agent clean" and enrol anew`,
       );
     }
-    if (saved.notAfter > wall() || options.token === undefined) return saved;
+    if (options.token === undefined || !hasExpired(saved)) return saved;
     logger.warn({ node: saved.name }, 'the SVID has expired; enrolling anew');
   }
   if (options.token === undefined) {
@@ -52,7 +53,13 @@ export const identify = async (options: EnrolmentOptions, deps: EnrolmentDeps): 
       logger.info({ node, trustDomain: identity.trustBundle.trustDomain }, 'enrolled');
       return identity;
     } catch (error) {
-      if (!(error instanceof Vl3Error) || error.code !== 'unavailable' || signal.aborted) throw error;
+      if (!(error instanceof Vl3Error) || signal.aborted) throw error;
+      if (error.code !== 'unavailable') {
+        if (saved === undefined) throw error;
+        // What runs goes on, and it may be the clock that is wrong: a token that was used up must not end it.
+        logger.error({ node, reason: error.message }, 'the SVID has expired and the join token is refused');
+        return saved;
+      }
       logger.warn({ reason: error.message }, 'registry does not answer; enrolment is tried again');
       await backoff.wait(signal);
     }
