@@ -21,7 +21,7 @@ export const EXIT = {
   ok: 0,
   /** The operation failed; the sentence on stderr says why. */
   failed: 1,
-  /** The command line is wrong. */
+  /** The command line, the environment or the configuration file is wrong. */
   usage: 2,
   /** The registry or the agent could not be reached. */
   unavailable: 3,
@@ -29,4 +29,6 @@ export const EXIT = {
   unhealthy: 4,
   /** `attach`, `run`: some of it is not available; it is attached as soon as it is. */
   pending: 5,
+  /** Ended by SIGINT or SIGTERM before it was done. */
+  interrupted: 130,
 } as const;

@@ -26,7 +26,7 @@ const refuseEmptyOptions = (command: Command): void => {
   }
 };
 
-const buildProgram = (context: Context): Command => {
+export const buildProgram = (context: Context): Command => {
   const program = new Command('vl3')
     .description('one flat, private L3 network per name, across any number of clusters, clouds and machines')
     .version(VERSION)
@@ -34,7 +34,7 @@ const buildProgram = (context: Context): Command => {
     .showHelpAfterError('(add --help for the options and examples)')
     .addHelpText(
       'after',
-      '\nExamples:\n  vl3 registry run --trust-domain aws-prod.example\n  vl3 network create red --pool-v4 10.60.0.0/16\n  vl3 agent run --token "$(vl3 token create)"\n  vl3 run --network red -- ip address\n  vl3 status',
+      '\nExamples:\n  vl3 registry run --trust-domain aws-prod.example\n  vl3 network create red --pool-v4 10.60.0.0/16\n  vl3 agent run --token "$(vl3 token create)"\n  vl3 run --network red -- ip address\n  vl3 status\n\nExit codes:\n  0 done, 1 failed, 2 the command line, the environment or the configuration is wrong,\n  3 registry or agent not reached, 4 something is wrong, 130 interrupted',
     )
     .exitOverride()
     .hook('preAction', (_, command) => refuseEmptyOptions(command))
@@ -70,7 +70,7 @@ export const run = async (args: readonly string[], context: Context): Promise<vo
       context.exit(error.code === 'unavailable' ? EXIT.unavailable : EXIT.failed);
     } else if (context.signal.aborted) {
       context.err('vl3: interrupted');
-      context.exit(130);
+      context.exit(EXIT.interrupted);
     } else {
       context.err(
         `vl3: unexpected error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,

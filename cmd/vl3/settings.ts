@@ -29,11 +29,10 @@ const readFlag =
 const optionOf = (one: Setting): Option => {
   const { key, placeholder, description, otherwise, isList } = one;
   const repeated = isList ? '; may be repeated' : '';
-  const unset = otherwise === undefined ? '' : ` (default: ${otherwise})`;
+  const byDefault = typeof one.default === 'string' ? one.default : otherwise;
+  const unset = byDefault === undefined ? '' : ` (default: ${byDefault})`;
   const option = new Option(`--${key} ${placeholder}`, `${description}${repeated}${unset}`);
-  option.argParser(readFlag(one));
-  if (typeof one.default === 'string') option.default(undefined, one.default);
-  return option;
+  return option.argParser(readFlag(one));
 };
 
 /** The flags of the settings named, or of all, and `--config`. */
