@@ -145,6 +145,9 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       }
     },
 
-    watchNetwork: (request, handler) => watchNetwork(context, request, callingNode(handler), handler.signal),
+    watchNetwork: (request, handler) => {
+      const isJson = /json/.test(handler.requestHeader.get('content-type') ?? '');
+      return watchNetwork(context, request, callingNode(handler), handler.signal, isJson);
+    },
   };
 };

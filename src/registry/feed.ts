@@ -4,8 +4,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { RegistryView } from '../../native-free/registry/view.ts';
-import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import { watchMessage } from './messages.ts';
+import { SharedMessage } from './shared-message.ts';
 import { CompactedError, type Store } from './store.ts';
 
 export class Feed implements AsyncDisposable {
@@ -15,7 +15,7 @@ export class Feed implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
   readonly #waitingFor = new Map<string, Set<() => void>>();
-  readonly #messages = new Map<string, Map<number, WatchNetworkResponse>>();
+  readonly #messages = new Map<string, Map<number, SharedMessage>>();
   #running: Promise<void> = Promise.resolve();
 
   constructor(deps: { readonly store: Store; readonly logger: Logger }) {
@@ -36,7 +36,7 @@ export class Feed implements AsyncDisposable {
   }
 
   /** The next message for a watcher that has seen `after` (undefined: nothing), or undefined when nothing changed. */
-  next(network: string, after: number | undefined): WatchNetworkResponse | undefined {
+  next(network: string, after: number | undefined): SharedMessage | undefined {
     let messages = this.#messages.get(network);
     if (messages === undefined) {
       messages = new Map();
@@ -47,7 +47,7 @@ export class Feed implements AsyncDisposable {
     if (known !== undefined) return known;
     const step = after === undefined ? this.view.snapshot(network) : this.view.since(network, after);
     if (step === undefined) return undefined;
-    const message = watchMessage(this.#store.identity, step);
+    const message = new SharedMessage(watchMessage(this.#store.identity, step));
     messages.set(key, message);
     return message;
   }

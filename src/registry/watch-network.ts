@@ -7,6 +7,7 @@ import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import type { WatchNetworkRequest, WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { RegistryContext } from './context.ts';
 import { progressMessage } from './messages.ts';
+import { Turns } from './turns.ts';
 
 /** Of all nodes together: each costs a stream and a little memory. */
 const MAX_WATCHERS = 20_000;
@@ -24,6 +25,12 @@ const nextMoment = (watchers: number): number => {
   return (Math.floor(performance.now() / pause) + 1) * pause;
 };
 
+/**
+ * A snapshot of a large network takes a megabyte, and after a restart everybody wants one: so many are under way at once,
+ * each until its stream has taken it.
+ */
+const snapshots = new Turns({ atOnce: 32, longestMs: 5000 });
+
 export interface Watcher {
   readonly name: string;
   readonly serial: string;
@@ -35,6 +42,8 @@ export async function* watchNetwork(
   request: WatchNetworkRequest,
   watcher: Watcher,
   callSignal: AbortSignal,
+  /** Whether the stream carries JSON, by its content type. */
+  isJson: boolean,
 ): AsyncGenerator<WatchNetworkResponse> {
   const { feed, store, counters, now } = context;
   const { network } = request;
@@ -47,6 +56,7 @@ export async function* watchNetwork(
   }
   const signal = AbortSignal.any([callSignal, context.stopping]);
   counters.watchers++;
+  let turn: (() => void) | undefined;
   try {
     // Whatever the watcher wrote before it asked is in what it gets.
     const { revision: present } = await store.read([]);
@@ -67,10 +77,19 @@ export async function* watchNetwork(
         continue;
       }
       const due = performance.now() >= signOfLifeDue;
+      const shared = feed.next(network, seen);
+      if (shared?.message.step.case === 'snapshot' && turn === undefined) {
+        turn = await snapshots.take();
+        if (signal.aborted) break;
+        // Another one by now.
+        continue;
+      }
       const message =
-        feed.next(network, seen) ?? (due ? progressMessage(store.identity, feed.view.revision) : undefined);
+        shared?.message ?? (due ? progressMessage(store.identity, feed.view.revision) : undefined);
       if (message !== undefined) {
-        yield message;
+        yield shared === undefined || isJson ? message : shared.encoded;
+        turn?.();
+        turn = undefined;
         nextAt = nextMoment(counters.watchers);
         if (message.step.case === 'delta' && message.step.value.networkDeleted) return;
         seen = Number(message.revision);
@@ -85,6 +104,7 @@ export async function* watchNetwork(
       throw new Vl3Error('unavailable', 'the registry is stopping: connect again in a moment');
     }
   } finally {
+    turn?.();
     counters.watchers--;
   }
 }

@@ -1,6 +1,9 @@
+import { createClient } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { WatchNetworkResponse } from '../../../src/api/generated/vl3/v1/agent_pb.js';
+import { AgentService, type WatchNetworkResponse } from '../../../src/api/generated/vl3/v1/agent_pb.js';
 import { signRecord } from '../../../src/identity/record-signer.ts';
+import { clientTlsOptions } from '../../../src/identity/tls.ts';
 import type { AgentClient } from '../../../src/registry/client.ts';
 import { red, startDomain, type TestNode } from './fixture.ts';
 
@@ -104,6 +107,32 @@ describe('a watch', () => {
       a: { alive: false, sequence: '1' },
       b: { alive: false, sequence: undefined },
     });
+  });
+
+  test('is told in JSON too, with every field', async () => {
+    const { domain, nodes } = await withNodes({}, 'a');
+    const { identity } = first(nodes);
+    await announce(first(nodes), 1);
+    const transport = createConnectTransport({
+      baseUrl: `https://127.0.0.1:${domain.registry.port}`,
+      httpVersion: '2',
+      useBinaryFormat: false,
+      nodeOptions: { ...clientTlsOptions(identity.trustBundle, identity) },
+    });
+    const stop = new AbortController();
+    onTestFinished(() => stop.abort());
+    const steps = createClient(AgentService, transport).watchNetwork(
+      { network: 'red' },
+      { signal: stop.signal },
+    );
+    for await (const { storeId, step } of steps) {
+      expect(storeId).not.toBe('');
+      expect(step).toMatchObject({
+        case: 'snapshot',
+        value: { network: { name: 'red' }, nodes: [{ node: 'a' }] },
+      });
+      break;
+    }
   });
 
   test('tells records, liveness, network changes and departures as they come', async () => {
