@@ -1,0 +1,35 @@
+// An agent whose wall clock jumps: a program that composes one as `vl3 agent run` does, but reads in a file by how many
+// milliseconds its wall clock is wrong. CLOCK_BOOTTIME and TLS have the machine's own time.
+//
+// Arguments: the file, and the agent's options as JSON.
+
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { pino } from 'pino';
+import { z } from 'zod';
+import { startAgent } from '../../src/agent/agent.ts';
+import { systemClock } from '../../src/agent/clock.ts';
+
+const optionsSchema = z.object({
+  stateDirectory: z.string(),
+  runDirectory: z.string(),
+  netnsPrefix: z.string(),
+  networks: z.array(z.string()),
+  name: z.string(),
+  token: z.string(),
+});
+
+const [file = '', json = ''] = process.argv.slice(2);
+const offset = (): number => Number(readFileSync(file, 'utf8'));
+const stop = new AbortController();
+process.once('SIGTERM', () => stop.abort());
+const running = await startAgent(
+  { ...optionsSchema.parse(JSON.parse(json)), advertise: [], defaultPort: 51820 },
+  {
+    logger: pino({ name: 'agent' }),
+    signal: stop.signal,
+    clock: systemClock(() => Date.now() + offset()),
+  },
+);
+if (!stop.signal.aborted) await Promise.race([once(stop.signal, 'abort'), running.failed]);
+await running[Symbol.asyncDispose]();
