@@ -69,6 +69,7 @@ export class SqliteStore implements Store {
 
   /** Opens the store, or creates it. Throws Vl3Error('failed-precondition') when another process has it, or it is damaged. */
   constructor(options: SqliteStoreOptions) {
+    let leases: { id: string; ttlMs: number }[];
     this.#keepHistory = options.keepHistory ?? 10_000;
     this.#database = openDatabase(options.path);
     try {
@@ -79,6 +80,7 @@ export class SqliteStore implements Store {
       this.#revision = integer(this.#meta('revision'));
       this.#lastRevision = this.#revision;
       this.#compactedRevision = integer(this.#meta('compacted'));
+      leases = this.#sql.leases.all().map(({ id, ttl_ms }) => ({ id: text(id), ttlMs: integer(ttl_ms) }));
     } catch (error) {
       this.#database.close();
       if (error instanceof Vl3Error) throw error;
@@ -102,9 +104,7 @@ export class SqliteStore implements Store {
       failure: cannotWrite,
     });
     this.#leases = new LeaseTimers({ now: options.now, onExpired: (ended) => this.#expire(ended) });
-    for (const { id, ttl_ms } of this.#sql.leases.all()) {
-      this.#leases.add(text(id), integer(ttl_ms));
-    }
+    for (const { id, ttlMs } of leases) this.#leases.add(id, ttlMs);
   }
 
   async read(ranges: readonly Range[]): Promise<ReadResult> {
@@ -197,16 +197,25 @@ export class SqliteStore implements Store {
   #read(ranges: readonly Range[]): ReadResult {
     const found = new Map<string, Entry>();
     for (const range of ranges) {
-      const rows =
-        'key' in range
-          ? this.#sql.get.all(range.key)
-          : this.#sql.below.all(range.prefix, prefixEnd(range.prefix), range.limit ?? -1);
-      for (const row of rows) {
+      for (const row of this.#rowsOf(range)) {
         const entry = entryOf(row);
         found.set(entry.key, entry);
       }
     }
     return { revision: this.#present, entries: [...found.values()] };
+  }
+
+  #rowsOf(range: Range): Row[] {
+    try {
+      return 'key' in range
+        ? this.#sql.get.all(range.key)
+        : this.#sql.below.all(range.prefix, prefixEnd(range.prefix), range.limit ?? -1);
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Vl3Error('internal', `the store cannot be read (${reason}): restore it from a backup`, {
+        cause,
+      });
+    }
   }
 
   /** Of what a read finds: inside a transaction, what that has done so far counts. */

@@ -1,6 +1,15 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -75,6 +84,31 @@ test('a file that is no database is refused with a sentence', async () => {
   const { writeFileSync } = await import('node:fs');
   writeFileSync(path, 'not a database, but long enough to be taken for one '.repeat(50));
   expect(() => new SqliteStore({ path, now })).toThrow(/cannot open the store/);
+});
+
+test('a store that is damaged where entries lie says so when they are read', async () => {
+  const path = join(directory(), 'store.db');
+  const first = new SqliteStore({ path, now });
+  for (let i = 0; i < 200; i++)
+    await first.transact([], [{ kind: 'put', key: `/nodes/${i}`, value: new Uint8Array(200) }]);
+  await first[Symbol.asyncDispose]();
+  const bytes = readFileSync(path);
+  // Every page but those of the schema and of what is read at the start.
+  for (let at = 5 * 4096; at < bytes.length; at += 4096) bytes.fill(0xff, at, at + 100);
+  writeFileSync(path, bytes);
+  const opened = (): SqliteStore | string => {
+    try {
+      return new SqliteStore({ path, now });
+    } catch (error) {
+      return String(error);
+    }
+  };
+  const store = opened();
+  if (typeof store === 'string') expect(store).toMatch(/Vl3Error: .*restore it from a backup/);
+  else {
+    await expect(store.read([{ prefix: '/' }])).rejects.toThrow(/restore it from a backup/);
+    await store[Symbol.asyncDispose]();
+  }
 });
 
 test('only root can read the file', async () => {
