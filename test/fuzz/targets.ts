@@ -4,8 +4,10 @@ import type { Target } from './target.ts';
 import { datapathTargets } from './targets/datapath.ts';
 import { identityTargets } from './targets/identity.ts';
 import { nameTargets } from './targets/names.ts';
+import { programTargets } from './targets/program.ts';
 import { protocolTargets } from './targets/protocol.ts';
 import { registryTarget } from './targets/registry.ts';
+import { savedStateTargets } from './targets/saved-state.ts';
 import { segmentationTargets } from './targets/segmentation.ts';
 import { tableTargets } from './targets/tables.ts';
 import { wireTargets } from './targets/wire.ts';
@@ -18,5 +20,7 @@ export const TARGETS: readonly Target[] = [
   ...datapathTargets,
   ...nameTargets,
   ...identityTargets,
+  ...programTargets,
+  ...savedStateTargets,
   registryTarget,
 ];

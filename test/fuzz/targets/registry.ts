@@ -114,6 +114,12 @@ class RegistryTarget implements OpenTarget {
     await this.#reset();
   }
 
+  get #admin(): Identity {
+    const admin = this.#identities.get('admin');
+    must(admin !== undefined, 'there is no admin');
+    return admin;
+  }
+
   #connect(name: string, { trustBundle }: Identity, credential: Identity | undefined): void {
     this.#sessions.get(name)?.destroy();
     const session = connect(
@@ -282,6 +288,9 @@ class RegistryTarget implements OpenTarget {
   }
 
   async #call(who: string, path: string, body: Uint8Array, type: string): Promise<Answer> {
+    // A server ends a session of which it has seen many streams given up.
+    const identity = this.#identities.get(who);
+    if (this.#sessions.get(who)?.closed !== false) this.#connect(who, identity ?? this.#admin, identity);
     const session = this.#sessions.get(who);
     must(session !== undefined, `there is no session of ${who}`);
     const stream = session.request({
@@ -307,7 +316,7 @@ class RegistryTarget implements OpenTarget {
     stream.on('data', (chunk: Uint8Array) => {
       chunks.push(chunk);
       // A watch goes on for ever: its first message is enough, and its end comes with it if there is one.
-      if (type.includes('connect+')) setTimeout(() => stream.close(), 20);
+      if (path.endsWith('/WatchNetwork')) setTimeout(() => stream.close(), 20);
     });
     stream.on('error', done);
     stream.on('close', done);
