@@ -31,6 +31,8 @@ async function main(args: string[], scratch: string): Promise<boolean> {
     { name: 'tsc --noEmit', run: () => check(['tsc', '--noEmit']) },
     { name: 'knip', run: () => check(['knip', '--treat-config-hints-as-errors']) },
     { name: 'buf lint', run: () => check(['buf', 'lint']) },
+    // What was shipped last is spoken for ever after. A release sets it anew: npm run api-baseline.
+    { name: 'buf breaking', run: () => check(['buf', 'breaking', '--against', 'test/fixtures/api.txtpb']) },
     { name: 'generated code is up to date', run: () => generatedIsCurrent(scratch) },
     { name: long ? 'vitest, long tests too' : 'vitest', run: () => vitest(rest, long, scratch) },
   ];
