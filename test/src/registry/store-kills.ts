@@ -7,6 +7,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
+import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { z } from 'zod';
 import { inspectStore } from '../../../src/registry/inspect-store.ts';
@@ -84,7 +85,7 @@ export const killWriters = async (
   return result;
 };
 
-const WRITER = join(import.meta.dirname, 'store-writers.ts');
+const WRITER = fileURLToPath(new URL('./store-writers.ts', import.meta.url));
 
 /** One process, killed after so many promises. */
 const oneLife = async (
