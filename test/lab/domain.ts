@@ -7,7 +7,7 @@ import { failure, type Host, type Result, type RunOptions } from './host.ts';
 import { type Cloud, Internet, type Site } from './internet.ts';
 import { Lab } from './lab.ts';
 import { Node, type NodeOptions } from './node.ts';
-import { vl3 } from './program.ts';
+import { type Program, vl3 } from './program.ts';
 
 /** How long something may take that ought to happen at once: the machine may be busy. */
 export const SOON = { timeout: 40_000, interval: 100 };
@@ -20,6 +20,8 @@ export class Domain implements AsyncDisposable {
   /** A cloud whose nodes hold public addresses, v4 and v6. The registry is in it. */
   readonly cloud: Cloud;
   readonly nodes: Node[] = [];
+  /** The version its registry is started from. */
+  program: Program = vl3;
   readonly #site: Site;
   #registry: Daemon | undefined;
   #lastHost = 10;
@@ -31,13 +33,14 @@ export class Domain implements AsyncDisposable {
     this.#site = site;
   }
 
-  /** Builds the internet and starts the registry. */
-  static async start(): Promise<Domain> {
+  /** Builds the internet and starts the registry, of the present version or another. */
+  static async start(version?: (lab: Lab) => Program): Promise<Domain> {
     const lab = Lab.create();
     try {
       const internet = await Internet.create(lab);
       const cloud = await internet.publicCloud('198.51.100', '2001:db8:1::');
       const domain = new Domain(lab, internet, cloud, await cloud.node('registry', 5));
+      if (version !== undefined) domain.program = version(lab);
       await domain.startRegistry();
       return domain;
     } catch (error) {
@@ -66,7 +69,7 @@ export class Domain implements AsyncDisposable {
   /** Starts the registry on the state it has; resolves once it is up. */
   async startRegistry(...options: string[]): Promise<void> {
     const place = ['--state-dir', this.registryState, '--listen', this.registryAddress];
-    const command = vl3('registry', 'run', '--trust-domain', 'test.example', ...place, ...options);
+    const command = this.program('registry', 'run', '--trust-domain', 'test.example', ...place, ...options);
     this.#registry = this.host.start(command);
     await this.#registry.printed(/"registry is up"/, SOON.timeout);
   }
