@@ -8,6 +8,7 @@ import { agentCommands } from './agent.ts';
 import { attachCommands } from './attach.ts';
 import { attachmentCommands } from './attachment.ts';
 import { type Context, EXIT } from './context.ts';
+import { deviceCommand } from './device.ts';
 import { networkCommands } from './network.ts';
 import { nodeCommands } from './node.ts';
 import { registryCommands } from './registry.ts';
@@ -52,6 +53,7 @@ export const buildProgram = (context: Context): Command => {
     attachCommands,
     runCommand,
     statusCommand,
+    deviceCommand,
   ]) {
     addTo(program, context);
   }

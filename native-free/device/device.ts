@@ -153,6 +153,12 @@ export class Device {
     return peer;
   }
 
+  /** From now on packets go there, as if one had come from there. */
+  setEndpoint(id: PeerId, endpoint: Endpoint): Action[] {
+    const peer = this.#peers.get(id);
+    return peer === undefined ? [] : learn(peer, endpoint);
+  }
+
   /** Ends the peer's sessions and forgets it. */
   removePeer(id: PeerId): Action[] {
     const peer = this.#peers.get(id);

@@ -29,7 +29,15 @@ import {
 } from './shared-state.ts';
 import { encodeSockaddr } from './sockaddr.ts';
 import type { Tun, TunOffload } from './tun.ts';
-import { closeUdp, DatagramSender, openUdp, type UdpOffloads, type UdpSockets } from './udp.ts';
+import {
+  closeUdp,
+  DatagramSender,
+  openUdp,
+  rebindUdp,
+  setUdpMark,
+  type UdpOffloads,
+  type UdpSockets,
+} from './udp.ts';
 import { WorkerHandle } from './worker-handle.ts';
 import {
   type Change,
@@ -79,7 +87,9 @@ const KEYPAIRS_PER_PEER = 4;
 const RETRY_MS = 5;
 
 export class Datapath implements AsyncDisposable {
-  readonly #udp: UdpSockets;
+  #udp: UdpSockets;
+  readonly #allowOffloads: boolean;
+  #mark = 0;
   readonly #handlers: DatapathHandlers;
   readonly #state: SharedState;
   readonly #peers: PeerSlots;
@@ -99,11 +109,12 @@ export class Datapath implements AsyncDisposable {
 
   /** Opens the port and starts both workers. */
   static async start(options: DatapathOptions, handlers: DatapathHandlers): Promise<Datapath> {
-    const udp = openUdp({ port: options.port, allowOffloads: options.allowOffloads ?? true });
+    const allowOffloads = options.allowOffloads ?? true;
+    const udp = openUdp({ port: options.port, allowOffloads });
     const maxPeers = options.maxPeers ?? 8192;
     const maxKeypairs = 2 ** Math.ceil(Math.log2(maxPeers * KEYPAIRS_PER_PEER));
     const memory = createSharedMemory(maxPeers, maxKeypairs);
-    const datapath = new Datapath(udp, new SharedState(memory), handlers);
+    const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), handlers);
     try {
       await datapath.#startWorkers(memory, options.aeadTier ?? 'openssl-low-level');
       return datapath;
@@ -113,8 +124,14 @@ export class Datapath implements AsyncDisposable {
     }
   }
 
-  private constructor(udp: UdpSockets, state: SharedState, handlers: DatapathHandlers) {
+  private constructor(
+    udp: UdpSockets,
+    allowOffloads: boolean,
+    state: SharedState,
+    handlers: DatapathHandlers,
+  ) {
     this.#udp = udp;
+    this.#allowOffloads = allowOffloads;
     this.#state = state;
     this.#handlers = handlers;
     this.#peers = new PeerSlots(state.maxPeers);
@@ -138,6 +155,20 @@ export class Datapath implements AsyncDisposable {
 
   get offloads(): UdpOffloads {
     return this.#udp.offloads;
+  }
+
+  // --- the port
+
+  /** Moves to another UDP port (0: any free one). Throws, and changes nothing, when it is taken. */
+  rebind(port: number): void {
+    this.#udp = rebindUdp(this.#udp, { port, allowOffloads: this.#allowOffloads, mark: this.#mark });
+    this.#ingress?.wake();
+  }
+
+  /** The mark of outgoing packets (SO_MARK); 0: none. */
+  setMark(mark: number): void {
+    setUdpMark(this.#udp, mark);
+    this.#mark = mark;
   }
 
   // --- devices and peers

@@ -60,6 +60,8 @@ export interface TunOptions {
   readonly netns: string | undefined;
   /** False: the kill switch; single packets only. */
   readonly allowOffloads: boolean;
+  /** False: it goes with its last descriptor. Default true. */
+  readonly isPersistent?: boolean;
 }
 
 export interface Tun {
@@ -79,7 +81,8 @@ export const openTun = (options: TunOptions): Tun => {
   return inNamespace(options.netns, () => {
     const fd = openQueue(options.name);
     try {
-      if (ioctl(fd, TUNSETPERSIST, 1) < 0) throw failure(options.name, 'make persistent', errno());
+      if (options.isPersistent !== false && ioctl(fd, TUNSETPERSIST, 1) < 0)
+        throw failure(options.name, 'make persistent', errno());
       return { name: options.name, fd, offload: setOffload(options.name, fd, options.allowOffloads) };
     } catch (error) {
       close(fd);

@@ -5,6 +5,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import {
   bind,
   close,
+  dup3,
   EADDRINUSE,
   EADDRNOTAVAIL,
   EAFNOSUPPORT,
@@ -13,6 +14,7 @@ import {
   errnoName,
   getsockname,
   MSG_DONTWAIT,
+  O_CLOEXEC,
   recvmmsg,
   sendmsg,
   setsockopt,
@@ -30,6 +32,7 @@ const SO_RCVBUFFORCE = 33;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
 const SO_SNDTIMEO = 21;
+const SO_MARK = 36;
 const IPPROTO_IP = 0;
 const IP_MTU_DISCOVER = 10;
 const IPPROTO_IPV6 = 41;
@@ -93,6 +96,43 @@ export const openUdp = (options: UdpOptions): UdpSockets => {
         throw error;
       }
     }
+  } finally {
+    scratch.unmap();
+  }
+};
+
+/**
+ * Moves both sockets to another port, for all threads at once and without a moment in between: the descriptors stay, and what
+ * they stand for is replaced. Who sleeps in poll on them has to be woken. Throws, and changes nothing, when the port is taken.
+ */
+export const rebindUdp = (
+  sockets: UdpSockets,
+  options: UdpOptions & { readonly mark: number },
+): UdpSockets => {
+  const moved = openUdp(options);
+  try {
+    if (options.mark !== 0) setUdpMark(moved, options.mark);
+    replace(sockets.v4, moved.v4);
+    // A machine that had no IPv6 when the port was opened goes on without.
+    if (sockets.v6 >= 0 && moved.v6 >= 0) replace(sockets.v6, moved.v6);
+    return { ...sockets, port: moved.port };
+  } finally {
+    closeUdp(moved);
+  }
+};
+
+const replace = (fd: number, by: number): void => {
+  if (dup3(by, fd, O_CLOEXEC) < 0)
+    throw new Vl3Error('internal', `cannot replace a socket: ${errnoName(errno())}`);
+};
+
+/** What the routing of outgoing packets may go by (SO_MARK); 0: none. */
+export const setUdpMark = ({ v4, v6 }: UdpSockets, mark: number): void => {
+  const scratch = new Arena(64);
+  try {
+    for (const fd of v6 < 0 ? [v4] : [v4, v6])
+      if (!setInt(scratch, fd, SOL_SOCKET, SO_MARK, mark | 0))
+        throw new Vl3Error('permission-denied', `cannot set the mark ${mark}: ${errnoName(errno())}`);
   } finally {
     scratch.unmap();
   }

@@ -58,6 +58,12 @@ export const sendto: (
 
 export const open: (path: string, flags: number) => number = libc.func('open', 'int', ['str', 'int']);
 export const close: (fd: number) => number = libc.func('close', 'int', ['int']);
+/** Makes `to` another name of what `from` is, whatever it was before, in one step. */
+export const dup3: (from: number, to: number, flags: number) => number = libc.func('dup3', 'int', [
+  'int',
+  'int',
+  'int',
+]);
 export const ioctl: (fd: number, request: number, argument: Address) => number = libc.func('ioctl', 'int', [
   'int',
   'ulong',

@@ -6,9 +6,10 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { peerId } from '../../native-free/device/device.ts';
+import type { Activity } from '../../native-free/device/data-plane.ts';
+import { type PeerStatus, peerId } from '../../native-free/device/device.ts';
 import { parsePrefix } from '../../native-free/ipam/prefix.ts';
-import { StandaloneDevice, type StandalonePeerStatus } from '../../src/device/standalone-device.ts';
+import { WireguardDevice } from '../../src/device/wireguard-device.ts';
 import { monotonicNow } from '../../src/ffi/clock.ts';
 import { opensslPrimitives } from '../../src/noise/openssl-primitives.ts';
 
@@ -39,31 +40,45 @@ export type StandaloneRequest =
 
 export interface StandaloneStatus {
   readonly port: number;
-  readonly peers: readonly StandalonePeerStatus[];
+  readonly peers: readonly (PeerStatus & Activity)[];
   readonly counts: Readonly<Record<string, number>>;
 }
 
 const key = (base64: string): Uint8Array => new Uint8Array(Buffer.from(base64, 'base64'));
 
-const setPeer = (device: StandaloneDevice, peer: StandalonePeer): void =>
-  device.setPeer({
-    publicKey: key(peer.publicKey),
-    presharedKey: peer.presharedKey === undefined ? undefined : key(peer.presharedKey),
-    allowedIps: peer.allowedIps.map(parsePrefix),
-    endpoints: peer.endpoint === undefined ? [] : [peer.endpoint],
-    persistentKeepalive: (peer.keepaliveSeconds ?? 0) * 1000,
+const NO_CHANGE = { remove: false, updateOnly: false, replaceAllowedIps: false, allowedIps: [] };
+
+const setPeers = (device: WireguardDevice, peers: readonly StandalonePeer[]): void =>
+  device.configure({
+    replacePeers: false,
+    peers: peers.map((peer) => ({
+      ...NO_CHANGE,
+      publicKey: key(peer.publicKey),
+      presharedKey: peer.presharedKey === undefined ? new Uint8Array(32) : key(peer.presharedKey),
+      replaceAllowedIps: true,
+      allowedIps: peer.allowedIps.map((text) => ({ prefix: parsePrefix(text), remove: false })),
+      ...(peer.endpoint === undefined ? {} : { endpoint: peer.endpoint }),
+      persistentKeepalive: peer.keepaliveSeconds ?? 0,
+    })),
   });
 
-const answer = (device: StandaloneDevice, request: StandaloneRequest): StandaloneStatus => {
-  if (request.do === 'set-peer') setPeer(device, request.peer);
-  if (request.do === 'remove-peer') device.removePeer(peerId(key(request.publicKey)));
-  return { port: device.port, peers: device.peers, counts: device.counts };
+const answer = (device: WireguardDevice, request: StandaloneRequest): StandaloneStatus => {
+  if (request.do === 'set-peer') setPeers(device, [request.peer]);
+  if (request.do === 'remove-peer') {
+    const peer = { ...NO_CHANGE, publicKey: key(request.publicKey), remove: true };
+    device.configure({ replacePeers: false, peers: [peer] });
+  }
+  const peers = device.view.peers.flatMap(({ publicKey }) => {
+    const status = device.status(peerId(publicKey));
+    const activity = device.activity(peerId(publicKey));
+    return status === undefined || activity === undefined ? [] : [{ ...status, ...activity }];
+  });
+  return { port: device.port, peers, counts: device.counts };
 };
 
 const main = async (config: StandaloneConfig): Promise<void> => {
-  await using device = await StandaloneDevice.start(
+  await using device = await WireguardDevice.start(
     {
-      privateKey: key(config.privateKey),
       port: config.listenPort,
       tun: { name: config.tun, netns: config.netns, allowOffloads: true },
       mtu: config.mtu,
@@ -74,7 +89,8 @@ const main = async (config: StandaloneConfig): Promise<void> => {
       clock: { monotonic: monotonicNow, wall: Date.now },
     },
   );
-  for (const peer of config.peers) setPeer(device, peer);
+  device.configure({ privateKey: key(config.privateKey), replacePeers: false, peers: [] });
+  setPeers(device, config.peers);
   const control = createServer({ allowHalfOpen: true }, async (connection) => {
     connection.end(JSON.stringify(answer(device, JSON.parse(await text(connection)))));
   });

@@ -1,0 +1,209 @@
+// One device with its TUN, and their places at a port and in a datapath, which it may share with others. What the device
+// decides is carried out here and nowhere else. Not here: who the peers are (agent/peers.ts, wireguard-device.ts).
+
+import type {
+  Action,
+  Activity,
+  DataPlaneEvent,
+  Endpoint,
+  PeerId,
+} from '../../native-free/device/data-plane.ts';
+import { Device, type PeerConfig, type PeerStatus } from '../../native-free/device/device.ts';
+import type { DropReason } from '../../native-free/device/drops.ts';
+import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';
+import type { Port } from '../../native-free/port/port.ts';
+import type { Datapath } from '../datapath/datapath.ts';
+import { closeTun, openTun, removeTun, type Tun, type TunOptions } from '../datapath/tun.ts';
+
+/** Milliseconds: since boot, and since 1970. */
+export interface TunnelClock {
+  monotonic(): number;
+  wall(): number;
+}
+
+export interface TunnelOptions {
+  /** Among those of the datapath. */
+  readonly name: string;
+  readonly tun: TunOptions;
+  /** Of the inside, in bytes. */
+  readonly mtu: number;
+  /** 32 B; undefined: it talks to nobody until it gets one. */
+  readonly privateKey?: Uint8Array | undefined;
+  /** As `timestampMark` gave it in an earlier life. */
+  readonly timestampMark?: Uint8Array | undefined;
+}
+
+export interface TunnelDeps {
+  readonly datapath: Datapath;
+  readonly port: Port;
+  readonly primitives: Primitives;
+  readonly random: RandomBytes;
+  readonly clock: TunnelClock;
+}
+
+export class Tunnel {
+  readonly name: string;
+  readonly #deps: TunnelDeps;
+  readonly #tun: Tun;
+  #device: Device | undefined;
+  #sessions = 0;
+
+  private constructor(name: string, deps: TunnelDeps, tun: Tun) {
+    this.name = name;
+    this.#deps = deps;
+    this.#tun = tun;
+  }
+
+  /** Opens the TUN, or takes it up again. Its owner has to route the datapath's events here from then on. */
+  static open(options: TunnelOptions, deps: TunnelDeps): Tunnel {
+    const { name, mtu, privateKey, timestampMark } = options;
+    const tun = openTun(options.tun);
+    try {
+      const tunnel = new Tunnel(name, deps, tun);
+      // A key that is malformed throws before the datapath is touched.
+      const device = privateKey === undefined ? undefined : tunnel.#makeDevice(privateKey, timestampMark);
+      deps.datapath.addDevice(name, tun, mtu);
+      if (device !== undefined) tunnel.#use(device);
+      return tunnel;
+    } catch (error) {
+      closeTun(tun);
+      throw error;
+    }
+  }
+
+  #makeDevice(privateKey: Uint8Array, timestampMark: Uint8Array | undefined): Device {
+    const { primitives, random, port } = this.#deps;
+    return new Device({ privateKey, timestampMark }, { primitives, random, indices: port });
+  }
+
+  #use(device: Device): void {
+    this.#device = device;
+    this.#deps.port.add(device);
+  }
+
+  /** Undefined without a key. */
+  get publicKey(): Uint8Array | undefined {
+    return this.#device?.publicKey;
+  }
+
+  get id(): PeerId | undefined {
+    return this.#device?.id;
+  }
+
+  get timestampMark(): Uint8Array {
+    return this.#device?.timestampMark ?? new Uint8Array(0);
+  }
+
+  /** Keypairs taken into use since it was opened. */
+  get sessions(): number {
+    return this.#sessions;
+  }
+
+  /** Handshake messages it dropped, by reason. */
+  get drops(): [DropReason, number][] {
+    return this.#device?.drops.entries() ?? [];
+  }
+
+  get peerIds(): PeerId[] {
+    return this.#device?.peerIds ?? [];
+  }
+
+  status(peer: PeerId): PeerStatus | undefined {
+    return this.#device?.status(peer);
+  }
+
+  activity(peer: PeerId): Activity | undefined {
+    return this.#deps.datapath.activity(this.name, peer);
+  }
+
+  /** Whether this is the device that the port found a handshake message to be for. */
+  is(device: Device): boolean {
+    return this.#device === device;
+  }
+
+  carry(actions: readonly Action[]): void {
+    if (actions.length === 0) return;
+    this.#deps.datapath.apply(this.name, actions);
+    for (const action of actions) {
+      if (action.kind === 'use-keypair' && action.localIndex !== undefined) this.#sessions++;
+    }
+  }
+
+  event(event: DataPlaneEvent): void {
+    const { clock } = this.#deps;
+    this.carry(this.#device?.event(event, clock.monotonic(), clock.wall()) ?? []);
+  }
+
+  tick(): void {
+    const { clock } = this.#deps;
+    this.carry(this.#device?.tick(clock.monotonic(), clock.wall(), (peer) => this.activity(peer)) ?? []);
+  }
+
+  initiate(peer: PeerId): void {
+    const { clock } = this.#deps;
+    this.carry(this.#device?.initiate(peer, clock.monotonic(), clock.wall()) ?? []);
+  }
+
+  // --- configuration
+
+  /** Another key is another device: all sessions end, and its peers have to be set again. What was counted stays. */
+  setKey(privateKey: Uint8Array | undefined): void {
+    this.#closeDevice();
+    if (privateKey !== undefined) this.#use(this.#makeDevice(privateKey, undefined));
+  }
+
+  /** Adds the peer or changes it. Packets are routed to it by the next `publishAllowedIps`. */
+  setPeer(peer: PeerId, config: PeerConfig): void {
+    if (this.#device === undefined) return;
+    this.#deps.datapath.addPeer(this.name, peer);
+    this.carry(this.#device.setPeer(config));
+  }
+
+  removePeer(peer: PeerId): void {
+    this.carry(this.#device?.removePeer(peer) ?? []);
+    this.#deps.datapath.removePeer(this.name, peer);
+  }
+
+  /** From now on packets go there, as if one had come from there. */
+  setEndpoint(peer: PeerId, endpoint: Endpoint): void {
+    this.carry(this.#device?.setEndpoint(peer, endpoint) ?? []);
+  }
+
+  /** Hands the datapath the allowed IPs of all peers. */
+  publishAllowedIps(): void {
+    const allowed = this.#device === undefined ? [] : [...this.#device.allowedIps.entries()];
+    const entries = allowed.map(({ prefix, value }) => ({ prefix, peer: value }));
+    this.#deps.datapath.setAllowedIps(this.name, entries);
+  }
+
+  setMtu(mtu: number): void {
+    this.#deps.datapath.setMtu(this.name, mtu);
+  }
+
+  // --- the end
+
+  /** Ends all sessions. The interface stays in the kernel, with its addresses and routes. */
+  async close(): Promise<void> {
+    await this.#release();
+    closeTun(this.#tun);
+  }
+
+  /** As `close`, and the interface goes. */
+  async remove(): Promise<void> {
+    await this.#release();
+    removeTun(this.#tun);
+  }
+
+  #closeDevice(): void {
+    const device = this.#device;
+    if (device === undefined) return;
+    this.#deps.port.remove(device);
+    this.carry(device.close());
+    this.#device = undefined;
+  }
+
+  async #release(): Promise<void> {
+    this.#closeDevice();
+    await this.#deps.datapath.removeDevice(this.name);
+  }
+}

@@ -1,0 +1,152 @@
+// The control socket of a device: /var/run/wireguard/NAME.sock, where wg and wg-quick look for it. Speaks the cross-platform
+// userspace protocol (native-free/uapi); several requests a connection, one after another, each answered before the next.
+
+import { mkdirSync, type Stats, statSync, unlinkSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { Vl3Error } from '../../native-free/error.ts';
+import { EINVAL, type Request, RequestError, RequestParser } from '../../native-free/uapi/request.ts';
+import { formatOutcome, formatView } from '../../native-free/uapi/response.ts';
+import type { WireguardDevice } from './wireguard-device.ts';
+
+/** Where WireGuard's tools look. */
+export const UAPI_DIRECTORY = '/var/run/wireguard';
+
+const EADDRINUSE = 98;
+const EPERM = 1;
+const EIO = 5;
+
+/** A request that grows past this without a newline is none. */
+const MAX_UNFINISHED_LINE = 4096;
+/** How often to look whether somebody has deleted the socket, which is how a device is told to end. */
+const LOOK_MS = 500;
+
+export class UapiServer implements AsyncDisposable {
+  readonly path: string;
+  /** Resolves when somebody has deleted the socket. */
+  readonly deleted: Promise<void>;
+  readonly #server: Server;
+  readonly #connections = new Set<Socket>();
+  readonly #looking: NodeJS.Timeout;
+  readonly #inode: number;
+
+  /** Opens the socket, readable for its owner alone. Throws Vl3Error('already-exists') when a device of the name is up. */
+  static async listen(
+    device: WireguardDevice,
+    name: string,
+    directory = UAPI_DIRECTORY,
+  ): Promise<UapiServer> {
+    const path = join(directory, `${name}.sock`);
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    await removeStale(path);
+    const server = createServer({ allowHalfOpen: true });
+    const before = process.umask(0o077);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(path, () => resolve());
+      });
+    } catch (cause) {
+      throw new Vl3Error('failed-precondition', `cannot open the control socket ${path}`, { cause });
+    } finally {
+      process.umask(before);
+    }
+    return new UapiServer(device, path, server);
+  }
+
+  private constructor(device: WireguardDevice, path: string, server: Server) {
+    this.path = path;
+    this.#server = server;
+    this.#inode = statSync(path).ino;
+    const deleted = Promise.withResolvers<void>();
+    this.deleted = deleted.promise;
+    this.#looking = setInterval(() => {
+      if (!this.#isThere()) deleted.resolve();
+    }, LOOK_MS);
+    server.on('connection', (connection) => {
+      this.#connections.add(connection);
+      connection.once('close', () => this.#connections.delete(connection));
+      serve(device, connection);
+    });
+  }
+
+  #isThere(): boolean {
+    return tryStat(this.path)?.ino === this.#inode;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#looking);
+    // Node removes the socket's file when it closes: it must not be another's by now.
+    const isOurs = this.#isThere();
+    for (const connection of this.#connections) connection.destroy();
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    if (isOurs) unlinkIfThere(this.path);
+  }
+}
+
+/** A file that nobody listens on is what a killed device has left. */
+const removeStale = async (path: string): Promise<void> => {
+  if (tryStat(path) === undefined) return;
+  const isTaken = await new Promise<boolean>((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+  if (isTaken) {
+    throw new Vl3Error(
+      'already-exists',
+      `a device is up at ${path}: end that one, or take another interface name`,
+    );
+  }
+  unlinkIfThere(path);
+};
+
+const tryStat = (path: string): Stats | undefined => statSync(path, { throwIfNoEntry: false });
+
+const unlinkIfThere = (path: string): void => {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  }
+};
+
+const serve = (device: WireguardDevice, connection: Socket): void => {
+  const parser = new RequestParser();
+  let unfinished = '';
+  connection.setEncoding('latin1');
+  connection.on('error', () => connection.destroy());
+  connection.on('end', () => connection.end());
+  connection.on('data', (text: string) => {
+    const lines = (unfinished + text).split('\n');
+    unfinished = lines.pop() ?? '';
+    if (unfinished.length > MAX_UNFINISHED_LINE) connection.destroy();
+    for (const line of lines) {
+      const request = parser.push(line);
+      if (request !== undefined && !connection.destroyed) connection.write(answer(device, request), 'latin1');
+    }
+  });
+};
+
+const answer = (device: WireguardDevice, request: Request | RequestError): string => {
+  if (request instanceof RequestError) return formatOutcome(request.errno, request.isGet);
+  try {
+    if (request.kind === 'get') return formatView(device.view);
+    device.configure(request.change);
+    return formatOutcome(0);
+  } catch (error) {
+    return formatOutcome(errnoOf(error), request.kind === 'get');
+  }
+};
+
+const errnoOf = (error: unknown): number => {
+  if (!(error instanceof Vl3Error)) return EIO;
+  if (error.code === 'already-exists') return EADDRINUSE;
+  if (error.code === 'permission-denied') return EPERM;
+  return error.code === 'internal' ? EIO : EINVAL;
+};

@@ -1,0 +1,249 @@
+// One WireGuard device by itself, as wg and wg-quick know it: a tunnel with a port and a datapath of its own, and the
+// configuration it was given. No registry, no agent, no files; addresses, routes and the interface's state are the
+// caller's. A device without a key keeps its peers, but talks to none.
+
+import { AllowedIps } from '../../native-free/device/allowed-ips.ts';
+import type { Activity, Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
+import { type PeerStatus, peerId } from '../../native-free/device/device.ts';
+import { Vl3Error } from '../../native-free/error.ts';
+import { KEY_LENGTH } from '../../native-free/noise/constants.ts';
+import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';
+import { Port } from '../../native-free/port/port.ts';
+import type { DeviceChange, PeerChange } from '../../native-free/uapi/request.ts';
+import type { DeviceView, PeerView } from '../../native-free/uapi/response.ts';
+import { Datapath, type DatapathOptions } from '../datapath/datapath.ts';
+import type { TunOptions } from '../datapath/tun.ts';
+import { Tunnel, type TunnelClock } from './tunnel.ts';
+
+export interface WireguardDeviceOptions extends DatapathOptions {
+  readonly tun: TunOptions;
+  /** Of the inside, in bytes. */
+  readonly mtu: number;
+}
+
+export interface WireguardDeviceDeps {
+  readonly primitives: Primitives;
+  readonly random: RandomBytes;
+  readonly clock: TunnelClock;
+}
+
+/** What was asked for, whether or not there is a key to do it with. */
+interface PeerSettings {
+  readonly publicKey: Uint8Array;
+  presharedKey: Uint8Array;
+  /** Seconds. */
+  persistentKeepalive: number;
+  /** As configured, or learned under an earlier key. */
+  endpoint: Endpoint | undefined;
+  /** Of the last handshake under an earlier key, milliseconds since 1970; 0: none. */
+  lastHandshakeAt: number;
+}
+
+const TICK_MS = 100;
+
+export class WireguardDevice implements AsyncDisposable {
+  /** Rejects when the datapath dies or the TUN is taken away: nothing moves any more. */
+  readonly failed: Promise<never>;
+  readonly #datapath: Datapath;
+  readonly #port: Port;
+  readonly #tunnel: Tunnel;
+  readonly #ticking: NodeJS.Timeout;
+  readonly #peers = new Map<PeerId, PeerSettings>();
+  readonly #allowedIps = new AllowedIps<PeerId>();
+  #privateKey: Uint8Array | undefined;
+  #fwmark = 0;
+
+  /** Opens port and TUN and moves packets from then on. Both sockets stay in the calling thread's namespace. */
+  static async start(options: WireguardDeviceOptions, deps: WireguardDeviceDeps): Promise<WireguardDevice> {
+    const { clock, random } = deps;
+    const { name } = options.tun;
+    const failure = Promise.withResolvers<never>();
+    failure.promise.catch(() => {});
+    const port = new Port({ random });
+    let tunnel: Tunnel | undefined;
+    const datapath = await Datapath.start(options, {
+      onEvent: (_, event) => tunnel?.event(event),
+      onDatagram: (datagram, source, waiting) => {
+        const received = port.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
+        if (received !== undefined) tunnel?.carry(received.actions);
+      },
+      onDeviceLost: () =>
+        failure.reject(new Vl3Error('failed-precondition', `the interface ${name} is gone`)),
+      onFailure: (cause) => failure.reject(new Vl3Error('internal', 'the datapath died', { cause })),
+    });
+    try {
+      tunnel = Tunnel.open({ name, tun: options.tun, mtu: options.mtu }, { datapath, port, ...deps });
+    } catch (error) {
+      await datapath[Symbol.asyncDispose]();
+      throw error;
+    }
+    return new WireguardDevice(datapath, port, tunnel, failure.promise);
+  }
+
+  private constructor(datapath: Datapath, port: Port, tunnel: Tunnel, failed: Promise<never>) {
+    this.#datapath = datapath;
+    this.#port = port;
+    this.#tunnel = tunnel;
+    this.failed = failed;
+    this.#ticking = setInterval(() => tunnel.tick(), TICK_MS);
+  }
+
+  /** The UDP port. */
+  get port(): number {
+    return this.#datapath.port;
+  }
+
+  // --- configuration
+
+  /**
+   * Carries out a change. What can fail comes first, so that a change that fails changes nothing. Throws Vl3Error when the
+   * port cannot be had, or the mark not be set.
+   */
+  configure(change: DeviceChange): void {
+    const { listenPort, fwmark, privateKey, replacePeers, peers } = change;
+    if (fwmark !== undefined && fwmark !== this.#fwmark) {
+      this.#datapath.setMark(fwmark);
+      this.#fwmark = fwmark;
+    }
+    if (listenPort !== undefined && listenPort !== this.port) this.#datapath.rebind(listenPort);
+    if (privateKey !== undefined) this.#setKey(privateKey ?? undefined);
+    if (replacePeers) for (const id of [...this.#peers.keys()]) this.#removePeer(id);
+    const changed = new Set<PeerId>();
+    for (const peer of peers) this.#changePeer(peer, changed);
+    for (const id of changed) this.#apply(id);
+    this.#tunnel.publishAllowedIps();
+  }
+
+  /** The inside MTU changed: the TUN's is the caller's to change. */
+  setMtu(mtu: number): void {
+    this.#tunnel.setMtu(mtu);
+  }
+
+  #setKey(privateKey: Uint8Array | undefined): void {
+    if (isSame(privateKey, this.#privateKey)) return;
+    for (const [id, settings] of this.#peers) {
+      const status = this.#tunnel.status(id);
+      settings.endpoint = status?.endpoint ?? settings.endpoint;
+      settings.lastHandshakeAt = status?.lastHandshake?.wallclock ?? settings.lastHandshakeAt;
+    }
+    this.#tunnel.setKey(privateKey);
+    this.#privateKey?.fill(0);
+    this.#privateKey = privateKey?.slice();
+    if (this.#tunnel.id !== undefined) this.#removePeer(this.#tunnel.id);
+    for (const id of this.#peers.keys()) this.#apply(id);
+  }
+
+  #changePeer(change: PeerChange, changed: Set<PeerId>): void {
+    const id = peerId(change.publicKey);
+    if (change.remove) {
+      this.#removePeer(id);
+      changed.delete(id);
+      return;
+    }
+    const known = this.#peers.get(id);
+    if (id === this.#tunnel.id || (known === undefined && change.updateOnly)) return;
+    const settings = known ?? newSettings(change.publicKey);
+    this.#peers.set(id, settings);
+    changed.add(id);
+    if (change.presharedKey !== undefined) settings.presharedKey = change.presharedKey.slice();
+    if (change.persistentKeepalive !== undefined) settings.persistentKeepalive = change.persistentKeepalive;
+    if (change.endpoint !== undefined) {
+      settings.endpoint = change.endpoint;
+      this.#tunnel.setEndpoint(id, change.endpoint);
+    }
+    if (change.replaceAllowedIps) this.#allowedIps.removeAll(id);
+    for (const { prefix, remove } of change.allowedIps) {
+      if (remove) this.#allowedIps.remove(prefix, id);
+      else this.#allowedIps.insert(prefix, id);
+    }
+  }
+
+  /** Brings the tunnel's peer in step with what was asked for. */
+  #apply(id: PeerId): void {
+    const settings = this.#peers.get(id);
+    if (settings === undefined) return;
+    const { publicKey, presharedKey, persistentKeepalive, endpoint } = settings;
+    this.#tunnel.setPeer(id, {
+      publicKey,
+      presharedKey,
+      allowedIps: this.#allowedIps.heldBy(id),
+      endpoints: [],
+      learnedEndpoint: endpoint,
+      persistentKeepalive: persistentKeepalive * 1000,
+    });
+  }
+
+  #removePeer(id: PeerId): void {
+    const settings = this.#peers.get(id);
+    if (settings === undefined) return;
+    this.#peers.delete(id);
+    settings.presharedKey.fill(0);
+    this.#allowedIps.removeAll(id);
+    this.#tunnel.removePeer(id);
+  }
+
+  // --- what can be known
+
+  get view(): DeviceView {
+    return {
+      privateKey: this.#privateKey,
+      listenPort: this.port,
+      fwmark: this.#fwmark,
+      peers: [...this.#peers].map(([id, settings]) => this.#viewOf(id, settings)),
+    };
+  }
+
+  #viewOf(id: PeerId, settings: PeerSettings): PeerView {
+    const status = this.status(id);
+    const activity = this.activity(id);
+    return {
+      publicKey: settings.publicKey,
+      presharedKey: settings.presharedKey,
+      endpoint: status?.endpoint ?? settings.endpoint,
+      lastHandshakeAt: status?.lastHandshake?.wallclock ?? settings.lastHandshakeAt,
+      txBytes: activity?.txBytes ?? 0,
+      rxBytes: activity?.rxBytes ?? 0,
+      persistentKeepalive: settings.persistentKeepalive,
+      allowedIps: this.#allowedIps.heldBy(id),
+    };
+  }
+
+  status(id: PeerId): PeerStatus | undefined {
+    return this.#tunnel.status(id);
+  }
+
+  activity(id: PeerId): Activity | undefined {
+    return this.#tunnel.activity(id);
+  }
+
+  /** What was counted, by name; drops among it. */
+  get counts(): Readonly<Record<string, number>> {
+    const { egress, ingress } = this.#datapath.stats();
+    const handshakes = [...this.#port.drops.entries(), ...this.#tunnel.drops];
+    return {
+      ...Object.fromEntries(Object.entries(egress).map(([name, n]) => [`egress ${name}`, n])),
+      ...Object.fromEntries(Object.entries(ingress).map(([name, n]) => [`ingress ${name}`, n])),
+      ...Object.fromEntries(handshakes.map(([name, n]) => [`handshake dropped:${name}`, n])),
+    };
+  }
+
+  /** Ends all sessions, wipes all keys, closes the port and removes the TUN. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#ticking);
+    await this.#tunnel.remove();
+    await this.#datapath[Symbol.asyncDispose]();
+    this.#privateKey?.fill(0);
+    for (const { presharedKey } of this.#peers.values()) presharedKey.fill(0);
+  }
+}
+
+const newSettings = (publicKey: Uint8Array): PeerSettings => ({
+  publicKey,
+  presharedKey: new Uint8Array(KEY_LENGTH),
+  persistentKeepalive: 0,
+  endpoint: undefined,
+  lastHandshakeAt: 0,
+});
+
+const isSame = (a: Uint8Array | undefined, b: Uint8Array | undefined): boolean =>
+  a === b || (a !== undefined && b !== undefined && a.every((byte, i) => byte === b[i]));
