@@ -49,5 +49,3 @@ export const registrySettings: ProgramSettings<typeof schema> = {
   file: '/etc/vl3/registry.yaml',
   schema,
 };
-
-export type RegistrySettings = z.output<typeof schema>;

@@ -1,6 +1,8 @@
 // What a real agent and a real registry tell of themselves, judged by a strict reader: that counters move when the thing
 // counted happens, and that health and readiness mean what they say.
 
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { Domain, SOON } from '../lab/domain.ts';
 import type { Host } from '../lab/host.ts';
@@ -68,6 +70,27 @@ test('an agent tells of its peers, its traffic, its addresses and its control pl
   expect(sumOf(metrics, 'vl3_agent_problems')).toBe(0);
   expect(sumOf(metrics, 'vl3_event_loop_lag_max_seconds')).toBeGreaterThanOrEqual(0);
   expect(sumOf(metrics, 'vl3_build_info')).toBe(1);
+});
+
+test('the README tells of every metric that is served, as it is served, and of no other', async () => {
+  const readme = readFileSync(resolve(import.meta.dirname, '../../README.md'), 'utf8');
+  const rows = [...readme.matchAll(/^\| `(vl3_\w+)` \| (\w+) \| ([a-z ]+|-) \| (.*) \|$/gm)];
+  const told = new Map(rows.map(([, name = '', type, , help]) => [name, { type, help }]));
+  const served = [...(await ofAgent()), ...(await ofRegistry())].filter(([name]) => name.startsWith('vl3_'));
+  expect(served.length).toBeGreaterThan(30);
+  for (const [name, { type, help }] of served)
+    expect({ name, ...told.get(name) }).toEqual({ name, type, help });
+  expect([...told.keys()].sort()).toEqual([...new Set(served.map(([name]) => name))].sort());
+  for (const [, name = '', , labels = ''] of rows) {
+    const samples = served.flatMap(([one, metric]) => (one === name ? metric.samples : []));
+    for (const sample of samples)
+      expect(
+        Object.keys(sample.labels)
+          .filter((label) => label !== 'le')
+          .join(' ') || '-',
+        name,
+      ).toBe(labels);
+  }
 });
 
 test('a packet to nobody and a datagram of nobody are counted by their reasons', async () => {
