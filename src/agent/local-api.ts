@@ -1,13 +1,14 @@
 // The agent's local API: JSON over HTTP/1 on a unix socket that only root can open. It parses, calls, answers;
 // what attaching means is attachments.ts.
 
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { z } from 'zod';
 import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+import { makeDirectory } from '../make-directory.ts';
 import type { AgentStatus, LocalAttachment } from './local-messages.ts';
 import {
   type AttachRequest,
@@ -63,9 +64,9 @@ const readJson = async (request: IncomingMessage): Promise<unknown> => {
   }
 };
 
-const makeDirectory = (path: string): void => {
+const makeRunDirectory = (path: string): void => {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeDirectory(path, 0o700);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new Vl3Error(
@@ -98,7 +99,7 @@ export class LocalApi implements AsyncDisposable {
 
   /** Listens on `path` (mode 0600); a socket left by a dead agent is replaced, a living one's is not. */
   static async listen(path: string, handlers: LocalApiHandlers, logger: Logger): Promise<LocalApi> {
-    makeDirectory(dirname(path));
+    makeRunDirectory(dirname(path));
     const left = lstatSync(path, { throwIfNoEntry: false });
     if (left !== undefined) {
       if (!left.isSocket()) {

@@ -2,11 +2,12 @@
 // (WAL, synchronous FULL: an acknowledged write survives a power cut). Every document is parsed when it is read, so a
 // damaged or foreign file is an error with a remedy and never a surprise later. Session keys and counters are never here.
 
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
+import { makeDirectory } from '../make-directory.ts';
 
 const SCHEMA_VERSION = 1;
 
@@ -33,7 +34,7 @@ export class AgentState implements Disposable {
   constructor(directory: string) {
     this.#path = join(directory, 'agent.db');
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      makeDirectory(directory, 0o700);
       this.#db = new DatabaseSync(this.#path, { timeout: 2000 });
       chmodSync(this.#path, 0o600);
       this.#db.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA locking_mode=EXCLUSIVE;');

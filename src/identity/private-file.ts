@@ -2,9 +2,10 @@
 // crash leaves the old file or the new one. Not here: what is in them.
 
 import { constants, type Stats } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
+import { makeDirectory } from '../make-directory.ts';
 
 /** Larger ones are refused. */
 const MAX_BYTES = 256 * 1024;
@@ -13,7 +14,7 @@ const MAX_BYTES = 256 * 1024;
 export const makePrivateDirectory = async (path: string): Promise<void> => {
   let mode: number;
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    makeDirectory(path, 0o700);
     ({ mode } = await stat(path));
   } catch (cause) {
     throw new Vl3Error('failed-precondition', `cannot make the directory ${path}: ${reason(cause)}`, {
