@@ -139,6 +139,74 @@ describe('an allocator', () => {
     expect(next).toEqual(['10.60.1.4', '10.60.1.5', '10.60.1.6', '10.60.1.3', '10.60.1.2', undefined]);
   });
 
+  it('lets an address rest before somebody else gets it, unless that is better than none', () => {
+    const allocator = new Allocator({ prefixes: [] }, 0, 60);
+    allocator.addPrefix(parsePrefix('10.60.1.0/30'));
+    const address = allocator.allocate(4, 'a', [], { now: 1000 });
+    if (address === undefined) throw new Error('nothing allocated');
+    allocator.free(address, 'a', 1010);
+    expect(allocator.allocate(4, 'b', [], { now: 1069 })).toBeUndefined();
+    expect(allocator.allocate(4, 'b', [], { now: 1011, early: true })).toEqual(address);
+    allocator.free(address, 'b', 1100);
+    expect(allocator.allocate(4, 'c', [], { now: 1159 })).toBeUndefined();
+    expect(allocator.allocate(4, 'c', [], { now: 1160 })).toEqual(address);
+  });
+
+  it('reuses the oldest first over all prefixes, also in its next life', () => {
+    const allocator = new Allocator({ prefixes: [] }, 0, 60);
+    for (const text of ['10.60.1.0/30', '10.60.2.0/30']) allocator.addPrefix(parsePrefix(text));
+    const [first, second] = [allocator.allocate(4, 'a'), allocator.allocate(4, 'b')];
+    if (first === undefined || second === undefined) throw new Error('nothing allocated');
+    allocator.free(second, 'b', 100);
+    allocator.free(first, 'a', 200);
+    // A reboot: its clock begins anew.
+    const next = new Allocator(JSON.parse(JSON.stringify(allocator.toState())), 5, 60);
+    expect(next.allocate(4, 'c', [], { now: 5 })).toEqual(second);
+    expect(next.allocate(4, 'c', [], { now: 64 })).toBeUndefined();
+    expect(next.allocate(4, 'c', [], { now: 65 })).toEqual(first);
+  });
+
+  it('reads what an earlier version wrote down, which knew no ages', () => {
+    const state = {
+      prefix: '10.60.1.0/29',
+      fresh: [] as [string, string][],
+      used: { '10.60.1.4': 'a', '10.60.1.5': 'b', '10.60.1.6': 'c' },
+    };
+    const allocator = new Allocator(
+      { prefixes: [{ ...state, freed: ['10.60.1.3', '10.60.1.2'] }] },
+      1000,
+      60,
+    );
+    expect(allocator.allocate(4, 'd', [], { now: 1059 })).toBeUndefined();
+    expect(textOf(allocator.allocate(4, 'd', [], { now: 1060 }))).toBe('10.60.1.3');
+    expect(textOf(allocator.allocate(4, 'd', [], { now: 1060 }))).toBe('10.60.1.2');
+  });
+
+  it('says why an address that was asked for cannot be had', () => {
+    const allocator = withPrefixes('10.60.1.0/29');
+    const excluded = [parsePrefix('10.60.1.4/31')];
+    const claim = (text: string, owner = 'a') => allocator.claim(parseAddress(text), owner, excluded);
+    expect(claim('10.60.1.3')).toBeUndefined();
+    expect(claim('10.60.1.3')).toBeUndefined();
+    expect(claim('10.60.1.3', 'b')).toBe('held');
+    expect(claim('10.60.1.4')).toBe('excluded');
+    expect(['10.60.1.0', '10.60.1.1', '10.60.1.7'].map((text) => claim(text))).toEqual(
+      Array(3).fill('unusable'),
+    );
+    expect(claim('10.60.2.3')).toBe('elsewhere');
+    expect(allocator.size).toBe(1);
+  });
+
+  it('counts what is used and free of each prefix, whatever is excluded', () => {
+    const allocator = withPrefixes('10.60.1.0/28', 'fd00::/64');
+    const excluded = ['10.60.1.4/30', '10.60.1.6/31', '10.60.1.0/29'].map(parsePrefix);
+    expect(allocator.uses(4)).toMatchObject([{ used: 0, free: 13n, emptySince: 0 }]);
+    expect(allocator.uses(4, excluded)).toMatchObject([{ free: 7n }]);
+    expect(allocator.uses(6, [parsePrefix('fd00::/65')])).toMatchObject([{ free: 1n << 63n }]);
+    allocator.allocate(4, 'a');
+    expect(allocator.uses(4)).toMatchObject([{ used: 1, free: 12n, emptySince: undefined }]);
+  });
+
   it('says by undefined that it needs another prefix, and goes on when it has one', () => {
     const allocator = withPrefixes('10.60.1.0/30');
     expect(allocator.allocate(4, 'a')).toBeDefined();
