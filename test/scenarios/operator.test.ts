@@ -104,7 +104,11 @@ describe('a wrong command line', () => {
     ['a missing option', ['attach', '--netns', '/run/netns/x'], /required option '--network <name>'/],
     ['an unknown format', ['node', 'list', '-o', 'xml'], /Allowed choices are table, json/],
     ['a port that is none', ['agent', 'run', '--port', '70000'], /whole number from 1 to 65535/],
-    ['a trust domain that is none', ['registry', 'run', '--trust-domain', 'Not one'], /'Not one' is invalid. Use at most/],
+    [
+      'a trust domain that is none',
+      ['registry', 'run', '--trust-domain', 'Not one'],
+      /'Not one' is invalid. Use at most/,
+    ],
     ['an address that is none', ['agent', 'run', '--advertise', 'http://x'], /Write an address like/],
     [
       'a duration that is none',
