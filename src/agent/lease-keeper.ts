@@ -256,10 +256,12 @@ export class LeaseKeeper {
     try {
       await withdraw(network, prefix, reason);
       if (lost === undefined) return;
-      if (await networks.get(network)?.dropLease(prefix)) {
-        this.#phases.delete(keyOf(network, prefix));
-        logger.info({ network, prefix }, 'lost prefix is out of use');
-      }
+      const membership = networks.get(network);
+      if (membership === undefined || !(await membership.dropLease(prefix))) return;
+      this.#phases.delete(keyOf(network, prefix));
+      logger.info({ network, prefix }, 'lost prefix is out of use');
+      // Whoever wants to be on it joins it anew, as what it is now.
+      if (membership.prefixes.length === 0) membership.markLeaving();
     } catch (error) {
       logger.error({ err: error, network, prefix }, 'prefix could not be taken down; it is tried again');
     }

@@ -7,7 +7,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { toBase64 } from '../base64.ts';
 import { VERSION } from '../version.ts';
-import { Backoff } from './backoff.ts';
+import { Backoff, pause } from './backoff.ts';
 import { NETWORK, type NetworkDocument } from './documents.ts';
 import { definitionFrom, leaseFrom, termFrom } from './lease-messages.ts';
 import { Membership, type MembershipDeps } from './membership.ts';
@@ -16,6 +16,8 @@ import { Membership, type MembershipDeps } from './membership.ts';
 const LEAVE_AFTER_MS = 5 * 60_000;
 
 const JOIN_TIMEOUT_MS = 10_000;
+/** Whether a permanent network is still joined is looked at this often. */
+const LOOK_MS = 1_000;
 
 export interface NetworksOptions {
   readonly node: string;
@@ -81,14 +83,16 @@ export class Networks implements AsyncDisposable {
     );
   }
 
-  /** Joins the permanent networks, however long it takes, until `signal` aborts; never throws. */
+  /** Keeps the permanent networks joined, also when one is lost, until `signal` aborts; never throws. */
   async joinPermanent(signal: AbortSignal): Promise<void> {
     await Promise.all(
       this.#options.permanent.map(async (network) => {
         const backoff = new Backoff({ firstMs: 500, capMs: 15_000 });
-        while (!signal.aborted && this.get(network)?.isLeaving !== false) {
+        while (!signal.aborted) {
           try {
-            await this.join(network, signal);
+            if (this.get(network)?.isLeaving !== false) await this.join(network, signal);
+            backoff.reset();
+            await pause(LOOK_MS, signal);
           } catch {
             await backoff.wait(signal);
           }

@@ -79,7 +79,7 @@ test('SVIDs, leases and records are renewed long before they end, without anybod
   }, SOON);
   const { stdout, code } = await steady.tryVl3('status');
   expect(code).toBe(0);
-  expect(stdout).toMatch(/the registry may be gone for another \d+ s; then new attachments stop/);
+  expect(stdout).toMatch(/the registry may be gone for another [^;]+; then new attachments stop/);
   expect(stdout).toMatch(/lease 10\.60\.\d+\.0\/24: good, ends in/);
 }, 120_000);
 
