@@ -7,23 +7,13 @@ import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import type { WatchNetworkRequest, WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { RegistryContext } from './context.ts';
 import { progressMessage } from './messages.ts';
+import { Pace } from './pace.ts';
 import { Turns } from './turns.ts';
 
 /** Of all nodes together: each costs a stream and a little memory. */
 const MAX_WATCHERS = 20_000;
 
-/**
- * A lone change goes out at once; a storm (everyone announcing after a restart) is told in few large steps instead of
- * n² small ones. So a watcher rests after each step, the longer the more watchers there are, and all of them to the
- * same moments, at which they then share one message.
- */
-const PAUSE_PER_WATCHER_MS = 0.5;
-const MAX_PAUSE_MS = 250;
-
-const nextMoment = (watchers: number): number => {
-  const pause = Math.min(MAX_PAUSE_MS, Math.max(1, watchers * PAUSE_PER_WATCHER_MS));
-  return (Math.floor(performance.now() / pause) + 1) * pause;
-};
+const pace = new Pace();
 
 /**
  * A snapshot of a large network takes a megabyte, and after a restart everybody wants one: so many are under way at once,
@@ -74,6 +64,7 @@ export async function* watchNetwork(
       if (pause > 0) {
         await sleep(pause, undefined, { signal }).catch(() => {});
         if (signal.aborted) break;
+        pace.wentOn(nextAt, performance.now());
         continue;
       }
       const due = performance.now() >= signOfLifeDue;
@@ -90,7 +81,7 @@ export async function* watchNetwork(
         yield shared === undefined || isJson ? message : shared.encoded;
         turn?.();
         turn = undefined;
-        nextAt = nextMoment(counters.watchers);
+        nextAt = pace.next(counters.watchers, performance.now());
         if (message.step.case === 'delta' && message.step.value.networkDeleted) return;
         seen = Number(message.revision);
         signOfLifeDue = performance.now() + context.progressMs;
