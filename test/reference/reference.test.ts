@@ -1,6 +1,6 @@
 // The README against the programs: its reference is what the program tree says, and what it names besides is there.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { EXIT } from '../../cmd/vl3/context.ts';
@@ -31,6 +31,16 @@ test('every command that the README shows is there, and so are its options', () 
     const known = found?.[1].options.flatMap(({ long, short }) => [long, short]) ?? [];
     for (const [, option = ''] of line.matchAll(/ (--?[a-z][a-z0-9-]*)/g))
       expect(known, line).toContain(option);
+  }
+});
+
+test('every service unit starts a command that is there, and does not repeat a wrong configuration', () => {
+  const commands = commandsOf(programTree()).map(([words]) => words);
+  const folder = join(ROOT, 'deploy/systemd');
+  for (const unit of readdirSync(folder)) {
+    const text = readFileSync(join(folder, unit), 'utf8');
+    expect(commands).toContain(/^ExecStart=\/usr\/local\/bin\/vl3 (.*)$/m.exec(text)?.[1]);
+    expect(text).toContain(`\nRestartPreventExitStatus=${EXIT.usage}\n`);
   }
 });
 

@@ -28,10 +28,14 @@ const PROGRAMS: readonly ProgramSettings<SettingsSchema>[] = [agentSettings, reg
 /** Text in a table's cell. */
 const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
 
-const isSetting = (words: string, option: Option): boolean => {
-  const program = PROGRAMS.find((one) => words.startsWith(`${one.program} `));
-  return program !== undefined && settingsOf(program).some(({ key }) => option.long === `--${key}`);
-};
+/** The program whose settings the command takes. */
+const programOf = (words: string, command: Command): ProgramSettings<SettingsSchema> | undefined =>
+  command.options.some(({ long }) => long === '--config')
+    ? PROGRAMS.find((one) => words.startsWith(`${one.program} `))
+    : undefined;
+
+const isSettingOf = (program: ProgramSettings<SettingsSchema> | undefined, option: Option): boolean =>
+  program !== undefined && settingsOf(program).some(({ key }) => option.long === `--${key}`);
 
 const argumentText = (one: Argument): string => {
   const name = `${one.name()}${one.variadic ? '...' : ''}`;
@@ -45,8 +49,10 @@ const list = (words: readonly string[]): string => words.map((word) => `\`${word
 
 const takes = (words: string, command: Command): string => {
   const common = command.options.flatMap(({ long }) => (long != null && COMMON.includes(long) ? [long] : []));
-  const settings = command.options.filter((option) => isSetting(words, option)).map(({ long }) => long ?? '');
-  const program = PROGRAMS.find((one) => words.startsWith(`${one.program} `));
+  const program = programOf(words, command);
+  const settings = command.options
+    .filter((option) => isSettingOf(program, option))
+    .map(({ long }) => long ?? '');
   const isWhole = program !== undefined && settings.length === settingsOf(program).length;
   const link = `[settings](#settings-of-vl3-${program?.program})`;
   const parts = [
@@ -59,8 +65,9 @@ const takes = (words: string, command: Command): string => {
 const commandText = (words: string, command: Command): string => {
   const usage = ['vl3', words, ...command.registeredArguments.map(argumentText)].join(' ');
   const heading = `**\`${usage}\`**: ${command.description()}.${takes(words, command)}`;
+  const program = programOf(words, command);
   const own = command.options.filter(
-    (option) => !isSetting(words, option) && !COMMON.includes(option.long ?? ''),
+    (option) => !isSettingOf(program, option) && !COMMON.includes(option.long ?? ''),
   );
   if (own.length === 0) return heading;
   const rows = own.map(({ flags, description, mandatory, defaultValue, defaultValueDescription }) => {
