@@ -13,6 +13,11 @@ export const MAX_RECORD_BYTES = 16_384;
 export const MAX_RECORD_ENDPOINTS = 16;
 /** Of both families together. */
 export const MAX_RECORD_PREFIXES = MAX_LEASES * 2;
+/**
+ * How far past the present (unix ms) a sequence may be. Sequences are times, or one more than the last; without a bound a
+ * single record at the end of the numbers would leave its node's name without a next one for ever.
+ */
+export const MAX_SEQUENCE_AHEAD_MS = 366 * 24 * 60 * 60 * 1000;
 /** ECDSA P-256 as IEEE P1363: r and s, 32 B each. */
 export const SIGNATURE_BYTES = 64;
 export const MAX_CHAIN_CERTIFICATES = 4;
@@ -132,6 +137,16 @@ export type DecodedRecord =
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/**
+ * The sequence of a node's next record: the time (unix ms) or one more than the last, so that it grows also when the state
+ * was lost, or the clock was ahead and went back. `used` is this node's own last, `heard` the highest others know of it.
+ */
+export const nextSequence = (used: number, heard: number, now: number): number => {
+  // Nobody has taken one of a clock that was that far ahead.
+  const last = Math.max(used > now + MAX_SEQUENCE_AHEAD_MS ? 0 : used, heard);
+  return Math.max(last + 1, now);
+};
+
 /** The record's one canonical form: JSON with a fixed order of keys. Throws Vl3Error('invalid-argument'). */
 export const encodeRecord = (record: NodeRecord): Uint8Array => {
   const bytes = encoder.encode(JSON.stringify(canonical(check(schema, record, 'record'))));
@@ -186,6 +201,8 @@ export const decodeVerified = (
   if (record.network !== expected.network || record.networkUid !== expected.networkUid) {
     return refuse('wrong-network', `${who} signed it for network "${record.network}" (${record.networkUid})`);
   }
+  if (record.sequence > now + MAX_SEQUENCE_AHEAD_MS)
+    return refuse('not-yet-valid', `${who}: its sequence ${record.sequence} is of a time far ahead`);
   if (now < record.notBefore) return refuse('not-yet-valid', `${who}: the record is not valid yet`);
   if (now >= record.notAfter) return refuse('expired', `${who}: the record has expired`);
   if (record.notAfter > signer.notAfter) {

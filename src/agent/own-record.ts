@@ -1,5 +1,6 @@
 // What this node's record on one network says, and under which sequence.
 
+import { nextSequence } from '../../native-free/registry/record.ts';
 import { toBase64 } from '../base64.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import type { Clock } from './clock.ts';
@@ -35,14 +36,10 @@ export class OwnRecord {
     };
   }
 
-  /**
-   * Above all that were used, written down before it is returned: unix ms or one more than the last, so that it grows also
-   * when the state was lost, or the clock was ahead and went back.
-   */
+  /** Above all that were used, written down before it is returned. */
   nextSequence(): number {
     const { saved, book, clock } = this.#deps;
-    const last = Math.max(saved.document.recordSequence, book.ownSequence);
-    const recordSequence = Math.max(last + 1, clock.wall());
+    const recordSequence = nextSequence(saved.document.recordSequence, book.ownSequence, clock.wall());
     saved.change({ recordSequence });
     return recordSequence;
   }

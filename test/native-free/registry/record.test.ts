@@ -7,7 +7,9 @@ import {
   MAX_RECORD_BYTES,
   MAX_RECORD_ENDPOINTS,
   MAX_RECORD_PREFIXES,
+  MAX_SEQUENCE_AHEAD_MS,
   type NodeRecord,
+  nextSequence,
   RECORD_CONTEXT,
   type SignedRecord,
   signingInput,
@@ -86,6 +88,24 @@ describe('a record', () => {
     expect(at(NOW - 1000)).toBe('accepted');
     expect(at(NOW + 999)).toBe('accepted');
     expect(at(NOW + 1000)).toBe('expired');
+  });
+
+  test('with a sequence far ahead of the present is refused, so that no name runs out of sequences', () => {
+    const at = (sequence: number) => {
+      const result = decode(encodeRecord(record({ sequence })));
+      return result.kind === 'refused' ? result.reason : result.kind;
+    };
+    expect(at(NOW + MAX_SEQUENCE_AHEAD_MS)).toBe('accepted');
+    expect(at(NOW + MAX_SEQUENCE_AHEAD_MS + 1)).toBe('not-yet-valid');
+    expect(at(Number.MAX_SAFE_INTEGER)).toBe('not-yet-valid');
+  });
+
+  test('has a next one past all that were taken, whatever the clock did', () => {
+    expect(nextSequence(0, 0, NOW)).toBe(NOW);
+    expect(nextSequence(NOW + 5, 0, NOW)).toBe(NOW + 6);
+    expect(nextSequence(3, NOW + 7, NOW)).toBe(NOW + 8);
+    // What no registry took since it was far ahead is given up.
+    expect(nextSequence(Number.MAX_SAFE_INTEGER, 0, NOW)).toBe(NOW);
   });
 
   test('at its largest fits into the limit', () => {
