@@ -303,7 +303,11 @@ const fuzzCompletion = (source: Source): void => {
   const data = somePayload(source, 300);
   const { packets, refusal } = cut(buildSuperPacket(flow, data, 0), 0, 1420, 15);
   mustEqual(refusal, undefined, 'a packet without its checksum');
-  mustEqual(packets, [buildPacket(flow, data)], 'the packet with its checksum');
+  const built = buildPacket(flow, data);
+  // As in Linux (skb_checksum_help) a sum of zero is written as its other form, whatever the protocol.
+  const at = headerLength(flow) - (flow.protocol === 'tcp' ? 4 + flow.options.length : 2);
+  if (built[at] === 0 && built[at + 1] === 0) built.fill(0xff, at, at + 2);
+  mustEqual(packets, [built], 'the packet with its checksum');
   must(slowPseudo(flow, data.length) <= 0xffff, 'a sum past 16 bits');
 };
 
