@@ -192,6 +192,8 @@ class History {
     expect(new Map(used)).toEqual(this.disk.owners);
     expect(this.#allocator.size).toBe(this.disk.owners.size);
     const state = this.#allocator.toState();
+    const prefixes = ({ prefixes }: AllocatorState): string[] => prefixes.map(({ prefix }) => prefix);
+    expect(prefixes(state)).toEqual(prefixes(this.disk.state));
     expect(new Map(state.prefixes.flatMap((one) => Object.entries(one.used)))).toEqual(this.disk.owners);
     for (const [address, owner] of this.disk.owners) {
       expect(this.#allocator.ownerOf(parseAddress(address))).toBe(owner);
