@@ -45,6 +45,9 @@ const base64 = (maxBytes: number) =>
 /** Registry time: milliseconds that the registry has been up since its store was made, see clock-rules.ts. */
 const registryTime = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 
+const storeId = z.string().min(1).max(64);
+export const MAX_PREDECESSORS = 64;
+
 export const recovery = z.strictObject({
   /** The store is new though the CA is not; it is an older copy, restored; nodes have seen more than it knows. */
   reason: z.enum(['empty', 'restored', 'went-back']),
@@ -58,7 +61,9 @@ export const domain = z.strictObject({
   /** Set from a loss of memory on until all is known again. */
   recovery: recovery.optional(),
   /** The identity of the restored store that the latest such recovery was for: each begins once. */
-  restoredAs: z.string().min(1).max(64).optional(),
+  restoredAs: storeId.optional(),
+  /** Stores of this domain that nodes had seen before they saw this one, the latest last. */
+  predecessors: z.array(storeId).max(MAX_PREDECESSORS).optional(),
 });
 export type Domain = z.infer<typeof domain>;
 

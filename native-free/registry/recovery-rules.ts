@@ -8,20 +8,18 @@ import { all, below, keys, one } from './keys.ts';
 import { freed, isConfirmed, isHeld } from './lease-phase.ts';
 import type { LeaseTerms } from './lease-terms.ts';
 import {
-  type Certificate,
   type Clock,
   clock as clockSchema,
   type Domain,
   domain as domainSchema,
   type Lease,
   lease as leaseSchema,
-  type Node,
-  node as nodeSchema,
+  MAX_PREDECESSORS,
   type Recovery,
   type Report,
   report as reportSchema,
 } from './model.ts';
-import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
+import { put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
 import type { Operation } from './transaction.ts';
 import { withdrawal } from './withdrawal.ts';
@@ -81,30 +79,58 @@ export const beginRestored = (identity: string): Rule<boolean> => ({
   },
 });
 
+/** The store that a node last heard of, and the highest revision of it. */
+export interface SeenPosition {
+  readonly storeId: string;
+  readonly revision: number;
+}
+
 /**
- * A node has seen `revision` of this store, and the store is at `present`: true when that begins a recovery. A node that
- * names the same revision as it did in the latest recovery has only not forgotten it.
+ * Answers whether what a node has seen begins a recovery: more of this store than it can have, or a store that has never
+ * come before this one. `possible` is the highest revision the node can have seen.
  */
-export const hearRevision = (node: string, revision: number, present: number): Rule<boolean> => {
+export const hearPosition = (
+  node: string,
+  seen: SeenPosition,
+  store: { readonly identity: string; readonly possible: number },
+): Rule<boolean> =>
+  seen.storeId === store.identity
+    ? hearRevision(node, seen.revision, store.possible)
+    : hearStore(seen.storeId);
+
+/** A node that names the same revision as it did in the latest recovery has only not forgotten it. */
+const hearRevision = (node: string, revision: number, possible: number): Rule<boolean> => {
   const reportKey = keys.report(node);
   return {
     reads: [one(keys.domain), one(keys.clock), one(reportKey)],
     decide: (state) => {
       const domain = state.domain()?.value;
       const known = state.report(node)?.value;
-      if (domain === undefined || revision <= present || known?.revision === revision) return settled(false);
+      if (domain === undefined || revision <= possible || known?.revision === revision) return settled(false);
       const noted = put(reportKey, reportSchema, { ...(known ?? newReport(node)), revision });
       const compares = [keys.domain, keys.clock, reportKey].map((key) => state.unchanged(key));
       if (domain.recovery !== undefined) return { compares, operations: [noted], answer: false };
-      // Its report comes with its next heartbeat: here it would be deleted with the earlier ones.
-      return {
-        compares,
-        operations: beginning(state, 'went-back', domain),
-        answer: true,
-      };
+      // It is noted with the next heartbeat: here it would be deleted with the earlier reports.
+      return { compares, operations: beginning(state, 'went-back', domain), answer: true };
     },
   };
 };
+
+/** After a recovery nodes that were away come with the store before; another one's nodes have seen what is later than this. */
+const hearStore = (storeId: string): Rule<boolean> => ({
+  reads: [one(keys.domain), one(keys.clock)],
+  decide: (state) => {
+    const domain = state.domain()?.value;
+    if (domain === undefined || storeId === '' || domain.predecessors?.includes(storeId))
+      return settled(false);
+    const predecessors = [...(domain.predecessors ?? []), storeId].slice(-MAX_PREDECESSORS);
+    const noted: Domain = { ...domain, predecessors };
+    const compares = [keys.domain, keys.clock].map((key) => state.unchanged(key));
+    return domain.recovery === undefined
+      ? { compares, operations: beginning(state, 'went-back', noted), answer: true }
+      : { compares, operations: [put(keys.domain, domainSchema, noted)], answer: false };
+  },
+});
 
 export const newReport = (node: string): Report => ({ node, adopted: false, pending: [], conflicts: [] });
 
@@ -238,33 +264,6 @@ export const settle = (
         ...(done ? [put(keys.domain, domainSchema, recovered(domain))] : []),
       ],
       answer: { done, unclaimed: unconfirmed.map(({ value }) => value) },
-    };
-  },
-});
-
-/**
- * A node of whom only its certificate is known, which holds under this CA and names `node`: in a recovery it is believed.
- * Throws Vl3Error('unauthenticated') otherwise. Answers whether it is new.
- */
-export const adoptNode = (
-  node: string,
-  spiffeId: string,
-  certificate: Certificate,
-  now: number,
-): Rule<boolean> => ({
-  reads: [one(keys.domain), one(keys.node(node)), one(keys.report(node))],
-  decide: (state) => {
-    const known = state.node(node);
-    if (known !== undefined || recoveryOf(state) === undefined) {
-      mustBeEnrolled(state, node);
-      return settled(false);
-    }
-    const value: Node = { name: node, spiffeId, enrolledAt: now, certificates: [certificate], refused: [] };
-    const report: Report = { ...(state.report(node)?.value ?? newReport(node)), adopted: true };
-    return {
-      compares: [keys.domain, keys.node(node), keys.report(node)].map((key) => state.unchanged(key)),
-      operations: [put(keys.node(node), nodeSchema, value), put(keys.report(node), reportSchema, report)],
-      answer: true,
     };
   },
 });

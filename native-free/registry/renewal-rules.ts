@@ -1,6 +1,5 @@
 // A node says what it holds on one network. What the registry leased to it has its full term again; what nobody else holds
-// becomes its again. While the registry recovers, a network that it does not know comes back with its first holder, and
-// what a node does not name, or names as expired, it does not hold.
+// becomes its again. While the registry recovers, what a node does not name, or names as expired, it does not hold.
 
 import { Vl3Error } from '../error.ts';
 import { type Claim, Claims } from './claim.ts';
@@ -17,7 +16,6 @@ import {
   type Network,
   name as nameSchema,
 } from './model.ts';
-import { createNetwork } from './network-rules.ts';
 import { recoveryOf } from './recovery-rules.ts';
 import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
 import type { State, Stored } from './state.ts';
@@ -44,8 +42,6 @@ export interface Renewal {
 }
 
 const LONGEST_TIME = 8_640_000_000_000_000;
-/** As records name it. */
-const NETWORK_UID = /^[A-Za-z0-9._-]{1,64}$/;
 /** What the leases of one transaction may take of it; the rest is membership, network and record. */
 const MAX_LEASE_OPERATIONS = 112;
 
@@ -87,7 +83,7 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
       one(keys.domain),
       one(keys.clock),
       one(keys.node(node)),
-      all(below.networks),
+      one(keys.network(name)),
       one(memberKey),
       one(tombstoneKey),
       one(recordKey),
@@ -96,11 +92,13 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
     decide: (state) => {
       mustBeEnrolled(state, node);
       const since = recoveryOf(state)?.since;
-      const known = state.network(name)?.value;
-      if (known === undefined && since === undefined)
-        return refuse('lost', `there is no network "${name}"`, false);
-      if (known !== undefined && differs(known, holding.network)) {
-        const reason = `network "${name}" is another one here (${known.uid}, not ${holding.network.uid})`;
+      const network = state.network(name)?.value;
+      if (network === undefined) {
+        const reason = `there is no network "${name}"`;
+        return refuse(since === undefined ? 'lost' : 'pending', reason, since !== undefined);
+      }
+      if (differs(network, holding.network)) {
+        const reason = `network "${name}" is another one here (${network.uid}, not ${holding.network.uid})`;
         return since === undefined
           ? refuse('lost', reason, false)
           : refuse('pending', `${reason}: delete the node or the network that is wrong`, true);
@@ -109,16 +107,11 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
       if (!isMember && since === undefined && state.tombstone(name, node) !== undefined) {
         return refuse('lost', `node "${node}" is not on network "${name}" any more`, false);
       }
-      const adopted = known === undefined ? adoptNetwork(state, holding.network) : undefined;
-      if (typeof adopted === 'string') return refuse('pending', adopted, true);
-      const network = known ?? holding.network;
-      const operations: Operation[] = [...(adopted?.operations ?? [])];
+      const operations: Operation[] = [];
       const compares: Compare[] = [
-        ...(adopted?.compares ?? []),
-        ...[keys.domain, keys.node(node), memberKey, tombstoneKey, recordKey].map((key) =>
+        ...[keys.domain, keys.node(node), keys.network(name), memberKey, tombstoneKey, recordKey].map((key) =>
           state.unchanged(key),
         ),
-        ...(known === undefined ? [] : [state.unchanged(keys.network(name))]),
         state.noneNewer(below.leases(name)),
       ];
       if (!isMember) operations.push(put(memberKey, memberSchema, { network: name, node, joinedAt: now }));
@@ -218,20 +211,6 @@ const asLeased = ({ leasedAt, requestId }: Claim) => ({
 /** Names, uids and pools never change; the rest may have been updated since the node heard of it. */
 const differs = (known: Network, told: Network): boolean =>
   known.uid !== told.uid || known.poolV4 !== told.poolV4 || known.poolV6 !== told.poolV6;
-
-/** As strict as if an admin created it, with the identity that the nodes know it by; or why it cannot be. */
-const adoptNetwork = (state: State, network: Network) => {
-  const { name, poolV4 = '', poolV6 = '', nodePrefixLengthV4 = 0, nodePrefixLengthV6 = 0 } = network;
-  const { excluded, mtu, uid, createdAt } = network;
-  if (!NETWORK_UID.test(uid)) return `network "${name}" has no proper uid`;
-  const request = { name, poolV4, poolV6, nodePrefixLengthV4, nodePrefixLengthV6, excluded, mtu };
-  try {
-    return createNetwork(request, { now: createdAt, uid }).decide(state);
-  } catch (error) {
-    if (error instanceof Vl3Error && error.code !== 'internal') return `network "${name}": ${error.message}`;
-    throw error;
-  }
-};
 
 /** In a recovery: the node says that it is not on a network, which the registry believed it to be. */
 export const disownMembership = (network: string, node: string, now: number): Rule<readonly Lease[]> => ({

@@ -171,6 +171,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
     async deleteNode({ name }) {
       const { answer: networks } = await transactor.run(deleteNode(name, now()));
       heartbeats.forget(name);
+      context.hearing.forget(name);
       const freed: Lease[] = [];
       for (const network of networks) {
         freed.push(...(await transactor.run(removeMember(network, name, now()))).answer);

@@ -10,6 +10,7 @@ import {
 } from '../../native-free/registry/announcement-rules.ts';
 import { keys, one } from '../../native-free/registry/keys.ts';
 import {
+  type ChoosePrefix,
   joinNetwork,
   leasePrefix,
   leaveNetwork,
@@ -24,7 +25,7 @@ import type { Attachment } from '../api/generated/vl3/v1/common_pb.js';
 import { type Caller, callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
 import { issueSvid } from './issue.ts';
-import { hearOf, isRecovering, renewLeases, testifyRecords } from './lease-renewal.ts';
+import { isRecovering, renewLeases, testifyRecords } from './lease-renewal.ts';
 import { bundleMessage, leaseMessage, networkMessage, storedRecord } from './messages.ts';
 import { watchNetwork } from './watch-network.ts';
 
@@ -47,12 +48,17 @@ const announced = (attachment: Attachment): AnnouncedAttachment => ({
 });
 
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
-  const { transactor, store, heartbeats, signer, choosePrefix, now, logger, terms } = context;
+  const { transactor, store, heartbeats, signer, hearing, now, logger, terms } = context;
   const leaseTermMs = BigInt(terms.termMs);
+  /** Called only when something new is issued. */
+  const choosePrefix: ChoosePrefix = (request) => {
+    hearing.mustIssue();
+    return context.choosePrefix(request);
+  };
   return {
     async heartbeat({ agentVersion, storeId, revision }, handler) {
       const { name, address } = callingNode(handler);
-      await hearOf(context, name, { storeId, revision });
+      await hearing.hear(context, name, { storeId, revision });
       await heartbeats.beat(name, { agentVersion, observedAddress: address });
       return {
         observedAddress: address,
@@ -145,9 +151,13 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       }
     },
 
-    watchNetwork: (request, handler) => {
+    async *watchNetwork(request, handler) {
+      const caller = callingNode(handler);
+      const { storeId, afterRevision: revision } = request;
+      if (storeId === '') hearing.watches(caller.name);
+      else await hearing.hear(context, caller.name, { storeId, revision });
       const isJson = /json/.test(handler.requestHeader.get('content-type') ?? '');
-      return watchNetwork(context, request, callingNode(handler), handler.signal, isJson);
+      yield* watchNetwork(context, request, caller, handler.signal, isJson);
     },
   };
 };

@@ -8,6 +8,7 @@ import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import type { Signer } from '../identity/signer.ts';
 import type { Backups } from './backup.ts';
 import type { Feed } from './feed.ts';
+import type { Hearing } from './hearing.ts';
 import type { Heartbeats } from './heartbeats.ts';
 import type { Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
@@ -17,6 +18,7 @@ export interface RegistryContext {
   readonly transactor: Transactor;
   readonly feed: Feed;
   readonly heartbeats: Heartbeats;
+  readonly hearing: Hearing;
   readonly backups: Backups;
   readonly signer: Signer;
   /** Verifies what nodes of the domain signed. */

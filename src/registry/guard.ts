@@ -4,9 +4,10 @@
 import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import { adoptNode } from '../../native-free/registry/adoption-rules.ts';
 import { keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
-import { adoptNode, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { toConnectError } from '../api/errors.ts';
 import { mustBeAllowed } from './access.ts';

@@ -3,10 +3,11 @@
 
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import { Vl3Error } from '../../native-free/error.ts';
+import { adoptNetwork } from '../../native-free/registry/adoption-rules.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
 import { check, name as nameSchema, type Report } from '../../native-free/registry/model.ts';
 import { decodeVerified } from '../../native-free/registry/record.ts';
-import { finishReport, hearRevision, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { finishReport, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { disownMembership, type Holding, renewHolding } from '../../native-free/registry/renewal-rules.ts';
 import { mustBeMember, mustBeNetwork } from '../../native-free/registry/rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
@@ -29,26 +30,6 @@ const MAX_CONFLICT_LENGTH = 512;
 const MAX_PENDING = 128;
 
 const OUTCOMES = { renewed: Outcome.RENEWED, pending: Outcome.PENDING, lost: Outcome.LOST } as const;
-
-/** A node that has seen more of this store than there is begins a recovery. Whatever it asked, this comes first. */
-export const hearOf = async (
-  { transactor, store, logger }: RegistryContext,
-  node: string,
-  seen: { readonly storeId: string; readonly revision: bigint },
-): Promise<void> => {
-  const { revision: present } = await store.read([]);
-  if (seen.storeId !== store.identity || seen.revision <= BigInt(present)) return;
-  if (seen.revision > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw new Vl3Error('invalid-argument', 'revision: no store gets that far');
-  }
-  const revision = Number(seen.revision);
-  const { answer: began } = await transactor.run(hearRevision(node, revision, present));
-  if (!began) return;
-  logger.warn(
-    { node, revision, present, reason: 'went-back' },
-    'a node has seen more of this store than it holds: recovering what nodes hold, no prefix is issued meanwhile',
-  );
-};
 
 export const isRecovering = async ({ transactor }: RegistryContext): Promise<boolean> =>
   recoveryOf(await transactor.read([one(keys.domain)])) !== undefined;
@@ -81,10 +62,22 @@ const holdingsOf = ({ holdings }: RenewLeasesRequest): Holding[] => {
 export const renewLeases = async (context: RegistryContext, node: string, request: RenewLeasesRequest) => {
   const { transactor, now, logger, terms } = context;
   const holdings = holdingsOf(request);
-  await hearOf(context, node, request);
+  await context.hearing.hear(context, node, request);
   const conflicts: string[] = [];
   const pending: Report['pending'] = [];
   const answers: { network: string; prefix: string; outcome: Outcome; reason: string }[] = [];
+  if (await isRecovering(context)) {
+    for (const { network } of holdings) {
+      const { answer } = await transactor.run(adoptNetwork(node, network));
+      if (answer.kind === 'refused') conflicts.push(answer.reason);
+      if (answer.kind !== 'adopted') continue;
+      const { name, uid, poolV4, poolV6 } = network;
+      logger.warn(
+        { node, network: name, uid, poolV4, poolV6 },
+        'network was unknown here: taken from a node',
+      );
+    }
+  }
   for (const holding of holdings) {
     const network = holding.network.name;
     const { answer } = await transactor.run(renewHolding(node, holding, now()));

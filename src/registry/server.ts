@@ -36,6 +36,7 @@ import { Counters, type RegistryContext } from './context.ts';
 import { enrollmentService } from './enrollment-service.ts';
 import { Feed } from './feed.ts';
 import { guard } from './guard.ts';
+import { Hearing } from './hearing.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
@@ -101,6 +102,8 @@ export const startRegistry = async (
   const storePath = join(stateDirectory, 'store.db');
   const store = opened.use(new SqliteStore({ path: storePath, now: () => performance.now() }));
   const transactor = new MeasuredTransactor(store);
+  const livenessTtlMs = options.livenessTtlMs ?? 15_000;
+  const hearing = await Hearing.begin({ patienceMs: livenessTtlMs }, store, transactor);
   const signer = await openDomain(options, terms, store, transactor, { logger, now });
   const feed = opened.use(new Feed({ store, logger }));
   await feed.start();
@@ -118,7 +121,8 @@ export const startRegistry = async (
     choosePrefix,
     terms,
     reservedRanges: options.reservedRanges ?? [],
-    heartbeats: new Heartbeats({ ttlMs: options.livenessTtlMs ?? 15_000, now }, { store, transactor }),
+    heartbeats: new Heartbeats({ ttlMs: livenessTtlMs, now }, { store, transactor }),
+    hearing,
     verifyRecord: createRecordVerifier(signer.trustBundle),
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
     backups: new Backups(store, storePath),
