@@ -44,19 +44,25 @@ export interface EnrollmentRequest {
 
 const NEW_TOKEN = 'ask the admin for a new one (`vl3 token create`)';
 
-const admit = (
-  state: State,
-  request: EnrollmentRequest,
-  now: number,
-): { token: Token; node: Node | undefined } => {
-  const token = state.token(tokenId(request.secretHash))?.value;
+/** The token of this secret, whatever it admits. */
+const knownToken = (state: State, secretHash: string): Token => {
+  const token = state.token(tokenId(secretHash))?.value;
   // The hash is of a 128-bit secret, so a comparison's timing says nothing useful about it.
-  if (token === undefined || token.hash !== request.secretHash) {
+  if (token === undefined || token.hash !== secretHash) {
     throw new EnrollmentRefused('unknown', `the join token is not one of this registry: ${NEW_TOKEN}`);
   }
   if (token.revokedAt !== undefined) {
     throw new EnrollmentRefused('revoked', `the join token ${token.id} was revoked: ${NEW_TOKEN}`);
   }
+  return token;
+};
+
+const admit = (
+  state: State,
+  request: EnrollmentRequest,
+  now: number,
+): { token: Token; node: Node | undefined } => {
+  const token = knownToken(state, request.secretHash);
   const node = state.node(request.node)?.value;
   const alive = node !== undefined && node.deletedAt === undefined;
   if (token.usedAt !== undefined) {
@@ -87,6 +93,15 @@ const enrollmentReads = (request: EnrollmentRequest) => {
   check(nameSchema, request.node, 'node');
   return [one(keys.token(tokenId(request.secretHash))), one(keys.node(request.node))];
 };
+
+/** Asks whether there is such a token: before anything is computed for whoever has shown nothing else. */
+export const checkToken = (secretHash: string): Rule<void> => ({
+  reads: [one(keys.token(tokenId(secretHash)))],
+  decide: (state) => {
+    knownToken(state, secretHash);
+    return settled(undefined);
+  },
+});
 
 /** Asks whether the token admits, and changes nothing: before a certificate is signed. */
 export const checkEnrollment = (request: EnrollmentRequest, now: number): Rule<void> => ({

@@ -3,7 +3,12 @@
 
 import type { ServiceImpl } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
-import { checkEnrollment, EnrollmentRefused, enroll } from '../../native-free/registry/node-rules.ts';
+import {
+  checkEnrollment,
+  checkToken,
+  EnrollmentRefused,
+  enroll,
+} from '../../native-free/registry/node-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { tokenId } from '../../native-free/registry/token-rules.ts';
 import type { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
@@ -19,6 +24,8 @@ export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof 
     const { address } = handler.values.get(callerKey);
     const secretHash = hashSecret(tokenSecret);
     try {
+      const known = checkToken(secretHash);
+      known.decide(await transactor.read(known.reads));
       const keyHash = await requestKeyHash(certificateRequest);
       const request = { secretHash, node, keyHash };
       await transactor.run(checkEnrollment(request, now()));

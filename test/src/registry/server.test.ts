@@ -298,6 +298,17 @@ test('without a certificate nobody can have it parse more than an enrolment take
   }
 });
 
+test('without a token nobody can have it read a certificate request', async () => {
+  const domain = await startDomain();
+  const url = `https://127.0.0.1:${domain.registry.port}/vl3.v1.EnrollmentService/Enroll`;
+  const body = JSON.stringify({ tokenSecret: 'guessed', certificateRequest: 'AAAA', node: 'a' });
+  const { stdout } = await run('curl', ['-ks', '-H', 'content-type: application/json', '-d', body, url]);
+  expect(JSON.parse(stdout)).toMatchObject({
+    code: 'permission_denied',
+    message: expect.stringMatching(/not one of this registry/),
+  });
+});
+
 test('gRPC, gRPC-Web and Connect are served on the one port', async () => {
   const domain = await startDomain();
   const identity = await readAdminCredential(domain.registry.adminFile);
