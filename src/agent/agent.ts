@@ -187,7 +187,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       },
     ),
   );
-  const reserved = new Reserved({ ranges: options.reservedRanges ?? [] }, { tools });
+  const reserved = new Reserved({ ranges: options.reservedRanges ?? [] }, { tools, now: clock.monotonic });
   const keeper = new LeaseKeeper({
     state,
     networks,

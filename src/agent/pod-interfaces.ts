@@ -36,7 +36,8 @@ export class PodInterfaces {
     const { state, logger } = this.#deps;
     const { reason: _, askedAt: attachedAt, preferred, ...wanted } = wish;
     const asked = { fixed: wish.fixed.map(parseAddress), preferred: preferred.map(parseAddress) };
-    await membership.router.mustFit(wish, await this.#deps.reserved(wish.netns));
+    // What the workload has routes to is seen when its interface is made.
+    membership.router.mustFit(await this.#deps.reserved(wish.netns));
     const withAddresses = (addresses: readonly Address[]): AttachmentDocument => ({
       ...wanted,
       addresses: addresses.map(formatAddress),

@@ -13,19 +13,29 @@ export interface ReservedOptions {
   readonly ranges: readonly Prefix[];
 }
 
+export interface ReservedDeps {
+  readonly tools: Tools;
+  /** Milliseconds that only grow. */
+  readonly now: () => number;
+}
+
+/** How long the node's addresses are believed. */
+const NODE_ADDRESSES_MS = 2_000;
+
 /** resolv.conf is short; what pods have in its place may be anything. */
 const MAX_RESOLV_CONF = 65_536;
 
 export class Reserved {
   readonly #ranges: readonly Taken[];
-  readonly #tools: Tools;
+  readonly #deps: ReservedDeps;
+  #node: { readonly taken: Promise<Taken[]>; readonly until: number } | undefined;
 
-  constructor({ ranges }: ReservedOptions, { tools }: { readonly tools: Tools }) {
+  constructor({ ranges }: ReservedOptions, deps: ReservedDeps) {
     this.#ranges = ranges.map((prefix) => ({
       prefix,
       by: `${formatPrefix(prefix)}, which is reserved on this node (--reserved-range)`,
     }));
-    this.#tools = tools;
+    this.#deps = deps;
   }
 
   /** What a workload at this path of a network namespace must keep reaching. */
@@ -38,8 +48,16 @@ export class Reserved {
     return [...this.#ranges, ...addresses, ...resolvers.flat()];
   }
 
-  async #nodeAddresses(): Promise<Taken[]> {
-    const { links } = await readNamespace(this.#tools, undefined);
+  /** Read once for many workloads that come at the same time. */
+  #nodeAddresses(): Promise<Taken[]> {
+    const now = this.#deps.now();
+    if (this.#node === undefined || now >= this.#node.until)
+      this.#node = { taken: this.#readNodeAddresses(), until: now + NODE_ADDRESSES_MS };
+    return this.#node.taken;
+  }
+
+  async #readNodeAddresses(): Promise<Taken[]> {
+    const { links } = await readNamespace(this.#deps.tools, undefined);
     return links
       .filter(({ loopback }) => !loopback)
       .flatMap(({ name, addresses }) =>

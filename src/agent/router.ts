@@ -4,7 +4,7 @@
 import type { Logger } from 'pino';
 import { type Prefix, parseAddress } from '../../native-free/ipam/prefix.ts';
 import { type NamespaceIdentity, namedNamespace, sameNamespace } from '../netns/namespace.ts';
-import { readPodRoutes, refuseOverlap, type Taken } from '../netns/pod-routes.ts';
+import { refuseOverlap, type Taken } from '../netns/pod-routes.ts';
 import {
   ensureRouter,
   ensureRouterNamespace,
@@ -93,13 +93,9 @@ export class Router {
     this.#deps.logger.error({ network: this.#deps.saved.name, router: this.name }, 'TUN lost');
   }
 
-  /** Throws Vl3Error('failed-precondition') when the network's pools overlap what is reserved or the workload reaches. */
-  async mustFit(
-    { netns, interfaceName }: Pick<AttachmentDocument, 'netns' | 'interfaceName'>,
-    reserved: readonly Taken[],
-  ): Promise<void> {
-    const { tools, saved } = this.#deps;
-    refuseOverlap(saved.pools, [...(await readPodRoutes(tools, netns, interfaceName)), ...reserved]);
+  /** Throws Vl3Error('failed-precondition') when the network's pools overlap what is reserved. */
+  mustFit(reserved: readonly Taken[]): void {
+    refuseOverlap(this.#deps.saved.pools, reserved);
   }
 
   /** Makes the workload's interface, or repairs it. */
