@@ -2,11 +2,11 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { vi } from 'vitest';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { AgentStatus, LocalAttachment, PeerStatus } from '../../src/agent/local-messages.ts';
 import type { Daemon } from './daemon.ts';
 import { type Domain, parseLog, SOON } from './domain.ts';
+import { eventually } from './eventually.ts';
 import { failure, type Host, type Result } from './host.ts';
 import type { Site } from './internet.ts';
 import { Pod } from './pod.ts';
@@ -151,7 +151,7 @@ export class Node {
 
   /** Resolves once every other node is a peer of this one on `network`. */
   async meets(network: string, others: readonly Node[]): Promise<void> {
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       const { networks } = await this.status();
       const peers = networks.find(({ name }) => name === network)?.peers.map(({ node }) => node) ?? [];
       const missing = others.filter((other) => other !== this && !peers.includes(other.name));
