@@ -2,7 +2,10 @@
 // is open (readiness). Names and labels are in the README.
 
 import { statSync } from 'node:fs';
+import { clockOf } from '../../native-free/registry/clock-rules.ts';
 import { all, below } from '../../native-free/registry/keys.ts';
+import { phaseOf } from '../../native-free/registry/lease-phase.ts';
+import { RECOVERY_READS, recoveryProgress } from '../../native-free/registry/recovery-rules.ts';
 import type { State } from '../../native-free/registry/state.ts';
 import type { ObservedRegistry } from '../registry/server.ts';
 import { EventLoop } from './event-loop.ts';
@@ -94,7 +97,8 @@ const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false 
 const addDomain = (instruments: Instruments, { context, transactor }: ObservedRegistry): void => {
   const state = fresh(() =>
     transactor.read([
-      ...[below.networks, below.nodes, below.liveness, below.leases(), below.attachments()].map(all),
+      ...RECOVERY_READS,
+      ...[below.networks, below.liveness, below.leases(), below.attachments()].map(all),
     ]),
   );
   const gauge = (name: string, help: string, labels: string[], read: (state: State) => Sample[]): void =>
@@ -122,10 +126,30 @@ const addDomain = (instruments: Instruments, { context, transactor }: ObservedRe
       ];
     },
   );
-  gauge('vl3_registry_leases', 'Prefixes leased to nodes, by network.', ['network'], (now) => {
-    const byNetwork = new Map(now.networks().map(({ value }) => [value.name, 0]));
-    for (const { value } of now.leases())
-      byNetwork.set(value.network, (byNetwork.get(value.network) ?? 0) + 1);
-    return [...byNetwork].map(([network, count]): Sample => [{ network }, count]);
-  });
+  gauge(
+    'vl3_registry_leases',
+    'Prefixes by network: leased, ended (in quarantine, nobody else gets it), or freed (resting).',
+    ['network', 'state'],
+    (now) => {
+      const counts = new Map(
+        now.networks().map(({ value }) => [value.name, { leased: 0, ended: 0, freed: 0 }]),
+      );
+      for (const { value } of now.leases()) {
+        const ofNetwork = counts.get(value.network);
+        if (ofNetwork !== undefined) ofNetwork[phaseOf(value, clockOf(now))] += 1;
+      }
+      return [...counts].flatMap(([network, phases]) =>
+        Object.entries(phases).map(([phase, count]): Sample => [{ network, state: phase }, count]),
+      );
+    },
+  );
+  gauge(
+    'vl3_registry_recovery_awaited_nodes',
+    'While it recovers: nodes that have not yet said what they hold; no prefix is issued. Absent otherwise.',
+    ['reason'],
+    (now) => {
+      const progress = recoveryProgress(now);
+      return progress === undefined ? [] : [[{ reason: progress.recovery.reason }, progress.awaited.length]];
+    },
+  );
 };

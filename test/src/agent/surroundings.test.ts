@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest';
+import { Surroundings } from '../../../src/agent/surroundings.ts';
+import { Tools } from '../../../src/netns/tool.ts';
+
+test('a name to advertise that does not resolve is said, and holds nothing up', async () => {
+  const advertised = [{ address: 'nobody.invalid' }, { address: '203.0.113.7', port: 4500 }];
+  const surroundings = await Surroundings.discover({ advertised, port: 51820 }, { tools: new Tools() });
+  expect(surroundings.problems).toEqual([
+    '"nobody.invalid" cannot be resolved: give --advertise an address, or a name that resolves',
+  ]);
+  expect(surroundings.endpoints).toContainEqual(
+    expect.objectContaining({ address: '203.0.113.7', port: 4500 }),
+  );
+});
+
+test('a name to advertise that resolves is announced by its address', async () => {
+  const advertised = [{ address: 'localhost', port: 4500 }];
+  const surroundings = await Surroundings.discover({ advertised, port: 51820 }, { tools: new Tools() });
+  expect(surroundings.problems).toEqual([]);
+  const announced = surroundings.endpoints.map(({ address, port }) => `${address} ${port}`);
+  expect(announced.some((one) => one === '127.0.0.1 4500' || one === '::1 4500')).toBe(true);
+});
