@@ -2,7 +2,6 @@
 // only after both workers have been outside their loops since.
 
 import type { Keypair } from '../../native-free/device/data-plane.ts';
-import { Vl3Error } from '../../native-free/error.ts';
 import type { SharedState } from './shared-state.ts';
 
 interface Retired {
@@ -23,10 +22,14 @@ export class KeypairSlots {
     this.#state = state;
   }
 
-  /** Borrows the keypair. */
-  install(peer: number, keypair: Keypair): void {
+  /**
+   * Borrows the keypair. False when all slots are taken: then it is as if the handshake had not been, and another is asked
+   * for when there is something to send. Handshakes come from outside, so they must not throw.
+   */
+  install(peer: number, keypair: Keypair): boolean {
     if (this.#byIndex.has(keypair.localIndex)) this.remove(keypair.localIndex);
     const slot = this.#take();
+    if (slot === undefined) return false;
     this.#generation = (this.#generation % 0x7fff_ffff) + 1;
     this.#byIndex.set(keypair.localIndex, { slot, peer });
     this.#state.installKeypair(
@@ -39,6 +42,7 @@ export class KeypairSlots {
       keypair.sendKey,
       keypair.receiveKey,
     );
+    return true;
   }
 
   /** The slot of an installed keypair of this peer. */
@@ -86,16 +90,10 @@ export class KeypairSlots {
     this.#retired = [];
   }
 
-  #take(): number {
+  #take(): number | undefined {
     this.reap();
     const slot = this.#free.pop();
     if (slot !== undefined) return slot;
-    if (this.#unused === this.#state.maxKeypairs) {
-      throw new Vl3Error(
-        'resource-exhausted',
-        `all ${this.#unused} keypair slots are taken: fewer peers, or a higher maximum`,
-      );
-    }
-    return this.#unused++;
+    return this.#unused === this.#state.maxKeypairs ? undefined : this.#unused++;
   }
 }
