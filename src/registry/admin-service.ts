@@ -63,13 +63,17 @@ const networkReads = (name: string) => [
   all(below.attachments(name)),
 ];
 
+/** What was given back and rests is nobody's. */
+const heldIn = (state: State, network: string): Lease[] =>
+  state
+    .leases(network)
+    .map(({ value }) => value)
+    .filter(isHeld);
+
 const usesIn = (state: State, network: StoredNetwork) =>
   excludedUses(
     network,
-    state
-      .leases(network.name)
-      .map(({ value }) => value)
-      .filter(isHeld),
+    heldIn(state, network.name),
     state.attachments(network.name).map(({ value }) => value),
   );
 
@@ -116,7 +120,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       check(nameSchema, name, 'name');
       const state = await transactor.read(networkReads(name));
       const { value, revision } = mustBeNetwork(state, name);
-      const leases = state.leases(name).map((lease) => leaseMessage(lease.value));
+      const leases = heldIn(state, name).map(leaseMessage);
       return { network: networkMessage(value, revision), leases, excludedUses: usesIn(state, value) };
     },
 
@@ -161,7 +165,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
         .members()
         .filter(own)
         .map(({ value }) => value.network);
-      const leases = state.leases().filter(own);
+      const leases = state.leases().filter((lease) => own(lease) && isHeld(lease.value));
       return {
         node: nodeMessage(state, node, networks),
         leases: leases.map(({ value }) => leaseMessage(value)),
