@@ -13,7 +13,11 @@ const WALL = 1_900_000_000_000;
 const DAY = 24 * 3_600_000;
 const NOW: Moment = { bootId: 'first', boot: 5000, wall: WALL };
 const signer = new SimulatedSigner(new Uint8Array(32));
-const identity = signer.issue('one', WALL - 1000, WALL + 1000);
+/** What a CA dates its certificates back. */
+const BACKDATE_MS = 300_000;
+const issue = (node: string, notBefore: number, notAfter: number) =>
+  signer.issue(node, notBefore + BACKDATE_MS, notAfter - notBefore - BACKDATE_MS);
+const identity = issue('one', WALL - 1000, WALL + 1000);
 
 const open = () =>
   new RecordBook(
@@ -59,7 +63,7 @@ test("a forged record of this node says nothing about its sequence, nor does ano
 
 // --- under clocks that jump
 
-const other = signer.issue('two', WALL - 1000, WALL + 7 * DAY);
+const other = issue('two', WALL - 1000, WALL + 7 * DAY);
 
 const recordOf = (sequence: number, from = other): SignedRecord =>
   signer.sign(from, {
@@ -137,7 +141,7 @@ test('a record that comes while the clock is wrong is refused, the one before it
 });
 
 test('what was refused is looked at again when its time has come, and not at every turn', () => {
-  const young = signer.issue('two', WALL + 30_000, WALL + DAY);
+  const young = issue('two', WALL + 30_000, WALL + DAY);
   const book = disk()(NOW);
   book.accept('two', recordOf(1, young), NOW);
   expect(book.retry(later(45_000))).toBe(false);
@@ -171,7 +175,7 @@ test('a record of an earlier version is verified by the wall clock and from then
 // --- what the registry does not know
 
 test('this node testifies of what the registry does not list, or lists an older record of, and of nothing else', () => {
-  const third = signer.issue('three', WALL - 1000, WALL + DAY);
+  const third = issue('three', WALL - 1000, WALL + DAY);
   const book = disk()(NOW);
   book.accept('one', signed(3), NOW);
   book.accept('two', recordOf(2), NOW);
