@@ -18,12 +18,17 @@ import { type Documents, IDENTITY } from './documents.ts';
 import type { Hooks } from './hooks.ts';
 import type { Internet } from './internet.ts';
 import type { Kernel } from './kernel.ts';
+import { SimulatedLeaseCalls } from './lease-calls.ts';
+import { SimulatedLeaseKeeper } from './lease-keeper.ts';
+import type { LeaseRenewals } from './lease-renewals.ts';
 import type { SimulatedMembership } from './membership.ts';
 import { SimulatedNetworks } from './networks.ts';
 import { attempt, type Done } from './outcome.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
+import { SimulatedRecovery } from './recovery.ts';
 import type { Timer } from './scheduler.ts';
+import { SimulatedSeenStore } from './seen-store.ts';
 import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
 import { Socket } from './socket.ts';
 
@@ -51,6 +56,10 @@ export interface AgentDependencies {
   readonly token: () => string;
   /** Runs work as part of this process: not at all when it is dead, and it may die of it. */
   readonly enter: (work: () => void) => void;
+  /** Since when it could not renew its leases. */
+  readonly renewals: LeaseRenewals;
+  /** An attachment is taken off whose prefix may not be this node's any more. */
+  readonly withdrawn: (network: string, namespace: string, isLost: boolean) => void;
   readonly later: (delay: number, label: string, work: () => void) => Timer;
   readonly every: (period: number, label: string, work: () => void) => void;
 }
@@ -61,6 +70,12 @@ export interface AgentContext extends AgentDependencies {
   readonly surroundings: () => Announcement;
   /** The tunnels have to be looked at soon. */
   readonly stir: () => void;
+  readonly calls: SimulatedLeaseCalls;
+  readonly seen: SimulatedSeenStore;
+  /** The registry's store is another one than before, or an older copy of it. */
+  readonly storeReplaced: () => void;
+  /** The clocks that leases are measured by. */
+  readonly leaseMoment: () => Moment;
 }
 
 const ENROL_AGAIN_MS = 2_000;
@@ -70,6 +85,9 @@ export class SimulatedAgent {
   readonly #networks: SimulatedNetworks;
   readonly #attachments: SimulatedAttachments;
   readonly #socket: Socket;
+  readonly #keeper: SimulatedLeaseKeeper;
+  readonly #recovery: SimulatedRecovery;
+  #isCutOff = false;
   #identity: SimulatedIdentity | undefined;
   #observed: string | undefined;
   #announcement: Announcement = { endpoints: [], behindNat: false, site: undefined };
@@ -83,10 +101,27 @@ export class SimulatedAgent {
       identity: () => this.#mustIdentity(),
       surroundings: () => this.#announcement,
       stir: () => this.#socket.stir(),
+      calls: new SimulatedLeaseCalls(),
+      seen: new SimulatedSeenStore(dependencies.documents),
+      storeReplaced: () => this.#recovery.storeReplaced(),
+      leaseMoment: () => dependencies.hooks.leaseMoment(dependencies.moment()),
     };
     this.#networks = new SimulatedNetworks(this.#context);
     this.#attachments = new SimulatedAttachments(this.#context, this.#networks);
-    this.#socket = new Socket(this.#context, () => this.#networks.all);
+    const memberships = () => this.#networks.all;
+    this.#socket = new Socket(this.#context, memberships);
+    this.#keeper = new SimulatedLeaseKeeper({
+      context: this.#context,
+      memberships,
+      renewals: dependencies.renewals,
+      withdraw: (membership, prefix, isLost) => this.#attachments.withdraw(membership, prefix, isLost),
+      heardRecovering: (isRecovering) => this.#recovery.heard(isRecovering),
+    });
+    this.#recovery = new SimulatedRecovery({
+      context: this.#context,
+      memberships,
+      renewLeases: () => this.#keeper.renewSoon(),
+    });
   }
 
   get memberships(): readonly SimulatedMembership[] {
@@ -143,10 +178,12 @@ export class SimulatedAgent {
     const { every, hooks, pace } = this.#context;
     this.#lookAround();
     this.#networks.openSaved();
+    this.#keeper.begin();
     for (const membership of this.#networks.all) this.#attachments.restore(membership);
     every(pace.heartbeatMs, 'heartbeats', () => this.#beat());
     every(pace.checkpointMs, 'checkpoints', () => {
       for (const membership of this.#networks.all) membership.checkpoint();
+      this.#context.seen.checkpoint();
       if (!hooks.startsOneTimer) every(pace.checkpointMs, 'checkpoints once more', () => undefined);
     });
     every(pace.sweepMs, 'sweeps', () => {
@@ -183,18 +220,28 @@ export class SimulatedAgent {
   // --- the line to the registry
 
   #beat(): void {
-    const { control, name, internet, enter, time } = this.#context;
+    const { control, name, internet, enter, time, seen } = this.#context;
+    const told = seen.position;
     if (time().now >= this.#renewAt) this.#renew();
     control.call(
       name,
       'heartbeats',
-      (registry) => registry.heartbeat(this.#mustIdentity(), internet.publicAddress(name)),
+      (registry) => registry.heartbeat(this.#mustIdentity(), internet.publicAddress(name), told),
       (outcome) =>
         enter(() => {
           if (!outcome.ok && outcome.error.code === 'unauthenticated') this.#refusal = outcome.error;
-          if (outcome.ok) this.#refusal = undefined;
-          if (!outcome.ok || outcome.answer === this.#observed) return;
-          this.#observed = outcome.answer;
+          if (!outcome.ok) {
+            this.#isCutOff = true;
+            return;
+          }
+          this.#refusal = undefined;
+          if (this.#isCutOff) this.#keeper.renewSoon();
+          this.#isCutOff = false;
+          const { storeId, recovering, observedAddress } = outcome.answer;
+          if (seen.answered(storeId, told)) this.#recovery.storeReplaced();
+          this.#recovery.heard(recovering);
+          if (observedAddress === this.#observed) return;
+          this.#observed = observedAddress;
           if (this.#lookAround()) this.#moved();
         }),
     );

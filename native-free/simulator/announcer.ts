@@ -120,7 +120,7 @@ export class SimulatedAnnouncer {
       network: saved.name,
       networkUid: saved.document.uid,
       publicKey: toBase64(tunnel.device.publicKey),
-      prefixes: saved.document.leases,
+      prefixes: saved.claims(context.leaseMoment()),
       endpoints: context.surroundings().endpoints,
     };
   }

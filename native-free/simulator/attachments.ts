@@ -2,12 +2,13 @@
 // everything is gone. The order of writes and effects is that of src/agent/attachments.ts.
 
 import { Vl3Error } from '../error.ts';
-import { type Address, formatAddress } from '../ipam/prefix.ts';
+import { type Address, formatAddress, parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
 import type { AgentContext } from './agent.ts';
 import { ATTACHMENT, type SavedAttachment } from './documents.ts';
 import type { SimulatedMembership } from './membership.ts';
 import type { SimulatedNetworks } from './networks.ts';
 import { attempt, type Done, orFail } from './outcome.ts';
+import { leasePhase } from './saved-network.ts';
 
 export interface AttachRequest {
   readonly network: string;
@@ -40,6 +41,7 @@ export class SimulatedAttachments {
     const { documents, randomBytes, kernel, time } = this.#context;
     const present = this.#find(request.network, request.namespace);
     if (present !== undefined) {
+      this.#mustHold(membership, present);
       // Also when it was made before: its interface may have been removed since.
       this.#make(membership, present);
       done({ ok: true, answer: present.addresses });
@@ -71,6 +73,26 @@ export class SimulatedAttachments {
           done({ ok: true, answer: made.addresses });
         }),
     );
+  }
+
+  /** Takes off everything that has an address in this prefix; who wants it asks again. */
+  withdraw(membership: SimulatedMembership, prefix: string, isLost: boolean): void {
+    const lost = parsePrefix(prefix);
+    for (const attachment of membership.attachments) {
+      if (!attachment.addresses.some((text) => prefixContains(lost, parseAddress(text)))) continue;
+      this.#context.withdrawn(attachment.network, attachment.namespace, isLost);
+      this.#unmake(attachment);
+    }
+  }
+
+  #mustHold(membership: SimulatedMembership, { addresses }: SavedAttachment): void {
+    const now = this.#context.leaseMoment();
+    for (const lease of membership.saved.leases) {
+      const phase = leasePhase(lease, now);
+      if (phase !== 'ending' && phase !== 'ended') continue;
+      if (addresses.some((text) => prefixContains(parsePrefix(lease.prefix), parseAddress(text))))
+        throw new Vl3Error('unavailable', `${lease.prefix} may not be this node's any more`);
+    }
   }
 
   /** What is not there is no error. */

@@ -3,7 +3,9 @@
 // `transact` is one transaction.
 
 import { z } from 'zod';
+import { termSchema } from '../ipam/lease-clock.ts';
 import { momentSchema } from '../moment.ts';
+import { network as networkSchema } from '../registry/model.ts';
 import type { Disk, DiskChange } from './disk.ts';
 
 export interface DocumentKind<T> {
@@ -22,12 +24,22 @@ const savedIdentity = z.strictObject({
 /** Named "self". */
 export const IDENTITY: DocumentKind<z.infer<typeof savedIdentity>> = { kind: 'node', schema: savedIdentity };
 
+const savedLease = z.strictObject({
+  prefix: z.string(),
+  leasedAt: z.number(),
+  term: termSchema,
+  /** The registry says that it is another's. */
+  isLost: z.boolean(),
+});
+export type SavedLease = Readonly<z.infer<typeof savedLease>>;
+
 const savedNetwork = z.strictObject({
   name: z.string(),
   uid: z.string(),
   pools: z.array(z.string()),
-  excluded: z.array(z.string()),
-  leases: z.array(z.strictObject({ prefix: z.string(), leasedAt: z.number() })),
+  /** As the registry last gave it. */
+  definition: networkSchema,
+  leases: z.array(savedLease),
   privateKey: z.string(),
   timestampMark: z.string(),
   recordSequence: z.number(),
@@ -64,6 +76,10 @@ const savedAttachment = z.strictObject({
 });
 export type SavedAttachment = z.infer<typeof savedAttachment>;
 export const ATTACHMENT: DocumentKind<SavedAttachment> = { kind: 'attachment', schema: savedAttachment };
+
+const seen = z.strictObject({ storeId: z.string(), revision: z.number() });
+/** Named "seen". */
+export const SEEN: DocumentKind<z.infer<typeof seen>> = { kind: 'registry', schema: seen };
 
 export class Documents {
   readonly #disk: Disk;

@@ -8,9 +8,11 @@ import type { Rule } from '../registry/rules.ts';
 import { DecodedValues, State } from '../registry/state.ts';
 import type { Batch, Entry, Range, ReadResult } from '../registry/transaction.ts';
 import { fromBase64, toBase64 } from './base64.ts';
-import type { Disk, DiskChange } from './disk.ts';
+import type { Disk, DiskChange, DiskImage } from './disk.ts';
 
 const REVISION = '#revision';
+const IDENTITY = '#identity';
+const RESTORED = '#restored';
 const KEEP_HISTORY = 500;
 
 const saved = z.strictObject({
@@ -21,6 +23,7 @@ const saved = z.strictObject({
 });
 
 export interface DurableStoreOptions {
+  /** Of a store that is made now. */
   readonly identity: string;
   /** False only in tests that plant a bug: answers before the disk has it. */
   readonly syncs: boolean;
@@ -34,6 +37,8 @@ export interface StoreObserver {
 
 export class DurableStore {
   readonly identity: string;
+  /** It was made from a backup. */
+  readonly isRestored: boolean;
   readonly keys = new KeySpace({ keepHistory: KEEP_HISTORY });
   readonly #syncs: boolean;
   readonly #disk: Disk;
@@ -41,16 +46,18 @@ export class DurableStore {
   readonly #decoded = new DecodedValues();
 
   constructor(options: DurableStoreOptions, disk: Disk, observer: StoreObserver) {
-    this.identity = options.identity;
+    this.identity = disk.get(IDENTITY) ?? options.identity;
+    this.isRestored = disk.get(RESTORED) !== undefined;
     this.#syncs = options.syncs;
     this.#disk = disk;
     this.#observer = observer;
     const entries: Entry[] = [];
     for (const [key, text] of disk.contents) {
-      if (key === REVISION) continue;
+      if (key.startsWith('#')) continue;
       const { value, createRevision, modRevision, lease } = saved.parse(JSON.parse(text));
       entries.push({ key, value: fromBase64(value), createRevision, modRevision, lease });
     }
+    if (disk.get(IDENTITY) === undefined) this.#writeAll([[IDENTITY, this.identity]]);
     this.keys.load(entries, Number(disk.get(REVISION) ?? 0));
   }
 
@@ -70,16 +77,24 @@ export class DurableStore {
     return answer;
   }
 
+  #writeAll(changes: readonly DiskChange[]): void {
+    this.#disk.write(changes);
+    if (this.#syncs) this.#disk.sync();
+  }
+
   commit(prepared: Prepared | undefined): void {
     if (prepared === undefined) return;
     this.#observer.writing(prepared.batch);
     const changes: DiskChange[] = prepared.entries.map(([key, entry]) => [key, entry && save(entry)]);
-    this.#disk.write([...changes, [REVISION, String(prepared.batch.revision)]]);
-    if (this.#syncs) this.#disk.sync();
+    this.#writeAll([...changes, [REVISION, String(prepared.batch.revision)]]);
     this.keys.install(prepared);
     this.#observer.written(prepared.batch);
   }
 }
+
+/** What `vl3 registry restore` makes of a backup: a store with an identity of its own. */
+export const restoredImage = (backup: DiskImage, identity: string): DiskImage =>
+  new Map([...backup, [IDENTITY, identity], [RESTORED, 'yes']]);
 
 const save = ({ value, createRevision, modRevision, lease }: Entry): string =>
   JSON.stringify({ value: toBase64(value), createRevision, modRevision, lease });

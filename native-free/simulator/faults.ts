@@ -151,6 +151,7 @@ export class Faults {
       case 'stop-agent':
       case 'suspend-machine':
         if (machine.freezer.isFrozen) return true;
+        machine.renewals.began();
         machine.freezer.freeze(step.kind === 'stop-agent' ? 'stopped' : 'asleep');
         this.#during(step.forMs, `${machine.name} goes on`, () => machine.freezer.thaw());
         return true;

@@ -3,6 +3,8 @@
 import type { Endpoint } from '../device/data-plane.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import { Allocator, type AllocatorState } from '../ipam/allocator.ts';
+import type { Moment } from '../moment.ts';
+import type { DurableStore } from './durable-store.ts';
 
 export interface Hooks {
   /** The allocator an agent starts with. */
@@ -13,8 +15,20 @@ export interface Hooks {
   readonly networkOf: (network: string) => string;
   /** Whether the registry answers only when the disk has it. */
   readonly storeSyncs: boolean;
-  /** Whether the registry frees a node's prefixes as soon as its heartbeats stay away. */
-  readonly livenessFreesPrefixes: boolean;
+  /** Whether the registry frees a node's prefixes 50 ms after its stream has dropped, as Network Service Mesh does. */
+  readonly streamFreesPrefixes: boolean;
+  /** Whether a registry that lost its memory finds out. */
+  readonly recovers: boolean;
+  /** Does something to the registry's store after each start. */
+  readonly afterRegistryStart: ((store: DurableStore) => void) | undefined;
+  /** The clocks that an agent measures its leases by. */
+  readonly leaseMoment: (moment: Moment) => Moment;
+  /** The clocks that a node measures records by. */
+  readonly recordMoment: (moment: Moment) => Moment;
+  /** Whether a lease is measured from the answer instead of from the request. */
+  readonly leasesFromAnswer: boolean;
+  /** Whether a peer that a list does not name is taken for one that was deleted. */
+  readonly absenceDeletes: boolean;
   /** Whether an agent writes down that it leaves a network, before it asks to. */
   readonly writesLeaving: boolean;
   /** Whether an agent opens a watch again that broke. */
@@ -28,7 +42,13 @@ export const NO_BUGS: Hooks = {
   beforeReceive: undefined,
   networkOf: (network) => network,
   storeSyncs: true,
-  livenessFreesPrefixes: false,
+  streamFreesPrefixes: false,
+  recovers: true,
+  afterRegistryStart: undefined,
+  leaseMoment: (moment) => moment,
+  recordMoment: (moment) => moment,
+  leasesFromAnswer: false,
+  absenceDeletes: false,
   writesLeaving: true,
   watchesAgain: true,
   startsOneTimer: true,

@@ -4,6 +4,7 @@
 import type { Endpoint } from '../device/data-plane.ts';
 import { type Prefix, parseAddress, parsePrefix, prefixContains, prefixesOverlap } from '../ipam/prefix.ts';
 import { partsOf } from '../registry/keys.ts';
+import { isHeld } from '../registry/lease-phase.ts';
 import { decodeValue, lease as leaseSchema } from '../registry/model.ts';
 import type { Batch, ReadResult } from '../registry/transaction.ts';
 import { toBase64 } from './base64.ts';
@@ -22,6 +23,8 @@ export const INVARIANTS = [
   'no exception escapes',
   'no outage stops anything',
   'no token twice',
+  'no lease longer than granted',
+  'prefixes come back',
 ] as const;
 export type Invariant = (typeof INVARIANTS)[number];
 
@@ -57,10 +60,14 @@ export interface Delivery {
   readonly destination: string;
 }
 
+/** Whether a node takes this prefix, or the prefix around this address, for its own and may have attachments there. */
+export type Uses = (node: string, network: string, prefixOrAddress: string) => boolean;
+
 export class Invariants {
   /** How often each was judged. */
   readonly judged = new Counters();
   readonly #now: () => number;
+  readonly #uses: Uses;
   readonly #holders = new Map<string, Holder>();
   readonly #leases = new Map<
     string,
@@ -72,10 +79,12 @@ export class Invariants {
   #base = new Map<string, string>();
   #baseRevision = 0;
   #observedRevision = 0;
+  #isReplaced = false;
   #acknowledgedRevision = 0;
 
-  constructor(now: () => number) {
+  constructor(now: () => number, uses: Uses) {
     this.#now = now;
+    this.#uses = uses;
   }
 
   /** Judges one fact. `message` is made only when it does not hold. */
@@ -102,10 +111,7 @@ export class Invariants {
         return `${address} of ${network} is given to attachment ${id} on ${node}, and ${who} holds it`;
       });
       this.#holders.set(key, { node, attachmentId: id, namespace, since: this.#now() });
-      const parsed = parseAddress(address);
-      const isLeased = [...this.#leases.values()].some(
-        (lease) => lease.network === network && lease.node === node && prefixContains(lease.prefix, parsed),
-      );
+      const isLeased = this.#uses(node, network, address);
       this.judge(
         'no address outside its lease',
         isLeased,
@@ -153,8 +159,14 @@ export class Invariants {
     this.#acknowledgedRevision = Math.max(this.#acknowledgedRevision, revision);
   }
 
+  /** Somebody put another store in the place of the registry's: it need not know what it acknowledged. */
+  replaced(): void {
+    this.#isReplaced = true;
+  }
+
   /** The registry runs again: what it holds must be all it ever acknowledged, and nothing that it was not told. */
-  started({ revision, entries }: ReadResult): void {
+  opened({ revision, entries }: ReadResult): void {
+    if (this.#isReplaced) this.#takeOver(revision, entries);
     this.judge(
       'no acknowledged write lost',
       revision >= this.#acknowledgedRevision,
@@ -179,8 +191,10 @@ export class Invariants {
       );
   }
 
-  /** Somebody put a backup in the store's place: it need not know what came after it. */
-  restored({ revision, entries }: ReadResult): void {
+  #takeOver(revision: number, entries: ReadResult['entries']): void {
+    this.#isReplaced = false;
+    this.#leases.clear();
+    for (const { key, value } of entries) if (partsOf(key)[0] === 'leases') this.#leased(key, value);
     this.#base = new Map(entries.map(({ key, value }) => [key, toBase64(value)]));
     this.#baseRevision = revision;
     this.#observedRevision = revision;
@@ -207,8 +221,23 @@ export class Invariants {
     }
   }
 
+  /** A node stops using a prefix before the registry's term is over. */
+  #judgeEnded(network: string, node: string, prefix: string): void {
+    this.judge(
+      'no lease longer than granted',
+      this.#deleted.has(node) || !this.#uses(node, network, prefix),
+      () => `the lease of ${prefix} of ${network} is over by the registry's clock, and ${node} uses it still`,
+    );
+  }
+
   #leased(key: string, value: Uint8Array): void {
-    const { network, node, prefix } = decodeValue(leaseSchema, value, key);
+    const lease = decodeValue(leaseSchema, value, key);
+    const { network, node, prefix } = lease;
+    if (!isHeld(lease)) {
+      this.#freed(key);
+      return;
+    }
+    if (lease.endedAt !== undefined) this.#judgeEnded(network, node, prefix);
     const parsed = parsePrefix(prefix);
     const other = [...this.#leases.values()].find(
       (lease) => lease.network === network && lease.node !== node && prefixesOverlap(lease.prefix, parsed),

@@ -3,6 +3,8 @@
 
 import { peerId } from '../device/device.ts';
 import { STAGED_LIMIT } from '../device/outbound.ts';
+import { type Prefix, parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
+import { isHeld } from '../registry/lease-phase.ts';
 import { State } from '../registry/state.ts';
 import { fromBase64 } from './base64.ts';
 import { ATTACHMENT, Documents, NETWORK } from './documents.ts';
@@ -57,6 +59,27 @@ export const judgeQueues = (simulation: Simulation): void => {
   }
 };
 
+/** No prefix is usable by two nodes, whatever the registry believes. */
+export const judgePrefixes = ({ machines, invariants, plan }: Simulation): void => {
+  for (const network of plan.networks) {
+    const held: { readonly node: string; readonly text: string; readonly prefix: Prefix }[] = [];
+    for (const machine of machines.values()) {
+      if (machine.isLost || machine.isDeleted || machine.agent === undefined || machine.freezer.isFrozen)
+        continue;
+      for (const text of machine.usable(network)) {
+        const prefix = parsePrefix(text);
+        const other = held.find((one) => prefixesOverlap(one.prefix, prefix));
+        invariants.judge(
+          'no prefix twice',
+          other === undefined,
+          () => `${machine.name} and ${other?.node} both use ${text} of ${network}`,
+        );
+        held.push({ node: machine.name, text, prefix });
+      }
+    }
+  }
+};
+
 /** Which books do not agree. Once nothing is under way any more, all do. */
 export const disagreements = (simulation: Simulation): string[] => {
   const { machines, registry } = simulation;
@@ -98,7 +121,7 @@ export const disagreements = (simulation: Simulation): string[] => {
       );
       const leased = state
         .leases(name)
-        .flatMap(({ value }) => (value.node === machine.name ? [value.prefix] : []));
+        .flatMap(({ value }) => (value.node === machine.name && isHeld(value) ? [value.prefix] : []));
       const known = leases.map(({ prefix }) => prefix);
       same(
         `prefixes of ${name} that the registry leases it`,

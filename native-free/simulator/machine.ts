@@ -11,13 +11,15 @@ import type { Counters } from './counters.ts';
 import { CountingPort } from './counting-port.ts';
 import { Crash, CrashSwitch } from './crash.ts';
 import { Disk } from './disk.ts';
-import { Documents, IDENTITY } from './documents.ts';
+import { Documents, IDENTITY, NETWORK } from './documents.ts';
 import { Freezer } from './freezer.ts';
 import type { Hooks } from './hooks.ts';
 import type { Internet, Location } from './internet.ts';
 import { Kernel, type KernelObserver } from './kernel.ts';
+import { LeaseRenewals } from './lease-renewals.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
+import { leasePhase } from './saved-network.ts';
 import type { Scheduler, Timer } from './scheduler.ts';
 import type { SimulatedSigner } from './signer.ts';
 
@@ -38,6 +40,7 @@ export interface MachineDependencies {
   readonly hooks: Hooks;
   readonly pace: Pace;
   readonly observer: KernelObserver;
+  readonly onWithdrawn: (network: string, namespace: string, isLost: boolean) => void;
   /** After an agent has started. */
   readonly onStart: () => void;
 }
@@ -48,6 +51,7 @@ export class Machine {
   readonly kernel: Kernel;
   readonly crash = new CrashSwitch();
   readonly freezer: Freezer;
+  readonly renewals: LeaseRenewals;
   agent: SimulatedAgent | undefined;
   /** Milliseconds that this machine's wall clock is ahead. */
   clockOffset = 0;
@@ -73,6 +77,7 @@ export class Machine {
     this.disk = new Disk(random.split('disk'), this.crash);
     this.kernel = new Kernel(this.crash, observer);
     this.freezer = new Freezer(counters);
+    this.renewals = new LeaseRenewals(() => dependencies.scheduler.now);
     internet.addHost(name, location, UDP_PORT, (datagram, source) =>
       this.freezer.datagram(() => this.enter(() => this.agent?.receive(datagram, source))),
     );
@@ -92,6 +97,23 @@ export class Machine {
     return { bootId: `${this.name} ${this.bootedAt}`, boot, wall: Math.floor(this.wallclock) };
   }
 
+  /** By its disk and its clock: what it may use on a network, as prefixes. */
+  usable(network: string): string[] {
+    const saved = new Documents(this.disk).get(NETWORK, network);
+    if (saved === undefined || saved.isLeaving) return [];
+    return saved.leases
+      .filter((lease) => {
+        const phase = leasePhase(lease, this.moment);
+        return phase === 'good' || phase === 'closing';
+      })
+      .map(({ prefix }) => prefix);
+  }
+
+  /** By its disk it is on a network. */
+  get holdsSomething(): boolean {
+    return new Documents(this.disk).list(NETWORK).length > 0;
+  }
+
   /** Starts the agent, if none runs. */
   start(): void {
     if (this.agent !== undefined || this.isLost) return;
@@ -99,7 +121,7 @@ export class Machine {
     this.#restart?.cancel();
     const agent = new SimulatedAgent(this.#agentDependencies(() => this.agent === agent));
     this.agent = agent;
-    this.kernel.toTunnel = (network, packet) => this.#enterLater(() => this.agent?.fromPod(network, packet));
+    this.kernel.toTunnel = (network, packet) => this.ask(() => this.agent?.fromPod(network, packet));
     const start = (): void =>
       ignoring(
         () => agent.start(),
@@ -115,6 +137,7 @@ export class Machine {
 
   /** The agent dies at once, and stays dead until it is started. */
   kill(): void {
+    this.renewals.began();
     this.agent = undefined;
     this.kernel.toTunnel = undefined;
     for (const timer of this.#timers) timer.cancel();
@@ -180,7 +203,7 @@ export class Machine {
   }
 
   /** As `enter`, and when the process is stopped, once it goes on. */
-  #enterLater(work: () => void): void {
+  ask(work: () => void): void {
     this.freezer.run(() => this.enter(work));
   }
 
@@ -214,6 +237,8 @@ export class Machine {
       time: () => ({ now: this.moment.boot, wallclock: this.wallclock }),
       moment: () => this.moment,
       token: () => this.token,
+      renewals: this.renewals,
+      withdrawn: (network, namespace, isLost) => this.#dependencies.onWithdrawn(network, namespace, isLost),
       enter,
       later: (delay, label, work) => {
         const timer = scheduler.after(delay, `${this.name} ${label}`, () => {

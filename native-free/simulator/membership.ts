@@ -7,6 +7,8 @@ import { Vl3Error } from '../error.ts';
 import { type Allocator, allocatorStateSchema } from '../ipam/allocator.ts';
 import { NodeAddresses } from '../ipam/node-addresses.ts';
 import { type Address, type Family, parseAddress, parsePrefix } from '../ipam/prefix.ts';
+import type { Moment } from '../moment.ts';
+import type { SignedRecord } from '../registry/record.ts';
 import { RecordBook } from '../registry/record-book.ts';
 import type { NetworkStep } from '../registry/view.ts';
 import type { AgentContext } from './agent.ts';
@@ -15,6 +17,7 @@ import { fromBase64, toBase64 } from './base64.ts';
 import { ATTACHMENT, NETWORK, type SavedAttachment, type SavedNetwork } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
 import { SimulatedPeers } from './peers.ts';
+import { hashText } from './random.ts';
 import type { WatchMessage, WatchPosition } from './registry.ts';
 import { SharedNetwork } from './saved-network.ts';
 import { savedRecords } from './saved-records.ts';
@@ -25,7 +28,7 @@ export class SimulatedMembership {
   readonly tunnel: Tunnel;
   readonly allocator: Allocator;
   readonly #context: AgentContext;
-  readonly #saved: SharedNetwork;
+  readonly shared: SharedNetwork;
   readonly #addresses: NodeAddresses;
   readonly #families: Family[];
   readonly #book: RecordBook;
@@ -33,6 +36,7 @@ export class SimulatedMembership {
   readonly #announcer: SimulatedAnnouncer;
   readonly #watcher: SimulatedWatcher;
   #position: WatchPosition | undefined;
+  #mustRelist = false;
   #isClosed = false;
 
   /** Opens the network from its document. */
@@ -41,7 +45,7 @@ export class SimulatedMembership {
     this.network = network;
     this.#context = context;
     const saved = new SharedNetwork(network, documents);
-    this.#saved = saved;
+    this.shared = saved;
     this.#families = saved.pools.map(({ family }) => family);
     this.allocator = hooks.allocator(allocatorStateSchema.parse(saved.document.allocator));
     for (const { prefix } of saved.document.leases) this.allocator.addPrefix(parsePrefix(prefix));
@@ -57,7 +61,7 @@ export class SimulatedMembership {
         verify: signer.verify,
         report: (what) => context.counters.add(`records ${what}`),
       },
-      context.moment(),
+      context.hooks.recordMoment(context.moment()),
     );
     this.tunnel = this.#openTunnel();
     const parts = { context, saved, tunnel: this.tunnel, book: this.#book };
@@ -73,7 +77,7 @@ export class SimulatedMembership {
 
   #openTunnel(): Tunnel {
     const { kernel, hooks, primitives, port, internet, name, randomBytes, mtu } = this.#context;
-    const { privateKey, timestampMark } = this.#saved.document;
+    const { privateKey, timestampMark } = this.shared.document;
     return new Tunnel(
       { privateKey: fromBase64(privateKey), timestampMark: fromBase64(timestampMark), mtu },
       {
@@ -103,7 +107,7 @@ export class SimulatedMembership {
   // --- what can be known
 
   get saved(): SavedNetwork {
-    return this.#saved.document;
+    return this.shared.document;
   }
 
   get attachments(): SavedAttachment[] {
@@ -121,9 +125,9 @@ export class SimulatedMembership {
 
   /** Writes down what a restart needs: learned endpoints and the handshake timestamps' mark. */
   checkpoint(): void {
-    this.#saved.transact(() => {
+    this.shared.transact(() => {
       const timestampMark = toBase64(this.tunnel.device.timestampMark);
-      if (timestampMark !== this.#saved.document.timestampMark) this.#saved.change({ timestampMark });
+      if (timestampMark !== this.shared.document.timestampMark) this.shared.change({ timestampMark });
       this.#peers.checkpoint();
     });
     this.#peers.expire();
@@ -139,15 +143,45 @@ export class SimulatedMembership {
     this.#announcer.recordMayChange();
   }
 
+  /** The registry may have forgotten what it was told. */
+  sayAgain(): void {
+    this.#announcer.sayAgain();
+  }
+
+  /** The registry may not know what it knew: asks it for all it has. */
+  relist(): void {
+    this.#mustRelist = this.#position !== undefined;
+  }
+
+  /** Records of others that the registry does not know, once it has said what it knows in this store. */
+  testimony(storeId: string): SignedRecord[] {
+    if (this.#mustRelist || this.#position?.storeId !== storeId) return [];
+    return this.#book.testimony(this.#recordMoment);
+  }
+
+  /** What this node leases has begun or ceased to be its own. */
+  claimsChanged(): void {
+    this.#peers.reconcile();
+    this.#announcer.recordMayChange();
+  }
+
+  /** Forgets a prefix from which nothing is attached any more; false while something is. */
+  dropLease(prefix: string): boolean {
+    const leases = this.saved.leases.filter((one) => one.prefix !== prefix);
+    const isGone = this.#addresses.removePrefix(parsePrefix(prefix), () => this.shared.change({ leases }));
+    if (isGone) this.claimsChanged();
+    return isGone;
+  }
+
   attachmentsChanged(): void {
     const isEmpty = this.attachments.length === 0;
-    if (isEmpty !== this.#saved.document.emptySince > 0)
-      this.#saved.change({ emptySince: isEmpty ? this.#context.time().wallclock : 0 });
+    if (isEmpty !== this.shared.document.emptySince > 0)
+      this.shared.change({ emptySince: isEmpty ? this.#context.time().wallclock : 0 });
     this.#announcer.attachmentsChanged();
   }
 
   markLeaving(): void {
-    this.#saved.change({ isLeaving: true });
+    this.shared.change({ isLeaving: true });
   }
 
   /** Takes the network off this node for good. */
@@ -170,16 +204,29 @@ export class SimulatedMembership {
     also: (addresses: readonly Address[]) => void,
     done: (outcome: Outcome<Address[]>) => void,
   ): void {
-    const taken = this.#addresses.take(owner, this.#families, this.#saved.excluded, also);
+    const closing = this.shared.closing(this.#context.leaseMoment());
+    const taken = this.#addresses.take(owner, this.#families, [...this.shared.excluded, ...closing], also);
     if ('addresses' in taken) {
       done({ ok: true, answer: taken.addresses });
       return;
     }
-    const { control, name, identity, enter } = this.#context;
-    const family = taken.missing;
-    const held = this.saved.leases.filter(({ prefix }) => prefix.includes(':') === (family === 6)).length;
+    this.#context.calls.run((finish) =>
+      this.#lease(taken.missing, (leased) => {
+        finish();
+        if (leased.ok) this.allocate(owner, also, done);
+        else done(leased);
+      }),
+    );
+  }
+
+  #lease(family: Family, done: (outcome: Outcome<void>) => void): void {
+    const { control, name, identity, enter, leaseMoment, hooks } = this.#context;
+    const held = this.saved.leases
+      .filter(({ prefix }) => prefix.includes(':') === (family === 6))
+      .map(({ prefix }) => prefix);
     // Named after what is held: asked again after a lost answer, the registry gives the same prefix.
-    const requestId = `${family}-${held}`;
+    const requestId = `${family}-${hashText(held.sort().join(), 1) >>> 0}`;
+    const sent = leaseMoment();
     control.call(
       name,
       `leases a prefix of ${this.network}`,
@@ -189,14 +236,18 @@ export class SimulatedMembership {
           orFail(done, () => {
             if (!outcome.ok) throw outcome.error;
             if (this.#isClosed) throw new Vl3Error('unavailable', 'the network was left');
-            const { prefix, leasedAt } = outcome.answer;
-            if (!this.saved.leases.some((one) => one.prefix === prefix)) {
-              this.#saved.change({ leases: [...this.saved.leases, { prefix, leasedAt }] });
+            const { lease, termMs } = outcome.answer;
+            const term = { termMs, since: hooks.leasesFromAnswer ? leaseMoment() : sent };
+            const { prefix, leasedAt } = lease;
+            if (this.saved.leases.some((one) => one.prefix === prefix)) {
+              this.shared.changeLease(prefix, { term, isLost: false });
+            } else {
+              const leases = [...this.saved.leases, { prefix, leasedAt, term, isLost: false }];
+              this.shared.change({ leases });
               this.allocator.addPrefix(parsePrefix(prefix));
             }
-            this.#peers.reconcile();
-            this.#announcer.recordMayChange();
-            this.allocate(owner, also, done);
+            this.claimsChanged();
+            done({ ok: true, answer: undefined });
           }),
         ),
     );
@@ -215,21 +266,32 @@ export class SimulatedMembership {
   // --- the registry
 
   #take({ storeId, revision, step }: WatchMessage): void {
+    if (this.#mustRelist && step?.kind !== 'snapshot') {
+      this.#mustRelist = false;
+      this.#position = undefined;
+      throw new Vl3Error('aborted', 'the registry lost its memory: what it knows is read anew');
+    }
+    this.#mustRelist = false;
     const before = this.#position;
-    if (before !== undefined && (storeId !== before.storeId || revision < before.revision))
-      this.#announcer.sayAgain();
+    const wentBack = before?.storeId === storeId && revision < before.revision;
+    const isOther = this.#context.seen.watched({ storeId, revision }, wentBack);
+    if (wentBack || isOther) this.#context.storeReplaced();
     if (step?.kind === 'snapshot') this.#book.beginListing();
     if (step?.kind === 'snapshot' || step?.kind === 'delta') this.#takeStep(step);
     this.#position = { storeId, revision };
   }
 
-  #takeStep({ network, nodes, tombstones }: Extract<NetworkStep, { kind: 'snapshot' | 'delta' }>): void {
-    const now = this.#context.moment();
+  #takeStep({
+    kind,
+    network,
+    nodes,
+    tombstones,
+  }: Extract<NetworkStep, { kind: 'snapshot' | 'delta' }>): void {
+    const now = this.#recordMoment;
     if (network !== undefined) {
       if (network.uid !== this.saved.uid)
         throw new Vl3Error('failed-precondition', `the registry has another network named ${this.network}`);
-      if (network.excluded.join() !== this.saved.excluded.join())
-        this.#saved.change({ excluded: network.excluded });
+      this.shared.change({ definition: network });
     }
     for (const { node, record, alive } of nodes) {
       this.#book.setAlive(node, alive);
@@ -241,7 +303,14 @@ export class SimulatedMembership {
       };
       this.#book.accept(node, signed, now);
     }
+    if (kind === 'snapshot' && this.#context.hooks.absenceDeletes)
+      for (const { node } of this.#book.valid(now))
+        if (!nodes.some((one) => one.node === node)) this.#book.bury(node, Number.MAX_SAFE_INTEGER);
     for (const { node, recordSequence } of tombstones) this.#book.bury(node, recordSequence);
     this.#peers.reconcile();
+  }
+
+  get #recordMoment(): Moment {
+    return this.#context.hooks.recordMoment(this.#context.moment());
   }
 }

@@ -57,10 +57,21 @@ export class SimulatedNetworks {
     this.#enter(network, done);
   }
 
-  /** Asks the registry to make this node a member, and writes down what it answered. */
   #enter(network: string, done: Done<SimulatedMembership>): void {
-    const { control, name, enter, documents, randomBytes, time, identity } = this.#context;
     this.#opening.set(network, []);
+    this.#context.calls.run((finish) =>
+      this.#askToJoin(network, (outcome) => {
+        finish();
+        done(outcome);
+      }),
+    );
+  }
+
+  /** Asks the registry to make this node a member, and writes down what it answered. */
+  #askToJoin(network: string, done: Done<SimulatedMembership>): void {
+    const { control, name, enter, documents, randomBytes, time, identity, leaseMoment, hooks } =
+      this.#context;
+    const sent = leaseMoment();
     control.call(
       name,
       `joins ${network}`,
@@ -69,13 +80,14 @@ export class SimulatedNetworks {
         enter(() => {
           this.#settle(network, done, () => {
             if (!outcome.ok) throw outcome.error;
-            const { network: joined, leases } = outcome.answer;
+            const { network: joined, leases, termMs } = outcome.answer;
+            const term = { termMs, since: hooks.leasesFromAnswer ? leaseMoment() : sent };
             const saved: SavedNetwork = {
               name: network,
               uid: joined.uid,
               pools: [joined.poolV4, joined.poolV6].filter((pool) => pool !== undefined),
-              excluded: joined.excluded,
-              leases: leases.map(({ prefix, leasedAt }) => ({ prefix, leasedAt })),
+              definition: joined,
+              leases: leases.map(({ prefix, leasedAt }) => ({ prefix, leasedAt, term, isLost: false })),
               privateKey: toBase64(randomBytes(32)),
               timestampMark: '',
               recordSequence: 0,
@@ -109,7 +121,7 @@ export class SimulatedNetworks {
 
   /** Writes down that it leaves, tells the registry, then forgets: whatever is cut off is finished after a start. */
   #leave(network: string, done: Done<void> = () => undefined): void {
-    const { control, name, enter, hooks, identity } = this.#context;
+    const { control, name, enter, hooks, identity, calls } = this.#context;
     const membership = this.#memberships.get(network);
     if (membership === undefined || this.#opening.has(network)) return;
     const marked = attempt(() => {
@@ -120,18 +132,21 @@ export class SimulatedNetworks {
       return;
     }
     this.#opening.set(network, []);
-    control.call(
-      name,
-      `leaves ${network}`,
-      (registry) => registry.leaveNetwork(identity(), network),
-      (outcome) =>
-        enter(() =>
-          this.#settle(network, done, () => {
-            if (!outcome.ok) throw outcome.error;
-            membership.remove();
-            this.#memberships.delete(network);
+    calls.run((finish) =>
+      control.call(
+        name,
+        `leaves ${network}`,
+        (registry) => registry.leaveNetwork(identity(), network),
+        (outcome) =>
+          enter(() => {
+            finish();
+            this.#settle(network, done, () => {
+              if (!outcome.ok) throw outcome.error;
+              membership.remove();
+              this.#memberships.delete(network);
+            });
           }),
-        ),
+      ),
     );
   }
 

@@ -17,6 +17,9 @@ export interface OperatorDependencies {
   readonly pods: Pods;
   readonly invariants: Invariants;
   readonly counters: Counters;
+  readonly networks: readonly string[];
+  /** All faults are over. */
+  readonly isEnd: () => boolean;
 }
 
 export class Operator {
@@ -33,8 +36,44 @@ export class Operator {
     machine.token = this.#makeToken(machine.name) ?? '';
   }
 
-  /** Enrols anew whom the registry still refuses since the last look. */
+  /** Those that the registry does not have. */
+  createNetworks(): void {
+    for (const [i, network] of this.#dependencies.networks.entries())
+      this.#ask(() =>
+        this.#dependencies.registry.process?.createNetwork({
+          name: network,
+          // The same pool for all: networks share nothing.
+          poolV4: '10.60.0.0/20',
+          poolV6: 'fd00:60::/112',
+          nodePrefixLengthV4: 29,
+          nodePrefixLengthV6: 125,
+          excluded: i === 0 ? ['10.60.0.4/32', 'fd00:60::8/126'] : [],
+          mtu: 0,
+        }),
+      );
+  }
+
+  /** Ends a recovery once every machine that may hold something has spoken, and then makes what networks are missing. */
+  #settle(): void {
+    const { registry, machines, counters } = this.#dependencies;
+    const { process } = registry;
+    if (process === undefined) return;
+    if (!process.isRecovering) {
+      this.createNetworks();
+      return;
+    }
+    const reported = process.reported;
+    const silent = [...machines.values()].filter(
+      (machine) =>
+        !machine.isLost && !machine.isDeleted && machine.holdsSomething && !reported.has(machine.name),
+    );
+    if (silent.length === 0 && this.#ask(() => process.settle()))
+      counters.add('recoveries settled by an admin');
+  }
+
+  /** Settles a recovery, and enrols anew whom the registry still refuses since the last look. */
   look(): void {
+    this.#settle();
     const before = this.#refused;
     this.#refused = new Set();
     for (const machine of this.#dependencies.machines.values()) {
@@ -54,16 +93,12 @@ export class Operator {
   deleteNode(machine: Machine): void {
     const { registry, counters, invariants } = this.#dependencies;
     if (machine.isDeleted || machine.isLost || machine.agent === undefined) return;
-    registry.enter(() => {
-      try {
-        registry.process?.deleteNode(machine.name);
-        machine.isDeleted = true;
-        invariants.deleted(machine.name);
-        counters.add('nodes deleted');
-      } catch (error) {
-        if (!(error instanceof Vl3Error)) throw error;
-      }
-    });
+    const { process } = registry;
+    if (process === undefined) return;
+    // Also when it fails or is cut off: from the moment the admin decides, what the node holds is nobody's.
+    machine.isDeleted = true;
+    invariants.deleted(machine.name);
+    if (this.#ask(() => process.deleteNode(machine.name))) counters.add('nodes deleted');
   }
 
   /** What the admin deleted is cleaned and begins anew. */

@@ -17,7 +17,19 @@ export interface Pace {
   readonly silenceMs: number;
   readonly backoffCapMs: number;
   readonly pingMs: number;
+  /** Until a pod that was refused asks again. */
+  readonly askAgainMs: number;
   readonly judgeMs: number;
+  /** How often at least an agent looks at what its leases have left. */
+  readonly leaseLookMs: number;
+  /** The registry writes its time down at least this seldom. */
+  readonly registryTickMs: number;
+  /** So long a registry that starts waits for those who were alive. */
+  readonly hearingMs: number;
+  /** How often people look. */
+  readonly operatorMs: number;
+  /** Of a lease, until a registry said. */
+  readonly assumedTermMs: number;
   /** Every pod reaches every other within this time after the last fault. */
   readonly convergenceMs: number;
   /** How often everybody pings everybody then. */
@@ -47,7 +59,13 @@ export const PACES: Readonly<Record<PaceName, Pace>> = {
     silenceMs: 35_000,
     backoffCapMs: 15_000,
     pingMs: 1500,
+    askAgainMs: 1000,
     judgeMs: 5000,
+    leaseLookMs: 1000,
+    registryTickMs: 0,
+    hearingMs: 30_000,
+    operatorMs: 10_000,
+    assumedTermMs: MINUTE,
     convergenceMs: 240_000,
     pingAllMs: 4000,
     stepMs: 3000,
@@ -65,7 +83,13 @@ export const PACES: Readonly<Record<PaceName, Pace>> = {
     silenceMs: 7 * HOUR,
     backoffCapMs: 10 * MINUTE,
     pingMs: 3 * HOUR,
+    askAgainMs: 10 * MINUTE,
     judgeMs: HOUR,
+    leaseLookMs: 2 * MINUTE,
+    registryTickMs: 10 * MINUTE,
+    hearingMs: HOUR,
+    operatorMs: HOUR,
+    assumedTermMs: 7 * 24 * HOUR,
     convergenceMs: 12 * HOUR,
     pingAllMs: 5 * MINUTE,
     stepMs: 12 * HOUR,

@@ -36,12 +36,12 @@ export class SimulatedPeers {
   reconcile(): void {
     const { context, saved, tunnel, book } = this.#dependencies;
     const { documents, name, surroundings, time, moment } = context;
-    const records = book.valid(moment());
+    const records = book.valid(context.hooks.recordMoment(moment()));
     this.#valid = records.length;
     const { peers } = desiredPeers(records, {
       node: name,
       publicKey: toBase64(tunnel.device.publicKey),
-      claims: saved.document.leases,
+      claims: saved.claims(context.leaseMoment()),
     });
     const first: DesiredPeer[] = [];
     for (const { kind, peer } of reconcilePeers(this.#configured, peers)) {
@@ -62,7 +62,7 @@ export class SimulatedPeers {
   /** Reconciles when a record has run out, or one that was refused holds now that the clock was set. */
   expire(): void {
     const { context, book } = this.#dependencies;
-    const now = context.moment();
+    const now = context.hooks.recordMoment(context.moment());
     if (book.retry(now) || book.valid(now).length !== this.#valid) this.reconcile();
   }
 

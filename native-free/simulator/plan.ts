@@ -87,8 +87,6 @@ export interface PlanOptions {
   readonly usesToyPrimitives: boolean;
   /** Default: lively. */
   readonly pace?: PaceName;
-  /** Whether the registry's store is replaced now and then. */
-  readonly restores?: boolean;
 }
 
 export const REGISTRY = 'registry';

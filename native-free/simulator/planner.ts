@@ -37,7 +37,7 @@ export const makePlan = (seed: string, options: PlanOptions): Plan => {
   const outageBudgetMs = random.pick(isQuiet ? QUIET_BUDGETS : LIVELY_BUDGETS);
   const { usesToyPrimitives } = options;
   const scene = { seed, usesToyPrimitives, pace, outageBudgetMs, nodes, sites, networks };
-  const planner = new Planner(random, scene, options.restores ?? false);
+  const planner = new Planner(random, scene);
   const steps: Step[] = [];
   let at = 0;
   for (let i = 0; i < options.steps; i++) {
@@ -51,15 +51,13 @@ export const makePlan = (seed: string, options: PlanOptions): Plan => {
 class Planner {
   readonly #random: Random;
   readonly #scene: Omit<Plan, 'steps'>;
-  readonly #restores: boolean;
   readonly #pods = new Map<string, { readonly node: string; readonly networks: Set<string> }>();
   #nodes: readonly NodePlan[];
   #started = 0;
 
-  constructor(random: Random, scene: Omit<Plan, 'steps'>, restores: boolean) {
+  constructor(random: Random, scene: Omit<Plan, 'steps'>) {
     this.#random = random;
     this.#scene = scene;
-    this.#restores = restores;
     this.#nodes = scene.nodes;
   }
 
@@ -138,7 +136,7 @@ class Planner {
           ? { kind: 'break-streams' }
           : { kind: 'shrink-mtu', node, mtu: 1280, forMs };
       case 17:
-        return { kind: random.pick(['stop-agent', 'suspend-machine']), node, forMs: this.#outage(forMs) };
+        return this.#freeze(node, forMs);
       case 18:
         return this.#adminFault(node, forMs);
       case 19:
@@ -167,6 +165,13 @@ class Planner {
       return { kind: 'lose-machine', node };
     }
     return { kind: 'halt-machine', node, forMs: this.#outage(forMs) };
+  }
+
+  /** What sleeps for longer than a lease holds addresses that are given to others, and so does what is stopped: neither can know. */
+  #freeze(node: string, forMs: number): Action {
+    const kind = this.#random.pick(['stop-agent', 'suspend-machine'] as const);
+    const most = this.#scene.outageBudgetMs * (kind === 'stop-agent' ? 0.9 : 1.25);
+    return { kind, node, forMs: Math.floor(Math.min(this.#outage(forMs), most)) };
   }
 
   #partition(forMs: number): Action {
@@ -217,8 +222,6 @@ class Planner {
   }
 
   #restoreFault(): Action {
-    // Until a registry knows that it was restored it hands out what others hold.
-    if (!this.#restores) return { kind: 'break-streams' };
     const kinds = ['back-up-registry', 'restore-registry', 'roll-back-registry', 'empty-registry'] as const;
     return { kind: this.#random.pick(kinds) };
   }

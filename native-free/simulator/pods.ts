@@ -7,10 +7,10 @@ import type { Counters } from './counters.ts';
 import { type Echo, echoPacket, readEcho } from './echo-packet.ts';
 import type { Invariants } from './invariants.ts';
 import type { Machine } from './machine.ts';
+import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
 import type { Scheduler } from './scheduler.ts';
 
-const AGAIN_MS = 1000;
 /** Asks again when an agent never answered. */
 const GIVE_UP_MS = 20_000;
 
@@ -43,7 +43,7 @@ export interface PodsDependencies {
   readonly random: Random;
   readonly invariants: Invariants;
   readonly counters: Counters;
-  readonly pingMs: number;
+  readonly pace: Pace;
   readonly continuity: Continuity;
 }
 
@@ -80,7 +80,8 @@ export class Pods {
       receive: (network, packet) => this.#receive(pod, network, packet),
     });
     for (const network of networks) this.want(name, network, true);
-    const { scheduler, random, pingMs } = this.#dependencies;
+    const { scheduler, random, pace } = this.#dependencies;
+    const { pingMs } = pace;
     const pings = scheduler.every(pingMs, random.fraction() * pingMs, `${name} pings`, () => {
       if (pod.isGone) pings.cancel();
       else this.#ping(pod);
@@ -140,6 +141,19 @@ export class Pods {
     }
   }
 
+  /** The agent took an attachment off by itself. */
+  withdrawn(namespace: string, network: string): void {
+    const pod = this.all.find((one) => one.namespace === namespace);
+    const place = pod?.places.get(network);
+    if (place === undefined) return;
+    this.#tell(place, undefined);
+    this.#dependencies.scheduler.after(
+      this.#dependencies.pace.askAgainMs,
+      `${place.pod.name} is not attached any more`,
+      () => this.#drive(place),
+    );
+  }
+
   #tell(place: Place, addresses: readonly string[] | undefined): void {
     if (place.acknowledged?.join() !== addresses?.join()) place.changedAt = this.#dependencies.scheduler.now;
     place.acknowledged = addresses;
@@ -177,14 +191,14 @@ export class Pods {
       });
     };
     if (agent === undefined) {
-      again(AGAIN_MS);
+      again(this.#dependencies.pace.askAgainMs);
       return;
     }
     again(GIVE_UP_MS);
     if (place.isWanted) {
       place.mayExist = true;
       const request = { network, namespace: pod.namespace, workload: pod.name };
-      pod.machine.enter(() =>
+      pod.machine.ask(() =>
         agent.attach(request, (outcome) => {
           if (outcome.ok && over()) this.#attached(place, outcome.answer);
           else if (!outcome.ok) this.#refused(place, question);
@@ -193,7 +207,7 @@ export class Pods {
     } else {
       // What is being taken away is nobody's promise any more.
       this.#tell(place, undefined);
-      pod.machine.enter(() =>
+      pod.machine.ask(() =>
         agent.detach(network, pod.namespace, (outcome) => {
           if (outcome.ok && over()) this.#detached(place);
           else if (!outcome.ok) this.#refused(place, question);
@@ -205,7 +219,7 @@ export class Pods {
   #refused(place: Place, question: number): void {
     const { scheduler, counters } = this.#dependencies;
     counters.add('attach or detach refused');
-    scheduler.after(AGAIN_MS, `${place.pod.name} asks once more`, () => {
+    scheduler.after(this.#dependencies.pace.askAgainMs, `${place.pod.name} asks once more`, () => {
       if (place.asked !== question) return;
       place.asked = undefined;
       this.#drive(place);

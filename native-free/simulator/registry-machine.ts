@@ -1,8 +1,10 @@
 // The machine the registry runs on: its disk, and at most one process, which dies and comes back.
 
+import { Vl3Error } from '../error.ts';
 import type { Counters } from './counters.ts';
 import { Crash, CrashSwitch } from './crash.ts';
 import { Disk, type DiskImage } from './disk.ts';
+import { restoredImage } from './durable-store.ts';
 import type { Hooks } from './hooks.ts';
 import type { Invariants } from './invariants.ts';
 import { EPOCH } from './machine.ts';
@@ -34,6 +36,8 @@ export class RegistryMachine {
   readonly #dependencies: RegistryMachineDependencies;
   #restart: Timer | undefined;
   #backup: DiskImage | undefined;
+  #hasCa = false;
+  #restores = 0;
 
   constructor(dependencies: RegistryMachineDependencies) {
     this.#dependencies = dependencies;
@@ -43,7 +47,14 @@ export class RegistryMachine {
   start(): void {
     if (this.process !== undefined) return;
     this.#restart?.cancel();
-    this.#dependencies.invariants.started(this.#run().store.read([{ prefix: '/' }]));
+    try {
+      this.#run();
+    } catch (error) {
+      if (!(error instanceof Crash || error instanceof Vl3Error)) throw error;
+      this.#dependencies.counters.add('registries that could not start');
+      this.kill();
+      this.startLater();
+    }
   }
 
   #run(): RegistryProcess {
@@ -56,11 +67,13 @@ export class RegistryMachine {
       wall: () => EPOCH + Math.floor(scheduler.now + this.clockOffset),
       outageBudgetMs: this.#dependencies.outageBudgetMs,
       pace: this.#dependencies.pace,
+      hasCa: this.#hasCa,
       observer: invariants,
       enter: (work) => this.enter(work),
       hooks,
     });
     this.process = running;
+    this.#hasCa = true;
     return running;
   }
 
@@ -97,10 +110,13 @@ export class RegistryMachine {
   }
 
   /** An admin puts the backup in the place of the store. */
-  replace(_how: 'restore-registry' | 'roll-back-registry' | 'empty-registry'): void {
-    if (this.#backup === undefined) return;
+  replace(how: 'restore-registry' | 'roll-back-registry' | 'empty-registry'): void {
+    const backup = how === 'empty-registry' ? new Map() : this.#backup;
+    if (backup === undefined) return;
     this.kill();
-    this.disk.restore(this.#backup);
-    this.#dependencies.invariants.restored(this.#run().store.read([{ prefix: '/' }]));
+    const identity = `restored-${++this.#restores}`;
+    this.disk.restore(how === 'restore-registry' ? restoredImage(backup, identity) : backup);
+    this.#dependencies.invariants.replaced();
+    this.start();
   }
 }

@@ -4,15 +4,18 @@
 
 import { Vl3Error } from '../error.ts';
 import { choosePrefix } from '../ipam/pool.ts';
+import { adoptNode } from '../registry/adoption-rules.ts';
 import { type AnnouncedAttachment, putAttachments, putRecord } from '../registry/announcement-rules.ts';
 import { below, keys, one } from '../registry/keys.ts';
 import {
+  type ChoosePrefix,
   joinNetwork,
   leasePrefix,
   leaveNetwork,
   type Membership,
   removeMember,
 } from '../registry/lease-rules.ts';
+import { type LeaseTerms, leaseTerms } from '../registry/lease-terms.ts';
 import type { Lease } from '../registry/model.ts';
 import { createNetwork, type NetworkRequest, updateNetwork } from '../registry/network-rules.ts';
 import {
@@ -24,17 +27,23 @@ import {
   renew,
 } from '../registry/node-rules.ts';
 import { decodeVerified, type SignedRecord } from '../registry/record.ts';
+import { recoveryOf, settle } from '../registry/recovery-rules.ts';
+import type { Holding } from '../registry/renewal-rules.ts';
 import { mustBeNetwork } from '../registry/rules.ts';
 import { State } from '../registry/state.ts';
 import { createToken } from '../registry/token-rules.ts';
-import type { Batch, Range } from '../registry/transaction.ts';
+import type { Batch, Range, ReadResult } from '../registry/transaction.ts';
 import { type NetworkStep, RegistryView } from '../registry/view.ts';
 import { toBase64 } from './base64.ts';
 import type { Disk } from './disk.ts';
 import { DurableStore, type StoreObserver } from './durable-store.ts';
 import type { Hooks } from './hooks.ts';
+import { attempt } from './outcome.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
+import { SimulatedHearing } from './registry-hearing.ts';
+import { isRecovering, type RenewalAnswer, renewAll, testifyAll } from './registry-renewal.ts';
+import { openStore, tick } from './registry-upkeep.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
 
@@ -76,12 +85,20 @@ export interface RegistryDependencies {
   readonly signer: SimulatedSigner;
   /** Unix ms by this machine's clock. */
   readonly wall: () => number;
-  readonly observer: StoreObserver;
+  readonly observer: StoreObserver & { readonly opened: (found: ReadResult) => void };
   /** Runs a timer's work as part of the process, so that it can die of it. */
   readonly enter: (work: () => void) => void;
   readonly hooks: Hooks;
   readonly pace: Pace;
   readonly outageBudgetMs: number;
+  /** The CA is older than this start. */
+  readonly hasCa: boolean;
+}
+
+export interface HeartbeatAnswer {
+  readonly observedAddress: string;
+  readonly storeId: string;
+  readonly recovering: boolean;
 }
 
 export class RegistryProcess {
@@ -91,21 +108,40 @@ export class RegistryProcess {
   readonly #leases = new Map<string, number>();
   readonly #watchers = new Set<Watcher>();
   readonly #timer;
+  readonly #clock;
+  readonly #terms: LeaseTerms;
+  readonly #hearing: SimulatedHearing;
+  #tickedAt: number;
   #granted = 0;
 
   constructor(dependencies: RegistryDependencies) {
     const { disk, scheduler, hooks, pace } = dependencies;
     this.#dependencies = dependencies;
-    this.store = new DurableStore({ identity: 'store', syncs: hooks.storeSyncs }, disk, {
+    const terms = leaseTerms(dependencies.outageBudgetMs);
+    this.#terms = { ...terms, tickMs: Math.max(terms.tickMs, pace.registryTickMs) };
+    this.#tickedAt = scheduler.now;
+    const identity = `store-${this.#hex(8)}`;
+    this.store = new DurableStore({ identity, syncs: hooks.storeSyncs }, disk, {
       writing: (batch) => dependencies.observer.writing(batch),
       written: (batch) => this.#changed(batch),
     });
+    dependencies.observer.opened(this.store.read([{ prefix: '/' }]));
+    this.#hearing = new SimulatedHearing(this.store, pace.hearingMs, () => scheduler.now);
+    openStore(this.store, dependencies.hasCa, hooks);
     const everything = this.store.read(RegistryView.reads);
     this.#view.load(everything);
     for (const { lease } of everything.entries)
       if (lease !== undefined) this.#leases.set(lease, scheduler.now + pace.livenessTtlMs);
     this.#timer = scheduler.every(pace.registryCheckMs, pace.registryCheckMs, 'registry checks leases', () =>
       dependencies.enter(() => this.#check()),
+    );
+    const { tickMs } = this.#terms;
+    this.#clock = scheduler.every(tickMs, tickMs, 'registry ticks', () =>
+      dependencies.enter(() => {
+        const passed = scheduler.now - this.#tickedAt;
+        this.#tickedAt = scheduler.now;
+        attempt(() => tick(this.store, this.#terms, passed, this.#now));
+      }),
     );
   }
 
@@ -120,13 +156,29 @@ export class RegistryProcess {
   /** The process is gone; its watchers hear nothing more. */
   died(): void {
     this.#timer.cancel();
+    this.#clock.cancel();
     this.#watchers.clear();
   }
 
   // --- what an admin does, and a node without an identity
 
   createNetwork(request: NetworkRequest): void {
-    this.store.run(createNetwork(request, { now: this.#now, uid: this.#hex(16) }));
+    // One identity a name, so that a network that was lost and is made anew is the one that nodes hold.
+    this.store.run(createNetwork(request, { now: this.#now, uid: `uid-of-${request.name}` }));
+  }
+
+  get isRecovering(): boolean {
+    return isRecovering(this.store);
+  }
+
+  /** Who has said what it holds in the present recovery. */
+  get reported(): ReadonlySet<string> {
+    const reports = this.#state([{ prefix: below.reports }]).reports();
+    return new Set(reports.flatMap(({ value }) => (value.reportedAt === undefined ? [] : [value.node])));
+  }
+
+  settle(): void {
+    while (!this.store.run(settle(this.#now)).done);
   }
 
   /** Takes back nothing: excluded ranges get no new allocations. */
@@ -147,6 +199,7 @@ export class RegistryProcess {
   }
 
   deleteNode(node: string): void {
+    this.#hearing.forget(node);
     for (const network of this.store.run(deleteNode(node, this.#now)))
       this.store.run(removeMember(network, node, this.#now));
   }
@@ -166,8 +219,7 @@ export class RegistryProcess {
   }
 
   #issue(node: string): SimulatedIdentity {
-    const { signer, outageBudgetMs } = this.#dependencies;
-    return signer.issue(node, this.#now, Math.floor((outageBudgetMs * 7) / 6));
+    return this.#dependencies.signer.issue(node, this.#now, this.#terms.termMs);
   }
 
   // --- what a node does for itself
@@ -180,25 +232,49 @@ export class RegistryProcess {
     return renewed;
   }
 
-  heartbeat(identity: SimulatedIdentity, observedAddress: string): string {
+  renewLeases(
+    identity: SimulatedIdentity,
+    holdings: readonly Holding[],
+    seen: WatchPosition,
+  ): RenewalAnswer & { readonly termMs: number } {
+    this.#mustBe(identity);
+    this.#hearing.hear(identity.node, seen);
+    return { ...renewAll(this.store, identity.node, holdings, this.#now), termMs: this.#terms.termMs };
+  }
+
+  testify(identity: SimulatedIdentity, network: string, records: readonly SignedRecord[]): number {
+    this.#mustBe(identity);
+    const { verify } = this.#dependencies.signer;
+    return testifyAll(this.store, identity.node, network, records, verify, this.#now);
+  }
+
+  heartbeat(identity: SimulatedIdentity, observedAddress: string, seen: WatchPosition): HeartbeatAnswer {
     const { node } = identity;
     this.#mustBe(identity);
+    this.#hearing.hear(node, seen);
     const stored = this.#state([one(keys.liveness(node))]).liveness(node)?.lease;
     const lease = stored !== undefined && this.#leases.has(stored) ? stored : this.#grant();
     this.#leases.set(lease, this.#dependencies.scheduler.now + this.#dependencies.pace.livenessTtlMs);
     this.store.run(heartbeat(node, lease, { agentVersion: 'simulated', observedAddress }, this.#now));
-    return observedAddress;
+    return { observedAddress, storeId: this.store.identity, recovering: this.isRecovering };
   }
 
-  joinNetwork(identity: SimulatedIdentity, network: string): Membership {
+  joinNetwork(identity: SimulatedIdentity, network: string): Membership & { readonly termMs: number } {
     this.#mustBe(identity);
-    return this.store.run(joinNetwork(network, identity.node, this.#now, choosePrefix));
+    const membership = this.store.run(joinNetwork(network, identity.node, this.#now, this.#choosePrefix));
+    return { ...membership, termMs: this.#terms.termMs };
   }
 
-  leasePrefix(identity: SimulatedIdentity, network: string, family: number, requestId: string): Lease {
+  leasePrefix(
+    identity: SimulatedIdentity,
+    network: string,
+    family: number,
+    requestId: string,
+  ): { readonly lease: Lease; readonly termMs: number } {
     this.#mustBe(identity);
     const request = { network, node: identity.node, family, requestId };
-    return this.store.run(leasePrefix(request, this.#now, choosePrefix));
+    const lease = this.store.run(leasePrefix(request, this.#now, this.#choosePrefix));
+    return { lease, termMs: this.#terms.termMs };
   }
 
   leaveNetwork(identity: SimulatedIdentity, network: string): void {
@@ -260,8 +336,12 @@ export class RegistryProcess {
     };
     this.#mustStillWatch(watcher);
     this.#watchers.add(watcher);
+    this.#hearing.watches(node);
     this.#pump(watcher);
-    return () => this.#watchers.delete(watcher);
+    return () => {
+      this.#watchers.delete(watcher);
+      if (this.#dependencies.hooks.streamFreesPrefixes) this.#freeSoon(node, network);
+    };
   }
 
   // --- watchers
@@ -316,8 +396,6 @@ export class RegistryProcess {
     const { now } = this.#dependencies.scheduler;
     const ended = [...this.#leases].filter(([, deadline]) => deadline <= now).map(([lease]) => lease);
     for (const lease of ended) this.#leases.delete(lease);
-    const { livenessFreesPrefixes } = this.#dependencies.hooks;
-    if (livenessFreesPrefixes) this.#freePrefixesOf(ended);
     try {
       if (ended.length > 0) this.store.commit(this.store.keys.prepareEnd(ended));
     } catch (error) {
@@ -328,23 +406,34 @@ export class RegistryProcess {
   }
 
   /** A planted bug, and what Network Service Mesh does. */
-  #freePrefixesOf(ended: readonly string[]): void {
-    const ranges = [{ prefix: below.liveness }, { prefix: below.members() }];
-    const state = this.#state(ranges);
-    for (const { value } of state.members()) {
-      const lease = state.liveness(value.node)?.lease;
-      if (lease === undefined || !ended.includes(lease)) continue;
-      this.store.run(leaveNetwork(value.network, value.node, this.#now));
-    }
+  #freeSoon(node: string, network: string): void {
+    const { scheduler, enter } = this.#dependencies;
+    scheduler.after(50, `registry frees what ${node} had of ${network}`, () =>
+      enter(() => attempt(() => this.store.run(leaveNetwork(network, node, this.#now)))),
+    );
   }
 
   // --- parts
+
+  /** Called only when something new is issued. */
+  readonly #choosePrefix: ChoosePrefix = (request) => {
+    if (this.#dependencies.hooks.recovers) this.#hearing.mustIssue();
+    return choosePrefix(request);
+  };
 
   /** As mutual TLS and access.ts have it. */
   #mustBe({ node, serial, notBefore, notAfter }: SimulatedIdentity): void {
     if (this.#now < notBefore || this.#now >= notAfter)
       throw new Vl3Error('unauthenticated', `the SVID of node "${node}" does not hold now`);
-    this.store.run(checkIdentity(node, serial));
+    const rule = checkIdentity(node, serial);
+    const ranges = [...rule.reads, one(keys.domain)];
+    const state = this.#state(ranges);
+    if (state.node(node) === undefined && recoveryOf(state) !== undefined) {
+      const certificate = { serial, notAfter };
+      this.store.run(adoptNode(node, `spiffe://x/node/${node}`, certificate, this.#now));
+      return;
+    }
+    rule.decide(state);
   }
 
   #state(ranges: readonly Range[]): State {

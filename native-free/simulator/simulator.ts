@@ -2,6 +2,7 @@
 // end of the plan, ends all faults, and waits until every pod of a network reaches every other that it can. One plan gives
 // one trace.
 
+import { parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
 import { noblePrimitives } from '../noise/noble-primitives.ts';
 import { Attacker } from './attacker.ts';
 import { Continuity } from './continuity.ts';
@@ -11,7 +12,7 @@ import { Faults } from './faults.ts';
 import { type Hooks, NO_BUGS } from './hooks.ts';
 import { Internet, type Location } from './internet.ts';
 import { type Invariant, Invariants, Violation } from './invariants.ts';
-import { disagreements, judgeQueues } from './judgements.ts';
+import { disagreements, judgePrefixes, judgeQueues } from './judgements.ts';
 import { Machine } from './machine.ts';
 import { Nat } from './nat.ts';
 import { Operator } from './operator.ts';
@@ -24,7 +25,6 @@ import { Scheduler } from './scheduler.ts';
 import { SimulatedSigner } from './signer.ts';
 import { toyPrimitives } from './toy-primitives.ts';
 import { Trace } from './trace.ts';
-
 
 const LOOK_MS = 1000;
 
@@ -68,6 +68,7 @@ export class Simulation {
   readonly #attacker: Attacker;
   readonly #continuity: Continuity;
   #addresses = 0;
+  #isSettling = false;
   readonly #operator: Operator;
   readonly #faults: Faults;
 
@@ -78,7 +79,10 @@ export class Simulation {
     const pace = PACES[plan.pace];
     const random = new Random(`run ${plan.seed}`);
     this.#random = random;
-    this.invariants = new Invariants(() => scheduler.now);
+    this.invariants = new Invariants(
+      () => scheduler.now,
+      (node, network, what) => this.#uses(node, network, what),
+    );
     this.internet = new Internet(scheduler, random.split('internet'));
     const signer = new SimulatedSigner(random.split('signer').bytes(32));
     this.registry = new RegistryMachine({
@@ -112,7 +116,7 @@ export class Simulation {
       random: random.split('pods'),
       invariants: this.invariants,
       counters,
-      pingMs: pace.pingMs,
+      pace,
       continuity: this.#continuity,
     });
     for (const { name, site } of plan.nodes) this.#addMachine(name, this.#location(site), signer);
@@ -123,6 +127,8 @@ export class Simulation {
       random: random.split('operator'),
       invariants: this.invariants,
       counters,
+      networks: plan.networks,
+      isEnd: () => this.#isSettling,
     });
     this.#faults = new Faults({
       ...shared,
@@ -142,7 +148,19 @@ export class Simulation {
   isBeyondBudget(machine: string): boolean {
     const { outageBudgetMs, pace } = this.plan;
     const slack = 3 * PACES[pace].heartbeatMs + 10_000;
-    return this.scheduler.now - this.control.contactAt(machine) > outageBudgetMs - slack;
+    const outage = this.machines.get(machine)?.renewals.outage ?? 0;
+    return outage > outageBudgetMs - slack;
+  }
+
+  /** Only what could not be renewed for longer than is promised may be taken down, and what the registry gave to others. */
+  #judgeWithdrawn(machine: Machine, network: string, isLost: boolean): void {
+    this.counters.add(isLost ? 'attachments of lost prefixes withdrawn' : 'attachments withdrawn');
+    this.invariants.judge(
+      'no outage stops anything',
+      isLost || this.isBeyondBudget(machine.name),
+      () =>
+        `${machine.name} takes down what is on ${network}, and could not renew for only ${machine.renewals.outage / 1000} s`,
+    );
   }
 
   #addMachine(name: string, location: Location, signer: SimulatedSigner): void {
@@ -162,12 +180,26 @@ export class Simulation {
           invariants.connected(name, network, id, namespace, addresses),
         disconnected: (network, id, addresses) => invariants.disconnected(network, id, addresses),
       },
+      onWithdrawn: (network, namespace, isLost) => {
+        this.#judgeWithdrawn(machine, network, isLost);
+        this.pods.withdrawn(namespace, network);
+      },
       onStart: () => {
         this.#continuity.disturbed();
         this.#judgeAttached(machine);
       },
     });
     this.machines.set(name, machine);
+  }
+
+  #uses(node: string, network: string, what: string): boolean {
+    const machine = this.machines.get(node);
+    // What is off or asleep uses nothing, and looks at its clock before it does again.
+    if (machine === undefined || machine.isLost || machine.isDeleted || machine.agent === undefined)
+      return false;
+    if (machine.freezer.isFrozen) return false;
+    const asked = parsePrefix(what.includes('/') ? what : `${what}/${what.includes(':') ? 128 : 32}`);
+    return machine.usable(network).some((prefix) => prefixesOverlap(parsePrefix(prefix), asked));
   }
 
   #location(site: number | undefined): Location {
@@ -211,17 +243,7 @@ export class Simulation {
 
   #begin(): void {
     this.registry.start();
-    for (const [i, network] of this.plan.networks.entries())
-      this.registry.process?.createNetwork({
-        name: network,
-        // The same pool for all: networks share nothing.
-        poolV4: '10.60.0.0/20',
-        poolV6: 'fd00:60::/112',
-        nodePrefixLengthV4: 29,
-        nodePrefixLengthV6: 125,
-        excluded: i === 0 ? ['10.60.0.4/32', 'fd00:60::8/126'] : [],
-        mtu: 0,
-      });
+    this.#operator.createNetworks();
     for (const machine of this.machines.values()) {
       this.#operator.equip(machine);
       machine.start();
@@ -229,8 +251,10 @@ export class Simulation {
     const { judgeMs } = PACES[this.plan.pace];
     this.scheduler.every(judgeMs, judgeMs, 'judges', () => {
       judgeQueues(this);
-      this.#operator.look();
+      judgePrefixes(this);
     });
+    const { operatorMs } = PACES[this.plan.pace];
+    this.scheduler.every(operatorMs, operatorMs, 'people look', () => this.#operator.look());
   }
 
   // --- the end
@@ -241,6 +265,7 @@ export class Simulation {
     const { convergenceMs, pingAllMs } = PACES[this.plan.pace];
     this.#faults.endAll();
     const begun = scheduler.now;
+    this.#isSettling = true;
     const pings = scheduler.every(pingAllMs, 0, 'everybody pings everybody', () => pods.pingAll());
     for (;;) {
       scheduler.runUntil(scheduler.now + LOOK_MS);

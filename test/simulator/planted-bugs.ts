@@ -74,9 +74,9 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     hooks: { writesLeaving: false },
   },
   {
-    name: 'a registry that frees the prefixes of a node it does not hear',
+    name: 'a registry that frees prefixes 50 ms after a stream dropped',
     breaks: 'no address outside its lease',
-    hooks: { livenessFreesPrefixes: true },
+    hooks: { streamFreesPrefixes: true },
   },
   {
     name: "a registry restored from yesterday's backup without quarantine",
