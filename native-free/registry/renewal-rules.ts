@@ -98,10 +98,13 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
         return refuse(since === undefined ? 'lost' : 'pending', reason, since !== undefined);
       }
       if (differs(network, holding.network)) {
-        const reason = `network "${name}" is another one here (${network.uid}, not ${holding.network.uid})`;
-        return since === undefined
-          ? refuse('lost', reason, false)
-          : refuse('pending', `${reason}: delete the node or the network that is wrong`, true);
+        const remedy =
+          since === undefined
+            ? 'detach what is on it at the node, which then joins the one here'
+            : 'delete the one here to have it back, or detach what is on it at the node';
+        const reason = `network "${name}" is another one here (${network.uid}, not ${holding.network.uid}): ${remedy}`;
+        // Not lost: the one has nothing to do with the other, and what runs there runs on until its leases end.
+        return refuse('pending', reason, since !== undefined);
       }
       const isMember = state.member(name, node) !== undefined;
       if (!isMember && since === undefined && state.tombstone(name, node) !== undefined) {
