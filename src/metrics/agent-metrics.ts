@@ -9,6 +9,7 @@ import type { AgentStatus } from '../agent/local-messages.ts';
 import type { Membership } from '../agent/membership.ts';
 import { agentStatus } from '../agent/status.ts';
 import { monotonicNow } from '../ffi/clock.ts';
+import { agentHealth } from './agent-health.ts';
 import { EventLoop } from './event-loop.ts';
 import { Instruments, type Sample } from './instruments.ts';
 import type { Observed } from './listener.ts';
@@ -19,9 +20,6 @@ export interface AgentMetricsOptions {
   readonly eachPeer: boolean;
 }
 
-/** Later than this, what is done several times a second is not done. */
-const TICK_LIMIT_MS = 5000;
-const WORKER_LIMIT_MS = 3000;
 const HANDSHAKE_AGES = [30, 60, 120, 180, 300, 600, 1800, 3600, 86_400];
 
 export const observeAgent = (agent: ObservedAgent, options: AgentMetricsOptions): Observed => {
@@ -39,31 +37,17 @@ export const observeAgent = (agent: ObservedAgent, options: AgentMetricsOptions)
   };
 };
 
-const healthOf = async (agent: ObservedAgent): Promise<string[]> => {
-  const problems: string[] = [];
-  const late = monotonicNow() - agent.tickedAt();
-  if (late > TICK_LIMIT_MS)
-    problems.push(`the timers of the devices have not run for ${Math.round(late)} ms`);
-  if (!(await workersAnswer(agent))) problems.push('the packet threads do not answer');
-  return problems;
-};
-
-/** Whether both packet threads take over what they are told. Without a network there is nothing to tell them. */
-const workersAnswer = async ({ datapath, networks }: ObservedAgent): Promise<boolean> => {
-  const [one] = networks.all;
-  if (one === undefined) return true;
-  // What holds already: it changes nothing.
-  one.device.setMtu(one.mtu);
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), WORKER_LIMIT_MS);
+const healthOf = ({ tickedAt, datapath, networks }: ObservedAgent): Promise<string[]> =>
+  agentHealth({
+    now: monotonicNow,
+    tickedAt,
+    tell: () => {
+      const [one] = networks.all;
+      one?.device.setMtu(one.mtu);
+      return one !== undefined;
+    },
+    settled: () => datapath.settled(),
   });
-  try {
-    return await Promise.race([datapath.settled().then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
-};
 
 const readinessOf = ({ state, networks, datapath }: ObservedAgent): string[] => {
   const problems = datapath.port > 0 ? [] : ['the UDP port is not open'];

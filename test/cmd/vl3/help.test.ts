@@ -3,8 +3,10 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
+import { parse } from 'yaml';
 import type { Context } from '../../../cmd/vl3/context.ts';
 import { run } from '../../../cmd/vl3/program.ts';
+import { commandsOf, programTree } from '../../reference/reference.ts';
 
 const attempt = async (...args: string[]): Promise<{ code: number; out: string; err: string }> => {
   const seen = { code: 0, out: '', err: '' };
@@ -78,6 +80,22 @@ test.each([
   const { code, err } = await attempt(...args);
   expect(code).toBe(2);
   expect(err).toMatch(/^error: option '.*' is empty/);
+});
+
+test('every command that prints a result prints it as a table, JSON or YAML', () => {
+  const formats = commandsOf(programTree()).flatMap(([words, { options }]) =>
+    options.flatMap(({ long, argChoices }) => (long === '--output' ? [{ words, argChoices }] : [])),
+  );
+  expect(formats.length).toBeGreaterThan(12);
+  for (const one of formats) expect(one).toMatchObject({ argChoices: ['table', 'json', 'yaml'] });
+});
+
+test('YAML says what JSON says', async () => {
+  const args = ['agent', 'config', '--network', 'red', '--network', 'green', '--name', 'a1', '-o'];
+  const [json, yaml] = [await attempt(...args, 'json'), await attempt(...args, 'yaml')];
+  expect(yaml).toMatchObject({ code: 0, err: '' });
+  expect(parse(yaml.out)).toEqual(JSON.parse(json.out));
+  expect(parse(yaml.out)).toContainEqual({ key: 'network', value: ['red', 'green'], from: '--network' });
 });
 
 test('an empty environment variable counts as unset', async () => {
