@@ -225,12 +225,14 @@ describe('a watch', () => {
     for (const position of [
       { storeId: 'another', afterRevision: 1n },
       { storeId: from.last.storeId, afterRevision: from.last.revision + 1000n },
-      { storeId: from.last.storeId, afterRevision: -5n },
     ]) {
       const watching = new Watching(client, position);
       await until(() => watching.steps.length > 0);
       expect(first(watching.steps).step.case).toBe('snapshot');
     }
+    const nonsense = new Watching(client, { storeId: from.last.storeId, afterRevision: -5n });
+    await until(() => nonsense.ended !== undefined);
+    expect(nonsense.ended).toMatchObject({ code: 'invalid-argument' });
   });
 
   test('that is quiet says that it is alive, and up to which revision', async () => {
