@@ -1,7 +1,7 @@
 // Removes everything an agent made on this node: router namespaces with their TUNs and pods' interfaces, its state, its
 // socket. The agent must not be running.
 
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -31,6 +31,16 @@ const savedNetworks = (directory: string, logger: Logger): string[] => {
   }
 };
 
+/** Others may keep something there too: only an empty directory goes. */
+const removeEmpty = (directory: string): boolean => {
+  try {
+    rmdirSync(directory);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
 /** What was removed, one phrase each. Throws Vl3Error when an agent is using the state or the prefix. */
 export const cleanNode = async (options: CleanOptions, logger: Logger): Promise<string[]> => {
   checkPrivilege();
@@ -53,5 +63,6 @@ export const cleanNode = async (options: CleanOptions, logger: Logger): Promise<
     rmSync(path, { recursive: true });
     removed.push(path);
   }
+  if (removeEmpty(options.runDirectory)) removed.push(options.runDirectory);
   return removed;
 };
