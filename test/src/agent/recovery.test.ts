@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import type { SignedRecord } from '../../../native-free/registry/record.ts';
+import { batches } from '../../../src/agent/recovery.ts';
+
+const due = (count: number, size: number): { readonly signed: SignedRecord; readonly at: number }[] =>
+  Array.from({ length: count }, (_, at) => ({
+    at,
+    signed: {
+      record: new Uint8Array(size - 100),
+      signature: new Uint8Array(64),
+      certificateChain: [new Uint8Array(20), new Uint8Array(16)],
+    },
+  }));
+
+test('testimony is cut into calls of at most 64 records, all of them, in order', () => {
+  const all = due(150, 1_000);
+  const calls = [...batches(all)];
+  expect(calls.map((call) => call.length)).toEqual([64, 64, 22]);
+  expect(calls.flat()).toEqual(all);
+});
+
+test('and of at most a megabyte, however large the records are', () => {
+  expect([...batches(due(10, 400_000))].map((call) => call.length)).toEqual([2, 2, 2, 2, 2]);
+  expect([...batches(due(2, 3_000_000))].map((call) => call.length)).toEqual([1, 1]);
+  expect([...batches([])]).toEqual([]);
+});
