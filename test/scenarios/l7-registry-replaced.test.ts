@@ -17,6 +17,9 @@ const RECOVERED = { timeout: 120_000, interval: 250 };
 let domain: Domain;
 let a1: Node;
 let a2: Node;
+/** Its agent is dead while the registry is replaced. */
+let silent: Node;
+let silentPrefixes: string[];
 let client: Pod;
 let web: Pod;
 
@@ -32,8 +35,11 @@ beforeAll(async () => {
   a2 = await domain.startNode('a2', { networks: ['red'] });
   client = await a1.pod('client', 'red');
   web = await a2.pod('web', 'red');
+  silent = await domain.startNode('silent', { networks: ['red'] });
   await domain.meet('red');
   expect(await client.reaches(web.v4('red'))).toBe(true);
+  silentPrefixes = await prefixesOf([silent]);
+  await silent.agent.stop('SIGKILL');
 }, 120_000);
 
 afterAll(() => domain?.close());
@@ -87,6 +93,16 @@ const prefixesOf = async (nodes: readonly Node[]): Promise<string[]> =>
     networks.flatMap(({ prefixes }) => prefixes),
   );
 
+/** Of a node, as the registry knows it. */
+const leasedTo = async ({ name }: Node): Promise<string[]> => {
+  const { leases } = await domain.adminJson<{ leases: { node: string; prefix: string }[] }>(
+    'network',
+    'show',
+    'red',
+  );
+  return leases.flatMap(({ node, prefix }) => (node === name ? [prefix] : []));
+};
+
 const happened = async (node: Node): Promise<string> =>
   (await node.status()).events.map(({ what }) => what).join('\n');
 
@@ -98,6 +114,11 @@ test('an empty registry under the same CA learns from its nodes, and no packet i
       rmSync(join(domain.registryState, file), { force: true });
     await startRegistry();
     await vi.waitFor(async () => expect(await known()).toEqual(before.known), RECOVERED);
+    // Others have testified of the one that cannot speak.
+    await vi.waitFor(
+      async () => expect((await leasedTo(silent)).sort()).toEqual([...silentPrefixes].sort()),
+      RECOVERED,
+    );
     await vi.waitFor(async () => {
       for (const node of [a1, a2])
         expect(await happened(node)).toMatch(/the registry (was replaced|lost its memory)/);
@@ -118,9 +139,11 @@ test('while it recovers it issues no prefix, and once an admin has settled it no
     expect(red?.problem).toMatch(/registry settle/);
   }, SOON);
   await domain.admin('registry', 'settle');
+  await silent.start();
   await domain.meet('red');
-  const prefixes = await prefixesOf([a1, a2, a3]);
-  expect(new Set(prefixes).size).toBe(6);
+  expect(await prefixesOf([silent])).toEqual(silentPrefixes);
+  const prefixes = await prefixesOf(domain.nodes);
+  expect(new Set(prefixes).size).toBe(8);
   await vi.waitFor(async () => {
     for (const node of domain.nodes) expect((await node.tryVl3('status')).code).toBe(0);
   }, RECOVERED);
@@ -163,6 +186,6 @@ test("yesterday's backup takes the registry back, its nodes bring it up to date,
   const a5 = await domain.startNode('a5', { networks: ['red'] });
   await domain.meet('red');
   const prefixes = await prefixesOf(domain.nodes);
-  expect(new Set(prefixes).size).toBe(10);
+  expect(new Set(prefixes).size).toBe(12);
   expect(await late.reaches((await a5.pod('new', 'red')).v4('red'))).toBe(true);
 }, 400_000);
