@@ -16,6 +16,7 @@ import {
   type Token,
   token as tokenSchema,
 } from './model.ts';
+import { mustIssue } from './recovery-rules.ts';
 import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
 import { tokenId } from './token-rules.ts';
@@ -86,12 +87,14 @@ const admit = (
       `a node "${request.node}" exists: take another name, delete that one, or use a token made for it (\`vl3 token create --node ${request.node}\`)`,
     );
   }
+  // A node of that name may come back that a registry which lost its memory has not heard of again.
+  if (node === undefined && token.node === undefined) mustIssue(state, 'name');
   return { token, node };
 };
 
 const enrollmentReads = (request: EnrollmentRequest) => {
   check(nameSchema, request.node, 'node');
-  return [one(keys.token(tokenId(request.secretHash))), one(keys.node(request.node))];
+  return [one(keys.domain), one(keys.token(tokenId(request.secretHash))), one(keys.node(request.node))];
 };
 
 /** Asks whether there is such a token: before anything is computed for whoever has shown nothing else. */
