@@ -18,6 +18,7 @@ import {
   heartbeat,
   renew,
 } from '../../../native-free/registry/node-rules.ts';
+import { renewHolding } from '../../../native-free/registry/renewal-rules.ts';
 import type { Rule } from '../../../native-free/registry/rules.ts';
 import { createToken, revokeToken } from '../../../native-free/registry/token-rules.ts';
 import type { MemoryStore } from '../../../src/registry/memory-store.ts';
@@ -571,4 +572,17 @@ describe('heartbeats', () => {
     expect(await keysBelow('/liveness/')).toEqual([]);
     expect(await keysBelow('/sightings/')).toEqual(['/sightings/n1']);
   });
+});
+
+test('a node on another network of the name keeps what it holds there until its term ends, and is told the remedy', async () => {
+  await enrolled('n1');
+  const { network } = await red();
+  const leases = [{ prefix: '10.60.0.0/24', leasedAt: NOW, isExpired: false }];
+  const { answers } = await run(renewHolding('n1', { network: { ...network, uid: 'uid-old' }, leases }, NOW));
+  expect(answers).toMatchObject([{ prefix: '10.60.0.0/24', outcome: 'pending' }]);
+  expect(answers[0]?.reason).toMatch(
+    /another one here \(uid-red, not uid-old\): detach what is on it at the node/,
+  );
+  // And the prefix is free for those who are on the network that there is.
+  expect(await heldPrefixes()).toEqual([]);
 });
