@@ -117,10 +117,8 @@ export class LeaseKeeper {
   async run(signal: AbortSignal): Promise<void> {
     let renewing: Promise<void> | undefined;
     while (!signal.aborted) {
-      const now = this.#deps.clock.moment();
-      for (const saved of this.#known()) saved.carryOver(now);
-      void this.#enforce();
-      if (now.boot >= this.#due) {
+      this.#lookAtAll();
+      if (this.#deps.clock.monotonic() >= this.#due) {
         // A renewal that hangs holds up no taking down.
         renewing ??= this.#renew(signal).finally(() => {
           renewing = undefined;
@@ -131,6 +129,17 @@ export class LeaseKeeper {
       await pause(this.#untilNext(renewing !== undefined), AbortSignal.any([signal, this.#wake.signal]));
     }
     await renewing;
+  }
+
+  #lookAtAll(): void {
+    try {
+      void this.#enforce();
+      // Last: it may find that the disk is full, and what ends must end all the same.
+      const now = this.#deps.clock.moment();
+      for (const saved of this.#known()) saved.carryOver(now);
+    } catch (error) {
+      this.#deps.logger.error({ err: error }, 'leases could not be looked at');
+    }
   }
 
   #untilNext(isRenewing: boolean): number {
