@@ -40,11 +40,19 @@ export const churn = async (times: number): Promise<Churn> => {
     );
     expect(detached.flat()).toHaveLength(PODS);
   };
-  const kernel = () =>
+  const everything = () =>
     footprint(
       node,
       [stays, ...pods].map(({ host }) => host),
     );
+  // What is leased grows while addresses rest that were given back, and shrinks some time later.
+  const isLease = (line: string): boolean => line.includes(': unreachable ');
+  const kernel = async () => (await everything()).filter((line) => !isLease(line));
+  const expectOnlyLeases = async (): Promise<void> => {
+    const leased = (await node.status()).networks.flatMap(({ prefixes }) => prefixes);
+    const found = (await everything()).filter(isLease).map((line) => line.split(' ')[2] ?? '');
+    expect([...new Set(found)].sort()).toEqual(leased.sort());
+  };
   const registry = async () =>
     (await domain.adminJson<{ id: string }[]>('attachment', 'list')).map(({ id }) => id);
   const quiet = () => vi.waitFor(async () => expect(await registry()).toEqual([stays.on('red').id]), SOON);
@@ -55,6 +63,7 @@ export const churn = async (times: number): Promise<Churn> => {
   for (let i = 0; i < Math.ceil(times / PODS); i++) await around();
   await quiet();
   await vi.waitFor(async () => expect(await kernel()).toEqual(kernelBefore), SOON);
+  await vi.waitFor(expectOnlyLeases, SOON);
   const kept = documents(node).filter(({ kind }) => kind === 'attachment' || kind === 'wish');
   expect(kept.map(({ name }) => name)).toEqual([stays.on('red').id]);
   const after = await weigh(node.agent.pid, file);
