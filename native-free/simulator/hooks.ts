@@ -17,6 +17,8 @@ export interface Hooks {
   readonly storeSyncs: boolean;
   /** Whether the registry frees a node's prefixes 50 ms after its stream has dropped, as Network Service Mesh does. */
   readonly streamFreesPrefixes: boolean;
+  /** Whether a join token is used up by its use. */
+  readonly usesTokensUp: boolean;
   /** Whether a registry that lost its memory finds out. */
   readonly recovers: boolean;
   /** Does something to the registry's store after each start. */
@@ -43,6 +45,7 @@ export const NO_BUGS: Hooks = {
   networkOf: (network) => network,
   storeSyncs: true,
   streamFreesPrefixes: false,
+  usesTokensUp: true,
   recovers: true,
   afterRegistryStart: undefined,
   leaseMoment: (moment) => moment,

@@ -24,6 +24,7 @@ export const INVARIANTS = [
   'no outage stops anything',
   'no token twice',
   'no lease longer than granted',
+  'no prefix out of quarantine early',
   'prefixes come back',
 ] as const;
 export type Invariant = (typeof INVARIANTS)[number];
@@ -68,6 +69,9 @@ export class Invariants {
   readonly judged = new Counters();
   readonly #now: () => number;
   readonly #uses: Uses;
+  readonly #quarantineMs: number;
+  /** When leases were put in quarantine, by key. */
+  readonly #endedAt = new Map<string, number>();
   readonly #holders = new Map<string, Holder>();
   readonly #leases = new Map<
     string,
@@ -80,9 +84,11 @@ export class Invariants {
   #baseRevision = 0;
   #observedRevision = 0;
   #isReplaced = false;
+  #wasReplaced = false;
   #acknowledgedRevision = 0;
 
-  constructor(now: () => number, uses: Uses) {
+  constructor(now: () => number, uses: Uses, quarantineMs: number) {
+    this.#quarantineMs = quarantineMs;
     this.#now = now;
     this.#uses = uses;
   }
@@ -111,7 +117,16 @@ export class Invariants {
         return `${address} of ${network} is given to attachment ${id} on ${node}, and ${who} holds it`;
       });
       this.#holders.set(key, { node, attachmentId: id, namespace, since: this.#now() });
-      const isLeased = this.#uses(node, network, address);
+      // A registry that lost its memory may learn of it only later.
+      const isKnown =
+        this.#wasReplaced ||
+        [...this.#leases.values()].some(
+          (lease) =>
+            lease.network === network &&
+            lease.node === node &&
+            prefixContains(lease.prefix, parseAddress(address)),
+        );
+      const isLeased = isKnown && this.#uses(node, network, address);
       this.judge(
         'no address outside its lease',
         isLeased,
@@ -150,8 +165,10 @@ export class Invariants {
     this.#observedRevision = batch.revision;
     for (const { key, value } of batch.changes) {
       if (partsOf(key)[0] !== 'leases') continue;
-      if (value === undefined) this.#freed(key);
-      else this.#leased(key, value);
+      if (value === undefined) {
+        this.#judgePurged(key);
+        this.#freed(key);
+      } else this.#leased(key, value);
     }
   }
 
@@ -162,6 +179,7 @@ export class Invariants {
   /** Somebody put another store in the place of the registry's: it need not know what it acknowledged. */
   replaced(): void {
     this.#isReplaced = true;
+    this.#wasReplaced = true;
   }
 
   /** The registry runs again: what it holds must be all it ever acknowledged, and nothing that it was not told. */
@@ -194,6 +212,7 @@ export class Invariants {
   #takeOver(revision: number, entries: ReadResult['entries']): void {
     this.#isReplaced = false;
     this.#leases.clear();
+    this.#endedAt.clear();
     for (const { key, value } of entries) if (partsOf(key)[0] === 'leases') this.#leased(key, value);
     this.#base = new Map(entries.map(({ key, value }) => [key, toBase64(value)]));
     this.#baseRevision = revision;
@@ -221,6 +240,17 @@ export class Invariants {
     }
   }
 
+  #judgePurged(key: string): void {
+    const endedAt = this.#endedAt.get(key);
+    this.#endedAt.delete(key);
+    if (endedAt === undefined) return;
+    this.judge(
+      'no prefix out of quarantine early',
+      this.#now() - endedAt >= this.#quarantineMs,
+      () => `${key} is free ${this.#now() - endedAt} ms after its lease ended, in spite of its quarantine`,
+    );
+  }
+
   /** A node stops using a prefix before the registry's term is over. */
   #judgeEnded(network: string, node: string, prefix: string): void {
     this.judge(
@@ -234,10 +264,15 @@ export class Invariants {
     const lease = decodeValue(leaseSchema, value, key);
     const { network, node, prefix } = lease;
     if (!isHeld(lease)) {
+      this.#endedAt.delete(key);
       this.#freed(key);
       return;
     }
-    if (lease.endedAt !== undefined) this.#judgeEnded(network, node, prefix);
+    if (lease.endedAt === undefined) this.#endedAt.delete(key);
+    else if (!this.#endedAt.has(key)) {
+      this.#endedAt.set(key, this.#now());
+      this.#judgeEnded(network, node, prefix);
+    }
     const parsed = parsePrefix(prefix);
     const other = [...this.#leases.values()].find(
       (lease) => lease.network === network && lease.node !== node && prefixesOverlap(lease.prefix, parsed),

@@ -211,6 +211,7 @@ export class RegistryProcess {
   /** The simulated CA signs. A token's secret is its own hash here. */
   enroll(node: string, secret: string, key: string): SimulatedIdentity {
     const request = { secretHash: secret, node, keyHash: key, spiffeId: `spiffe://x/node/${node}` };
+    if (!this.#dependencies.hooks.usesTokensUp) this.createToken(secret, node);
     this.store.run(checkEnrollment(request, this.#now));
     const identity = this.#issue(node);
     const certificate = { serial: identity.serial, notAfter: identity.notAfter };

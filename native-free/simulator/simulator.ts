@@ -4,7 +4,9 @@
 
 import { parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
 import { noblePrimitives } from '../noise/noble-primitives.ts';
+import { leaseTerms } from '../registry/lease-terms.ts';
 import { Attacker } from './attacker.ts';
+import { judgeComingBack } from './coming-back.ts';
 import { Continuity } from './continuity.ts';
 import { ControlPlane, REGISTRY_HOST } from './control-plane.ts';
 import { Counters } from './counters.ts';
@@ -26,6 +28,8 @@ import { SimulatedSigner } from './signer.ts';
 import { toyPrimitives } from './toy-primitives.ts';
 import { Trace } from './trace.ts';
 
+/** With more, prefixes are judged now and then, and not at each attachment too. */
+const FEW_MACHINES = 10;
 const LOOK_MS = 1000;
 
 export interface Result {
@@ -79,9 +83,11 @@ export class Simulation {
     const pace = PACES[plan.pace];
     const random = new Random(`run ${plan.seed}`);
     this.#random = random;
+    const { quarantineMs } = leaseTerms(plan.outageBudgetMs);
     this.invariants = new Invariants(
       () => scheduler.now,
       (node, network, what) => this.#uses(node, network, what),
+      quarantineMs,
     );
     this.internet = new Internet(scheduler, random.split('internet'));
     const signer = new SimulatedSigner(random.split('signer').bytes(32));
@@ -176,8 +182,10 @@ export class Simulation {
       hooks: this.#hooks,
       pace: PACES[this.plan.pace],
       observer: {
-        connected: (network, id, namespace, addresses) =>
-          invariants.connected(name, network, id, namespace, addresses),
+        connected: (network, id, namespace, addresses) => {
+          if (this.machines.size <= FEW_MACHINES) judgePrefixes(this);
+          invariants.connected(name, network, id, namespace, addresses);
+        },
         disconnected: (network, id, addresses) => invariants.disconnected(network, id, addresses),
       },
       onWithdrawn: (network, namespace, isLost) => {
@@ -218,6 +226,7 @@ export class Simulation {
       for (const step of plan.steps) scheduler.at(step.at, describe(step), () => this.#faults.carryOut(step));
       scheduler.runUntil(plan.steps.reduce((last, step) => Math.max(last, endOf(step)), 0));
       convergedAfter = this.#settle();
+      judgeComingBack(this);
     } catch (error) {
       const invariant = error instanceof Violation ? error.invariant : 'no exception escapes';
       const text =

@@ -3,7 +3,14 @@
 import type { Endpoint } from '../../native-free/device/data-plane.ts';
 import type { Tunnel } from '../../native-free/device/tunnel.ts';
 import { Allocator } from '../../native-free/ipam/allocator.ts';
-import type { Address, Family, Prefix } from '../../native-free/ipam/prefix.ts';
+import type { Address } from '../../native-free/ipam/prefix.ts';
+import type { Moment } from '../../native-free/moment.ts';
+import { clockOf } from '../../native-free/registry/clock-rules.ts';
+import { type Clock, type Lease, lease as leaseSchema } from '../../native-free/registry/model.ts';
+import { put } from '../../native-free/registry/rules.ts';
+import { State } from '../../native-free/registry/state.ts';
+import type { Operation } from '../../native-free/registry/transaction.ts';
+import type { DurableStore } from '../../native-free/simulator/durable-store.ts';
 import type { Hooks } from '../../native-free/simulator/hooks.ts';
 import type { Invariant } from '../../native-free/simulator/invariants.ts';
 import type { Plan, PlanOptions, Step } from '../../native-free/simulator/plan.ts';
@@ -23,9 +30,10 @@ export interface PlantedBug {
 class StaleAllocator extends Allocator {
   readonly #givenBack: { readonly address: Address; readonly owner: string }[] = [];
 
-  override allocate(family: Family, owner: string, excluded: readonly Prefix[] = []): Address | undefined {
+  override allocate(...asked: Parameters<Allocator['allocate']>): Address | undefined {
+    const [family] = asked;
     const stale = this.#givenBack.find(({ address }) => address.family === family);
-    return stale?.address ?? super.allocate(family, owner, excluded);
+    return stale?.address ?? super.allocate(...asked);
   }
 
   override free(address: Address, owner: string): boolean {
@@ -53,14 +61,85 @@ const believeLength = (_: Tunnel, datagram: Uint8Array): void => {
   if (believed === 0xff) throw new RangeError('offset is outside the bounds of the DataView');
 };
 
-const restoringYesterday = (plan: Plan): Plan => {
-  const middle = plan.steps[Math.floor(plan.steps.length / 2)]?.at ?? 0;
-  const extra: Step[] = [
-    { kind: 'back-up-registry', at: 1000 },
-    { kind: 'restore-registry', at: middle },
-  ];
-  return { ...plan, steps: [...plan.steps, ...extra].sort((a, b) => a.at - b.at) };
-};
+const DAY_MS = 24 * 3_600_000;
+const BUDGET_MS = 60_000;
+
+/** Nothing but the workload, two pods that stay, and what shows the bug: so that it is found soon. */
+const only =
+  (extra: readonly Step[], outageBudgetMs = 6 * DAY_MS) =>
+  (plan: Plan): Plan => {
+    const pods = ['n1', 'n2'].map(
+      (node): Step => ({ kind: 'start-pod', pod: `stays-${node}`, node, networks: ['red'], at: 0 }),
+    );
+    const workload = plan.steps.filter(({ kind }) => /-pod$|^attach$|^detach$/.test(kind));
+    const steps = [...pods, ...workload, ...extra].sort((one, other) => one.at - other.at);
+    return {
+      ...plan,
+      outageBudgetMs,
+      sites: [],
+      nodes: plan.nodes.map(({ name }) => ({ name, site: undefined })),
+      steps,
+    };
+  };
+
+/** What n3 holds is not in the backup, and n4 asks before n3 has said so. */
+const restoringYesterday = (plan: Plan): Plan => ({
+  ...only([
+    { kind: 'back-up-registry', at: 8000 },
+    { kind: 'start-pod', pod: 'before', node: 'n3', networks: ['red'], at: 10_000 },
+    { kind: 'restore-registry', at: 30_000 },
+    { kind: 'start-pod', pod: 'after', node: 'n4', networks: ['red'], at: 30_100 },
+  ])({ ...plan, steps: plan.steps.filter((step) => !('node' in step) || step.node === 'n1') }),
+  nodes: ['n1', 'n2', 'n3', 'n4'].map((name) => ({ name, site: undefined })),
+});
+const jumping = only([{ kind: 'jump-clock', node: 'n1', aheadMs: 10 * DAY_MS, forMs: 90_000, at: 40_000 }]);
+const slowAnswers = only(
+  [
+    {
+      kind: 'weather',
+      weather: { loss: 0, duplication: 0, corruption: 0, reordering: 0, delay: [2500, 4500] },
+      forMs: 20_000,
+      at: 40_000,
+    },
+    { kind: 'cut-registry', nodes: ['n1', 'n2'], isOneWay: false, forMs: 100_000, at: 59_000 },
+  ],
+  BUDGET_MS,
+);
+/** n2 is gone for good; while its prefixes are in quarantine the registry is started now and then. */
+const losing = only([{ kind: 'lose-machine', node: 'n2', at: 60_000 }], BUDGET_MS);
+const emptying = only([
+  { kind: 'cut-registry', nodes: ['n2'], isOneWay: false, forMs: 120_000, at: 40_000 },
+  { kind: 'empty-registry', at: 45_000 },
+]);
+/** n1 leaves red when nothing is on it any more, the answer is lost, and then something is attached again. */
+const leavingUnheard = (plan: Plan): Plan => ({
+  ...only([
+    { kind: 'stop-pod', pod: 'stays-n1', saysGoodbye: true, at: 3000 },
+    { kind: 'partition', from: ['registry'], to: ['n1'], isOneWay: true, forMs: 15_000, at: 17_000 },
+    { kind: 'start-pod', pod: 'again', node: 'n1', networks: ['red'], at: 28_000 },
+  ])({ ...plan, steps: plan.steps.filter((step) => 'node' in step && step.node === 'n2') }),
+});
+const stealing = only([{ kind: 'reuse-token', node: 'n1', at: 30_000 }]);
+
+/** As a clock that jumps has it. */
+const byWall = (moment: Moment): Moment => ({ ...moment, boot: moment.wall });
+
+/** Changes every lease in quarantine. */
+const eachEnded =
+  (change: (lease: Lease, clock: Clock) => Lease | undefined) =>
+  (store: DurableStore): void => {
+    const ranges = [{ prefix: '/' }];
+    const state = new State(ranges, store.read(ranges));
+    const clock = clockOf(state);
+    const operations = state
+      .leases()
+      .filter(({ value }) => value.endedAt !== undefined)
+      .map(({ key, value }): Operation => {
+        const changed = change(value, clock);
+        return changed === undefined ? { kind: 'delete', key } : put(key, leaseSchema, changed);
+      });
+    if (operations.length > 0) store.commit(store.keys.prepare(operations));
+  };
 
 export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
@@ -72,6 +151,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: 'an agent that leaves a network without writing so down',
     breaks: 'no address outside its lease',
     hooks: { writesLeaving: false },
+    change: leavingUnheard,
   },
   {
     name: 'a registry that frees prefixes 50 ms after a stream dropped',
@@ -79,10 +159,52 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     hooks: { streamFreesPrefixes: true },
   },
   {
-    name: "a registry restored from yesterday's backup without quarantine",
+    name: "a registry restored from yesterday's backup that issues prefixes at once",
     breaks: 'no prefix twice',
-    hooks: {},
+    hooks: { recovers: false },
     change: restoringYesterday,
+  },
+  {
+    name: 'a quarantine that a start of the registry forgets',
+    breaks: 'no prefix out of quarantine early',
+    hooks: { afterRegistryStart: eachEnded(() => undefined) },
+    change: losing,
+  },
+  {
+    name: 'a quarantine that begins anew at every start of the registry',
+    breaks: 'prefixes come back',
+    hooks: { afterRegistryStart: eachEnded((lease, { elapsed }) => ({ ...lease, endedAt: elapsed })) },
+    change: losing,
+  },
+  {
+    name: 'a node that measures its leases by the wall clock',
+    breaks: 'no outage stops anything',
+    hooks: { leaseMoment: byWall },
+    change: jumping,
+  },
+  {
+    name: 'a node that measures its leases from the answer',
+    breaks: 'no lease longer than granted',
+    hooks: { leasesFromAnswer: true },
+    change: slowAnswers,
+  },
+  {
+    name: 'a record that a jump of the wall clock drops',
+    breaks: 'no outage stops anything',
+    hooks: { recordMoment: byWall },
+    change: jumping,
+  },
+  {
+    name: 'absence that is taken for deletion',
+    breaks: 'no outage stops anything',
+    hooks: { absenceDeletes: true },
+    change: emptying,
+  },
+  {
+    name: 'a join token that admits twice',
+    breaks: 'no token twice',
+    hooks: { usesTokensUp: false },
+    change: stealing,
   },
   {
     name: 'a packet that comes out on another network',
