@@ -12,6 +12,8 @@ export type PeerId = string;
 export interface Endpoint {
   readonly address: string;
   readonly port: number;
+  /** Our own address that it was heard at, and is answered from; undefined: whichever the kernel takes. */
+  readonly local?: string | undefined;
 }
 
 /** What a completed handshake yields. Counters and replay windows belong to the data plane, not to this. */

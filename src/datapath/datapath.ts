@@ -27,7 +27,7 @@ import {
   SharedState,
   type WorkerName,
 } from './shared-state.ts';
-import { encodeSockaddr } from './sockaddr.ts';
+import { encodePath } from './sockaddr.ts';
 import type { Tun, TunOffload } from './tun.ts';
 import {
   closeUdp,
@@ -223,7 +223,7 @@ export class Datapath implements AsyncDisposable {
     if (slot === undefined) return;
     device.peers.delete(peerId);
     this.#keypairs.removeAllOf(slot);
-    this.#state.setEndpoint(slot, undefined);
+    this.#state.paths.setEndpoint(slot, undefined);
     this.#command(COMMAND_DROP_STAGED, slot);
     const hasTaken = this.#sendAllowedIps(
       device,
@@ -273,7 +273,7 @@ export class Datapath implements AsyncDisposable {
 
   /** Sends a handshake datagram. False: it did not leave, as may happen on any network. */
   send(datagram: Uint8Array, endpoint: Endpoint): boolean {
-    return this.#sender.send(datagram, encodeSockaddr(endpoint));
+    return this.#sender.send(datagram, encodePath(endpoint));
   }
 
   /** Counts since start. */
@@ -335,9 +335,9 @@ export class Datapath implements AsyncDisposable {
         break;
       }
       case 'set-endpoint':
-        this.#state.setEndpoint(
+        this.#state.paths.setEndpoint(
           peer,
-          action.endpoint === undefined ? undefined : encodeSockaddr(action.endpoint),
+          action.endpoint === undefined ? undefined : encodePath(action.endpoint),
         );
         break;
       case 'send-keepalive':

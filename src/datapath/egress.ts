@@ -176,7 +176,7 @@ export class Egress {
       this.#tellUnreachable(device);
       return;
     }
-    if (!this.#parts.state.hasAnyEndpoint(peer)) {
+    if (!this.#parts.state.paths.hasAny(peer)) {
       counters.add(at['dropped:no-endpoint'], segmenter.count);
       this.#tellUnreachable(device);
       return;

@@ -42,9 +42,9 @@ import type { Poller } from './poller.ts';
 import { ReplayWindows } from './replay-windows.ts';
 import type { Ring } from './ring.ts';
 import { NO_SLOT, type SharedState } from './shared-state.ts';
-import { SOCKADDR_LENGTH } from './sockaddr.ts';
+import { PATH_LENGTH } from './sockaddr.ts';
 import type { UdpSockets } from './udp.ts';
-import { DATAGRAM_BYTES, DATAGRAM_SOCKADDR, type WorkerOptions } from './worker-protocol.ts';
+import { DATAGRAM_BYTES, DATAGRAM_PATH, type WorkerOptions } from './worker-protocol.ts';
 
 /** Whitepaper section 6.1; counters past 2^53 (of 2^64) are refused. */
 const REJECT_AFTER_TIME_MS = 180_000;
@@ -186,12 +186,12 @@ export class Ingress {
   #cut(i: number, length: number, segmentSize: number): void {
     const size = segmentSize > 0 ? segmentSize : Math.max(length, 1);
     const start = this.#datagramAt(i);
-    const source = this.#batch.nameOffset(i);
+    const source = this.#batch.pathOffset(i);
     this.#isSourceChecked = false;
     for (let at = 0; at < length; at += size) this.#dispatch(start + at, Math.min(size, length - at), source);
   }
 
-  /** `at` and `source` (a sockaddr) are offsets in the arena. */
+  /** `at` and `source` (a path) are offsets in the arena. */
   #dispatch(at: number, length: number, source: number): void {
     const { counters } = this.#parts;
     const type = length < TRANSPORT_MINIMUM_LENGTH ? 0 : this.#memory.view.getUint32(at, true);
@@ -214,8 +214,7 @@ export class Ingress {
     }
     const { bytes } = this.#memory;
     datagrams.view.setUint32(entry, length, true);
-    for (let i = 0; i < SOCKADDR_LENGTH; i++)
-      datagrams.bytes[entry + DATAGRAM_SOCKADDR + i] = bytes[source + i] ?? 0;
+    for (let i = 0; i < PATH_LENGTH; i++) datagrams.bytes[entry + DATAGRAM_PATH + i] = bytes[source + i] ?? 0;
     for (let i = 0; i < length; i++) datagrams.bytes[entry + DATAGRAM_BYTES + i] = bytes[at + i] ?? 0;
     datagrams.commit();
     events.wakeLater();
@@ -292,8 +291,9 @@ export class Ingress {
   #checkSource(peer: number, source: number): void {
     const { state, events } = this.#parts;
     const { view } = this.#memory;
-    if (!state.isSentTo(peer, view, source)) state.setHeard(peer, view, source);
-    if (state.hasEndpoint(peer, view, source)) return;
+    const { paths } = state;
+    if (!paths.isSentBy(peer, view, source)) paths.setHeard(peer, view, source);
+    if (paths.hasEndpoint(peer, view, source)) return;
     if (this.#now - (this.#movedAt[peer] ?? 0) <= MOVED_AGAIN_MS) return;
     if (events.endpointMoved(peer, this.#memory.bytes, source)) this.#movedAt[peer] = this.#now;
   }

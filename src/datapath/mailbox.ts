@@ -5,13 +5,13 @@ import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-pla
 import { HANDSHAKE_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
 import type { PeerSlot } from './peer-slots.ts';
 import { createRing, Ring, type RingMemory } from './ring.ts';
-import { decodeSockaddr, SOCKADDR_LENGTH } from './sockaddr.ts';
+import { decodePath, decodeSockaddr, PATH_LENGTH, SOCKADDR_LENGTH } from './sockaddr.ts';
 import {
   COMMAND_LENGTH,
   COMMAND_PEER,
   DATAGRAM_BYTES,
   DATAGRAM_LENGTH,
-  DATAGRAM_SOCKADDR,
+  DATAGRAM_PATH,
   EVENT_DEVICE_LOST,
   EVENT_ENDPOINT_MOVED,
   EVENT_HANDSHAKE_NEEDED,
@@ -141,7 +141,9 @@ export class Mailbox {
     for (let n = 0; n < DATAGRAMS_A_TURN && performance.now() < end; n++) {
       const entry = ring.peek();
       if (entry < 0) return;
-      const source = readEndpoint(ring, entry + DATAGRAM_SOCKADDR);
+      const source = decodePath(
+        ring.bytes.subarray(entry + DATAGRAM_PATH, entry + DATAGRAM_PATH + PATH_LENGTH),
+      );
       // A copy that does not lie in shared memory, since the receiver keeps it.
       const datagram = new Uint8Array(ring.view.getUint32(entry, true));
       datagram.set(ring.bytes.subarray(entry + DATAGRAM_BYTES, entry + DATAGRAM_BYTES + datagram.length));

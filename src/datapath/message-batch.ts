@@ -6,7 +6,7 @@
 //   cmsghdr        0 length u64 (header 16 B included)   8 level i32   12 type i32   16 data   (next: padded to 8)
 
 import type { Arena } from '../ffi/memory.ts';
-import { AF_INET, SOCKADDR_LENGTH } from './sockaddr.ts';
+import { AF_INET, PATH_LENGTH, PATH_LOCAL, SOCKADDR_LENGTH } from './sockaddr.ts';
 
 const MMSGHDR = 64;
 const NAME = 0;
@@ -27,13 +27,20 @@ const UDP_SEGMENT = 103;
 const UDP_GRO = 104;
 const IPPROTO_IP = 0;
 const IP_TOS = 1;
+const IP_PKTINFO = 8;
 const IPPROTO_IPV6 = 41;
+const IPV6_PKTINFO = 50;
 const IPV6_TCLASS = 67;
 
 const NAME_ROOM = 64;
-const CONTROL_ROOM = 64;
+const CONTROL_ROOM = 128;
 /** A cmsghdr and a u16 or an int, padded to 8. */
 const ONE_CONTROL = 24;
+// in_pktinfo: interface index i32, our address 4 B at 4, the header's destination at 8. in6_pktinfo: our address 16 B, then
+// the interface index.
+const PKTINFO_LENGTH = 12;
+const PKTINFO_LOCAL = 4;
+const IN6_PKTINFO_LENGTH = 20;
 
 export class MessageBatch {
   readonly count: number;
@@ -60,7 +67,7 @@ export class MessageBatch {
     this.#iovs = arena.allocate(count * iovsEach * IOVEC);
     for (let i = 0; i < count; i++) {
       const header = this.#headers + i * MMSGHDR;
-      arena.setPointer(header + NAME, this.nameOffset(i));
+      arena.setPointer(header + NAME, this.pathOffset(i));
       arena.setPointer(header + IOV, this.#iovs + i * iovsEach * IOVEC);
       arena.setUint64(header + IOV_COUNT, 0);
     }
@@ -71,8 +78,8 @@ export class MessageBatch {
     return this.#arena.address + this.#headers + i * MMSGHDR;
   }
 
-  /** Where the socket address of message `i` is: 28 bytes. */
-  nameOffset(i: number): number {
+  /** Where the path of message `i` is: its socket address and an address of ours, 44 bytes. */
+  pathOffset(i: number): number {
     return this.#names + i * NAME_ROOM;
   }
 
@@ -95,22 +102,24 @@ export class MessageBatch {
 
   /**
    * Has the kernel cut message `i` into datagrams of `segmentSize` bytes (0: it is one datagram) and give them this traffic
-   * class (0: the socket's). After the message's name is in place, which says the family.
+   * class (0: the socket's), and send from the address of ours in its path. After that path is in place.
    */
   setControl(i: number, segmentSize: number, trafficClass: number): void {
     const header = this.#headers + i * MMSGHDR;
     const control = this.#controls + i * CONTROL_ROOM;
+    const isV4 = this.#view.getUint16(this.pathOffset(i), true) === AF_INET;
     let length = 0;
     if (segmentSize !== 0) {
       this.#writeControl(control, SOL_UDP, UDP_SEGMENT, 2, segmentSize);
       length = ONE_CONTROL;
     }
     if (trafficClass !== 0) {
-      const isV4 = this.#view.getUint16(this.nameOffset(i), true) === AF_INET;
-      const [level, type] = isV4 ? [IPPROTO_IP, IP_TOS] : [IPPROTO_IPV6, IPV6_TCLASS];
-      this.#writeControl(control + length, level, type, 4, trafficClass);
+      if (isV4) this.#writeControl(control + length, IPPROTO_IP, IP_TOS, 4, trafficClass);
+      else this.#writeControl(control + length, IPPROTO_IPV6, IPV6_TCLASS, 4, trafficClass);
       length += ONE_CONTROL;
     }
+    if (this.hasLocal(i))
+      length += this.#writePacketInfo(control + length, this.pathOffset(i) + PATH_LOCAL, isV4);
     if (length === 0) this.#arena.setUint64(header + CONTROL, 0);
     else this.#arena.setPointer(header + CONTROL, control);
     this.#arena.setUint64(header + CONTROL_LENGTH, length);
@@ -123,6 +132,32 @@ export class MessageBatch {
     this.#view.setInt32(at + CMSG_TYPE, type, true);
     if (bytes === 2) this.#view.setUint16(at + CMSG_DATA, value, true);
     else this.#view.setInt32(at + CMSG_DATA, value, true);
+  }
+
+  /** Whether the path of message `i` names an address of ours. */
+  hasLocal(i: number): boolean {
+    const local = this.pathOffset(i) + PATH_LOCAL;
+    const view = this.#view;
+    return (
+      (view.getInt32(local) |
+        view.getInt32(local + 4) |
+        view.getInt32(local + 8) |
+        view.getInt32(local + 12)) !==
+      0
+    );
+  }
+
+  /** Returns how much room it takes. The interface is left to routing. */
+  #writePacketInfo(at: number, local: number, isV4: boolean): number {
+    const { bytes } = this.#arena;
+    const length = CMSG_DATA + (isV4 ? PKTINFO_LENGTH : IN6_PKTINFO_LENGTH);
+    bytes.fill(0, at, at + ((length + 7) & ~7));
+    this.#arena.setUint64(at, length);
+    this.#view.setInt32(at + CMSG_LEVEL, isV4 ? IPPROTO_IP : IPPROTO_IPV6, true);
+    this.#view.setInt32(at + CMSG_TYPE, isV4 ? IP_PKTINFO : IPV6_PKTINFO, true);
+    if (isV4) bytes.copyWithin(at + CMSG_DATA + PKTINFO_LOCAL, local, local + 4);
+    else bytes.copyWithin(at + CMSG_DATA, local, local + 16);
+    return (length + 7) & ~7;
   }
 
   // --- receiving
@@ -140,9 +175,12 @@ export class MessageBatch {
     return this.#view.getUint32(this.#headers + i * MMSGHDR + LENGTH, true);
   }
 
-  /** Reads what the kernel says of message `i` into `segmentSize` and `trafficClass`. */
+  /** Reads what the kernel says of message `i` into `segmentSize`, `trafficClass` and the end of its path. */
   readControl(i: number): void {
     const view = this.#view;
+    const { bytes } = this.#arena;
+    const local = this.pathOffset(i) + PATH_LOCAL;
+    bytes.fill(0, local, local + PATH_LENGTH - PATH_LOCAL);
     this.segmentSize = 0;
     this.trafficClass = 0;
     let at = this.#controls + i * CONTROL_ROOM;
@@ -156,6 +194,10 @@ export class MessageBatch {
       // The kernel gives the one as a byte and the other as an int, of which the first byte is all.
       else if ((level === IPPROTO_IP && type === IP_TOS) || (level === IPPROTO_IPV6 && type === IPV6_TCLASS))
         this.trafficClass = view.getUint8(at + CMSG_DATA);
+      else if (level === IPPROTO_IP && type === IP_PKTINFO)
+        bytes.copyWithin(local, at + CMSG_DATA + PKTINFO_LOCAL, at + CMSG_DATA + PKTINFO_LOCAL + 4);
+      else if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO)
+        bytes.copyWithin(local, at + CMSG_DATA, at + CMSG_DATA + 16);
       at += (length + 7) & ~7;
     }
   }

@@ -8,8 +8,8 @@ import { HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
 import type { Counters, EgressCounter } from './counters.ts';
 import { MessageBatch } from './message-batch.ts';
 import type { SharedState } from './shared-state.ts';
-import { AF_INET, AF_INET6, sockaddrLength } from './sockaddr.ts';
-import type { UdpSockets } from './udp.ts';
+import { AF_INET, AF_INET6, PATH_LENGTH, PATH_LOCAL, sockaddrLength } from './sockaddr.ts';
+import { mayBeOfLocal, type UdpSockets } from './udp.ts';
 
 /** Message header: type u32, receiver index u32, counter u64 (whitepaper section 5.4.6). */
 const HEADER_LENGTH = 16;
@@ -126,9 +126,9 @@ export class Outbox {
     this.#runParts[run] = 0;
     this.#runTrafficClass[run] = trafficClass;
     this.#isOpen = true;
-    const name = this.#batch.nameOffset(run);
-    this.#state.readEndpoint(peer, this.#view, name);
-    this.#batch.setNameLength(run, sockaddrLength(this.#view.getUint16(name, true)));
+    const path = this.#batch.pathOffset(run);
+    this.#state.paths.read(peer, this.#view, path);
+    this.#batch.setNameLength(run, sockaddrLength(this.#view.getUint16(path, true)));
   }
 
   /** Sends everything. */
@@ -140,15 +140,18 @@ export class Outbox {
   #sendRuns(): void {
     const runs = this.#runs;
     for (let run = 0; run < runs; run++) {
-      const parts = this.#runParts[run] ?? 0;
-      this.#batch.setPartCount(run, parts);
-      const segmentSize = parts > 1 ? (this.#runSize[run] ?? 0) : 0;
-      this.#batch.setControl(run, segmentSize, this.#runTrafficClass[run] ?? 0);
+      this.#batch.setPartCount(run, this.#runParts[run] ?? 0);
+      this.#setControl(run);
     }
     for (let run = 0; run < runs; ) run += this.#sendFrom(run, runs);
     this.#runs = 0;
     this.#isOpen = false;
     this.#pending = 0;
+  }
+
+  #setControl(run: number): void {
+    const segmentSize = (this.#runParts[run] ?? 0) > 1 ? (this.#runSize[run] ?? 0) : 0;
+    this.#batch.setControl(run, segmentSize, this.#runTrafficClass[run] ?? 0);
   }
 
   /** Sends runs from `run` on that leave by the same socket; returns how many are dealt with, at least one. */
@@ -164,12 +167,24 @@ export class Outbox {
     this.#counters.add(at.sends, 1);
     const sent = sendmmsg(fd, this.#batch.addressOf(run), last - run, 0);
     if (sent > 0) return sent;
-    this.#failed(run, fd, errno());
+    const code = errno();
+    if (this.#batch.hasLocal(run) && mayBeOfLocal(code) && this.#sendFromAnywhere(run, fd)) return 1;
+    this.#failed(run, fd, code);
     return 1;
   }
 
+  /** The address that the peer used may be ours no more: the kernel then says what it also says of a bad offload. */
+  #sendFromAnywhere(run: number, fd: number): boolean {
+    const local = this.#batch.pathOffset(run) + PATH_LOCAL;
+    this.#arena.bytes.fill(0, local, local + PATH_LENGTH - PATH_LOCAL);
+    this.#setControl(run);
+    if (sendmmsg(fd, this.#batch.addressOf(run), 1, 0) !== 1) return false;
+    this.#state.paths.refuseLocal(this.#runPeer[run] ?? 0);
+    return true;
+  }
+
   #socketOf(run: number): number {
-    const family = this.#view.getUint16(this.#batch.nameOffset(run), true);
+    const family = this.#view.getUint16(this.#batch.pathOffset(run), true);
     if (family === AF_INET) return this.#udp.v4;
     return family === AF_INET6 ? this.#udp.v6 : -1;
   }
@@ -196,9 +211,9 @@ export class Outbox {
 
   #sendPart(run: number, part: number, fd: number): number {
     const { bytes } = this.#arena;
-    const name = this.#batch.nameOffset(run);
-    bytes.copyWithin(this.#single.nameOffset(0), name, name + 28);
-    this.#single.setNameLength(0, sockaddrLength(this.#view.getUint16(name, true)));
+    const path = this.#batch.pathOffset(run);
+    bytes.copyWithin(this.#single.pathOffset(0), path, path + PATH_LENGTH);
+    this.#single.setNameLength(0, sockaddrLength(this.#view.getUint16(path, true)));
     const offset = this.#partOffset[run * MAX_SEGMENTS + part] ?? 0;
     this.#single.setPart(0, 0, offset, this.#partLength[run * MAX_SEGMENTS + part] ?? 0);
     this.#single.setPartCount(0, 1);

@@ -11,12 +11,13 @@
 //   136          ingress configuration seen    ingress         main
 //
 //   peer 320 B   0 device   4 keypair in use (slot + 1, atomic)                    main     workers
-//                64 endpoint sequence (odd: being written)   68 sockaddr, 28 B     main     workers
+//                64 endpoint sequence (odd: being written)   68 path, 44 B         main     workers
 //                128 dataSentAt   136 sentAt   144 txBytes                         egress   main
+//                152 the sequences whose path's own address was refused            egress   egress
 //                192 dataReceivedAt   200 receivedAt   208 rxBytes                 ingress  main
 //                256 confirmed keypair (slot + 1, atomic)   260 its generation     ingress  egress
-//                264 heard sequence (odd: being written)   268 sockaddr, 28 B      ingress  egress
-//                296 the endpoint sequence that it follows                         ingress  egress
+//                264 heard sequence (odd: being written)   268 path, 44 B          ingress  egress
+//                312 the endpoint sequence that it follows                         ingress  egress
 //
 //   keypair      0 generation (atomic; 0: not in use)   4 local index              main     workers
 //     192 B      8 remote index   12 peer   16 createdAt   64 send key   96 receive key
@@ -27,10 +28,10 @@
 //
 //   index table  pairs of receiver index and slot + 1 (atomic; 0: free, -1: was in use)   main   ingress
 
+import { PeerPaths } from './peer-paths.ts';
+
 export const NO_SLOT = -1;
 export const KEY_LENGTH = 32;
-
-const SOCKADDR_WORDS = 7;
 
 const STOP = 0;
 const EPOCHS = [64, 128] as const;
@@ -40,8 +41,6 @@ const CONTROL_LENGTH = 192;
 const PEER_LENGTH = 320;
 const PEER_DEVICE = 0;
 const PEER_KEYPAIR = 4;
-const PEER_ENDPOINT_SEQUENCE = 64;
-const PEER_SOCKADDR = 68;
 const PEER_DATA_SENT_AT = 128;
 const PEER_SENT_AT = 136;
 const PEER_TX_BYTES = 144;
@@ -50,9 +49,6 @@ const PEER_RECEIVED_AT = 200;
 const PEER_RX_BYTES = 208;
 const PEER_CONFIRMED = 256;
 const PEER_CONFIRMED_GENERATION = 260;
-const PEER_HEARD_SEQUENCE = 264;
-const PEER_HEARD_SOCKADDR = 268;
-const PEER_HEARD_FOLLOWS = 296;
 
 const KEYPAIR_LENGTH = 192;
 const KEYPAIR_GENERATION = 0;
@@ -95,6 +91,8 @@ export class SharedState {
   readonly maxPeers: number;
   readonly maxKeypairs: number;
   readonly bytes: Uint8Array;
+  /** Where peers are. */
+  readonly paths: PeerPaths;
   readonly #i32: Int32Array;
   readonly #u32: Uint32Array;
   readonly #f64: Float64Array;
@@ -112,6 +110,7 @@ export class SharedState {
     this.#keypairs = CONTROL_LENGTH + memory.maxPeers * PEER_LENGTH;
     this.#entries = this.#keypairs + memory.maxKeypairs * KEYPAIR_LENGTH;
     this.#entryMask = memory.maxKeypairs * ENTRIES_PER_KEYPAIR - 1;
+    this.paths = new PeerPaths(memory.buffer, (peer) => this.#peer(peer));
   }
 
   // --- control
@@ -160,7 +159,7 @@ export class SharedState {
   /** Main: makes the slot a new peer's. */
   initPeer(peer: number, device: number): void {
     const at = this.#peer(peer);
-    this.setEndpoint(peer, undefined);
+    this.paths.reset(peer);
     this.#f64.fill(0, (at + PEER_DATA_SENT_AT) >> 3, (at + PEER_LENGTH) >> 3);
     Atomics.store(this.#i32, (at + PEER_KEYPAIR) >> 2, 0);
     Atomics.store(this.#i32, (at + PEER_DEVICE) >> 2, device);
@@ -198,90 +197,6 @@ export class SharedState {
     if (generation === 0 || generation !== this.generationOf(confirmed)) return inUse;
     if (inUse !== NO_SLOT && this.createdAtOf(confirmed) <= this.createdAtOf(inUse)) return inUse;
     return confirmed;
-  }
-
-  /** Main: 28 bytes as by encodeSockaddr, or undefined for none. Borrows them. */
-  setEndpoint(peer: number, sockaddr: Uint8Array | undefined): void {
-    const sequence = (this.#peer(peer) + PEER_ENDPOINT_SEQUENCE) >> 2;
-    Atomics.add(this.#i32, sequence, 1);
-    const words = (this.#peer(peer) + PEER_SOCKADDR) >> 2;
-    const view =
-      sockaddr === undefined
-        ? undefined
-        : new DataView(sockaddr.buffer, sockaddr.byteOffset, sockaddr.length);
-    for (let i = 0; i < SOCKADDR_WORDS; i++)
-      Atomics.store(this.#i32, words + i, view === undefined ? 0 : view.getInt32(i * 4, true));
-    Atomics.add(this.#i32, sequence, 1);
-  }
-
-  /** Ingress: an authentic packet of the peer came from the sockaddr in `view` at `offset`. */
-  setHeard(peer: number, view: DataView, offset: number): void {
-    const at = this.#peer(peer);
-    const sequence = (at + PEER_HEARD_SEQUENCE) >> 2;
-    const words = (at + PEER_HEARD_SOCKADDR) >> 2;
-    const follows = Atomics.load(this.#i32, (at + PEER_ENDPOINT_SEQUENCE) >> 2);
-    Atomics.add(this.#i32, sequence, 1);
-    for (let i = 0; i < SOCKADDR_WORDS; i++)
-      Atomics.store(this.#i32, words + i, view.getInt32(offset + i * 4, true));
-    Atomics.store(this.#i32, (at + PEER_HEARD_FOLLOWS) >> 2, follows);
-    Atomics.add(this.#i32, sequence, 1);
-  }
-
-  /**
-   * Copies the sockaddr (28 bytes) to send to into `view` at `offset`: where the peer was heard, if that is newer than
-   * its endpoint. The first two bytes are 0 when there is none.
-   */
-  readEndpoint(peer: number, view: DataView, offset: number): void {
-    const at = this.#peer(peer);
-    if (this.#isHeardNewer(at))
-      this.#copySockaddr(at, PEER_HEARD_SEQUENCE, PEER_HEARD_SOCKADDR, view, offset);
-    else this.#copySockaddr(at, PEER_ENDPOINT_SEQUENCE, PEER_SOCKADDR, view, offset);
-  }
-
-  /** Egress: whether there is anywhere to send to. */
-  hasAnyEndpoint(peer: number): boolean {
-    const at = this.#peer(peer);
-    const sockaddr = at + (this.#isHeardNewer(at) ? PEER_HEARD_SOCKADDR : PEER_SOCKADDR);
-    // The family, in the first two bytes.
-    return (Atomics.load(this.#i32, sockaddr >> 2) & 0xffff) !== 0;
-  }
-
-  #isHeardNewer(peerAt: number): boolean {
-    const follows = Atomics.load(this.#i32, (peerAt + PEER_HEARD_FOLLOWS) >> 2);
-    return follows === Atomics.load(this.#i32, (peerAt + PEER_ENDPOINT_SEQUENCE) >> 2);
-  }
-
-  #copySockaddr(peerAt: number, sequenceAt: number, at: number, view: DataView, offset: number): void {
-    const sequence = (peerAt + sequenceAt) >> 2;
-    const words = (peerAt + at) >> 2;
-    for (;;) {
-      const before = Atomics.load(this.#i32, sequence);
-      for (let i = 0; i < SOCKADDR_WORDS; i++)
-        view.setInt32(offset + i * 4, Atomics.load(this.#i32, words + i), true);
-      if ((before & 1) === 0 && Atomics.load(this.#i32, sequence) === before) return;
-    }
-  }
-
-  /** Whether main's sockaddr of the peer is the one in `view` at `offset`. False while it is being changed. */
-  hasEndpoint(peer: number, view: DataView, offset: number): boolean {
-    return this.#isSockaddr(this.#peer(peer) + PEER_SOCKADDR, view, offset);
-  }
-
-  /** Ingress: whether egress sends to the sockaddr in `view` at `offset`. */
-  isSentTo(peer: number, view: DataView, offset: number): boolean {
-    const at = this.#peer(peer);
-    return this.#isSockaddr(
-      at + (this.#isHeardNewer(at) ? PEER_HEARD_SOCKADDR : PEER_SOCKADDR),
-      view,
-      offset,
-    );
-  }
-
-  #isSockaddr(at: number, view: DataView, offset: number): boolean {
-    const words = at >> 2;
-    for (let i = 0; i < SOCKADDR_WORDS; i++)
-      if (Atomics.load(this.#i32, words + i) !== view.getInt32(offset + i * 4, true)) return false;
-    return true;
   }
 
   /** Egress. */

@@ -1,8 +1,10 @@
-// struct sockaddr_in and sockaddr_in6 to and from an endpoint. Not for the hot path: there, the bytes are copied.
+// struct sockaddr_in and sockaddr_in6 to and from an endpoint, and a path: a sockaddr and the address of ours that belongs to
+// it. Not for the hot path: there, the bytes are copied.
 //
 //    0 family (u16, host order)   2 port (big-endian)
 //    v4:  4 address                                        16 B in all
 //    v6:  4 flow info   8 address   24 scope id (u32)      28 B in all
+//    path: 28 our own address, 4 or 16 B; zero: any        44 B in all
 
 import type { Endpoint } from '../../native-free/device/data-plane.ts';
 import {
@@ -20,6 +22,10 @@ export const SOCKADDR_IN_LENGTH = 16;
 export const SOCKADDR_IN6_LENGTH = 28;
 /** Room for either. */
 export const SOCKADDR_LENGTH = 28;
+
+/** Of a path, and where in it our own address is. */
+export const PATH_LENGTH = 44;
+export const PATH_LOCAL = 28;
 
 const FAMILY = 0;
 const PORT = 2;
@@ -57,6 +63,22 @@ export const decodeSockaddr = (bytes: Uint8Array): Endpoint | undefined => {
   const scope = view.getUint32(V6_SCOPE, true);
   const address = format(bytes, V6_ADDRESS, 16);
   return { address: scope === 0 ? address : `${address}%${zoneName(scope)}`, port };
+};
+
+/** 44 bytes. */
+export const encodePath = (endpoint: Endpoint): Uint8Array => {
+  const path = new Uint8Array(PATH_LENGTH);
+  path.set(encodeSockaddr(endpoint));
+  if (endpoint.local !== undefined) path.set(addressBytes(parseAddress(endpoint.local)), PATH_LOCAL);
+  return path;
+};
+
+/** Borrows `bytes`, at least 44 of them. Undefined when the family is neither. */
+export const decodePath = (bytes: Uint8Array): Endpoint | undefined => {
+  const endpoint = decodeSockaddr(bytes);
+  const local = bytes.subarray(PATH_LOCAL, PATH_LENGTH);
+  if (endpoint === undefined || local.every((byte) => byte === 0)) return endpoint;
+  return { ...endpoint, local: format(local, 0, endpoint.address.includes(':') ? 16 : 4) };
 };
 
 const format = (bytes: Uint8Array, offset: number, length: number): string => {

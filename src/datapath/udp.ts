@@ -9,6 +9,8 @@ import {
   EADDRINUSE,
   EADDRNOTAVAIL,
   EAFNOSUPPORT,
+  EINVAL,
+  ENETUNREACH,
   EPERM,
   errno,
   errnoName,
@@ -22,7 +24,15 @@ import {
 } from '../ffi/libc.ts';
 import { Arena } from '../ffi/memory.ts';
 import { MessageBatch } from './message-batch.ts';
-import { AF_INET, AF_INET6, encodeSockaddr, SOCKADDR_LENGTH, sockaddrLength } from './sockaddr.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  encodeSockaddr,
+  PATH_LENGTH,
+  PATH_LOCAL,
+  SOCKADDR_LENGTH,
+  sockaddrLength,
+} from './sockaddr.ts';
 
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0x80000;
@@ -39,6 +49,8 @@ const IPPROTO_IPV6 = 41;
 const IPV6_MTU_DISCOVER = 23;
 const IPV6_V6ONLY = 26;
 const IP_RECVTOS = 13;
+const IP_PKTINFO = 8;
+const IPV6_RECVPKTINFO = 49;
 const IPV6_RECVTCLASS = 66;
 const PMTUDISC_PROBE = 3;
 const SOL_UDP = 17;
@@ -54,6 +66,10 @@ const HANDSHAKE_TRAFFIC_CLASS = 0x88;
 const SEND_TIMEOUT_MS = 100;
 
 const LONGEST_HANDSHAKE = 2048;
+
+/** What the kernel says when it is to send from an address that is not ours any more, among other reasons. */
+export const mayBeOfLocal = (code: number): boolean =>
+  code === EINVAL || code === ENETUNREACH || code === EADDRNOTAVAIL;
 
 export interface UdpOffloads {
   /** UDP_SEGMENT: one send, many datagrams. */
@@ -155,18 +171,23 @@ export class DatagramSender {
     this.#sockets = sockets;
   }
 
-  /** `sockaddr` as by encodeSockaddr; borrows both. False: it did not leave. */
-  send(datagram: Uint8Array, sockaddr: Uint8Array): boolean {
-    const family = sockaddr[0] ?? 0;
+  /** `path` as by encodePath; borrows both. False: it did not leave. */
+  send(datagram: Uint8Array, path: Uint8Array): boolean {
+    const family = path[0] ?? 0;
     const fd = family === AF_INET ? this.#sockets.v4 : this.#sockets.v6;
     if (this.#isClosed || fd < 0 || datagram.length > LONGEST_HANDSHAKE) return false;
     const { bytes } = this.#arena;
     const message = this.#message;
-    bytes.set(sockaddr, message.nameOffset(0));
+    bytes.set(path, message.pathOffset(0));
     bytes.set(datagram, this.#datagram);
     message.setNameLength(0, sockaddrLength(family));
     message.setPart(0, 0, this.#datagram, datagram.length);
     message.setPartCount(0, 1);
+    message.setControl(0, 0, HANDSHAKE_TRAFFIC_CLASS);
+    if (sendmsg(fd, message.addressOf(0), MSG_DONTWAIT) === datagram.length) return true;
+    if (!message.hasLocal(0) || !mayBeOfLocal(errno())) return false;
+    // The address that the other side used is ours no more.
+    bytes.fill(0, message.pathOffset(0) + PATH_LOCAL, message.pathOffset(0) + PATH_LENGTH);
     message.setControl(0, 0, HANDSHAKE_TRAFFIC_CLASS);
     return sendmsg(fd, message.addressOf(0), MSG_DONTWAIT) === datagram.length;
   }
@@ -218,8 +239,14 @@ const openSocket = (scratch: Arena, family: number, port: number): number => {
   // The path's MTU is ours to find: never fragment, and let the kernel's guesses not shrink a send.
   if (family === AF_INET) set(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE);
   else set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
-  if (family === AF_INET) set(IPPROTO_IP, IP_RECVTOS, 1);
-  else set(IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+  // With every datagram: its ECN mark, and which address of ours it was sent to.
+  if (family === AF_INET) {
+    set(IPPROTO_IP, IP_RECVTOS, 1);
+    set(IPPROTO_IP, IP_PKTINFO, 1);
+  } else {
+    set(IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+    set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+  }
   setSendTimeout(scratch, fd);
 
   const address = encodeSockaddr({ address: family === AF_INET ? '0.0.0.0' : '::', port });
@@ -303,7 +330,7 @@ const probeArrives = (arena: Arena, fd: number, self: Uint8Array): boolean => {
   const batch = new MessageBatch(arena, 1, 1);
   const payload = arena.allocate(PROBE_SIZE * PROBE_COUNT);
   arena.bytes.fill(7, payload, payload + PROBE_SIZE * PROBE_COUNT);
-  arena.bytes.set(self, batch.nameOffset(0));
+  arena.bytes.set(self, batch.pathOffset(0));
   batch.setNameLength(0, sockaddrLength(AF_INET));
   batch.setPart(0, 0, payload, PROBE_SIZE * PROBE_COUNT);
   batch.setPartCount(0, 1);

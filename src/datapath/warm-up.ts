@@ -18,7 +18,7 @@ import type { Ingress } from './ingress.ts';
 import { KeypairSlots } from './keypair-slots.ts';
 import { createRing } from './ring.ts';
 import { createSharedMemory, SharedState } from './shared-state.ts';
-import { encodeSockaddr } from './sockaddr.ts';
+import { encodePath } from './sockaddr.ts';
 import { openSink, type UdpSockets } from './udp.ts';
 import type { Configuration, WorkerOptions } from './worker-protocol.ts';
 
@@ -88,7 +88,7 @@ const inSandbox = (options: WorkerOptions, work: (sandbox: WorkerOptions) => voi
     const memory = createSharedMemory(1, 4);
     const state = new SharedState(memory);
     state.initPeer(PEER, DEVICE);
-    state.setEndpoint(PEER, encodeSockaddr({ address: '127.0.0.1', port: sink.port }));
+    state.paths.setEndpoint(PEER, encodePath({ address: '127.0.0.1', port: sink.port }));
     const key = new Uint8Array(32);
     const slots = new KeypairSlots(state);
     slots.install(PEER, {

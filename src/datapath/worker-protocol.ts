@@ -66,7 +66,7 @@ export const EVENT_KEYPAIR_CONFIRMED = 2;
 export const EVENT_ENDPOINT_MOVED = 3;
 export const EVENT_DEVICE_LOST = 4;
 
-// Handshake datagram, 184 B: length u32, sockaddr 28 B at 4, up to 148 B at 32.
-export const DATAGRAM_LENGTH = 184;
-export const DATAGRAM_SOCKADDR = 4;
-export const DATAGRAM_BYTES = 32;
+// Handshake datagram, 200 B: length u32, path 44 B at 4, up to 148 B at 48.
+export const DATAGRAM_LENGTH = 200;
+export const DATAGRAM_PATH = 4;
+export const DATAGRAM_BYTES = 48;

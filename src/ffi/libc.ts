@@ -142,6 +142,7 @@ export const EACCES = 13;
 export const EMSGSIZE = 90;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
+export const ENETUNREACH = 101;
 export const EAFNOSUPPORT = 97;
 export const ENODEV = 19;
 export const ENXIO = 6;

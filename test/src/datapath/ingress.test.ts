@@ -210,7 +210,11 @@ describe('main is told', () => {
     await counted('dropped:malformed', 6);
     await heard(() => b.datagrams.length === 3);
     expect(b.datagrams.map(({ datagram }) => datagram.length)).toEqual([148, 92, 64]);
-    expect(b.datagrams[0]?.source).toEqual({ address: '192.0.2.1', port: eve.port });
+    expect(b.datagrams[0]?.source).toEqual({
+      address: '192.0.2.1',
+      port: eve.port,
+      local: '192.0.2.2',
+    });
     expect(b.datagrams[0]?.datagram.subarray(4)).toEqual(new Uint8Array(144).fill(16));
   });
 

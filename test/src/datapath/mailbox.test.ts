@@ -6,7 +6,7 @@ import { EventSink } from '../../../src/datapath/event-sink.ts';
 import { Mailbox } from '../../../src/datapath/mailbox.ts';
 import { Ring } from '../../../src/datapath/ring.ts';
 import { encodeSockaddr } from '../../../src/datapath/sockaddr.ts';
-import { DATAGRAM_SOCKADDR } from '../../../src/datapath/worker-protocol.ts';
+import { DATAGRAM_PATH } from '../../../src/datapath/worker-protocol.ts';
 
 const SOURCE = encodeSockaddr({ address: '192.0.2.9', port: 4000 });
 const FLOOD = 20_000;
@@ -30,7 +30,7 @@ test('a flood of handshake datagrams leaves turns for timers, and none that is i
     if (sent === FLOOD) return;
     const entry = ring.reserve();
     ring.view.setUint32(entry, 148, true);
-    ring.bytes.set(SOURCE, entry + DATAGRAM_SOCKADDR);
+    ring.bytes.set(SOURCE, entry + DATAGRAM_PATH);
     ring.commit();
     sent++;
   };

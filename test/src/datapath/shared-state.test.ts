@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
 import { createRing, Ring } from '../../../src/datapath/ring.ts';
 import { createSharedMemory, NO_SLOT, SharedState } from '../../../src/datapath/shared-state.ts';
-import { decodeSockaddr, encodeSockaddr } from '../../../src/datapath/sockaddr.ts';
+import { decodePath, encodePath } from '../../../src/datapath/sockaddr.ts';
 import { keypairs } from './tunnel.ts';
 
 const newState = (maxKeypairs = 64): SharedState => new SharedState(createSharedMemory(16, maxKeypairs));
@@ -112,34 +112,56 @@ describe('endpoints', () => {
     { address: '255.255.255.255', port: 65535 },
     { address: '2001:db8::1', port: 51820 },
     { address: 'fe80::1%lo', port: 51820 },
+    { address: '192.0.2.1', port: 1, local: '192.0.2.7' },
+    { address: '2001:db8::1', port: 51820, local: 'fe80::7' },
   ])('$address survives the way through shared memory', (endpoint) => {
     const state = newState();
-    state.setEndpoint(3, encodeSockaddr(endpoint));
-    const bytes = new Uint8Array(28);
-    state.readEndpoint(3, new DataView(bytes.buffer), 0);
-    expect(decodeSockaddr(bytes)).toEqual(endpoint);
-    expect(state.hasEndpoint(3, new DataView(bytes.buffer), 0)).toBe(true);
-    state.setEndpoint(3, undefined);
-    expect(state.hasEndpoint(3, new DataView(bytes.buffer), 0)).toBe(false);
+    state.paths.setEndpoint(3, encodePath(endpoint));
+    const bytes = new Uint8Array(44);
+    state.paths.read(3, new DataView(bytes.buffer), 0);
+    expect(decodePath(bytes)).toEqual(endpoint);
+    expect(state.paths.hasEndpoint(3, new DataView(bytes.buffer), 0)).toBe(true);
+    state.paths.setEndpoint(3, undefined);
+    expect(state.paths.hasEndpoint(3, new DataView(bytes.buffer), 0)).toBe(false);
+  });
+
+  test('without the address of ours that was refused are used until the peer is heard again', () => {
+    const state = newState();
+    const path = encodePath({ address: '192.0.2.1', port: 1, local: '192.0.2.7' });
+    const view = new DataView(path.buffer);
+    const bytes = new Uint8Array(44);
+    const read = () => {
+      state.paths.read(3, new DataView(bytes.buffer), 0);
+      return decodePath(bytes);
+    };
+    state.paths.setEndpoint(3, encodePath({ address: '192.0.2.1', port: 1 }));
+    expect(state.paths.isSentBy(3, view, 0)).toBe(false);
+    state.paths.setHeard(3, view, 0);
+    expect(read()).toEqual({ address: '192.0.2.1', port: 1, local: '192.0.2.7' });
+    expect(state.paths.isSentBy(3, view, 0)).toBe(true);
+    state.paths.refuseLocal(3);
+    expect(read()).toEqual({ address: '192.0.2.1', port: 1 });
+    state.paths.setHeard(3, view, 0);
+    expect(read()).toEqual({ address: '192.0.2.1', port: 1, local: '192.0.2.7' });
   });
 
   test('are never seen half changed by another thread', async () => {
     const memory = createSharedMemory(4, 4);
     const state = new SharedState(memory);
-    const one = encodeSockaddr({ address: '1:1:1:1:1:1:1:1', port: 0x0101 });
-    const two = encodeSockaddr({ address: '2:2:2:2:2:2:2:2', port: 0x0202 });
-    state.setEndpoint(0, one);
+    const one = encodePath({ address: '1:1:1:1:1:1:1:1', port: 0x0101 });
+    const two = encodePath({ address: '2:2:2:2:2:2:2:2', port: 0x0202 });
+    state.paths.setEndpoint(0, one);
     const module = new URL('../../../src/datapath/shared-state.ts', import.meta.url).href;
     const reader = new Worker(
       `import { parentPort, workerData } from 'node:worker_threads';
        const { SharedState } = await import(${JSON.stringify(module)});
        const state = new SharedState(workerData);
-       const bytes = new Uint8Array(28);
+       const bytes = new Uint8Array(44);
        const view = new DataView(bytes.buffer);
        parentPort.postMessage('started');
        let torn = 0;
        for (let i = 0; i < 300_000; i++) {
-         state.readEndpoint(0, view, 0);
+         state.paths.read(0, view, 0);
          if (bytes[3] !== bytes[9] || bytes[3] !== bytes[23]) torn++;
        }
        parentPort.postMessage(torn);`,
@@ -153,7 +175,7 @@ describe('endpoints', () => {
       resolve(message);
     });
     while (!isDone) {
-      for (let i = 0; i < 2000; i++) state.setEndpoint(0, i % 2 === 0 ? one : two);
+      for (let i = 0; i < 2000; i++) state.paths.setEndpoint(0, i % 2 === 0 ? one : two);
       await new Promise((next) => setImmediate(next));
     }
     expect(await promise).toBe(0);
