@@ -60,7 +60,7 @@ test("a pod's removed interface is made anew: at once when it is attached again"
 test("a pod's removed interface is made anew: soon when nobody asks", async () => {
   await web.host.ip('link delete dev red');
   await heals();
-  expect(logged('interface was gone')).toBe(true);
+  expect(logged('interface is not there')).toBe(true);
 });
 
 test('a mistyped network is refused and leaves the node healthy', async () => {
