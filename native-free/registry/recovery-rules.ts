@@ -59,6 +59,14 @@ export const beginning = (state: State, reason: Recovery['reason'], domain: Doma
   ];
 };
 
+/** A recovery that an earlier run began can itself be part of a copy that was put back: what it confirmed proves nothing. */
+const beganInThisRun = (state: State, { recovery }: Domain): boolean =>
+  recovery !== undefined && recovery.since > clockOf(state).startedAt;
+
+/** An empty store that is an older copy knows no more of its nodes than before. */
+const beginningAgain = (state: State, domain: Domain): Operation[] =>
+  beginning(state, domain.recovery?.reason === 'empty' ? 'empty' : 'went-back', domain);
+
 /** The domain when its recovery is over. */
 const recovered = ({ recovery: _, ...domain }: Domain): Domain => domain;
 
@@ -109,9 +117,9 @@ const hearRevision = (node: string, revision: number, possible: number): Rule<bo
       if (domain === undefined || revision <= possible || known?.revision === revision) return settled(false);
       const noted = put(reportKey, reportSchema, { ...(known ?? newReport(node)), revision });
       const compares = [keys.domain, keys.clock, reportKey].map((key) => state.unchanged(key));
-      if (domain.recovery !== undefined) return { compares, operations: [noted], answer: false };
+      if (beganInThisRun(state, domain)) return { compares, operations: [noted], answer: false };
       // It is noted with the next heartbeat: here it would be deleted with the earlier reports.
-      return { compares, operations: beginning(state, 'went-back', domain), answer: true };
+      return { compares, operations: beginningAgain(state, domain), answer: true };
     },
   };
 };
@@ -126,9 +134,9 @@ const hearStore = (storeId: string): Rule<boolean> => ({
     const predecessors = [...(domain.predecessors ?? []), storeId].slice(-MAX_PREDECESSORS);
     const noted: Domain = { ...domain, predecessors };
     const compares = [keys.domain, keys.clock].map((key) => state.unchanged(key));
-    return domain.recovery === undefined
-      ? { compares, operations: beginning(state, 'went-back', noted), answer: true }
-      : { compares, operations: [put(keys.domain, domainSchema, noted)], answer: false };
+    return beganInThisRun(state, domain)
+      ? { compares, operations: [put(keys.domain, domainSchema, noted)], answer: false }
+      : { compares, operations: beginningAgain(state, noted), answer: true };
   },
 });
 

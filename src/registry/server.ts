@@ -187,7 +187,6 @@ const openDomain = async (
   );
   await transactor.run(bindCa(caFingerprintOf(signer), isOlder));
   if (store.origin.kind === 'restored') await transactor.run(beginRestored(store.identity));
-  if (isOlder) await transactor.run(startClock);
   const recovery = recoveryOf(await transactor.read([one(keys.domain)]));
   if (recovery !== undefined) {
     logger.warn(

@@ -22,6 +22,8 @@ const KINDS = {
   leave: [1, 1],
   part: [3, 1],
   heal: [3, 3],
+  silence: [1, 1],
+  handover: [0, 2],
   announce: [6, 6],
   testify: [0, 5],
   'stop-start': [0.2, 2],
@@ -51,6 +53,11 @@ const stepOf = (profile: 0 | 1) =>
     isLost: fc.boolean(),
   });
 
+const renew = (world: World, node: WorldNode): void => {
+  world.sendRenewal(node);
+  world.arrive(node, false);
+};
+
 /** What each kind of step does. */
 const STEPS: Readonly<Record<Kind, (world: World, node: WorldNode, x: number, isLost: boolean) => void>> = {
   pass: (world, _, x) => world.pass(TERMS.tickMs * (1 + 4 * x)),
@@ -69,6 +76,23 @@ const STEPS: Readonly<Record<Kind, (world: World, node: WorldNode, x: number, is
   part: (world, node) => world.part(node),
   heal: (_, node) => {
     node.isParted = false;
+  },
+  // Long enough for a prefix to become another's.
+  silence: (world, node) => {
+    world.part(node);
+    const others = world.nodes.filter((one) => one !== node);
+    for (let i = 0; i < 5; i++) {
+      world.pass(TERMS.termMs / 4);
+      for (const other of others) renew(world, other);
+    }
+    for (const other of [...others, ...others]) world.lease(other, false);
+  },
+  // What one gives back after a backup is another's.
+  handover: (world, node, x) => {
+    world.backup();
+    for (let i = 0; i < 3; i++) world.release(node, 0, false);
+    for (const other of world.nodes) if (other !== node) world.lease(other, false);
+    if (x < 0.5) world.restore(x < 0.25);
   },
   announce: (world, node, _, isLost) => world.announce(node, !isLost),
   testify: (world, node) => world.testify(node),
