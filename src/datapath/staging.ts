@@ -1,10 +1,12 @@
-// Packets that wait for a handshake: per peer the newest, bounded in number and bytes, the oldest dropped first.
+// Packets that wait for a handshake: per peer the newest, bounded in number and bytes, the oldest dropped first. One network
+// fills its share and no more, whatever its pods send to nodes that do not answer.
 // They are copies of what the TUN gave, so a super-packet waits whole. Not on the hot path.
 
 /** MAX_QUEUED_PACKETS of the kernel. */
 const MAX_PACKETS = 128;
 const MAX_BYTES_PER_PEER = 512 << 10;
-const MAX_BYTES = 32 << 20;
+const MAX_BYTES_PER_DEVICE = 8 << 20;
+const MAX_BYTES = 64 << 20;
 
 export interface StagedPacket {
   /** virtio_net_hdr and packet. */
@@ -14,30 +16,33 @@ export interface StagedPacket {
 
 interface Queue {
   readonly packets: StagedPacket[];
+  /** A peer is one device's. */
+  readonly device: number;
   bytes: number;
 }
 
 export class Staging {
   readonly #queues = new Map<number, Queue>();
+  readonly #bytesOf = new Map<number, number>();
   #bytes = 0;
 
   /** Keeps `packet`. Returns how many packets were dropped for it (itself included, when all is full). */
   add(peer: number, packet: StagedPacket): number {
-    const length = packet.bytes.length;
+    const { device } = packet;
+    const { length } = packet.bytes;
     if (this.#bytes + length > MAX_BYTES) return 1;
-    const queue = this.#queues.get(peer) ?? { packets: [], bytes: 0 };
+    if ((this.#bytesOf.get(device) ?? 0) + length > MAX_BYTES_PER_DEVICE) return 1;
+    const queue = this.#queues.get(peer) ?? { packets: [], device, bytes: 0 };
     this.#queues.set(peer, queue);
     let dropped = 0;
     while (queue.packets.length >= MAX_PACKETS || queue.bytes + length > MAX_BYTES_PER_PEER) {
       const oldest = queue.packets.shift();
       if (oldest === undefined) break;
-      queue.bytes -= oldest.bytes.length;
-      this.#bytes -= oldest.bytes.length;
+      this.#count(queue, -oldest.bytes.length);
       dropped += 1;
     }
     queue.packets.push(packet);
-    queue.bytes += length;
-    this.#bytes += length;
+    this.#count(queue, length);
     return dropped;
   }
 
@@ -46,11 +51,15 @@ export class Staging {
     const queue = this.#queues.get(peer);
     if (queue === undefined) return [];
     this.#queues.delete(peer);
-    this.#bytes -= queue.bytes;
+    this.#count(queue, -queue.bytes);
     return queue.packets;
   }
 
-  has(peer: number): boolean {
-    return this.#queues.has(peer);
+  #count(queue: Queue, bytes: number): void {
+    queue.bytes += bytes;
+    this.#bytes += bytes;
+    const left = (this.#bytesOf.get(queue.device) ?? 0) + bytes;
+    if (left === 0) this.#bytesOf.delete(queue.device);
+    else this.#bytesOf.set(queue.device, left);
   }
 }
