@@ -164,12 +164,30 @@ export class SimulatedAgent {
             this.#save(outcome.answer);
           } catch (error) {
             if (!(error instanceof Vl3Error)) throw error;
-            if (error.code === 'permission-denied' || error.code === 'already-exists') this.#refusal = error;
+            if (error.code !== 'unavailable') this.#refusal = error;
             later(ENROL_AGAIN_MS, 'enrols again', () => this.#enrol());
             return;
           }
           this.#refusal = undefined;
           this.#run();
+        }),
+    );
+  }
+
+  /** With another token; the networks stay. */
+  enrolAnew(): void {
+    if (this.#identity === undefined) return;
+    const { control, name, enter, token } = this.#context;
+    control.call(
+      name,
+      'enrols anew',
+      (registry) => registry.enroll(name, token(), `key of ${name}`),
+      (outcome) =>
+        enter(() => {
+          if (!outcome.ok || !attempt(() => this.#save(outcome.answer)).ok) return;
+          this.#refusal = undefined;
+          this.#keeper.renewSoon();
+          for (const membership of this.#networks.all) membership.identityRenewed();
         }),
     );
   }
@@ -263,8 +281,12 @@ export class SimulatedAgent {
     );
   }
 
+  /** Throws when it does not hold by this machine's clock, as src/identity/identity.ts does. */
   #save(identity: SimulatedIdentity): void {
-    const { documents } = this.#context;
+    const { documents, time } = this.#context;
+    const { wallclock } = time();
+    if (wallclock < identity.notBefore || wallclock >= identity.notAfter)
+      throw new Vl3Error('unavailable', 'the registry and this machine do not agree about the time');
     documents.put(IDENTITY, 'self', { ...identity, chain: identity.chain.map(toBase64) });
     this.#take(identity);
   }

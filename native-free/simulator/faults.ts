@@ -117,9 +117,11 @@ export class Faults {
         return true;
       case 'jump-clock':
         this.#setClock(step.node, step.aheadMs);
-        this.#during(step.forMs, `the clock of ${step.node} is right again`, () =>
-          this.#setClock(step.node, 0),
-        );
+        this.#dependencies.machines.get(step.node)?.renewals.clockWentWrong();
+        this.#during(step.forMs, `the clock of ${step.node} is right again`, () => {
+          this.#setClock(step.node, 0);
+          this.#dependencies.machines.get(step.node)?.renewals.clockWasSet();
+        });
         return true;
       default:
         return 'node' in step && this.#machine(step, this.#dependencies.machines.get(step.node));
@@ -131,6 +133,7 @@ export class Faults {
     if (machine === undefined || machine.isLost) return true;
     switch (step.kind) {
       case 'kill-agent':
+        if (machine.freezer.isAsleep) return true;
         machine.kill();
         machine.startLater();
         return true;
@@ -153,7 +156,9 @@ export class Faults {
         if (machine.freezer.isFrozen) return true;
         machine.renewals.began();
         machine.freezer.freeze(step.kind === 'stop-agent' ? 'stopped' : 'asleep');
-        this.#during(step.forMs, `${machine.name} goes on`, () => machine.freezer.thaw());
+        this.#during(step.forMs, `${machine.name} goes on`, () => {
+          if (machine.freezer.isFrozen) machine.freezer.thaw();
+        });
         return true;
       default:
         return false;

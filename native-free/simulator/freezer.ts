@@ -48,12 +48,17 @@ export class Freezer {
   thaw(): void {
     this.#state = 'running';
     const waiting = this.#waiting;
-    this.forget();
+    this.#forget();
     for (const work of waiting) work();
   }
 
-  /** The process died: nobody is there who would do it. */
-  forget(): void {
+  /** The process died: nobody is there who would do it, and the next one is not stopped. */
+  killed(): void {
+    if (this.#state === 'stopped') this.#state = 'running';
+    this.#forget();
+  }
+
+  #forget(): void {
     this.#waiting = [];
     this.#datagrams = 0;
   }

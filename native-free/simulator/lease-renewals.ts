@@ -4,6 +4,7 @@
 export class LeaseRenewals {
   readonly #now: () => number;
   #failingSince: number | undefined;
+  #isClockWrong = false;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -15,7 +16,17 @@ export class LeaseRenewals {
   }
 
   succeeded(): void {
-    this.#failingSince = undefined;
+    if (!this.#isClockWrong) this.#failingSince = undefined;
+  }
+
+  /** With its wall clock days off a machine believes no new certificate: as good as out of reach. */
+  clockWentWrong(): void {
+    this.began();
+    this.#isClockWrong = true;
+  }
+
+  clockWasSet(): void {
+    this.#isClockWrong = false;
   }
 
   /** Milliseconds. */

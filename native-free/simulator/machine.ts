@@ -11,7 +11,7 @@ import type { Counters } from './counters.ts';
 import { CountingPort } from './counting-port.ts';
 import { Crash, CrashSwitch } from './crash.ts';
 import { Disk } from './disk.ts';
-import { Documents, IDENTITY, NETWORK } from './documents.ts';
+import { Documents, NETWORK } from './documents.ts';
 import { Freezer } from './freezer.ts';
 import type { Hooks } from './hooks.ts';
 import type { Internet, Location } from './internet.ts';
@@ -117,6 +117,10 @@ export class Machine {
   /** Starts the agent, if none runs. */
   start(): void {
     if (this.agent !== undefined || this.isLost) return;
+    if (this.freezer.isAsleep) {
+      this.freezer.run(() => this.start());
+      return;
+    }
     const { counters } = this.#dependencies;
     this.#restart?.cancel();
     const agent = new SimulatedAgent(this.#agentDependencies(() => this.agent === agent));
@@ -142,7 +146,7 @@ export class Machine {
     this.kernel.toTunnel = undefined;
     for (const timer of this.#timers) timer.cancel();
     this.#timers = new Set();
-    this.freezer.forget();
+    this.freezer.killed();
     this.indices = 0;
     this.#dependencies.control.abandon(this.name);
     this.#restart?.cancel();
@@ -169,16 +173,10 @@ export class Machine {
     this.#restart = scheduler.after(random.between(...RESTART_MS), label, () => this.start());
   }
 
-  /** Its operator starts the agent with another token; the networks stay. */
+  /** Its operator gives the agent another token; what runs goes on meanwhile, and takes down what it has to. */
   enrolAnew(token: string): void {
-    this.kill();
     this.token = token;
-    const documents = new Documents(this.disk);
-    ignoring(
-      () => documents.delete(IDENTITY, 'self'),
-      () => undefined,
-    );
-    this.startLater();
+    this.ask(() => this.agent?.enrolAnew());
   }
 
   /** Its operator runs `vl3 agent clean`. The pods stay, without their interfaces. */

@@ -6,6 +6,7 @@
 //   --nodes A-B     machines of each plan (default: 2-8)
 //   --noble         with the real cryptography; without it with a toy that is faster
 //   --quiet         weeks of virtual time in which little happens by itself
+//   -o json         figures as JSON
 //   --trace         with --seed: the end of the trace, also when nothing is broken
 
 import { parseArgs } from 'node:util';
@@ -22,10 +23,12 @@ const { values } = parseArgs({
     nodes: { type: 'string', default: '2-8' },
     noble: { type: 'boolean', default: false },
     quiet: { type: 'boolean', default: false },
+    output: { type: 'string', short: 'o', default: 'text' },
     trace: { type: 'boolean', default: false },
   },
 });
 
+const isJson = values.output === 'json';
 const SMALLER_PLANS_TRIED = 300;
 const [fewest = 2, most = fewest] = values.nodes.split('-').map(Number);
 const options = {
@@ -43,16 +46,17 @@ const runSeed = (seed: string): Result => {
     process.exitCode = 1;
     const flags = `--seed ${seed} --steps ${values.steps} --nodes ${values.nodes}${values.noble ? ' --noble' : ''}${values.quiet ? ' --quiet' : ''}`;
     const smallest = shrink(result, {}, SMALLER_PLANS_TRIED);
-    console.log(failureLines(result, smallest, `npm run simulate -- ${flags}`).join('\n'));
+    console.error(failureLines(result, smallest, `npm run simulate -- ${flags}`).join('\n'));
   }
   return result;
 };
 
 const first = values.seed ?? String(Date.now());
 const until = performance.now() + Number(values.minutes ?? (values.seed === undefined ? 1 : 0)) * 60_000;
-console.log(`first seed ${first}`);
+if (!isJson) console.log(`first seed ${first}`);
 const result = runSeed(first);
 if (values.trace) console.log(result.tail.join('\n'));
 for (let seed = Number(first) + 1; performance.now() < until; seed++) runSeed(String(seed));
-console.log(statistics.lines().join('\n'));
-if (values.seed !== undefined) console.log(`trace of seed ${first}: ${result.hash}`);
+if (isJson) console.log(JSON.stringify(statistics.toJson(), undefined, 2));
+else console.log(statistics.lines().join('\n'));
+if (values.seed !== undefined && !isJson) console.log(`trace of seed ${first}: ${result.hash}`);

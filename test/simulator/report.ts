@@ -8,6 +8,8 @@ export class Statistics {
   events = 0;
   virtualMs = 0;
   longestConvergenceMs = 0;
+  /** Failing seeds and what they break. */
+  readonly violations: { readonly seed: string; readonly invariant: string; readonly message: string }[] = [];
   readonly faults = new Counters();
   readonly judged = new Counters();
   readonly counters = new Counters();
@@ -20,6 +22,24 @@ export class Statistics {
     this.faults.addAll(result.faults);
     this.judged.addAll(result.judged);
     this.counters.addAll(result.counters);
+    const { violation, plan } = result;
+    if (violation === undefined) return;
+    const { invariant, message } = violation;
+    this.violations.push({ seed: plan.seed, invariant, message });
+  }
+
+  /** As `-o json` prints it. */
+  toJson() {
+    return {
+      seeds: this.seeds,
+      events: this.events,
+      virtualHours: this.virtualMs / 3_600_000,
+      slowestConvergenceSeconds: this.longestConvergenceMs / 1000,
+      violations: this.violations,
+      faults: Object.fromEntries(this.faults.entries()),
+      judged: Object.fromEntries(this.judged.entries()),
+      counters: Object.fromEntries(this.counters.entries()),
+    };
   }
 
   lines(): string[] {
@@ -32,7 +52,7 @@ export class Statistics {
       ...table('faults injected', this.faults),
       ...table('invariants judged', this.judged),
       `${this.seeds} seeds, ${this.events} events, ${(this.virtualMs / 3_600_000).toFixed(1)} virtual hours, ` +
-        `slowest convergence ${this.longestConvergenceMs / 1000} s`,
+        `slowest convergence ${this.longestConvergenceMs / 1000} s, ${this.violations.length} violations`,
     ];
   }
 }
