@@ -31,6 +31,36 @@ const savedNetworks = (directory: string, logger: Logger): string[] => {
   }
 };
 
+/**
+ * What an agent keeps in its state directory, and what a crash leaves of that. Nothing else goes: whoever names the wrong
+ * directory must not lose what is in it.
+ */
+const STATE_FILES = [
+  'agent.db',
+  'agent.db-wal',
+  'agent.db-shm',
+  'agent.db-journal',
+  'enrolling-key.pem',
+  '.enrolling-key.pem.new',
+  'identity.json',
+  '.identity.json.new',
+];
+
+const removeFile = (path: string): boolean => {
+  if (!existsSync(path)) return false;
+  try {
+    rmSync(path);
+    return true;
+  } catch (cause) {
+    const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+    throw new Vl3Error(
+      'failed-precondition',
+      `cannot remove ${path} (${reason}): mend that and run vl3 agent clean again`,
+      { cause },
+    );
+  }
+};
+
 /** Others may keep something there too: only an empty directory goes. */
 const removeEmpty = (directory: string): boolean => {
   try {
@@ -58,11 +88,11 @@ export const cleanNode = async (options: CleanOptions, logger: Logger): Promise<
     removed.push(`network namespace ${router}`);
     logger.info({ router }, 'router namespace removed');
   }
-  for (const path of [options.stateDirectory, join(options.runDirectory, 'agent.sock')]) {
-    if (!existsSync(path)) continue;
-    rmSync(path, { recursive: true });
-    removed.push(path);
-  }
-  if (removeEmpty(options.runDirectory)) removed.push(options.runDirectory);
+  const files = [
+    ...STATE_FILES.map((name) => join(options.stateDirectory, name)),
+    join(options.runDirectory, 'agent.sock'),
+  ];
+  removed.push(...files.filter(removeFile));
+  removed.push(...[options.stateDirectory, options.runDirectory].filter(removeEmpty));
   return removed;
 };
