@@ -116,11 +116,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     await Datapath.start(
       { port },
       {
-        onEvent: (network, event) => networks.get(network)?.device.event(event),
+        onEvent: (network, event) => networks.get(network)?.tunnel.event(event),
         onDatagram: (datagram, source, waiting) => {
           const received = devices.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
           if (received === undefined) return;
-          networks.all.find(({ device }) => device.is(received.device))?.device.carry(received.actions);
+          networks.all.find(({ tunnel }) => tunnel.is(received.device))?.tunnel.carry(received.actions);
         },
         onDeviceLost: (network) => networks.get(network)?.router.tunLost(),
         onFailure: (cause) => {

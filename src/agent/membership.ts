@@ -9,19 +9,22 @@ import type { SignedRecord, VerifyRecord } from '../../native-free/registry/reco
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
 import { fromBase64, toBase64 } from '../base64.ts';
+import { Tunnel, type TunnelDeps } from '../device/tunnel.ts';
+import { namedNamespacePath } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
 import { Addresses, type Rests } from './addresses.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
+import type { Clock } from './clock.ts';
 import { ATTACHMENT, type AttachmentDocument, NETWORK } from './documents.ts';
 import type { LeaseCalls } from './lease-calls.ts';
 import { definitionFrom } from './lease-messages.ts';
-import { NetworkDevice, type NetworkDeviceDeps } from './network-device.ts';
+
 import { OwnRecord } from './own-record.ts';
 import { Peers } from './peers.ts';
 import { PeerReachability } from './reachability.ts';
 import { RecordBook } from './record-book.ts';
 import { relisting } from './recovery.ts';
-import { Router } from './router.ts';
+import { Router, TUN_NAME } from './router.ts';
 import { SavedNetwork } from './saved-network.ts';
 import type { SeenStore } from './seen-store.ts';
 import type { AgentState } from './state.ts';
@@ -35,7 +38,10 @@ export interface MembershipOptions {
   readonly router: string;
 }
 
-export interface MembershipDeps extends NetworkDeviceDeps, Pick<AnnouncerDeps, 'client' | 'sign' | 'svidId'> {
+export interface MembershipDeps
+  extends Omit<TunnelDeps, 'clock'>,
+    Pick<AnnouncerDeps, 'client' | 'sign' | 'svidId'> {
+  readonly clock: Clock;
   readonly state: AgentState;
   readonly tools: Tools;
   readonly surroundings: Surroundings;
@@ -50,7 +56,7 @@ export interface MembershipDeps extends NetworkDeviceDeps, Pick<AnnouncerDeps, '
 
 export class Membership {
   readonly network: string;
-  readonly device: NetworkDevice;
+  readonly tunnel: Tunnel;
   readonly router: Router;
   readonly addresses: Addresses;
   readonly peers: Peers;
@@ -96,19 +102,20 @@ export class Membership {
     );
     await router.make();
     const keys = { privateKey: fromBase64(privateKey), timestampMark: fromBase64(timestampMark) };
-    const device = NetworkDevice.open({ network, router: router.name, mtu: mtu(), ...keys }, deps);
-    const peers = new Peers({ node, state, saved, device, book, surroundings, clock, logger });
-    const membership = new Membership(saved, { device, router, addresses, peers, book }, deps);
+    const tun = { name: TUN_NAME, netns: namedNamespacePath(router.name), allowOffloads: true };
+    const tunnel = Tunnel.open({ name: network, tun, mtu: mtu(), ...keys }, deps);
+    const peers = new Peers({ node, state, saved, tunnel, book, surroundings, clock, logger });
+    const membership = new Membership(saved, { tunnel, router, addresses, peers, book }, deps);
     return membership;
   }
 
   private constructor(
     saved: SavedNetwork,
-    parts: Pick<Membership, 'device' | 'router' | 'addresses' | 'peers'> & { readonly book: RecordBook },
+    parts: Pick<Membership, 'tunnel' | 'router' | 'addresses' | 'peers'> & { readonly book: RecordBook },
     deps: MembershipDeps,
   ) {
     this.network = saved.name;
-    this.device = parts.device;
+    this.tunnel = parts.tunnel;
     this.router = parts.router;
     this.addresses = parts.addresses;
     this.peers = parts.peers;
@@ -234,16 +241,16 @@ export class Membership {
 
   /** To be called several times a second. */
   tick(): void {
-    this.device.tick();
+    this.tunnel.tick();
     this.reachability.tick();
     // Whoever there is a session with is called at once after a restart, however soon that comes.
-    if (this.device.sessions !== this.#checkpointedSessions) this.checkpoint();
+    if (this.tunnel.sessions !== this.#checkpointedSessions) this.checkpoint();
   }
 
   /** Writes down what a restart needs: learned endpoints and the handshake timestamps' mark. Cheap when unchanged. */
   checkpoint(): void {
-    this.#checkpointedSessions = this.device.sessions;
-    const timestampMark = toBase64(this.device.timestampMark);
+    this.#checkpointedSessions = this.tunnel.sessions;
+    const timestampMark = toBase64(this.tunnel.timestampMark);
     this.saved.transact(() => {
       if (timestampMark !== this.saved.document.timestampMark) this.saved.change({ timestampMark });
       this.peers.checkpoint();
@@ -292,7 +299,7 @@ export class Membership {
 
   /** The datapath, the router and the pods' interfaces take the new MTU at once. */
   async mtuChanged(): Promise<void> {
-    this.device.setMtu(this.mtu);
+    this.tunnel.setMtu(this.mtu);
     await this.router.setUp();
     for (const attachment of this.attachments()) {
       if (attachment.ready) await this.router.connect(attachment);
@@ -356,13 +363,13 @@ export class Membership {
   async close(): Promise<void> {
     this.peers.close();
     this.checkpoint();
-    await this.device.close();
+    await this.tunnel.close();
   }
 
   /** Takes the network off this node for good. */
   async remove(): Promise<void> {
     this.peers.close();
-    await this.device.remove();
+    await this.tunnel.remove();
     await this.router.remove();
     this.#deps.state.transact(() => {
       this.#book.clear();

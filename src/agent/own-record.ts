@@ -2,16 +2,16 @@
 
 import { nextSequence } from '../../native-free/registry/record.ts';
 import { toBase64 } from '../base64.ts';
+import type { Tunnel } from '../device/tunnel.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import type { Clock } from './clock.ts';
-import type { NetworkDevice } from './network-device.ts';
 import type { RecordBook } from './record-book.ts';
 import type { SavedNetwork } from './saved-network.ts';
 import type { Surroundings } from './surroundings.ts';
 
 export interface OwnRecordDeps {
   readonly saved: SavedNetwork;
-  readonly device: NetworkDevice;
+  readonly tunnel: Tunnel;
   readonly book: RecordBook;
   readonly surroundings: Surroundings;
   readonly clock: Clock;
@@ -26,11 +26,11 @@ export class OwnRecord {
 
   /** What it says now, but for the sequence. */
   content(): Omit<RecordContent, 'sequence'> {
-    const { saved, device, surroundings, clock } = this.#deps;
+    const { saved, tunnel, surroundings, clock } = this.#deps;
     return {
       network: saved.name,
       networkUid: saved.document.uid,
-      publicKey: toBase64(device.publicKey),
+      publicKey: toBase64(tunnel.publicKey),
       prefixes: saved.claims(clock.moment()),
       endpoints: surroundings.endpoints,
     };

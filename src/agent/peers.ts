@@ -14,10 +14,10 @@ import {
   reconcilePeers,
 } from '../../native-free/reconcile/peers.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
+import type { Tunnel } from '../device/tunnel.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import { PEER } from './documents.ts';
-import type { NetworkDevice } from './network-device.ts';
 import type { RecordBook } from './record-book.ts';
 import type { SavedNetwork } from './saved-network.ts';
 import type { AgentState } from './state.ts';
@@ -34,7 +34,7 @@ export interface PeersDeps {
   readonly node: string;
   readonly state: AgentState;
   readonly saved: SavedNetwork;
-  readonly device: NetworkDevice;
+  readonly tunnel: Tunnel;
   readonly book: RecordBook;
   readonly surroundings: Surroundings;
   readonly clock: Clock;
@@ -72,12 +72,12 @@ export class Peers {
 
   /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
   reconcile(): void {
-    const { node, state, saved, device, book, surroundings, clock, logger } = this.#deps;
+    const { node, state, saved, tunnel, book, surroundings, clock, logger } = this.#deps;
     const records = book.valid(clock.moment());
     this.#valid = records.length;
     const { peers, conflicts } = desiredPeers(records, {
       node,
-      publicKey: toBase64(device.publicKey),
+      publicKey: toBase64(tunnel.publicKey),
       claims: saved.claims(clock.moment()),
     });
     this.#conflicts = conflicts;
@@ -88,7 +88,7 @@ export class Peers {
       const id = idOf(peer);
       if (kind === 'remove') {
         this.#configured.delete(peer.publicKey);
-        device.removePeer(id);
+        tunnel.removePeer(id);
         state.delete(PEER, this.#key(id));
         this.#savedEndpoints.delete(id);
       } else {
@@ -98,7 +98,7 @@ export class Peers {
       }
       logger.info({ network: saved.name, peer: peer.node, change: kind }, 'peer reconciled');
     }
-    device.publishAllowedIps();
+    tunnel.publishAllowedIps();
     void this.#initiateAll(first);
   }
 
@@ -111,22 +111,22 @@ export class Peers {
 
   /** The node moved (it is behind a NAT now, or at another site): what it tries and how often it speaks changes. */
   surroundingsChanged(): void {
-    const { device, surroundings } = this.#deps;
+    const { tunnel, surroundings } = this.#deps;
     const unreached: PeerId[] = [];
     for (const peer of this.#configured.values()) {
       this.#configure(peer);
       const id = idOf(peer);
-      if (device.status(id)?.lastHandshake === undefined) unreached.push(id);
+      if (tunnel.status(id)?.lastHandshake === undefined) unreached.push(id);
     }
-    device.publishAllowedIps();
+    tunnel.publishAllowedIps();
     if (surroundings.behindNat) void this.#initiateAll(unreached);
   }
 
   /** Writes down the endpoints learned of peers there was a session with. Cheap when nothing moved. */
   checkpoint(): void {
-    const { state, device } = this.#deps;
-    for (const id of device.peerIds) {
-      const status = device.status(id);
+    const { state, tunnel } = this.#deps;
+    for (const id of tunnel.peerIds) {
+      const status = tunnel.status(id);
       const endpoint = status?.learnedEndpoint;
       if (endpoint === undefined || status?.lastHandshake === undefined) continue;
       const saved = this.#savedEndpoints.get(id);
@@ -151,11 +151,11 @@ export class Peers {
 
   /** True when there was a session with the peer before. */
   #configure(peer: DesiredPeer): boolean {
-    const { state, device, surroundings } = this.#deps;
+    const { state, tunnel, surroundings } = this.#deps;
     const id = idOf(peer);
     const learned = state.get(PEER, this.#key(id));
     if (learned !== undefined) this.#savedEndpoints.set(id, learned.endpoint);
-    device.setPeer(id, {
+    tunnel.setPeer(id, {
       publicKey: fromBase64(peer.publicKey),
       allowedIps: peer.prefixes,
       endpoints: candidates(peer.endpoints, surroundings.site),
@@ -169,7 +169,7 @@ export class Peers {
     for (const [i, id] of peers.entries()) {
       if (i > 0 && i % INITIATION_BURST === 0) await pause(BURST_PAUSE_MS, this.#closed.signal);
       if (this.#closed.signal.aborted) return;
-      this.#deps.device.initiate(id);
+      this.#deps.tunnel.initiate(id);
     }
   }
 

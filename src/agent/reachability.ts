@@ -5,7 +5,7 @@
 import type { Logger } from 'pino';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import { Reachability } from '../../native-free/reconcile/reachability.ts';
-import type { NetworkDevice } from './network-device.ts';
+import type { Tunnel } from '../device/tunnel.ts';
 import type { Peers } from './peers.ts';
 import type { Router } from './router.ts';
 
@@ -17,7 +17,7 @@ const RETRY_MS = 5_000;
 export interface PeerReachabilityDeps {
   readonly network: string;
   readonly peers: Peers;
-  readonly device: NetworkDevice;
+  readonly tunnel: Tunnel;
   readonly router: Router;
   /** As the registry last said of a node; undefined: nothing. */
   readonly liveness: (node: string) => boolean | undefined;
@@ -49,7 +49,7 @@ export class PeerReachability {
 
   /** To be called several times a second. */
   tick(): void {
-    const { network, peers, device, liveness, registryAnswers, now, logger } = this.#deps;
+    const { network, peers, tunnel, liveness, registryAnswers, now, logger } = this.#deps;
     const at = now();
     if (this.#isStale && at >= this.#applyAt) void this.#apply();
     if (at < this.#lookAt && !this.#reachability.isBusy) return;
@@ -58,10 +58,10 @@ export class PeerReachability {
     const facts = all.map(({ desired, id }) => ({
       peer: id,
       alive: liveness(desired.node),
-      heardAt: Math.max(device.activity(id)?.receivedAt ?? 0, device.status(id)?.lastHandshake?.at ?? 0),
+      heardAt: Math.max(tunnel.activity(id)?.receivedAt ?? 0, tunnel.status(id)?.lastHandshake?.at ?? 0),
     }));
     const { withdraw, restore, call } = this.#reachability.step(facts, registryAnswers(), at);
-    for (const id of call) device.initiate(id);
+    for (const id of call) tunnel.initiate(id);
     const changes = [...withdraw.map((id) => [id, 'withdrawn']), ...restore.map((id) => [id, 'restored'])];
     for (const [id, change] of changes) {
       const node = all.find((one) => one.id === id)?.desired.node;

@@ -16,8 +16,10 @@ import type { Tools } from '../netns/tool.ts';
 import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
 import type { Addresses } from './addresses.ts';
 import type { AttachmentDocument } from './documents.ts';
-import { TUN_NAME } from './network-device.ts';
 import type { SavedNetwork } from './saved-network.ts';
+
+/** The TUN's name in each router namespace. */
+export const TUN_NAME = 'vl3';
 
 export interface RouterDeps {
   readonly tools: Tools;

@@ -57,8 +57,8 @@ const peerStatus = async (
   membership: Membership,
   probe: Probe | undefined,
 ): Promise<PeerStatus> => {
-  const status = membership.device.status(id);
-  const activity = membership.device.activity(id);
+  const status = membership.tunnel.status(id);
+  const activity = membership.tunnel.activity(id);
   const hasSession = status?.keypair !== undefined;
   const [first] = desired.prefixes;
   const isProbed = probe !== undefined && hasSession && first !== undefined;
@@ -112,7 +112,7 @@ const networkStatus = async (
   leases: leasesOf(parts, membership.network),
   mtu: membership.mtu,
   attachments: membership.attachments().length,
-  publicKey: toBase64(membership.device.publicKey),
+  publicKey: toBase64(membership.tunnel.publicKey),
   peers: await Promise.all(membership.peers.all.map((peer) => peerStatus(peer, membership, probe))),
   problem: [
     ...membership.problems,

@@ -27,8 +27,8 @@ export interface TunnelOptions {
   readonly tun: TunOptions;
   /** Of the inside, in bytes. */
   readonly mtu: number;
-  /** 32 B; undefined: it talks to nobody until it gets one. */
-  readonly privateKey?: Uint8Array | undefined;
+  /** 32 B. */
+  readonly privateKey: Uint8Array;
   /** As `timestampMark` gave it in an earlier life. */
   readonly timestampMark?: Uint8Array | undefined;
 }
@@ -45,53 +45,42 @@ export class Tunnel {
   readonly name: string;
   readonly #deps: TunnelDeps;
   readonly #tun: Tun;
-  #device: Device | undefined;
+  #device: Device;
   #sessions = 0;
 
-  private constructor(name: string, deps: TunnelDeps, tun: Tun) {
+  private constructor(name: string, deps: TunnelDeps, device: Device, tun: Tun) {
     this.name = name;
     this.#deps = deps;
+    this.#device = device;
     this.#tun = tun;
   }
 
   /** Opens the TUN, or takes it up again. Its owner has to route the datapath's events here from then on. */
   static open(options: TunnelOptions, deps: TunnelDeps): Tunnel {
-    const { name, mtu, privateKey, timestampMark } = options;
+    const { name, mtu } = options;
+    const device = makeDevice(options, deps);
     const tun = openTun(options.tun);
     try {
-      const tunnel = new Tunnel(name, deps, tun);
-      // A key that is malformed throws before the datapath is touched.
-      const device = privateKey === undefined ? undefined : tunnel.#makeDevice(privateKey, timestampMark);
       deps.datapath.addDevice(name, tun, mtu);
-      if (device !== undefined) tunnel.#use(device);
-      return tunnel;
     } catch (error) {
       closeTun(tun);
       throw error;
     }
+    deps.port.add(device);
+    return new Tunnel(name, deps, device, tun);
   }
 
-  #makeDevice(privateKey: Uint8Array, timestampMark: Uint8Array | undefined): Device {
-    const { primitives, random, port } = this.#deps;
-    return new Device({ privateKey, timestampMark }, { primitives, random, indices: port });
+  get publicKey(): Uint8Array {
+    return this.#device.publicKey;
   }
 
-  #use(device: Device): void {
-    this.#device = device;
-    this.#deps.port.add(device);
-  }
-
-  /** Undefined without a key. */
-  get publicKey(): Uint8Array | undefined {
-    return this.#device?.publicKey;
-  }
-
-  get id(): PeerId | undefined {
-    return this.#device?.id;
+  /** What it would be called as a peer. */
+  get id(): PeerId {
+    return this.#device.id;
   }
 
   get timestampMark(): Uint8Array {
-    return this.#device?.timestampMark ?? new Uint8Array(0);
+    return this.#device.timestampMark;
   }
 
   /** Keypairs taken into use since it was opened. */
@@ -101,15 +90,15 @@ export class Tunnel {
 
   /** Handshake messages it dropped, by reason. */
   get drops(): [DropReason, number][] {
-    return this.#device?.drops.entries() ?? [];
+    return this.#device.drops.entries();
   }
 
   get peerIds(): PeerId[] {
-    return this.#device?.peerIds ?? [];
+    return this.#device.peerIds;
   }
 
   status(peer: PeerId): PeerStatus | undefined {
-    return this.#device?.status(peer);
+    return this.#device.status(peer);
   }
 
   activity(peer: PeerId): Activity | undefined {
@@ -131,49 +120,52 @@ export class Tunnel {
 
   event(event: DataPlaneEvent): void {
     const { clock } = this.#deps;
-    this.carry(this.#device?.event(event, clock.monotonic(), clock.wall()) ?? []);
+    this.carry(this.#device.event(event, clock.monotonic(), clock.wall()));
   }
 
   tick(): void {
     const { clock } = this.#deps;
-    this.carry(this.#device?.tick(clock.monotonic(), clock.wall(), (peer) => this.activity(peer)) ?? []);
+    this.carry(this.#device.tick(clock.monotonic(), clock.wall(), (peer) => this.activity(peer)));
   }
 
   initiate(peer: PeerId): void {
     const { clock } = this.#deps;
-    this.carry(this.#device?.initiate(peer, clock.monotonic(), clock.wall()) ?? []);
+    this.carry(this.#device.initiate(peer, clock.monotonic(), clock.wall()));
   }
 
   // --- configuration
 
   /** Another key is another device: all sessions end, and its peers have to be set again. What was counted stays. */
-  setKey(privateKey: Uint8Array | undefined): void {
+  setKey(privateKey: Uint8Array): void {
+    const device = makeDevice({ privateKey }, this.#deps);
     this.#closeDevice();
-    if (privateKey !== undefined) this.#use(this.#makeDevice(privateKey, undefined));
+    this.#device = device;
+    this.#deps.port.add(device);
   }
 
   /** Adds the peer or changes it. Packets are routed to it by the next `publishAllowedIps`. */
   setPeer(peer: PeerId, config: PeerConfig): void {
-    if (this.#device === undefined) return;
     this.#deps.datapath.addPeer(this.name, peer);
     this.carry(this.#device.setPeer(config));
   }
 
   removePeer(peer: PeerId): void {
-    this.carry(this.#device?.removePeer(peer) ?? []);
+    this.carry(this.#device.removePeer(peer));
     this.#deps.datapath.removePeer(this.name, peer);
   }
 
   /** From now on packets go there, as if one had come from there. */
   setEndpoint(peer: PeerId, endpoint: Endpoint): void {
-    this.carry(this.#device?.setEndpoint(peer, endpoint) ?? []);
+    this.carry(this.#device.setEndpoint(peer, endpoint));
   }
 
   /** Hands the datapath the allowed IPs of all peers. */
   publishAllowedIps(): void {
-    const allowed = this.#device === undefined ? [] : [...this.#device.allowedIps.entries()];
-    const entries = allowed.map(({ prefix, value }) => ({ prefix, peer: value }));
-    this.#deps.datapath.setAllowedIps(this.name, entries);
+    const allowed = [...this.#device.allowedIps.entries()];
+    this.#deps.datapath.setAllowedIps(
+      this.name,
+      allowed.map(({ prefix, value }) => ({ prefix, peer: value })),
+    );
   }
 
   setMtu(mtu: number): void {
@@ -195,11 +187,8 @@ export class Tunnel {
   }
 
   #closeDevice(): void {
-    const device = this.#device;
-    if (device === undefined) return;
-    this.#deps.port.remove(device);
-    this.carry(device.close());
-    this.#device = undefined;
+    this.#deps.port.remove(this.#device);
+    this.carry(this.#device.close());
   }
 
   async #release(): Promise<void> {
@@ -207,3 +196,8 @@ export class Tunnel {
     await this.#deps.datapath.removeDevice(this.name);
   }
 }
+
+const makeDevice = (
+  { privateKey, timestampMark }: Pick<TunnelOptions, 'privateKey' | 'timestampMark'>,
+  { primitives, random, port }: TunnelDeps,
+): Device => new Device({ privateKey, timestampMark }, { primitives, random, indices: port });

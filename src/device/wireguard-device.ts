@@ -1,6 +1,6 @@
 // One WireGuard device by itself, as wg and wg-quick know it: a tunnel with a port and a datapath of its own, and the
 // configuration it was given. No registry, no agent, no files; addresses, routes and the interface's state are the
-// caller's. A device without a key keeps its peers, but talks to none.
+// caller's. A device without a key keeps its peers, but talks to none: nobody knows the key that it has in the meantime.
 
 import { AllowedIps } from '../../native-free/device/allowed-ips.ts';
 import type { Activity, Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
@@ -39,6 +39,13 @@ interface PeerSettings {
   lastHandshakeAt: number;
 }
 
+interface Parts {
+  readonly datapath: Datapath;
+  readonly port: Port;
+  readonly tunnel: Tunnel;
+  readonly random: RandomBytes;
+}
+
 const TICK_MS = 100;
 
 export class WireguardDevice implements AsyncDisposable {
@@ -47,6 +54,7 @@ export class WireguardDevice implements AsyncDisposable {
   readonly #datapath: Datapath;
   readonly #port: Port;
   readonly #tunnel: Tunnel;
+  readonly #random: RandomBytes;
   readonly #ticking: NodeJS.Timeout;
   readonly #peers = new Map<PeerId, PeerSettings>();
   readonly #allowedIps = new AllowedIps<PeerId>();
@@ -72,18 +80,24 @@ export class WireguardDevice implements AsyncDisposable {
       onFailure: (cause) => failure.reject(new Vl3Error('internal', 'the datapath died', { cause })),
     });
     try {
-      tunnel = Tunnel.open({ name, tun: options.tun, mtu: options.mtu }, { datapath, port, ...deps });
+      const unknown = random(KEY_LENGTH);
+      tunnel = Tunnel.open(
+        { name, tun: options.tun, mtu: options.mtu, privateKey: unknown },
+        { datapath, port, ...deps },
+      );
     } catch (error) {
       await datapath[Symbol.asyncDispose]();
       throw error;
     }
-    return new WireguardDevice(datapath, port, tunnel, failure.promise);
+    return new WireguardDevice({ datapath, port, tunnel, random }, failure.promise);
   }
 
-  private constructor(datapath: Datapath, port: Port, tunnel: Tunnel, failed: Promise<never>) {
+  private constructor(parts: Parts, failed: Promise<never>) {
+    const { datapath, port, tunnel, random } = parts;
     this.#datapath = datapath;
     this.#port = port;
     this.#tunnel = tunnel;
+    this.#random = random;
     this.failed = failed;
     this.#ticking = setInterval(() => tunnel.tick(), TICK_MS);
   }
@@ -126,10 +140,14 @@ export class WireguardDevice implements AsyncDisposable {
       settings.endpoint = status?.endpoint ?? settings.endpoint;
       settings.lastHandshakeAt = status?.lastHandshake?.wallclock ?? settings.lastHandshakeAt;
     }
-    this.#tunnel.setKey(privateKey);
+    this.#tunnel.setKey(privateKey ?? this.#random(KEY_LENGTH));
     this.#privateKey?.fill(0);
     this.#privateKey = privateKey?.slice();
-    if (this.#tunnel.id !== undefined) this.#removePeer(this.#tunnel.id);
+    if (privateKey === undefined) {
+      for (const id of this.#peers.keys()) this.#tunnel.removePeer(id);
+      return;
+    }
+    this.#removePeer(this.#tunnel.id);
     for (const id of this.#peers.keys()) this.#apply(id);
   }
 
@@ -161,7 +179,7 @@ export class WireguardDevice implements AsyncDisposable {
   /** Brings the tunnel's peer in step with what was asked for. */
   #apply(id: PeerId): void {
     const settings = this.#peers.get(id);
-    if (settings === undefined) return;
+    if (settings === undefined || this.#privateKey === undefined) return;
     const { publicKey, presharedKey, persistentKeepalive, endpoint } = settings;
     this.#tunnel.setPeer(id, {
       publicKey,

@@ -43,7 +43,7 @@ const healthOf = ({ tickedAt, datapath, networks }: ObservedAgent): Promise<stri
     tickedAt,
     tell: () => {
       const [one] = networks.all;
-      one?.device.setMtu(one.mtu);
+      one?.tunnel.setMtu(one.mtu);
       return one !== undefined;
     },
     settled: () => datapath.settled(),
@@ -84,8 +84,8 @@ const addTraffic = (instruments: Instruments, { datapath, devices, networks }: O
     'Bytes of WireGuard messages sent to and received from peers, by network.',
     ['network', 'direction'],
     () => {
-      for (const { network, peers, device } of networks.all) {
-        const activities = peers.all.map(({ id }) => [id, device.activity(id)] as const);
+      for (const { network, peers, tunnel } of networks.all) {
+        const activities = peers.all.map(({ id }) => [id, tunnel.activity(id)] as const);
         const sum = (direction: string, field: 'txBytes' | 'rxBytes'): void =>
           totals.take(
             { network, direction },
@@ -112,8 +112,8 @@ const addTraffic = (instruments: Instruments, { datapath, devices, networks }: O
     ['network', 'reason'],
     () => [
       ...devices.drops.entries().map(([reason, count]): Sample => [{ network: '', reason }, count]),
-      ...networks.all.flatMap(({ network, device }) =>
-        device.drops.map(([reason, count]): Sample => [{ network, reason }, count]),
+      ...networks.all.flatMap(({ network, tunnel }) =>
+        tunnel.drops.map(([reason, count]): Sample => [{ network, reason }, count]),
       ),
     ],
   );
@@ -139,9 +139,9 @@ const addPeers = (
 ): void => {
   const ofEach = (read: (membership: Membership) => number) => (): Sample[] =>
     networks.all.map((one) => [{ network: one.network }, read(one)]);
-  const ages = ({ peers, device }: Membership): { peer: string; seconds: number }[] =>
+  const ages = ({ peers, tunnel }: Membership): { peer: string; seconds: number }[] =>
     peers.all.flatMap(({ id, desired }) => {
-      const at = device.status(id)?.lastHandshake?.wallclock ?? 0;
+      const at = tunnel.status(id)?.lastHandshake?.wallclock ?? 0;
       return at === 0 ? [] : [{ peer: desired.node, seconds: Math.max(0, (wall() - at) / 1000) }];
     });
   instruments.gauge(
@@ -155,14 +155,14 @@ const addPeers = (
     'Peers that packets can be sent to at once.',
     ['network'],
     ofEach(
-      ({ peers, device }) => peers.all.filter(({ id }) => device.status(id)?.keypair !== undefined).length,
+      ({ peers, tunnel }) => peers.all.filter(({ id }) => tunnel.status(id)?.keypair !== undefined).length,
     ),
   );
   instruments.counter(
     'vl3_agent_sessions_total',
     'Keypairs taken into use since the network was opened.',
     ['network'],
-    ofEach(({ device }) => device.sessions),
+    ofEach(({ tunnel }) => tunnel.sessions),
   );
   instruments.gauge(
     'vl3_agent_handshake_age_max_seconds',

@@ -2,20 +2,20 @@
 // full half second of the clock, so that agents told one after the other do it at the same instant.
 
 import { isMainThread } from 'node:worker_threads';
-import { NetworkDevice } from '../../src/agent/network-device.ts';
+import { Tunnel } from '../../src/device/tunnel.ts';
 
 if (isMainThread && process.env['VL3_REKEYS'] !== undefined) {
-  const devices: NetworkDevice[] = [];
-  const open = NetworkDevice.open;
-  NetworkDevice.open = (...args) => {
-    const device = open(...args);
-    devices.push(device);
-    return device;
+  const tunnels: Tunnel[] = [];
+  const open = Tunnel.open;
+  Tunnel.open = (...args) => {
+    const tunnel = open(...args);
+    tunnels.push(tunnel);
+    return tunnel;
   };
   process.on('SIGUSR2', () => {
     setTimeout(
       () => {
-        for (const device of devices) for (const peer of device.peerIds) device.initiate(peer);
+        for (const tunnel of tunnels) for (const peer of tunnel.peerIds) tunnel.initiate(peer);
       },
       500 - (Date.now() % 500),
     );
