@@ -59,6 +59,18 @@ export const familyOfText = (prefix: string): Family => (isV4(prefix) ? 4 : 6);
 export const heldBy = (node: string, leases: readonly Stored<Lease>[]): Lease[] =>
   leases.map(({ value }) => value).filter((lease) => lease.node === node && isHeld(lease));
 
+const parsedPrefixes = new WeakMap<Lease, Prefix>();
+
+/** Parsed once: every decision looks at all leases of its network, and values are never changed in place. */
+const prefixOf = (lease: Lease): Prefix => {
+  let prefix = parsedPrefixes.get(lease);
+  if (prefix === undefined) {
+    prefix = parsePrefix(lease.prefix);
+    parsedPrefixes.set(lease, prefix);
+  }
+  return prefix;
+};
+
 /** A new lease of a free prefix, and the resting ones that it takes the place of. */
 interface Choice {
   readonly prefix: string;
@@ -79,8 +91,7 @@ const choose = (
     throw new Vl3Error('failed-precondition', `network "${network.name}" has no IPv${family} pool`);
   }
   const ofFamily = existing.filter(({ value }) => familyOfText(value.prefix) === family);
-  const parsed = (leases: readonly Stored<Lease>[]): Prefix[] =>
-    leases.map(({ value }) => parsePrefix(value.prefix));
+  const parsed = (leases: readonly Stored<Lease>[]): Prefix[] => leases.map(({ value }) => prefixOf(value));
   const leased = parsed(ofFamily.filter(({ value }) => isHeld(value)));
   const free = ofFamily.filter(({ value }) => !isHeld(value));
   const excluded = network.excluded.map(parsePrefix).filter((prefix) => prefix.family === family);
@@ -96,7 +107,7 @@ const choose = (
   }
   const text = formatPrefix(prefix);
   const replaced = free
-    .filter(({ value }) => value.prefix !== text && prefixesOverlap(parsePrefix(value.prefix), prefix))
+    .filter(({ value }) => value.prefix !== text && prefixesOverlap(prefixOf(value), prefix))
     .map(({ key }) => key);
   if (replaced.length > MAX_REPLACED) {
     throw new Vl3Error(

@@ -16,6 +16,7 @@ import {
   type ReadResult,
 } from '../../native-free/registry/transaction.ts';
 import { GroupCommit, Refusal } from './group-commit.ts';
+import { RangeCache } from './range-cache.ts';
 import {
   blob,
   cannotOpen,
@@ -57,6 +58,8 @@ export class SqliteStore implements Store {
   readonly #leases: LeaseTimers;
   readonly #sql: Statements;
   readonly #commits: GroupCommit;
+  /** Of what decisions read, the open transaction included. */
+  readonly #ranges = new RangeCache();
   /** What is on the disk. */
   #revision: number;
   /** The last that was given out: a transaction that failed uses its revisions up, so that none is ever seen twice. */
@@ -124,7 +127,7 @@ export class SqliteStore implements Store {
     return await this.#write(() => {
       // What it compares with holds: nothing comes in between.
       const { operations } = decideOrRefuse(() => {
-        const plan = decide(this.#read(reads));
+        const plan = decide(this.#read(reads, true));
         checkTransaction(plan.compares, plan.operations);
         return plan;
       });
@@ -194,15 +197,24 @@ export class SqliteStore implements Store {
     return newest === null || integer(newest) <= compare.revision;
   }
 
-  #read(ranges: readonly Range[]): ReadResult {
+  /** `isShared`: for a decision, which leaves the values as they are; others get their own copies. */
+  #read(ranges: readonly Range[], isShared = false): ReadResult {
     const found = new Map<string, Entry>();
     for (const range of ranges) {
-      for (const row of this.#rowsOf(range)) {
-        const entry = entryOf(row);
+      for (const entry of isShared ? this.#cached(range) : this.#rowsOf(range).map(entryOf)) {
         found.set(entry.key, entry);
       }
     }
     return { revision: this.#present, entries: [...found.values()] };
+  }
+
+  #cached(range: Range): readonly Entry[] {
+    if ('key' in range || range.limit !== undefined) return this.#rowsOf(range).map(entryOf);
+    const known = this.#ranges.get(range.prefix);
+    if (known !== undefined) return known;
+    const entries = this.#rowsOf(range).map(entryOf);
+    this.#ranges.set(range.prefix, entries);
+    return entries;
   }
 
   #rowsOf(range: Range): Row[] {
@@ -254,11 +266,13 @@ export class SqliteStore implements Store {
     const createRevision = integer(create_revision);
     this.#sql.put.run(key, value, createRevision, revision, lease ?? null);
     changes.push({ key, value: value.slice(), createRevision });
+    this.#ranges.put({ key, value: value.slice(), createRevision, modRevision: revision, lease });
   }
 
   #delete(row: Row, changes: Change[]): void {
     const { key, createRevision } = entryOf(row);
     this.#sql.delete.run(key);
+    this.#ranges.delete(key);
     changes.push({ key, value: undefined, createRevision });
   }
 
@@ -323,6 +337,7 @@ export class SqliteStore implements Store {
 
   #rollback(): void {
     this.#uncommitted = [];
+    this.#ranges.clear();
     if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
   }
 

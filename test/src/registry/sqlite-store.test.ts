@@ -31,6 +31,48 @@ describeStore('the SQLite store', {
   leaseTtlMs: 90,
 });
 
+test('what a decision reads below a prefix is what is stored, whatever was written, refused or expired before', async () => {
+  await using store = new SqliteStore({ path: join(directory(), 'store.db'), now });
+  const seen = async (): Promise<string[]> => {
+    let found: string[] = [];
+    await store.update([{ prefix: '/a/' }], ({ entries }) => {
+      found = entries.map(({ key, modRevision, value: [first] }) => `${key} ${modRevision} ${first}`);
+      return { compares: [], operations: [] };
+    });
+    return found;
+  };
+  const stored = async (): Promise<string[]> => {
+    const { entries } = await store.read([{ prefix: '/a/' }]);
+    return entries.map(({ key, modRevision, value: [first] }) => `${key} ${modRevision} ${first}`);
+  };
+  const steps = [
+    () => store.transact([], [{ kind: 'put', key: '/a/2', value }]),
+    () => store.transact([], [{ kind: 'put', key: '/a/1', value: new Uint8Array([7]) }]),
+    async () => {
+      const lease = await store.grantLease(60_000);
+      await store.transact([], [{ kind: 'put', key: '/a/3', value, lease }]);
+      await store.revokeLease(lease);
+    },
+    // The second is refused, and what went before it in the same transaction stays.
+    () =>
+      Promise.allSettled([
+        store.transact([], [{ kind: 'put', key: '/a/4', value }]),
+        store.update([{ prefix: '/a/' }], () => ({
+          compares: [],
+          operations: [{ kind: 'put', key: '/a/5', value, lease: 'none' }],
+        })),
+      ]),
+    () => store.transact([], [{ kind: 'delete', key: '/a/1' }]),
+    () => store.transact([], [{ kind: 'delete-prefix', prefix: '/a/' }]),
+    () => store.transact([], [{ kind: 'put', key: '/a/6', value }]),
+  ];
+  for (const step of steps) {
+    await step();
+    expect(await seen()).toEqual(await stored());
+  }
+  expect(await seen()).toHaveLength(1);
+});
+
 test('identity, entries, revision and history survive a reopening', async () => {
   const path = join(directory(), 'store.db');
   const first = new SqliteStore({ path, now });
