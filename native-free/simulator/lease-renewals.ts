@@ -1,10 +1,16 @@
 // Since when a machine could not renew, as seen from outside: what an outage is measured by. A machine that is down or
 // stopped cannot renew either.
 
+/** What an outage has stopped takes this long to go on. */
+const AFTERMATH_MS = 60_000;
+
 export class LeaseRenewals {
   readonly #now: () => number;
   #failingSince: number | undefined;
   #isClockWrong = false;
+  #last = { ms: 0, endedAt: 0 };
+  /** Since the last success. */
+  #wasClockWrong = false;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -16,13 +22,24 @@ export class LeaseRenewals {
   }
 
   succeeded(): void {
-    if (!this.#isClockWrong) this.#failingSince = undefined;
+    if (this.#isClockWrong) return;
+    const before = this.#now() - this.#last.endedAt < AFTERMATH_MS ? this.#last.ms : 0;
+    const ms = this.#failingSince === undefined ? 0 : this.#now() - this.#failingSince;
+    if (ms >= before) this.#last = { ms, endedAt: this.#now() };
+    this.#failingSince = undefined;
+    this.#wasClockWrong = false;
   }
 
   /** With its wall clock days off a machine believes no new certificate: as good as out of reach. */
   clockWentWrong(): void {
     this.began();
     this.#isClockWrong = true;
+    this.#wasClockWrong = true;
+  }
+
+  /** After a reboot the wall clock is all there is: was it wrong, nothing is promised. */
+  rebooted(): void {
+    if (this.#wasClockWrong) this.#failingSince = Number.NEGATIVE_INFINITY;
   }
 
   clockWasSet(): void {
@@ -31,6 +48,7 @@ export class LeaseRenewals {
 
   /** Milliseconds. */
   get outage(): number {
-    return this.#failingSince === undefined ? 0 : this.#now() - this.#failingSince;
+    if (this.#failingSince !== undefined) return this.#now() - this.#failingSince;
+    return this.#now() - this.#last.endedAt < AFTERMATH_MS ? this.#last.ms : 0;
   }
 }

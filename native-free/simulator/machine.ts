@@ -163,6 +163,7 @@ export class Machine {
   /** It is up again. */
   boot(): void {
     this.bootedAt = this.#dependencies.scheduler.now;
+    this.renewals.rebooted();
     this.start();
   }
 
