@@ -64,6 +64,11 @@ export const domain = z.strictObject({
   restoredAs: storeId.optional(),
   /** Stores of this domain that nodes had seen before they saw this one, the latest last. */
   predecessors: z.array(storeId).max(MAX_PREDECESSORS).optional(),
+  /** Runs of the registry whose end this store has lost, the latest last. */
+  lostRuns: z
+    .array(z.string().regex(/^[0-9a-f]{1,64}$/))
+    .max(MAX_PREDECESSORS)
+    .optional(),
 });
 export type Domain = z.infer<typeof domain>;
 

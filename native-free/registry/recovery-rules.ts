@@ -21,7 +21,7 @@ import {
 } from './model.ts';
 import { put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
-import type { Operation } from './transaction.ts';
+import type { Operation, Plan } from './transaction.ts';
 import { withdrawal } from './withdrawal.ts';
 
 /** Undefined: the registry knows all it should. Reads keys.domain. */
@@ -91,6 +91,8 @@ export const beginRestored = (identity: string): Rule<boolean> => ({
 export interface SeenPosition {
   readonly storeId: string;
   readonly revision: number;
+  /** Of the registry, in which it said so; undefined: it is not known. */
+  readonly run?: string;
 }
 
 /**
@@ -102,12 +104,13 @@ export const hearPosition = (
   seen: SeenPosition,
   store: { readonly identity: string; readonly possible: number },
 ): Rule<boolean> =>
-  seen.storeId === store.identity
-    ? hearRevision(node, seen.revision, store.possible)
-    : hearStore(seen.storeId);
+  seen.storeId === store.identity ? hearRevision(node, seen, store.possible) : hearStore(seen.storeId);
 
-/** A node that names the same revision as it did in the latest recovery has only not forgotten it. */
-const hearRevision = (node: string, revision: number, possible: number): Rule<boolean> => {
+/**
+ * The end of a run is lost once: what else it said, whoever repeats it, begins no further recovery. So a node that names
+ * the same revision as it did in the latest recovery has only not forgotten it.
+ */
+const hearRevision = (node: string, { revision, run }: SeenPosition, possible: number): Rule<boolean> => {
   const reportKey = keys.report(node);
   return {
     reads: [one(keys.domain), one(keys.clock), one(reportKey)],
@@ -115,6 +118,8 @@ const hearRevision = (node: string, revision: number, possible: number): Rule<bo
       const domain = state.domain()?.value;
       const known = state.report(node)?.value;
       if (domain === undefined || revision <= possible || known?.revision === revision) return settled(false);
+      if (run !== undefined)
+        return domain.lostRuns?.includes(run) ? settled(false) : losing(state, domain, run);
       const noted = put(reportKey, reportSchema, { ...(known ?? newReport(node)), revision });
       const compares = [keys.domain, keys.clock, reportKey].map((key) => state.unchanged(key));
       if (beganInThisRun(state, domain)) return { compares, operations: [noted], answer: false };
@@ -122,6 +127,14 @@ const hearRevision = (node: string, revision: number, possible: number): Rule<bo
       return { compares, operations: beginningAgain(state, domain), answer: true };
     },
   };
+};
+
+const losing = (state: State, domain: Domain, run: string): Plan<boolean> => {
+  const noted: Domain = { ...domain, lostRuns: [...(domain.lostRuns ?? []), run].slice(-MAX_PREDECESSORS) };
+  const compares = [keys.domain, keys.clock].map((key) => state.unchanged(key));
+  return beganInThisRun(state, domain)
+    ? { compares, operations: [put(keys.domain, domainSchema, noted)], answer: false }
+    : { compares, operations: beginningAgain(state, noted), answer: true };
 };
 
 /** After a recovery nodes that were away come with the store before; another one's nodes have seen what is later than this. */

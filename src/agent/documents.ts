@@ -73,6 +73,8 @@ const registrySchema = z.object({
   storeId: z.string(),
   /** The highest that this node has seen of that store, as decimal digits. */
   revision: z.string().regex(/^\d{1,19}$/),
+  /** The registry's word for it. Absent: it gave none, or an earlier version wrote this down. */
+  stamp: base64.optional(),
 });
 export type RegistryDocument = z.infer<typeof registrySchema>;
 /** One, named "seen": what this node last heard of the registry's store. */

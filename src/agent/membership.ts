@@ -316,7 +316,7 @@ export class Membership {
 
   // --- the registry
 
-  async #onStep({ storeId, revision, step }: WatchNetworkResponse): Promise<void> {
+  async #onStep({ storeId, revision, stamp, step }: WatchNetworkResponse): Promise<void> {
     if (this.#mustRelist && step.case !== 'snapshot') {
       this.#mustRelist = false;
       this.#position = undefined;
@@ -325,7 +325,7 @@ export class Membership {
     this.#mustRelist = false;
     const before = this.#position;
     const wentBack = before?.storeId === storeId && revision < before.revision;
-    const isOther = this.#deps.seen.watched({ storeId, revision }, wentBack);
+    const isOther = this.#deps.seen.watched({ storeId, revision, stamp }, wentBack);
     if (wentBack || isOther) this.#deps.onStoreReplaced();
     if (step.case === 'snapshot' || step.case === 'delta') {
       const { network, nodes, tombstones } = step.value;
@@ -339,7 +339,7 @@ export class Membership {
       for (const { node, recordSequence } of tombstones) this.#book.bury(node, Number(recordSequence));
       this.peers.reconcile();
     }
-    this.#position = { storeId, revision };
+    this.#position = { storeId, revision, stamp };
     this.#heardAt = this.#deps.clock.monotonic();
   }
 

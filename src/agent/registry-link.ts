@@ -117,7 +117,7 @@ export class RegistryLink implements AsyncDisposable {
         logger.info('registry answers again');
         onBack();
       }
-      if (seen.answered(answer.storeId, told)) onStoreReplaced();
+      if (seen.answered(answer, told)) onStoreReplaced();
       onRecovering(answer.recovering);
       onObserved(answer.observedAddress);
     } catch (error) {

@@ -1,12 +1,15 @@
 // The registry's store that this node last heard of, and the highest revision of it, over restarts: said with every
 // heartbeat, so that a registry that lost memory is told by whoever knows more.
 
+import { fromBase64, toBase64 } from '../base64.ts';
 import { REGISTRY } from './documents.ts';
 import type { AgentState } from './state.ts';
 
 export interface StorePosition {
   readonly storeId: string;
   readonly revision: bigint;
+  /** The registry's own word for both, without which it believes neither. Empty: it gave none. */
+  readonly stamp: Uint8Array;
 }
 
 const NAME = 'seen';
@@ -16,13 +19,19 @@ export class SeenStore {
   #position: StorePosition;
   #saved: StorePosition;
   /** Where the store went back to, until the registry has been told how far it was. */
-  #wentBackTo: bigint | undefined;
+  #wentBackTo: StorePosition | undefined;
 
   constructor(state: AgentState) {
     this.#state = state;
     const saved = state.get(REGISTRY, NAME);
     this.#position =
-      saved === undefined ? NOWHERE : { storeId: saved.storeId, revision: BigInt(saved.revision) };
+      saved === undefined
+        ? NOWHERE
+        : {
+            storeId: saved.storeId,
+            revision: BigInt(saved.revision),
+            stamp: fromBase64(saved.stamp ?? ''),
+          };
     this.#saved = this.#position;
   }
 
@@ -32,27 +41,29 @@ export class SeenStore {
   }
 
   /** A watch is at this position. `wentBack`: it was further before. True when it is another store than before. */
-  watched({ storeId, revision }: StorePosition, wentBack: boolean): boolean {
+  watched(step: StorePosition, wentBack: boolean): boolean {
+    const { storeId, revision, stamp } = step;
+    const position: StorePosition = { storeId, revision, stamp: bounded(stamp) };
     const isOther = this.#isOther(storeId);
     if (storeId !== this.#position.storeId) {
-      this.#position = { storeId, revision };
+      this.#position = position;
       this.#wentBackTo = undefined;
     } else if (wentBack || this.#wentBackTo !== undefined) {
-      this.#wentBackTo = max(this.#wentBackTo ?? 0n, revision);
+      this.#wentBackTo = later(this.#wentBackTo, position);
     } else {
-      this.#position = { storeId, revision: max(this.#position.revision, revision) };
+      this.#position = later(this.#position, position);
     }
     return isOther;
   }
 
-  /** The registry answered, after it was told `told`. True when it has another store than before. */
-  answered(storeId: string, told: StorePosition): boolean {
+  /** The registry answered, after it was told `told`. `stamp`: of revision 0. True when it has another store than before. */
+  answered({ storeId, stamp }: Omit<StorePosition, 'revision'>, told: StorePosition): boolean {
     const isOther = this.#isOther(storeId);
     if (storeId !== this.#position.storeId) {
-      this.#position = { storeId, revision: 0n };
+      this.#position = { storeId, revision: 0n, stamp: bounded(stamp) };
       this.#wentBackTo = undefined;
     } else if (this.#wentBackTo !== undefined && told.revision === this.#position.revision) {
-      this.#position = { storeId, revision: this.#wentBackTo };
+      this.#position = this.#wentBackTo;
       this.#wentBackTo = undefined;
     }
     return isOther;
@@ -60,9 +71,9 @@ export class SeenStore {
 
   /** Writes it down; cheap when nothing changed. */
   checkpoint(): void {
-    const { storeId, revision } = this.#position;
-    if (storeId === this.#saved.storeId && revision === this.#saved.revision) return;
-    this.#state.put(REGISTRY, NAME, { storeId, revision: String(revision) });
+    if (this.#position === this.#saved) return;
+    const { storeId, revision, stamp } = this.#position;
+    this.#state.put(REGISTRY, NAME, { storeId, revision: String(revision), stamp: toBase64(stamp) });
     this.#saved = this.#position;
   }
 
@@ -71,6 +82,16 @@ export class SeenStore {
   }
 }
 
-const NOWHERE: StorePosition = { storeId: '', revision: 0n };
+const NO_STAMP = new Uint8Array(0);
+/** A registry that gives more gives none. */
+const MAX_STAMP = 64;
 
-const max = (a: bigint, b: bigint): bigint => (a > b ? a : b);
+const bounded = (stamp: Uint8Array): Uint8Array => (stamp.length > MAX_STAMP ? NO_STAMP : stamp);
+
+const NOWHERE: StorePosition = { storeId: '', revision: 0n, stamp: NO_STAMP };
+
+/** Of one revision the later word: the one before may have been without a stamp. */
+const later = (before: StorePosition | undefined, now: StorePosition): StorePosition => {
+  if (before === undefined || now.revision > before.revision) return now;
+  return now.revision === before.revision && before.stamp.length === 0 ? now : before;
+};

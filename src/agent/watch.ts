@@ -14,6 +14,8 @@ const SILENCE_LIMIT_MS = 35_000;
 export interface WatchPosition {
   readonly storeId: string;
   readonly revision: bigint;
+  /** The registry's own word for both. */
+  readonly stamp: Uint8Array;
 }
 
 export interface WatchOptions {
@@ -43,6 +45,7 @@ export const watchNetwork = async (
         network: options.network,
         storeId: position?.storeId ?? '',
         afterRevision: position?.revision ?? 0n,
+        stamp: position?.stamp ?? new Uint8Array(0),
       };
       const heard = (): void => {
         clearTimeout(silence);

@@ -1,7 +1,7 @@
 // The signer in the registry's own process: the domain's CA and what it signs. Certificate profiles follow X509-SVID,
 // section 4. Not here: where the CA is kept (ca-directory.ts), and who may ask for what (the registry decides).
 
-import type { KeyObject } from 'node:crypto';
+import { hkdfSync, type KeyObject } from 'node:crypto';
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -115,6 +115,12 @@ export class CertificateAuthority implements Signer {
       validityMs: this.#svidValidityMs,
       hosts,
     });
+  }
+
+  async secretFor(purpose: string): Promise<Uint8Array> {
+    const { d } = this.#key.export({ format: 'jwk' });
+    if (d === undefined) throw new Vl3Error('internal', 'the CA key is no private key');
+    return new Uint8Array(hkdfSync('sha256', Buffer.from(d, 'base64url'), '', purpose, 32));
   }
 
   async #sign(request: Uint8Array, profile: Profile): Promise<Uint8Array[]> {

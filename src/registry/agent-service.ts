@@ -48,7 +48,7 @@ const announced = (attachment: Attachment): AnnouncedAttachment => ({
 });
 
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
-  const { transactor, store, heartbeats, signer, hearing, now, logger, terms } = context;
+  const { transactor, store, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
   const leaseTermMs = BigInt(terms.termMs);
   /** Called only when something new is issued. */
   const choosePrefix: ChoosePrefix = (request) => {
@@ -56,9 +56,9 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
     return context.choosePrefix(request);
   };
   return {
-    async heartbeat({ agentVersion, storeId, revision }, handler) {
+    async heartbeat({ agentVersion, storeId, revision, stamp }, handler) {
       const { name, address } = callingNode(handler);
-      await hearing.hear(context, name, { storeId, revision });
+      await hearing.hear(context, name, { storeId, revision, stamp });
       await heartbeats.beat(name, { agentVersion, observedAddress: address });
       return {
         observedAddress: address,
@@ -67,6 +67,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         livenessTtlMs: heartbeats.ttlMs,
         leaseTermMs,
         recovering: await isRecovering(context),
+        stamp: stamps.of(0),
       };
     },
 
@@ -153,9 +154,9 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
 
     async *watchNetwork(request, handler) {
       const caller = callingNode(handler);
-      const { storeId, afterRevision: revision } = request;
-      if (storeId === '') hearing.watches(caller.name);
-      else await hearing.hear(context, caller.name, { storeId, revision });
+      const { storeId, afterRevision: revision, stamp } = request;
+      // A watch that begins anew says nothing of what the node has seen.
+      if (storeId !== '') await hearing.hear(context, caller.name, { storeId, revision, stamp });
       const isJson = /json/.test(handler.requestHeader.get('content-type') ?? '');
       yield* watchNetwork(context, request, caller, handler.signal, isJson);
     },

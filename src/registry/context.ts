@@ -10,6 +10,7 @@ import type { Backups } from './backup.ts';
 import type { Feed } from './feed.ts';
 import type { Hearing } from './hearing.ts';
 import type { Heartbeats } from './heartbeats.ts';
+import type { PositionStamps } from './position-stamps.ts';
 import type { Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
 
@@ -19,6 +20,7 @@ export interface RegistryContext {
   readonly feed: Feed;
   readonly heartbeats: Heartbeats;
   readonly hearing: Hearing;
+  readonly stamps: PositionStamps;
   readonly backups: Backups;
   readonly signer: Signer;
   /** Verifies what nodes of the domain signed. */

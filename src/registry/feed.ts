@@ -5,12 +5,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { RegistryView } from '../../native-free/registry/view.ts';
 import { watchMessage } from './messages.ts';
+import type { PositionStamps } from './position-stamps.ts';
 import { SharedMessage } from './shared-message.ts';
 import { CompactedError, type Store } from './store.ts';
 
 export class Feed implements AsyncDisposable {
   readonly view = new RegistryView();
   readonly #store: Store;
+  readonly #stamps: PositionStamps;
   readonly #logger: Logger;
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
@@ -18,8 +20,9 @@ export class Feed implements AsyncDisposable {
   readonly #messages = new Map<string, Map<number, SharedMessage>>();
   #running: Promise<void> = Promise.resolve();
 
-  constructor(deps: { readonly store: Store; readonly logger: Logger }) {
+  constructor(deps: { readonly store: Store; readonly stamps: PositionStamps; readonly logger: Logger }) {
     this.#store = deps.store;
+    this.#stamps = deps.stamps;
     this.#logger = deps.logger;
   }
 
@@ -47,7 +50,8 @@ export class Feed implements AsyncDisposable {
     if (known !== undefined) return known;
     const step = after === undefined ? this.view.snapshot(network) : this.view.since(network, after);
     if (step === undefined) return undefined;
-    const message = new SharedMessage(watchMessage(this.#store.identity, step));
+    const position = { storeId: this.#store.identity, stamp: this.#stamps.of(step.revision) };
+    const message = new SharedMessage(watchMessage(position, step));
     messages.set(key, message);
     return message;
   }

@@ -1,4 +1,4 @@
-// Whom this run of the registry has heard, and what of the store they had seen by then. Until those who were alive at the
+// Whom this run of the registry has heard, and what of the store the runs before had told them. Until those who were alive at the
 // start have come back, which takes seconds, nothing new is issued: if the store is an older copy of itself, only they
 // can tell. In memory alone.
 
@@ -15,10 +15,9 @@ export interface HearingOptions {
 }
 
 export class Hearing {
-  /** Of the store before this run wrote anything: nobody who has not been heard can have seen more. */
+  /** Of the store before this run wrote anything: no run before it can have said more. */
   readonly #firstRevision: number;
   readonly #awaited: Set<string>;
-  readonly #heard = new Set<string>();
   readonly #patienceEndsAt: number;
 
   private constructor(firstRevision: number, awaited: Set<string>, patienceEndsAt: number) {
@@ -53,23 +52,25 @@ export class Hearing {
     this.#awaited.delete(node);
   }
 
-  /** A watch tells the node revisions of this run, before it may have said what it had seen until then. */
-  watches(node: string): void {
-    this.#heard.add(node);
-  }
-
-  /** A node says what it has seen; a store that can not be it has lost memory. Whatever the node asked, this comes first. */
+  /**
+   * A node says what it has seen; a store that can not be it has lost memory. Whatever the node asked, this comes first.
+   * Only what a registry of this domain really said counts, by its stamp: or one node could stop all issuing with a number.
+   */
   async hear(
-    { transactor, store, logger }: RegistryContext,
+    { transactor, store, stamps, logger }: RegistryContext,
     node: string,
     told: ToldPosition,
   ): Promise<void> {
     const seen = positionOf(told);
+    const run = stamps.runThatSaid(told.storeId, told.revision, told.stamp);
+    if (run === undefined) {
+      this.#awaited.delete(node);
+      return;
+    }
     const { revision: present } = await store.read([]);
-    const possible = this.#heard.has(node) ? present : this.#firstRevision;
-    const rule = hearPosition(node, seen, { identity: store.identity, possible });
+    const possible = run === stamps.run ? present : this.#firstRevision;
+    const rule = hearPosition(node, { ...seen, run }, { identity: store.identity, possible });
     const { answer: began } = await transactor.run(rule);
-    this.#heard.add(node);
     this.#awaited.delete(node);
     if (!began) return;
     logger.warn(
@@ -83,6 +84,7 @@ export class Hearing {
 interface ToldPosition {
   readonly storeId: string;
   readonly revision: bigint;
+  readonly stamp: Uint8Array;
 }
 
 const positionOf = ({ storeId, revision }: ToldPosition): SeenPosition => {

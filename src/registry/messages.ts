@@ -103,8 +103,14 @@ export const storedRecord = (signed: SignedRecord, read: NodeRecord): model.Stor
   notAfter: read.notAfter,
 });
 
-export const watchMessage = (storeId: string, step: NetworkStep): WatchNetworkResponse => {
-  const message = create(WatchNetworkResponseSchema, { storeId, revision: BigInt(step.revision) });
+/** Where a step leaves a watcher. */
+interface Position {
+  readonly storeId: string;
+  readonly stamp: Uint8Array;
+}
+
+export const watchMessage = (position: Position, step: NetworkStep): WatchNetworkResponse => {
+  const message = create(WatchNetworkResponseSchema, { ...position, revision: BigInt(step.revision) });
   if (step.kind === 'deleted') {
     message.step = { case: 'delta', value: create(NetworkDeltaSchema, { networkDeleted: true }) };
     return message;
@@ -129,9 +135,9 @@ export const watchMessage = (storeId: string, step: NetworkStep): WatchNetworkRe
 };
 
 /** Nothing changed; the stream is alive. */
-export const progressMessage = (storeId: string, revision: number): WatchNetworkResponse =>
+export const progressMessage = (position: Position, revision: number): WatchNetworkResponse =>
   create(WatchNetworkResponseSchema, {
-    storeId,
+    ...position,
     revision: BigInt(revision),
     step: { case: 'progress', value: create(NetworkProgressSchema) },
   });

@@ -41,6 +41,7 @@ import { Heartbeats } from './heartbeats.ts';
 import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
+import { PositionStamps, STAMP_PURPOSE } from './position-stamps.ts';
 import { preflight } from './preflight.ts';
 import { SqliteStore } from './sqlite-store.ts';
 import type { Store } from './store.ts';
@@ -105,7 +106,8 @@ export const startRegistry = async (
   const livenessTtlMs = options.livenessTtlMs ?? 15_000;
   const hearing = await Hearing.begin({ patienceMs: livenessTtlMs }, store, transactor);
   const signer = await openDomain(options, terms, store, transactor, { logger, now });
-  const feed = opened.use(new Feed({ store, logger }));
+  const stamps = new PositionStamps(await signer.secretFor(STAMP_PURPOSE), store.identity);
+  const feed = opened.use(new Feed({ store, stamps, logger }));
   await feed.start();
   opened.use(await maintain({ transactor, now, logger, terms }));
 
@@ -123,6 +125,7 @@ export const startRegistry = async (
     reservedRanges: options.reservedRanges ?? [],
     heartbeats: new Heartbeats({ ttlMs: livenessTtlMs, now }, { store, transactor }),
     hearing,
+    stamps,
     verifyRecord: createRecordVerifier(signer.trustBundle),
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
     backups: new Backups(store, storePath),

@@ -35,7 +35,7 @@ export async function* watchNetwork(
   /** Whether the stream carries JSON, by its content type. */
   isJson: boolean,
 ): AsyncGenerator<WatchNetworkResponse> {
-  const { feed, store, counters, now } = context;
+  const { feed, store, stamps, counters, now } = context;
   const { network } = request;
   check(nameSchema, network, 'network');
   if (counters.watchers >= MAX_WATCHERS) {
@@ -47,6 +47,10 @@ export async function* watchNetwork(
   const signal = AbortSignal.any([callSignal, context.stopping]);
   counters.watchers++;
   let turn: (() => void) | undefined;
+  const progress = (): WatchNetworkResponse => {
+    const { revision } = feed.view;
+    return progressMessage({ storeId: store.identity, stamp: stamps.of(revision) }, revision);
+  };
   try {
     // Whatever the watcher wrote before it asked is in what it gets.
     const { revision: present } = await store.read([]);
@@ -75,8 +79,7 @@ export async function* watchNetwork(
         // Another one by now.
         continue;
       }
-      const message =
-        shared?.message ?? (due ? progressMessage(store.identity, feed.view.revision) : undefined);
+      const message = shared?.message ?? (due ? progress() : undefined);
       if (message !== undefined) {
         yield shared === undefined || isJson ? message : shared.encoded;
         turn?.();

@@ -140,10 +140,10 @@ export class FleetNode implements AsyncDisposable {
     return this.#connection.client;
   }
 
-  #take({ storeId, revision, step }: WatchNetworkResponse): void {
+  #take({ storeId, revision, stamp, step }: WatchNetworkResponse): void {
     const at = performance.now();
     this.#steppedAt = at;
-    this.position = { storeId, revision };
+    this.position = { storeId, revision, stamp };
     this.steps++;
     if (step.case === 'snapshot') {
       this.snapshots++;

@@ -60,7 +60,7 @@ export interface WorldNode {
   readonly name: string;
   readonly leases: Map<string, HeldLease>;
   network: Network | undefined;
-  seen: { storeId: string; revision: number };
+  seen: { storeId: string; revision: number; run: string };
   sequence: number;
   readonly records: Map<string, StoredRecord>;
   /** A request under way: what it said, and when. */
@@ -96,9 +96,9 @@ export class World {
   #identity = 's0';
   #isUp = false;
   #measuredAt = 0;
-  /** As src/registry/hearing.ts: what was there at the start, and who has been heard since. */
+  /** As src/registry/hearing.ts: what was there at the start of this run, and which run it is. */
   #firstRevision = 0;
-  readonly #heard = new Set<string>();
+  #runs = 0;
   #backup: Copy | undefined;
   #serial = 0;
 
@@ -109,7 +109,7 @@ export class World {
       name,
       leases: new Map(),
       network: undefined,
-      seen: { storeId: '', revision: 0 },
+      seen: { storeId: '', revision: 0, run: '' },
       sequence: 0,
       records: new Map(),
       isParted: false,
@@ -141,7 +141,7 @@ export class World {
     this.#isUp = true;
     this.#measuredAt = this.now;
     this.#firstRevision = this.#store.revision;
-    this.#heard.clear();
+    this.#runs++;
     this.#run(startClock);
   }
 
@@ -428,13 +428,12 @@ export class World {
   }
 
   #sawStore(node: WorldNode): void {
-    node.seen = { storeId: this.#identity, revision: this.#store.revision };
+    node.seen = { storeId: this.#identity, revision: this.#store.revision, run: String(this.#runs) };
   }
 
   #hear(node: WorldNode): void {
     if (!this.#isUp || node.isParted) return;
-    const possible = this.#heard.has(node.name) ? this.#store.revision : this.#firstRevision;
-    this.#heard.add(node.name);
+    const possible = node.seen.run === String(this.#runs) ? this.#store.revision : this.#firstRevision;
     this.#run(hearPosition(node.name, node.seen, { identity: this.#identity, possible }));
   }
 

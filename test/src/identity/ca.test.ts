@@ -90,6 +90,15 @@ test('what a crash left beside the CA is cleared when the CA is made', async () 
   expect(await readdir(parent)).toEqual(['ca']);
 });
 
+test('a secret of the CA is the same whenever it is opened, and another for each purpose and each CA', async () => {
+  const [one, other] = [join(await temporaryDirectory(), 'ca'), join(await temporaryDirectory(), 'ca')];
+  const secret = await (await open(one)).secretFor('a purpose');
+  expect(secret).toHaveLength(32);
+  expect(await (await open(one)).secretFor('a purpose')).toEqual(secret);
+  expect(await (await open(one)).secretFor('another')).not.toEqual(secret);
+  expect(await (await open(other)).secretFor('a purpose')).not.toEqual(secret);
+});
+
 test('a CA of another trust domain is not touched', async () => {
   const directory = join(await temporaryDirectory(), 'ca');
   await open(directory);

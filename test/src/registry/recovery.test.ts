@@ -63,6 +63,19 @@ const putStoreBack = (domain: TestDomain, copy: string): void => {
   for (const file of readdirSync(copy)) copyFileSync(join(copy, file), join(domain.stateDirectory, file));
 };
 
+/** What a watch tells a node of the store, with the registry's word for it. */
+const positionOf = async (node: TestNode) => {
+  const watch = new AbortController();
+  for await (const { storeId, revision, stamp } of node.client.watchNetwork(
+    { network: 'red' },
+    { signal: watch.signal },
+  )) {
+    watch.abort();
+    return { storeId, revision, stamp };
+  }
+  throw new Error('the watch said nothing');
+};
+
 const recoveryOf = async (admin: AdminClient) => (await admin.getStatus({})).recovery;
 
 const until = async (holds: () => Promise<boolean>): Promise<void> => {
@@ -167,15 +180,66 @@ test('a copy that was put back by hand is found out by what its nodes have seen,
   await domain.start();
   await a.client.heartbeat({});
   const heldA = await join_(a);
-  const { storeId, revision } = await (await domain.admin()).getStatus({});
+  const seen = await positionOf(a);
+  const later = { ...(await positionOf(a)), revision: seen.revision + 1n };
   await domain.stop();
   putStoreBack(domain, copy);
   await domain.start();
   expect(await refusal(join_(b))).toMatch(/^unavailable: .*first hears the nodes that were alive \(a\)/);
-  expect((await a.client.heartbeat({ storeId, revision })).recovering).toBe(true);
+  expect((await a.client.heartbeat(seen)).recovering).toBe(true);
   expect(await recoveryOf(await domain.admin())).toMatchObject({ reason: 'went-back' });
   expect(await refusal(join_(b))).toMatch(/^unavailable: .*lost its memory/);
-  expect((await renew(a, heldA, heldA.leases, { storeId, revision })).outcomes).toEqual(renewedAll(heldA));
+  expect((await renew(a, heldA, heldA.leases, seen)).outcomes).toEqual(renewedAll(heldA));
+
+  // Settled once, it is not lost again by whoever repeats it, over a restart too, nor by a later one that was never said.
+  const admin = await domain.admin();
+  await admin.settleRegistry({});
+  for (const position of [seen, later]) expect((await b.client.heartbeat(position)).recovering).toBe(false);
+  await domain.stop();
+  await domain.start();
+  for (const node of [a, b]) expect((await node.client.heartbeat(seen)).recovering).toBe(false);
+  expect(await refusal(join_(b))).toBe('accepted');
+});
+
+test('no node makes the registry recover by naming a revision or a store that the registry never spoke of', async () => {
+  const domain = await startDomain();
+  const admin = await domain.admin();
+  await admin.createNetwork({ network: red });
+  const [liar, b] = [await domain.enrol('liar'), await domain.enrol('b')];
+  await join_(liar);
+  const { storeId, revision, stamp } = await positionOf(liar);
+  expect(stamp).toHaveLength(48);
+  const flipped = stamp.map((byte, index) => (index === 20 ? byte ^ 1 : byte));
+  const otherRun = stamp.map((byte, index) => (index === 0 ? byte ^ 1 : byte));
+  const huge = BigInt(Number.MAX_SAFE_INTEGER);
+  for (const told of [
+    { storeId, revision: huge },
+    { storeId, revision: huge, stamp },
+    { storeId, revision: revision + 1n, stamp },
+    { storeId, revision, stamp: flipped },
+    { storeId, revision, stamp: otherRun },
+    { storeId: 'never-was', revision: 1n },
+    { storeId: 'never-was', revision, stamp },
+    { storeId: '', revision, stamp },
+    { storeId, revision, stamp: new Uint8Array(100_000) },
+  ]) {
+    expect((await liar.client.heartbeat(told)).recovering).toBe(false);
+    expect((await liar.client.renewLeases({ holdings: [], ...told })).recovering).toBe(false);
+    const { storeId: id, revision: afterRevision, stamp: watchStamp = new Uint8Array() } = told;
+    const watch = new AbortController();
+    const request = { network: 'red', storeId: id, afterRevision, stamp: watchStamp };
+    for await (const _ of liar.client.watchNetwork(request, { signal: watch.signal })) {
+      watch.abort();
+      break;
+    }
+  }
+  await domain.stop();
+  await domain.start();
+  // What it really heard, in this run and in the one before, proves nothing against a store that has it.
+  expect((await liar.client.heartbeat({ storeId, revision, stamp })).recovering).toBe(false);
+  expect((await liar.client.heartbeat(await positionOf(liar))).recovering).toBe(false);
+  expect(await recoveryOf(await domain.admin())).toBeUndefined();
+  expect(await refusal(join_(b))).toBe('accepted');
 });
 
 test('who was deleted stays out, and one who claims everything gets what is free, within bounds, and nothing of others', async () => {
