@@ -102,7 +102,8 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
           ...(options.address === undefined ? {} : { addresses: options.address }),
           ...(options.label === undefined ? {} : { labels: options.label }),
           ...(options.awaitNetwork === undefined ? {} : { awaitNetwork: true }),
-          waitMs: options.wait * 1000,
+          // The agent's own default: an agent of an earlier version does not know the field.
+          ...(command.getOptionValueSource('wait') === 'default' ? {} : { waitMs: options.wait * 1000 }),
         },
         context.signal,
       );
