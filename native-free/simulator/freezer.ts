@@ -34,15 +34,18 @@ export class Freezer {
     else work();
   }
 
-  datagram(work: () => void): void {
+  /** False: it is lost. */
+  datagram(work: () => void): boolean {
     if (!this.isFrozen) {
       work();
     } else if (this.isAsleep || this.#datagrams >= SOCKET_BUFFER) {
       this.#counters.add('datagrams to a stopped process lost');
+      return false;
     } else {
       this.#datagrams++;
       this.#waiting.push(work);
     }
+    return true;
   }
 
   thaw(): void {

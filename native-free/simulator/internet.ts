@@ -37,7 +37,8 @@ interface Host {
   location: Location;
   readonly port: number;
   mtu: number;
-  readonly receive: (datagram: Uint8Array, source: Endpoint) => void;
+  /** False when nobody takes it, not even a socket's buffer. */
+  readonly receive: (datagram: Uint8Array, source: Endpoint) => boolean;
 }
 
 /** Sees each datagram as it arrives: an attacker beside the path. */
@@ -187,8 +188,8 @@ export class Internet {
       this.counters.add('too large datagrams');
       return;
     }
-    this.observer?.(datagram, source, destination, name);
-    host.receive(datagram.slice(), source);
+    // What never arrives anybody can deliver first: that is no attack.
+    if (host.receive(datagram.slice(), source)) this.observer?.(datagram, source, destination, name);
   }
 
   /** As whom the datagram leaves; undefined when a private address is not at the sender's own site. */

@@ -101,7 +101,7 @@ export class Simulation {
       pace,
       outageBudgetMs: plan.outageBudgetMs,
     });
-    this.internet.addHost(REGISTRY_HOST, { address: '11.255.0.1', nat: undefined }, 7443, () => undefined);
+    this.internet.addHost(REGISTRY_HOST, { address: '11.255.0.1', nat: undefined }, 7443, () => true);
     this.control = new ControlPlane({
       scheduler,
       internet: this.internet,
