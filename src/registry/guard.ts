@@ -1,5 +1,5 @@
-// The one interceptor in front of every RPC: access by role, a node's identity against the store, errors mapped for
-// the wire, refusals and failures logged. Nothing is served that did not pass it.
+// The one interceptor in front of every RPC: access by role, its turn when there are many, a node's identity against the
+// store, errors mapped for the wire, refusals and failures logged. Nothing is served that did not pass it.
 
 import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
 import type { Logger } from 'pino';
@@ -11,6 +11,7 @@ import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { toConnectError } from '../api/errors.ts';
 import { mustBeAllowed } from './access.ts';
+import { Admission } from './admission.ts';
 import { type Caller, callerKey } from './caller.ts';
 import type { Transactor } from './transactor.ts';
 
@@ -22,11 +23,19 @@ interface Dependencies {
   readonly logger: Logger;
 }
 
-export const guard =
-  (deps: Dependencies): Interceptor =>
-  (next) =>
-  async (request) => {
-    const { logger } = deps;
+/** Of strangers fewer: each enrolment costs a signature, and they must not keep nodes waiting. */
+const LINES = {
+  node: { atOnce: 64, most: 20_000, longestWaitMs: 5000 },
+  anonymous: { atOnce: 8, most: 1000, longestWaitMs: 5000 },
+};
+
+/** Cheap, and were they late, everybody would be told that the node is gone and is back. */
+const AT_ONCE = new Set(['vl3.v1.AgentService/Heartbeat']);
+
+export const guard = (deps: Dependencies): Interceptor => {
+  const { logger } = deps;
+  const lines = { node: new Admission(LINES.node), anonymous: new Admission(LINES.anonymous) };
+  return (next) => async (request) => {
     const method = `${request.service.typeName}/${request.method.name}`;
     const caller = request.contextValues.get(callerKey);
     const fail = (error: unknown) => {
@@ -35,14 +44,20 @@ export const guard =
     };
     try {
       mustBeAllowed(method, caller);
-      if (caller.role === 'node') await mustBeCurrent(deps, caller);
-      const response = await next(request);
+      const serve = async () => {
+        if (caller.role === 'node') await mustBeCurrent(deps, caller);
+        return await next(request);
+      };
+      // An admin does not wait, and a stream would keep its place for as long as it lasts.
+      const waits = caller.role !== 'admin' && !request.stream && !AT_ONCE.has(method);
+      const response = await (waits ? lines[caller.role].admit(request.signal, serve) : serve());
       if (!response.stream) return response;
       return { ...response, message: mapErrors(response.message, fail) };
     } catch (error) {
       throw fail(error);
     }
   };
+};
 
 /**
  * A deleted node is refused from the moment the deletion is stored. One that the registry does not know at all is taken at
