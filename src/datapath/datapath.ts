@@ -7,26 +7,10 @@ import type { Action, Activity, Endpoint, PeerId } from '../../native-free/devic
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { AeadTier } from './aead.ts';
-import {
-  type Counts,
-  createCounterMemory,
-  EGRESS_COUNTERS,
-  type EgressCounter,
-  INGRESS_COUNTERS,
-  type IngressCounter,
-  readCounts,
-} from './counters.ts';
 import { KeypairSlots } from './keypair-slots.ts';
 import { Mailbox, type MailHandlers } from './mailbox.ts';
 import { PeerSlots } from './peer-slots.ts';
-import type { RingMemory } from './ring.ts';
-import {
-  createSharedMemory,
-  NO_SLOT,
-  type SharedMemory,
-  SharedState,
-  type WorkerName,
-} from './shared-state.ts';
+import { createSharedMemory, NO_SLOT, SharedState } from './shared-state.ts';
 import { encodePath } from './sockaddr.ts';
 import type { Tun, TunOffload } from './tun.ts';
 import {
@@ -38,14 +22,13 @@ import {
   type UdpOffloads,
   type UdpSockets,
 } from './udp.ts';
-import { WorkerHandle } from './worker-handle.ts';
 import {
-  type Change,
   COMMAND_DROP_STAGED,
   COMMAND_SEND_KEEPALIVE,
   COMMAND_SEND_STAGED,
   MAX_DEVICES,
 } from './worker-protocol.ts';
+import { type DatapathStats, Workers } from './workers.ts';
 
 export interface DatapathOptions {
   /** UDP port; 0: any free one. Its sockets stay in the calling thread's network namespace. */
@@ -61,11 +44,6 @@ export interface DatapathOptions {
 export interface DatapathHandlers extends MailHandlers {
   /** A worker thread has ended by itself: no packet moves any more. */
   readonly onFailure: (error: Error) => void;
-}
-
-export interface DatapathStats {
-  readonly egress: Counts<EgressCounter>;
-  readonly ingress: Counts<IngressCounter>;
 }
 
 export interface AllowedIpsOf {
@@ -90,7 +68,6 @@ export class Datapath implements AsyncDisposable {
   #udp: UdpSockets;
   readonly #allowOffloads: boolean;
   #mark = 0;
-  readonly #handlers: DatapathHandlers;
   readonly #state: SharedState;
   readonly #peers: PeerSlots;
   readonly #keypairs: KeypairSlots;
@@ -98,14 +75,9 @@ export class Datapath implements AsyncDisposable {
   readonly #devices = new Map<string, DeviceState>();
   readonly #numbers: (string | undefined)[] = [];
   readonly #mailbox: Mailbox;
-  readonly #egressCounters = createCounterMemory(EGRESS_COUNTERS);
-  readonly #ingressCounters = createCounterMemory(INGRESS_COUNTERS);
-  readonly #waiting: (() => void)[] = [];
+  readonly #workers: Workers;
   #retry: NodeJS.Timeout | undefined;
   #isClosed = false;
-  #egress: WorkerHandle | undefined;
-  #ingress: WorkerHandle | undefined;
-  #aeadTier: AeadTier = 'noble';
 
   /** Opens the port and starts both workers. */
   static async start(options: DatapathOptions, handlers: DatapathHandlers): Promise<Datapath> {
@@ -116,7 +88,7 @@ export class Datapath implements AsyncDisposable {
     const memory = createSharedMemory(maxPeers, maxKeypairs);
     const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), handlers);
     try {
-      await datapath.#startWorkers(memory, options.aeadTier ?? 'openssl-low-level');
+      await datapath.#workers.start({ memory, udp, aeadTier: options.aeadTier ?? 'openssl-low-level' });
       return datapath;
     } catch (error) {
       await datapath[Symbol.asyncDispose]();
@@ -133,7 +105,6 @@ export class Datapath implements AsyncDisposable {
     this.#udp = udp;
     this.#allowOffloads = allowOffloads;
     this.#state = state;
-    this.#handlers = handlers;
     this.#peers = new PeerSlots(state.maxPeers);
     this.#keypairs = new KeypairSlots(state);
     this.#sender = new DatagramSender(udp);
@@ -141,6 +112,7 @@ export class Datapath implements AsyncDisposable {
       peer: (slot) => this.#peers.get(slot),
       device: (number) => this.#numbers[number],
     });
+    this.#workers = new Workers({ state, mailbox: this.#mailbox, onFailure: handlers.onFailure });
     process.on('exit', this.#onExit);
   }
 
@@ -150,7 +122,7 @@ export class Datapath implements AsyncDisposable {
 
   /** Which implementation seals and opens. */
   get aeadTier(): AeadTier {
-    return this.#aeadTier;
+    return this.#workers.aeadTier;
   }
 
   get offloads(): UdpOffloads {
@@ -162,7 +134,7 @@ export class Datapath implements AsyncDisposable {
   /** Moves to another UDP port (0: any free one). Throws, and changes nothing, when it is taken. */
   rebind(port: number): void {
     this.#udp = rebindUdp(this.#udp, { port, allowOffloads: this.#allowOffloads, mark: this.#mark });
-    this.#ingress?.wake();
+    this.#workers.wake();
   }
 
   /** The mark of outgoing packets (SO_MARK); 0: none. */
@@ -190,7 +162,7 @@ export class Datapath implements AsyncDisposable {
       peers: new Map(),
       allowedIps: [],
     });
-    this.#configure({ kind: 'add-device', device: number, fd: tun.fd, mtu, offload: tun.offload });
+    this.#workers.configure({ kind: 'add-device', device: number, fd: tun.fd, mtu, offload: tun.offload });
   }
 
   /** Resolves when no worker uses the device's TUN any more: it may then be closed. */
@@ -199,14 +171,14 @@ export class Datapath implements AsyncDisposable {
     if (device === undefined) return;
     for (const peerId of [...device.peers.keys()]) this.removePeer(deviceId, peerId);
     this.#devices.delete(deviceId);
-    const hasTaken = this.#configure({ kind: 'remove-device', device: device.number });
-    await this.#until(hasTaken);
+    const hasTaken = this.#workers.configure({ kind: 'remove-device', device: device.number });
+    await this.#workers.until(hasTaken);
     this.#numbers[device.number] = undefined;
   }
 
   /** The inside MTU changed: the TUN's is the caller's to change. */
   setMtu(deviceId: string, mtu: number): void {
-    this.#configure({ kind: 'set-mtu', device: this.#device(deviceId).number, mtu });
+    this.#workers.configure({ kind: 'set-mtu', device: this.#device(deviceId).number, mtu });
   }
 
   addPeer(deviceId: string, peerId: PeerId): void {
@@ -244,9 +216,7 @@ export class Datapath implements AsyncDisposable {
 
   /** Resolves when both workers have taken over all that was configured so far: devices and allowed IPs. */
   async settled(): Promise<void> {
-    const handles = [this.#egress, this.#ingress].filter((handle) => handle !== undefined);
-    const latest = handles.map((handle) => handle.sequence);
-    await this.#until(() => handles.every((handle, i) => handle.hasTaken(latest[i] ?? 0)));
+    await this.#workers.settled();
   }
 
   /** Carries out a device's actions, in order. Keeps nothing of them. */
@@ -278,10 +248,7 @@ export class Datapath implements AsyncDisposable {
 
   /** Counts since start. */
   stats(): DatapathStats {
-    return {
-      egress: readCounts(EGRESS_COUNTERS, this.#egressCounters),
-      ingress: readCounts(INGRESS_COUNTERS, this.#ingressCounters),
-    };
+    return this.#workers.stats();
   }
 
   /** Joins both workers, wipes all keys and closes the port; later calls do nothing. The TUNs remain the caller's. */
@@ -290,14 +257,9 @@ export class Datapath implements AsyncDisposable {
     this.#isClosed = true;
     clearTimeout(this.#retry);
     process.off('exit', this.#onExit);
-    this.#state.stop();
-    const workers = [this.#egress, this.#ingress];
-    this.#egress = undefined;
-    this.#ingress = undefined;
-    await Promise.all(workers.map((worker) => worker?.close()));
+    await this.#workers.close();
     this.#mailbox.close();
     this.#keypairs.wipeAll();
-    this.#settle();
     this.#sender.close();
     closeUdp(this.#udp);
   }
@@ -305,8 +267,7 @@ export class Datapath implements AsyncDisposable {
   /** However the process ends: a worker asleep in poll would hold it up for as long as poll's time-out. */
   readonly #onExit = (): void => {
     this.#state.stop();
-    this.#egress?.wake();
-    this.#ingress?.wake();
+    this.#workers.wake();
   };
 
   // --- actions
@@ -351,21 +312,10 @@ export class Datapath implements AsyncDisposable {
 
   #command(kind: number, peer: number): void {
     if (!this.#mailbox.command(kind, peer)) this.#scheduleRetry();
-    this.#egress?.wake();
+    this.#workers.wakeEgress();
   }
 
   // --- configuration
-
-  /** Returns whether both workers have taken it over. */
-  #configure(change: Change): () => boolean {
-    const egress = this.#egress;
-    const ingress = this.#ingress;
-    if (egress === undefined || ingress === undefined)
-      throw new Vl3Error('failed-precondition', 'the datapath is closed');
-    const ofEgress = egress.configure(change);
-    const ofIngress = ingress.configure(change);
-    return () => egress.hasTaken(ofEgress) && ingress.hasTaken(ofIngress);
-  }
 
   #sendAllowedIps(device: DeviceState, entries: readonly AllowedIpsOf[]): () => boolean {
     device.allowedIps = entries;
@@ -374,19 +324,11 @@ export class Datapath implements AsyncDisposable {
       const slot = device.peers.get(peer);
       if (slot !== undefined) known.push({ prefix, value: slot });
     }
-    return this.#configure({
+    return this.#workers.configure({
       kind: 'set-allowed-ips',
       device: device.number,
       allowedIps: buildAllowedIpsTable(known),
     });
-  }
-
-  async #until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      await new Promise<void>((resolve) => {
-        this.#waiting.push(resolve);
-      });
-    }
   }
 
   #device(deviceId: string): DeviceState {
@@ -395,47 +337,10 @@ export class Datapath implements AsyncDisposable {
     return device;
   }
 
-  // --- workers
-
-  async #startWorkers(memory: SharedMemory, aeadTier: AeadTier): Promise<void> {
-    const mailbox = this.#mailbox;
-    const handlers = {
-      onWake: () => {
-        mailbox.drain();
-        this.#settle();
-      },
-      onFailure: this.#handlers.onFailure,
-    };
-    const start = (
-      name: WorkerName,
-      counters: SharedArrayBuffer,
-      events: RingMemory,
-      extra: RingMemory,
-    ): Promise<[WorkerHandle, AeadTier]> =>
-      WorkerHandle.start(
-        name,
-        this.#state,
-        { memory, udp: this.#udp, aeadTier, counters, events, extra },
-        handlers,
-      );
-    const [egress, ingress] = await Promise.allSettled([
-      start('egress', this.#egressCounters, mailbox.egressMemory, mailbox.commandMemory),
-      start('ingress', this.#ingressCounters, mailbox.ingressMemory, mailbox.datagramMemory),
-    ]);
-    if (egress.status === 'fulfilled') [this.#egress, this.#aeadTier] = egress.value;
-    if (ingress.status === 'fulfilled') [this.#ingress] = ingress.value;
-    for (const result of [egress, ingress]) if (result.status === 'rejected') throw result.reason;
-  }
-
-  #settle(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-
   // --- what has to wait: wiping retired keys, and commands that found the ring full
 
   #scheduleRetry(): void {
-    this.#egress?.wake();
-    this.#ingress?.wake();
+    this.#workers.wake();
     if (this.#retry !== undefined || this.#isClosed) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
