@@ -165,12 +165,27 @@ export class Device {
     if (peer === undefined) return [];
     this.#peers.delete(id);
     this.allowedIps.removeAll(id);
+    return [...this.#endSessions(peer), { kind: 'set-endpoint', peer: id, endpoint: undefined }];
+  }
+
+  /**
+   * Ends all sessions and attempts, as when the link goes down. Where peers are stays, and which of their timestamps were
+   * seen; until the device is ticked again it begins nothing.
+   */
+  endSessions(): Action[] {
+    return [...this.#peers.values()].flatMap((peer) => this.#endSessions(peer));
+  }
+
+  #endSessions(peer: Peer): Action[] {
     this.#handshakes.endAttempt(peer);
+    peer.initiateAt = undefined;
+    peer.lookAgainAt = undefined;
+    peer.handshakeSentAt = Number.NEGATIVE_INFINITY;
+    peer.timers.restart();
     return [
-      { kind: 'use-keypair', peer: id, localIndex: undefined },
+      { kind: 'use-keypair', peer: peer.id, localIndex: undefined },
       ...this.#handshakes.removeKeypairs(peer.keypairs.removeIf(() => true)),
-      { kind: 'drop-staged', peer: id },
-      { kind: 'set-endpoint', peer: id, endpoint: undefined },
+      { kind: 'drop-staged', peer: peer.id },
     ];
   }
 

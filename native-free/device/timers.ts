@@ -99,6 +99,14 @@ export class Timers {
     this.#rekeyedOnReceive = false;
   }
 
+  /** Nothing is owed any more. A persistent keepalive is due at once when time goes on. */
+  restart(): void {
+    this.#newHandshakeAt = NEVER;
+    this.#passiveKeepaliveAt = NEVER;
+    this.#traversedAt = Number.NEGATIVE_INFINITY;
+    this.#rekeyedOnReceive = false;
+  }
+
   #sent(at: number): void {
     this.#passiveKeepaliveAt = NEVER;
     this.#traversedAt = Math.max(this.#traversedAt, at);

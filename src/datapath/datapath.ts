@@ -21,6 +21,7 @@ import {
   setUdpMark,
   type UdpOffloads,
   type UdpSockets,
+  unbindUdp,
 } from './udp.ts';
 import {
   COMMAND_DROP_STAGED,
@@ -134,6 +135,12 @@ export class Datapath implements AsyncDisposable {
   /** Moves to another UDP port (0: any free one). Throws, and changes nothing, when it is taken. */
   rebind(port: number): void {
     this.#udp = rebindUdp(this.#udp, { port, allowOffloads: this.#allowOffloads, mark: this.#mark });
+    this.#workers.wake();
+  }
+
+  /** Gives the UDP port up, until `rebind`. */
+  unbind(): void {
+    unbindUdp(this.#udp);
     this.#workers.wake();
   }
 

@@ -137,6 +137,23 @@ export const rebindUdp = (
   }
 };
 
+/**
+ * Gives the port up, for all threads at once; `rebindUdp` takes one again. Nothing comes until then. Who sleeps in poll on the
+ * sockets has to be woken, or the port stays taken until then.
+ */
+export const unbindUdp = (sockets: UdpSockets): void => {
+  for (const [fd, family] of [
+    [sockets.v4, AF_INET],
+    [sockets.v6, AF_INET6],
+  ] as const) {
+    if (fd < 0) continue;
+    const unbound = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (unbound < 0) throw new SocketError(errno(), 0, family);
+    replace(fd, unbound);
+    close(unbound);
+  }
+};
+
 const replace = (fd: number, by: number): void => {
   if (dup3(by, fd, O_CLOEXEC) < 0)
     throw new Vl3Error('internal', `cannot replace a socket: ${errnoName(errno())}`);

@@ -14,6 +14,7 @@ import type { Primitives, RandomBytes } from '../../native-free/noise/primitives
 import type { Port } from '../../native-free/port/port.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { closeTun, openTun, removeTun, type Tun, type TunOptions } from '../datapath/tun.ts';
+import { type Link, readLink } from './link.ts';
 
 /** Milliseconds: since boot, and since 1970. */
 export interface TunnelClock {
@@ -47,6 +48,7 @@ export class Tunnel {
   readonly #tun: Tun;
   #device: Device;
   #sessions = 0;
+  #isAsleep = false;
 
   private constructor(name: string, deps: TunnelDeps, device: Device, tun: Tun) {
     this.name = name;
@@ -119,11 +121,13 @@ export class Tunnel {
   }
 
   event(event: DataPlaneEvent): void {
+    if (this.#isAsleep) return;
     const { clock } = this.#deps;
     this.carry(this.#device.event(event, clock.monotonic(), clock.wall()));
   }
 
   tick(): void {
+    if (this.#isAsleep) return;
     const { clock } = this.#deps;
     this.carry(this.#device.tick(clock.monotonic(), clock.wall(), (peer) => this.activity(peer)));
   }
@@ -140,7 +144,7 @@ export class Tunnel {
     const device = makeDevice({ privateKey }, this.#deps);
     this.#closeDevice();
     this.#device = device;
-    this.#deps.port.add(device);
+    if (!this.#isAsleep) this.#deps.port.add(device);
   }
 
   /** Adds the peer or changes it. Packets are routed to it by the next `publishAllowedIps`. */
@@ -170,6 +174,26 @@ export class Tunnel {
 
   setMtu(mtu: number): void {
     this.#deps.datapath.setMtu(this.name, mtu);
+  }
+
+  /** The link is down: all sessions end, and until `wake` it begins and answers nothing. */
+  sleep(): void {
+    if (this.#isAsleep) return;
+    this.#isAsleep = true;
+    this.#deps.port.remove(this.#device);
+    this.carry(this.#device.endSessions());
+  }
+
+  wake(): void {
+    if (!this.#isAsleep) return;
+    this.#isAsleep = false;
+    this.#deps.port.add(this.#device);
+    this.tick();
+  }
+
+  /** Undefined when that cannot be told. */
+  get link(): Link | undefined {
+    return readLink(this.#tun);
   }
 
   // --- the end

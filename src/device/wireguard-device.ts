@@ -44,9 +44,14 @@ interface Parts {
   readonly port: Port;
   readonly tunnel: Tunnel;
   readonly random: RandomBytes;
+  readonly clock: TunnelClock;
 }
 
 const TICK_MS = 100;
+/** While the link is up, how many ticks pass before it is looked at again. */
+const TICKS_A_LOOK = 5;
+/** While it is down it is looked at as soon as something says it might be up, but not more often than this. */
+const LOOK_AGAIN_MS = 20;
 
 export class WireguardDevice implements AsyncDisposable {
   /** Rejects when the datapath dies or the TUN is taken away: nothing moves any more. */
@@ -55,11 +60,17 @@ export class WireguardDevice implements AsyncDisposable {
   readonly #port: Port;
   readonly #tunnel: Tunnel;
   readonly #random: RandomBytes;
+  readonly #clock: TunnelClock;
   readonly #ticking: NodeJS.Timeout;
   readonly #peers = new Map<PeerId, PeerSettings>();
   readonly #allowedIps = new AllowedIps<PeerId>();
   #privateKey: Uint8Array | undefined;
   #fwmark = 0;
+  #mtu: number;
+  #isUp = false;
+  #isBound = true;
+  #lookedAt = 0;
+  #ticks = 0;
 
   /** Opens port and TUN and moves packets from then on. Both sockets stay in the calling thread's namespace. */
   static async start(options: WireguardDeviceOptions, deps: WireguardDeviceDeps): Promise<WireguardDevice> {
@@ -69,9 +80,14 @@ export class WireguardDevice implements AsyncDisposable {
     failure.promise.catch(() => {});
     const port = new Port({ random });
     let tunnel: Tunnel | undefined;
+    let device: WireguardDevice | undefined;
     const datapath = await Datapath.start(options, {
-      onEvent: (_, event) => tunnel?.event(event),
+      onEvent: (_, event) => {
+        device?.mayBeUp();
+        tunnel?.event(event);
+      },
       onDatagram: (datagram, source, waiting) => {
+        device?.mayBeUp();
         const received = port.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
         if (received !== undefined) tunnel?.carry(received.actions);
       },
@@ -89,22 +105,73 @@ export class WireguardDevice implements AsyncDisposable {
       await datapath[Symbol.asyncDispose]();
       throw error;
     }
-    return new WireguardDevice({ datapath, port, tunnel, random }, failure.promise);
+    device = new WireguardDevice({ datapath, port, tunnel, random, clock }, options.mtu, failure.promise);
+    return device;
   }
 
-  private constructor(parts: Parts, failed: Promise<never>) {
-    const { datapath, port, tunnel, random } = parts;
+  private constructor(parts: Parts, mtu: number, failed: Promise<never>) {
+    const { datapath, port, tunnel, random, clock } = parts;
     this.#datapath = datapath;
     this.#port = port;
     this.#tunnel = tunnel;
     this.#random = random;
+    this.#clock = clock;
+    this.#mtu = mtu;
     this.failed = failed;
-    this.#ticking = setInterval(() => tunnel.tick(), TICK_MS);
+    tunnel.sleep();
+    this.#look();
+    this.#ticking = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** The UDP port. */
+  /** The UDP port, also while it is given up. */
   get port(): number {
     return this.#datapath.port;
+  }
+
+  // --- the link: what `ip link set` does to it
+
+  #tick(): void {
+    this.#ticks += 1;
+    if (!this.#isUp || this.#ticks % TICKS_A_LOOK === 0) this.#look();
+    this.#tunnel.tick();
+  }
+
+  /** Something came that comes only, or is wanted only, when the link is up. */
+  mayBeUp(): void {
+    if (!this.#isUp && this.#clock.monotonic() - this.#lookedAt >= LOOK_AGAIN_MS) this.#look();
+  }
+
+  #look(): void {
+    this.#lookedAt = this.#clock.monotonic();
+    const link = this.#tunnel.link;
+    if (link !== undefined && link.mtu !== this.#mtu) {
+      this.#mtu = link.mtu;
+      this.#tunnel.setMtu(link.mtu);
+    }
+    // Where it cannot be told, it works rather than not.
+    const isUp = link?.isUp ?? true;
+    if (isUp !== this.#isUp && (isUp ? this.#bind() : this.#unbind())) this.#isUp = isUp;
+  }
+
+  /** False: not yet. Somebody else may have taken the port while the link was down. */
+  #bind(): boolean {
+    try {
+      if (!this.#isBound) this.#datapath.rebind(this.port);
+    } catch (error) {
+      if (error instanceof Vl3Error) return false;
+      throw error;
+    }
+    this.#isBound = true;
+    this.#tunnel.wake();
+    return true;
+  }
+
+  /** Like the kernel's: no sessions, and the port is free for others. */
+  #unbind(): boolean {
+    this.#tunnel.sleep();
+    this.#datapath.unbind();
+    this.#isBound = false;
+    return true;
   }
 
   // --- configuration
@@ -115,11 +182,11 @@ export class WireguardDevice implements AsyncDisposable {
    */
   configure(change: DeviceChange): void {
     const { listenPort, fwmark, privateKey, replacePeers, peers } = change;
-    if (fwmark !== undefined && fwmark !== this.#fwmark) {
-      this.#datapath.setMark(fwmark);
-      this.#fwmark = fwmark;
-    }
-    if (listenPort !== undefined && listenPort !== this.port) this.#datapath.rebind(listenPort);
+    this.#setMark(fwmark ?? this.#fwmark, () => {
+      if (listenPort === undefined || (listenPort === this.port && this.#isBound)) return;
+      this.#datapath.rebind(listenPort);
+      this.#isBound = true;
+    });
     if (privateKey !== undefined) this.#setKey(privateKey ?? undefined);
     if (replacePeers) for (const id of [...this.#peers.keys()]) this.#removePeer(id);
     const changed = new Set<PeerId>();
@@ -128,9 +195,17 @@ export class WireguardDevice implements AsyncDisposable {
     this.#tunnel.publishAllowedIps();
   }
 
-  /** The inside MTU changed: the TUN's is the caller's to change. */
-  setMtu(mtu: number): void {
-    this.#tunnel.setMtu(mtu);
+  /** Stays as it was when `work` throws. */
+  #setMark(mark: number, work: () => void): void {
+    const before = this.#fwmark;
+    if (mark !== before) this.#datapath.setMark(mark);
+    try {
+      work();
+      this.#fwmark = mark;
+    } catch (error) {
+      if (mark !== before) this.#datapath.setMark(before);
+      throw error;
+    }
   }
 
   #setKey(privateKey: Uint8Array | undefined): void {
