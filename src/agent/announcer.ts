@@ -4,12 +4,12 @@
 import type { Logger } from 'pino';
 import type { Vl3Error } from '../../native-free/error.ts';
 import { Announcements } from '../../native-free/reconcile/announcements.ts';
+import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import type { AgentClient } from '../registry/client.ts';
 import { Backoff } from './backoff.ts';
-import type { AttachmentDocument } from './documents.ts';
 
 type Content = Omit<RecordContent, 'sequence'>;
 

@@ -6,6 +6,11 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../../native-free/ipam/prefix.ts';
+import {
+  ATTACHMENT,
+  type AttachmentDocument,
+  type WishDocument,
+} from '../../native-free/reconcile/documents.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { checkInterfaceName, defaultInterfaceName } from '../netns/names.ts';
 import { netnsIdentity } from '../netns/namespace.ts';
@@ -13,7 +18,6 @@ import type { Taken } from '../netns/pod-routes.ts';
 import type { Tools } from '../netns/tool.ts';
 import { orAborted } from './aborted.ts';
 import { pause } from './backoff.ts';
-import { ATTACHMENT, type AttachmentDocument, type WishDocument } from './documents.ts';
 import type { LocalAttachment } from './local-messages.ts';
 import type { AttachRequest, DetachRequest } from './local-requests.ts';
 import type { Membership } from './membership.ts';

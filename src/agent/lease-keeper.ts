@@ -14,12 +14,12 @@ import {
   retryDelay,
   type Term,
 } from '../../native-free/ipam/lease-clock.ts';
+import { NETWORK } from '../../native-free/reconcile/documents.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { type LeaseAnswer, LeaseAnswer_Outcome } from '../api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../registry/client.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
-import { NETWORK } from './documents.ts';
 import type { LeaseCalls } from './lease-calls.ts';
 import { holding } from './lease-messages.ts';
 import type { Networks } from './networks.ts';

@@ -5,8 +5,8 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { DEFAULT_TERM_MS, mayHaveEnded, type Term } from '../../native-free/ipam/lease-clock.ts';
 import { parsePrefix } from '../../native-free/ipam/prefix.ts';
 import type { Moment } from '../../native-free/moment.ts';
+import type { LeaseDocument, NetworkDocument } from '../../native-free/reconcile/documents.ts';
 import type { Network, PrefixLease } from '../api/generated/vl3/v1/common_pb.js';
-import type { LeaseDocument, NetworkDocument } from './documents.ts';
 
 /** What the registry granted for `leaseTermMs` (0: it does not say) when it was asked at `since`. */
 export const termFrom = (leaseTermMs: bigint, since: Moment): Term => ({

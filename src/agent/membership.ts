@@ -5,6 +5,7 @@
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
+import { ATTACHMENT, type AttachmentDocument, NETWORK } from '../../native-free/reconcile/documents.ts';
 import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
@@ -15,7 +16,6 @@ import type { Tools } from '../netns/tool.ts';
 import { Addresses, type Rests } from './addresses.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
 import type { Clock } from './clock.ts';
-import { ATTACHMENT, type AttachmentDocument, NETWORK } from './documents.ts';
 import type { LeaseCalls } from './lease-calls.ts';
 import { definitionFrom } from './lease-messages.ts';
 

@@ -4,11 +4,11 @@
 
 import { randomBytes } from 'node:crypto';
 import { Vl3Error } from '../../native-free/error.ts';
+import { NETWORK, type NetworkDocument } from '../../native-free/reconcile/documents.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { toBase64 } from '../base64.ts';
 import { VERSION } from '../version.ts';
 import { Backoff, pause } from './backoff.ts';
-import { NETWORK, type NetworkDocument } from './documents.ts';
 import { definitionFrom, leaseFrom, termFrom } from './lease-messages.ts';
 import { Membership, type MembershipDeps } from './membership.ts';
 

@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
 import { peerId } from '../../native-free/device/device.ts';
 import { sameEndpoint } from '../../native-free/device/endpoints.ts';
+import { PEER } from '../../native-free/reconcile/documents.ts';
 import { candidates } from '../../native-free/reconcile/endpoints.ts';
 import {
   type Conflict,
@@ -17,7 +18,6 @@ import { fromBase64, toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
-import { PEER } from './documents.ts';
 import type { RecordBook } from './record-book.ts';
 import type { SavedNetwork } from './saved-network.ts';
 import type { AgentState } from './state.ts';

@@ -4,9 +4,14 @@
 
 import type { Logger } from 'pino';
 import { type Address, formatAddress, parseAddress } from '../../native-free/ipam/prefix.ts';
+import {
+  ATTACHMENT,
+  type AttachmentDocument,
+  WISH,
+  type WishDocument,
+} from '../../native-free/reconcile/documents.ts';
 import { Gate } from '../netns/gate.ts';
 import type { Taken } from '../netns/pod-routes.ts';
-import { ATTACHMENT, type AttachmentDocument, WISH, type WishDocument } from './documents.ts';
 import type { Membership } from './membership.ts';
 import { Queues } from './queues.ts';
 import type { AgentState } from './state.ts';

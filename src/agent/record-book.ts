@@ -3,10 +3,10 @@
 
 import type { Logger } from 'pino';
 import type { Moment } from '../../native-free/moment.ts';
+import { RECORD, type RecordDocument } from '../../native-free/reconcile/documents.ts';
 import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
 import * as book from '../../native-free/registry/record-book.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
-import { RECORD, type RecordDocument } from './documents.ts';
 import type { AgentState } from './state.ts';
 
 export interface RecordBookDeps {

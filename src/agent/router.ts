@@ -3,6 +3,7 @@
 
 import type { Logger } from 'pino';
 import { type Prefix, parseAddress } from '../../native-free/ipam/prefix.ts';
+import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
 import { type NamespaceIdentity, namedNamespace, sameNamespace } from '../netns/namespace.ts';
 import { refuseOverlap, type Taken } from '../netns/pod-routes.ts';
 import {
@@ -15,7 +16,6 @@ import {
 import type { Tools } from '../netns/tool.ts';
 import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
 import type { Addresses } from './addresses.ts';
-import type { AttachmentDocument } from './documents.ts';
 import type { SavedNetwork } from './saved-network.ts';
 
 /** The TUN's name in each router namespace. */

@@ -11,8 +11,8 @@ import {
 } from '../../native-free/ipam/lease-clock.ts';
 import { type Prefix, parsePrefix } from '../../native-free/ipam/prefix.ts';
 import type { Moment } from '../../native-free/moment.ts';
+import { type LeaseDocument, NETWORK, type NetworkDocument } from '../../native-free/reconcile/documents.ts';
 import type { PrefixClaim } from '../../native-free/registry/record.ts';
-import { type LeaseDocument, NETWORK, type NetworkDocument } from './documents.ts';
 import type { AgentState } from './state.ts';
 
 export class SavedNetwork {

@@ -1,8 +1,8 @@
 // The registry's store that this node last heard of, and the highest revision of it, over restarts: said with every
 // heartbeat, so that a registry that lost memory is told by whoever knows more.
 
+import { REGISTRY } from '../../native-free/reconcile/documents.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
-import { REGISTRY } from './documents.ts';
 import type { AgentState } from './state.ts';
 
 export interface StorePosition {

@@ -5,19 +5,13 @@
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import type { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { DocumentKind, DocumentStore } from '../../native-free/reconcile/document-store.ts';
 import { makeDirectory } from '../make-directory.ts';
 
 const SCHEMA_VERSION = 1;
 
-/** A kind of document: its name in the file and the schema each one must fit. */
-export interface DocumentKind<T> {
-  readonly kind: string;
-  readonly schema: z.ZodType<T>;
-}
-
-export class AgentState implements Disposable {
+export class AgentState implements DocumentStore, Disposable {
   readonly #db: DatabaseSync;
   readonly #path: string;
   readonly #get: StatementSync;

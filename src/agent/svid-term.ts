@@ -9,7 +9,7 @@ import {
   type Term,
 } from '../../native-free/ipam/lease-clock.ts';
 import type { Moment } from '../../native-free/moment.ts';
-import { SVID } from './documents.ts';
+import { SVID } from '../../native-free/reconcile/documents.ts';
 import type { AgentState } from './state.ts';
 
 /** The part of an identity that this is about: unix ms. */

@@ -1,8 +1,8 @@
 // What keeps attachments as they were asked for: after a start, after somebody removed an interface, after a namespace went.
 
 import type { Logger } from 'pino';
-import type { AttachmentDocument } from './documents.ts';
-import { ATTACHMENT } from './documents.ts';
+import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
+import { ATTACHMENT } from '../../native-free/reconcile/documents.ts';
 import type { Membership } from './membership.ts';
 import type { PodInterfaces } from './pod-interfaces.ts';
 import type { AgentState } from './state.ts';

@@ -2,7 +2,7 @@
 // tried again and again, more seldom each time. How it is tried is attachments.ts.
 
 import type { Vl3Error } from '../../native-free/error.ts';
-import { WISH, type WishDocument } from './documents.ts';
+import { WISH, type WishDocument } from '../../native-free/reconcile/documents.ts';
 import type { AgentState } from './state.ts';
 
 const FIRST_RETRY_MS = 1_000;

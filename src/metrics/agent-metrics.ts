@@ -3,8 +3,8 @@
 // starting the agent again or by sending its pods elsewhere. Names and labels are in the README.
 
 import { parsePrefix } from '../../native-free/ipam/prefix.ts';
+import { NETWORK } from '../../native-free/reconcile/documents.ts';
 import type { ObservedAgent } from '../agent/agent.ts';
-import { NETWORK } from '../agent/documents.ts';
 import type { AgentStatus } from '../agent/local-messages.ts';
 import type { Membership } from '../agent/membership.ts';
 import { agentStatus } from '../agent/status.ts';

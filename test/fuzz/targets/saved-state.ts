@@ -5,9 +5,10 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import * as documents from '../../../src/agent/documents.ts';
+import type { DocumentKind } from '../../../native-free/reconcile/document-store.ts';
+import * as documents from '../../../native-free/reconcile/documents.ts';
 import { SavedNetwork } from '../../../src/agent/saved-network.ts';
-import { AgentState, type DocumentKind } from '../../../src/agent/state.ts';
+import { AgentState } from '../../../src/agent/state.ts';
 import { createAdminCredential } from '../../../src/identity/admin-credential.ts';
 import { CertificateAuthority } from '../../../src/identity/ca.ts';
 import { createCertificateRequest } from '../../../src/identity/certificate-request.ts';

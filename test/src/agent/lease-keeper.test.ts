@@ -11,7 +11,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
 import { DEFAULT_TERM_MS } from '../../../native-free/ipam/lease-clock.ts';
 import type { Moment } from '../../../native-free/moment.ts';
-import { NETWORK } from '../../../src/agent/documents.ts';
+import { NETWORK } from '../../../native-free/reconcile/documents.ts';
 import { LeaseCalls } from '../../../src/agent/lease-calls.ts';
 import { LeaseKeeper } from '../../../src/agent/lease-keeper.ts';
 import { SeenStore } from '../../../src/agent/seen-store.ts';

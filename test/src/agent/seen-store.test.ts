@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { REGISTRY } from '../../../src/agent/documents.ts';
+import { REGISTRY } from '../../../native-free/reconcile/documents.ts';
 import { SeenStore } from '../../../src/agent/seen-store.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 

@@ -17,8 +17,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
+import type { DocumentKind } from '../../../native-free/reconcile/document-store.ts';
 import { cleanNode } from '../../../src/agent/clean.ts';
-import { AgentState, type DocumentKind } from '../../../src/agent/state.ts';
+import { AgentState } from '../../../src/agent/state.ts';
 
 const COLOUR: DocumentKind<{ hue: number }> = { kind: 'colour', schema: z.object({ hue: z.number() }) };
 const SHAPE: DocumentKind<{ corners: number }> = { kind: 'shape', schema: z.object({ corners: z.number() }) };

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
-import type { WishDocument } from '../../../src/agent/documents.ts';
+import type { WishDocument } from '../../../native-free/reconcile/documents.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 import { Wishes } from '../../../src/agent/wishes.ts';
 

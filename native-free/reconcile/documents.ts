@@ -1,10 +1,10 @@
-// The documents an agent keeps (state.ts holds them): the node itself, the networks it is on, the records it knows,
+// The documents an agent keeps (a document store holds them): the node itself, the networks it is on, the records it knows,
 // its peers' learned endpoints, its attachments, and the wishes for those that are not attached yet.
 
 import { z } from 'zod';
-import { termSchema } from '../../native-free/ipam/lease-clock.ts';
-import { momentSchema } from '../../native-free/moment.ts';
-import type { DocumentKind } from './state.ts';
+import { termSchema } from '../ipam/lease-clock.ts';
+import { momentSchema } from '../moment.ts';
+import type { DocumentKind } from './document-store.ts';
 
 const base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/);
 
