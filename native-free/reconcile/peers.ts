@@ -1,6 +1,7 @@
 // From verified records to peers: who is to be configured, and what has to change for that. Of two claims to overlapping
-// prefixes the older one holds (by when it was leased, then by node name, so that every node decides alike); the
-// other is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
+// prefixes, or to one key, the older one holds (by when it was leased, then by node name, so that every node decides alike);
+// but what is configured stays with its peer, since a claim that turns up later can only say that it is older. The other
+// is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
 
 import { formatPrefix, type Prefix, parsePrefix, prefixAround } from '../ipam/prefix.ts';
 import type { NodeRecord, RecordEndpoint } from '../registry/record.ts';
@@ -36,29 +37,39 @@ export interface Self {
   readonly claims: readonly { readonly prefix: string; readonly leasedAt: number }[];
 }
 
-interface Claim {
+interface Ranked {
   readonly node: string;
   readonly leasedAt: number;
+  readonly isConfigured: boolean;
+}
+
+interface Claim extends Ranked {
   readonly prefix: Prefix;
 }
+
+/** Whoever is configured comes first, then by age. */
+const byRight = (a: Ranked, b: Ranked): number =>
+  Number(b.isConfigured) - Number(a.isConfigured) || byAge(a, b);
 
 const byAge = (a: { leasedAt: number; node: string }, b: { leasedAt: number; node: string }): number =>
   a.leasedAt - b.leasedAt || (a.node < b.node ? -1 : a.node > b.node ? 1 : 0);
 
-/** Peers by base64 public key, this node itself left out, and the claims that were refused. */
+/** Peers by base64 public key, this node itself left out, and the claims that were refused. `configured`: those at present. */
 export const desiredPeers = (
   records: readonly NodeRecord[],
   self: Self,
+  configured: ReadonlyMap<string, DesiredPeer> = new Map(),
 ): { peers: Map<string, DesiredPeer>; conflicts: Conflict[] } => {
   const conflicts: Conflict[] = [];
   const others = newestOfEachNode(records).filter((record) => record.node !== self.node);
   const keys = new Map<string, string>([[self.publicKey, self.node]]);
   const holders: NodeRecord[] = [];
-  const age = (record: NodeRecord) => ({
+  const rank = (record: NodeRecord): Ranked => ({
     node: record.node,
+    isConfigured: configured.get(record.publicKey)?.node === record.node,
     leasedAt: Math.min(...record.prefixes.map((one) => one.leasedAt), Number.MAX_SAFE_INTEGER),
   });
-  for (const record of [...others].sort((a, b) => byAge(age(a), age(b)))) {
+  for (const record of [...others].sort((a, b) => byRight(rank(a), rank(b)))) {
     const heldBy = keys.get(record.publicKey);
     if (heldBy === undefined) {
       keys.set(record.publicKey, record.node);
@@ -67,14 +78,23 @@ export const desiredPeers = (
       conflicts.push({ node: record.node, claim: record.publicKey, heldBy });
     }
   }
+  const prefixesOf = new Map(
+    [...configured.values()].map(({ node, prefixes }) => [node, new Set(prefixes.map(formatPrefix))]),
+  );
   const claims: Claim[] = [
     ...self.claims.map((one) => ({
       node: self.node,
       leasedAt: one.leasedAt,
+      isConfigured: false,
       prefix: parsePrefix(one.prefix),
     })),
     ...holders.flatMap(({ node, prefixes }) =>
-      prefixes.map((one) => ({ node, leasedAt: one.leasedAt, prefix: parsePrefix(one.prefix) })),
+      prefixes.map((one) => ({
+        node,
+        leasedAt: one.leasedAt,
+        isConfigured: prefixesOf.get(node)?.has(one.prefix) ?? false,
+        prefix: parsePrefix(one.prefix),
+      })),
     ),
   ];
   const held = holdOldest(claims, conflicts);
@@ -105,7 +125,7 @@ const holdOldest = (claims: readonly Claim[], conflicts: Conflict[]): Map<string
   const own = ({ family, length, value }: Prefix): string => `${family} ${length} ${value}`;
   const shortened = (prefix: Prefix): string[] =>
     lengths.filter((length) => length <= prefix.length).map((length) => own(prefixAround(prefix, length)));
-  for (const { node, prefix } of [...claims].sort(byAge)) {
+  for (const { node, prefix } of [...claims].sort(byRight)) {
     const holder = shortened(prefix)
       .map((key) => exact.get(key))
       .find((one) => one !== undefined);

@@ -193,6 +193,8 @@ export const storedRecord = z.strictObject({
   signature: base64(512),
   certificateChain: z.array(base64(8192)).min(1).max(4),
   sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+  /** The node's key on the network. Absent: an earlier version wrote it down. */
+  publicKey: z.string().max(44).optional(),
   /** What it claims, and since when. */
   prefixes: z.array(z.strictObject({ prefix, leasedAt: time })).max(MAX_LEASES * 2),
   notAfter: time,

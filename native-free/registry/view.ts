@@ -36,6 +36,8 @@ interface NetworkEntry {
   network: { value: model.Network; revision: number; createRevision: number } | undefined;
   readonly members: Set<string>;
   readonly records: Map<string, model.StoredRecord>;
+  /** Who announces a public key, the first one when there are several. */
+  readonly keyHolders: Map<string, string>;
   readonly tombstones: Map<string, { value: model.Tombstone; revision: number }>;
   /** Per node: the revision of the last change that its watchers see. */
   readonly changedAt: Map<string, number>;
@@ -99,6 +101,11 @@ export class RegistryView {
     return this.#networks.get(network)?.members.has(node) ?? false;
   }
 
+  /** Who announces the public key on the network. */
+  keyHolder(network: string, publicKey: string): string | undefined {
+    return this.#networks.get(network)?.keyHolders.get(publicKey);
+  }
+
   snapshot(name: string): NetworkStep {
     const entry = this.#networks.get(name);
     if (entry?.network === undefined) return { kind: 'deleted', revision: this.#revision };
@@ -154,6 +161,7 @@ export class RegistryView {
         network: undefined,
         members: new Set(),
         records: new Map(),
+        keyHolders: new Map(),
         tombstones: new Map(),
         changedAt: new Map(),
       };
@@ -220,6 +228,7 @@ export class RegistryView {
       }
     } else if (kind === 'records') {
       const record = decode(model.storedRecord);
+      holdKey(entry.keyHolders, node, entry.records.get(node)?.publicKey, record?.publicKey);
       if (record === undefined) entry.records.delete(node);
       else entry.records.set(node, record);
       if (record !== undefined || entry.members.has(node)) changed(entry, node, revision);
@@ -233,6 +242,16 @@ export class RegistryView {
     touched.add(network);
   }
 }
+
+const holdKey = (
+  holders: Map<string, string>,
+  node: string,
+  before: string | undefined,
+  now: string | undefined,
+): void => {
+  if (before !== undefined && before !== now && holders.get(before) === node) holders.delete(before);
+  if (now !== undefined && !holders.has(now)) holders.set(now, node);
+};
 
 /** Loading meets a node's keys in no particular order: the latest change counts. */
 const changed = (entry: NetworkEntry, node: string, revision: number): void => {

@@ -75,11 +75,12 @@ export class Peers {
     const { node, state, saved, tunnel, book, surroundings, clock, logger } = this.#deps;
     const records = book.valid(clock.moment());
     this.#valid = records.length;
-    const { peers, conflicts } = desiredPeers(records, {
+    const self = {
       node,
       publicKey: toBase64(tunnel.publicKey),
       claims: saved.claims(clock.moment()),
-    });
+    };
+    const { peers, conflicts } = desiredPeers(records, self, this.#configured);
     this.#conflicts = conflicts;
     const actions = reconcilePeers(this.#configured, peers);
     if (actions.length === 0) return;

@@ -27,7 +27,7 @@ import type { RegistryContext } from './context.ts';
 import { issueSvid } from './issue.ts';
 import { isRecovering, renewLeases, testifyRecords } from './lease-renewal.ts';
 import { bundleMessage, leaseMessage, networkMessage, storedRecord } from './messages.ts';
-import { watchNetwork } from './watch-network.ts';
+import { streamKey, Watches } from './watch-network.ts';
 
 type NodeCaller = Caller & { readonly role: 'node' | 'admin' };
 
@@ -48,8 +48,9 @@ const announced = (attachment: Attachment): AnnouncedAttachment => ({
 });
 
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
-  const { transactor, store, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
+  const { transactor, store, feed, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
   const leaseTermMs = BigInt(terms.termMs);
+  const watches = new Watches(context);
   /** Called only when something new is issued. */
   const choosePrefix: ChoosePrefix = (request) => {
     hearing.mustIssue();
@@ -137,6 +138,15 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
           `record: it is of node "${decoded.record.node}", not "${name}"`,
         );
       }
+      // Peers have one peer a key: whoever copies another's would take its place.
+      const holder = feed.view.keyHolder(network, decoded.record.publicKey) ?? name;
+      if (holder !== name) {
+        logger.warn({ node: name, network, holder, reason: 'key-of-another' }, 'record refused');
+        throw new Vl3Error(
+          'permission-denied',
+          `record: its public key is node "${holder}"'s: if that one is a copy, delete it; else detach what is on the network here, and attach it again`,
+        );
+      }
       const { answer, revision } = await transactor.run(
         putRecord(network, name, storedRecord(signed, decoded.record)),
       );
@@ -157,8 +167,11 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       const { storeId, afterRevision: revision, stamp } = request;
       // A watch that begins anew says nothing of what the node has seen.
       if (storeId !== '') await hearing.hear(context, caller.name, { storeId, revision, stamp });
-      const isJson = /json/.test(handler.requestHeader.get('content-type') ?? '');
-      yield* watchNetwork(context, request, caller, handler.signal, isJson);
+      const contentType = handler.requestHeader.get('content-type') ?? '';
+      const isGrpc = /^application\/grpc(\+proto)?$/.test(contentType);
+      const stream = isGrpc ? handler.values.get(streamKey) : undefined;
+      const carrier = { stream, isJson: /json/.test(contentType) };
+      yield* watches.watch(request, caller, carrier, handler.signal);
     },
   };
 };

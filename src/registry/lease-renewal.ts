@@ -124,7 +124,7 @@ export const testifyRecords = async (
   witness: string,
   { network, records }: TestifyRecordsRequest,
 ): Promise<{ restored: number }> => {
-  const { transactor, now, logger, signer } = context;
+  const { transactor, feed, now, logger, signer } = context;
   check(nameSchema, network, 'network');
   if (records.length > MAX_TESTIMONY) {
     throw new Vl3Error('invalid-argument', `records: give at most ${MAX_TESTIMONY} at once`);
@@ -139,7 +139,8 @@ export const testifyRecords = async (
     const decoded = decodeVerified(signed, context.verifyRecord, now(), expected);
     const [leaf] = signed.certificateChain;
     if (decoded.kind === 'refused' || leaf === undefined) continue;
-    const { node } = decoded.record;
+    const { node, publicKey } = decoded.record;
+    if ((feed.view.keyHolder(network, publicKey) ?? node) !== node) continue;
     const { serial, notAfter } = parseCertificate(leaf);
     const rule = testify(
       witness,

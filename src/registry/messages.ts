@@ -99,6 +99,7 @@ export const storedRecord = (signed: SignedRecord, read: NodeRecord): model.Stor
   signature: toBase64(signed.signature),
   certificateChain: signed.certificateChain.map(toBase64),
   sequence: read.sequence,
+  publicKey: read.publicKey,
   prefixes: read.prefixes,
   notAfter: read.notAfter,
 });

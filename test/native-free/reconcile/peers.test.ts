@@ -91,6 +91,36 @@ describe('desired peers', () => {
     ]);
   });
 
+  it('stay what they are when a claim or a copy of a key turns up that says it is older', () => {
+    const honest = record('honest', [['10.60.1.0/24', 60]]);
+    const { peers: configured } = desiredPeers([honest], SELF);
+    const thief = record('thief', [['10.60.1.0/24', 1]]);
+    const copy = record('copy', [['10.60.2.0/24', 1]], { publicKey: key('honest') });
+    const later = {
+      ...honest,
+      sequence: 2,
+      prefixes: [...honest.prefixes, { prefix: '10.60.3.0/24', leasedAt: 70 }],
+    };
+    for (const present of [honest, later]) {
+      const { peers, conflicts } = desiredPeers([thief, copy, present], SELF, configured);
+      expect(prefixesOf(peers)).toEqual({
+        honest: present.prefixes.map(({ prefix }) => prefix),
+        thief: [],
+      });
+      expect(conflicts).toEqual([
+        { node: 'copy', claim: key('honest'), heldBy: 'honest' },
+        { node: 'thief', claim: '10.60.1.0/24', heldBy: 'honest' },
+      ]);
+    }
+    // What the other gave back is anybody's, and so is the key when its node is gone.
+    const moved = { ...honest, sequence: 2, prefixes: [] };
+    expect(prefixesOf(desiredPeers([thief, moved], SELF, configured).peers)).toEqual({
+      honest: [],
+      thief: ['10.60.1.0/24'],
+    });
+    expect(prefixesOf(desiredPeers([copy], SELF, configured).peers)).toEqual({ copy: ['10.60.2.0/24'] });
+  });
+
   it('are one a node: its record with the highest sequence', () => {
     const old = record('a', [['10.60.1.0/24', 60]], { sequence: 3, publicKey: key('old') });
     const fresh = record('a', [['10.60.2.0/24', 70]], { sequence: 4 });

@@ -32,7 +32,7 @@ const signed = ({ identity }: TestNode, held: Held, sequence = 1) => {
   const record = signRecord(identity, {
     network: 'red',
     networkUid: held.network?.uid ?? '',
-    publicKey: Buffer.alloc(32, 7).toString('base64'),
+    publicKey: Buffer.alloc(32, identity.name).toString('base64'),
     endpoints: [],
     sequence,
     prefixes: held.leases.map(({ prefix, leasedAt }) => ({

@@ -63,7 +63,7 @@ const announce = async ({ client, identity }: TestNode, sequence: number): Promi
   const signed = signRecord(identity, {
     network: 'red',
     networkUid: network?.uid ?? '',
-    publicKey: Buffer.alloc(32, 7).toString('base64'),
+    publicKey: Buffer.alloc(32, identity.name).toString('base64'),
     prefixes: leases.map(({ prefix, leasedAt }) => ({
       prefix,
       leasedAt: Number(leasedAt?.seconds ?? 0n) * 1000 + (leasedAt?.nanos ?? 0) / 1e6,
