@@ -1,8 +1,17 @@
 // Whether a directory is there to write to, or can be made, found out without making it.
 
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statfsSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { Vl3Error } from '../native-free/error.ts';
+
+/** Less than this holds no state. */
+const LEAST_BYTES = 1 << 20;
+
+const isFull = (path: string): boolean => {
+  const { blocks, bavail, bsize } = statfsSync(path);
+  // A file system without bounds says 0.
+  return blocks > 0 && bavail * bsize < LEAST_BYTES;
+};
 
 /** Throws Vl3Error('failed-precondition') that names the setting, e.g. "--state-dir". */
 export const checkWritableDirectory = (directory: string, option: string): void => {
@@ -18,6 +27,8 @@ export const checkWritableDirectory = (directory: string, option: string): void 
   try {
     if (!statSync(present).isDirectory()) fail('it is no directory');
     accessSync(present, constants.W_OK | constants.X_OK);
+    // What is there already may work on without room; what cannot be filled should not be made.
+    if (present !== resolve(directory) && isFull(present)) fail('its disk is full');
   } catch (cause) {
     if (cause instanceof Vl3Error) throw cause;
     fail(cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause), cause);

@@ -4,7 +4,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
-import { link, readFile, rename, rm, stat } from 'node:fs/promises';
+import { link, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pipeline } from 'node:stream/promises';
@@ -45,6 +45,7 @@ export interface Restored extends StoreSummary {
 export const restoreStore = async (options: RestoreOptions): Promise<Restored> => {
   const { file, stateDirectory, force, now } = options;
   if (!(await isFile(file))) throw new Vl3Error('not-found', `there is no backup at ${file}`);
+  const isMade = !existsSync(stateDirectory);
   await makePrivateDirectory(stateDirectory);
   const storePath = join(stateDirectory, 'store.db');
   if (!force && existsSync(storePath)) {
@@ -70,6 +71,8 @@ export const restoreStore = async (options: RestoreOptions): Promise<Restored> =
     await syncDirectory(stateDirectory);
     return { ...summary, identity, from: summary.identity, revokedTokens, replaced, hasCa };
   } catch (cause) {
+    await clear();
+    if (isMade) await rmdir(stateDirectory).catch(() => undefined);
     if (cause instanceof Vl3Error) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new Vl3Error('failed-precondition', `cannot restore into ${stateDirectory}: ${reason}`, { cause });

@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, expect, test } from 'vitest';
 import { checkKernel } from '../../../src/agent/preflight.ts';
 import { checkWritableDirectory } from '../../../src/writable-directory.ts';
@@ -31,4 +33,18 @@ test('a file in the way is named', () => {
     expect(() => checkWritableDirectory(path, '--run-dir')).toThrow(
       `cannot write to ${file} (it is no directory): mend that, or choose another --run-dir than ${path}`,
     );
+});
+
+test('a directory on a full disk is not made, and one that is there goes on', async () => {
+  const mounted = join(scratch, 'full');
+  mkdirSync(mounted);
+  await promisify(execFile)('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'vl3t', mounted]);
+  try {
+    expect(() => checkWritableDirectory(join(mounted, 'state'), '--state-dir')).toThrow(
+      `cannot write to ${mounted} (its disk is full): mend that`,
+    );
+    expect(() => checkWritableDirectory(mounted, '--state-dir')).not.toThrow();
+  } finally {
+    await promisify(execFile)('umount', [mounted]);
+  }
 });

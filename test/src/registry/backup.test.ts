@@ -309,6 +309,14 @@ test.each([
   expect(readdirSync(old.directory).sort()).toEqual(['backup.db', 'store.db']);
 });
 
+test('what is refused makes no state directory', async () => {
+  const directory = temporaryDirectory();
+  const file = join(directory, 'text');
+  writeFileSync(file, 'no store');
+  await expect(restore(file, join(directory, 'state'))).rejects.toThrow(/is no store of a vl3 registry/);
+  expect(readdirSync(directory)).toEqual(['text']);
+});
+
 test('a backup of one domain is not restored beside the CA of another', async () => {
   const [one, other] = [await startDomain(), await startDomain()];
   const file = join(temporaryDirectory(), 'vl3.db');
