@@ -11,12 +11,12 @@ import type { CommandGroup, Context } from './context.ts';
 import { createLogger } from './log.ts';
 import { openMetrics } from './metrics.ts';
 import { type OutputFormat, outputOption, print } from './output.ts';
-import { addConfigCommand, readSettings, withSettings } from './settings.ts';
+import { addConfigCommand, readSettings, refuseSettings, withSettings } from './settings.ts';
 
 const DEFAULT_UDP_PORT = 51820;
 
 /** The join token, or what is in its file, whichever was set in the stronger place. */
-const readToken = ({ values, effective }: Resolved<AgentSettings>): string | undefined => {
+const readToken = ({ values, effective }: Resolved<AgentSettings>, context: Context): string | undefined => {
   const rankOf = (key: string): number => {
     const set = effective.find((one) => one.key === key);
     return set === undefined ? -1 : ORIGINS.indexOf(set.origin);
@@ -24,7 +24,7 @@ const readToken = ({ values, effective }: Resolved<AgentSettings>): string | und
   const file = values['token-file'];
   if (file === undefined || rankOf('token') > rankOf('token-file')) return values.token;
   if (rankOf('token') === rankOf('token-file')) {
-    throw new Vl3Error('invalid-argument', 'both token and token-file are set: leave one of them out');
+    refuseSettings(context, 'both token and token-file are set: leave one of them out');
   }
   try {
     return readFileSync(file, 'utf8').trim();
@@ -49,7 +49,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
     .action(async (_options: unknown, command: Command) => {
       const settings = readSettings(command, agentSettings, context);
       const { values } = settings;
-      const token = readToken(settings);
+      const token = readToken(settings, context);
       const { startAgent } = await import('../../src/agent/agent.ts');
       await using metrics = await openMetrics(values['metrics-listen']);
       const logger = createLogger('agent', values['log-level']);

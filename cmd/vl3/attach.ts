@@ -3,8 +3,8 @@
 import type { Command } from 'commander';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
-import { collect, collectLabel, parseDuration } from './arguments.ts';
-import { attachAll, reportPending, WAIT_SECONDS } from './attaching.ts';
+import { collect, collectLabel } from './arguments.ts';
+import { attachAll, parseWait, reportPending, WAIT_SECONDS } from './attaching.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { socketOption } from './socket.ts';
@@ -74,7 +74,7 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
     .option(
       '--wait <duration>',
       `how long to wait for a network that is not available (default: ${WAIT_SECONDS}s)`,
-      parseDuration,
+      parseWait,
       WAIT_SECONDS,
     )
     .option('--await-network', 'wait also for a network that does not exist yet')

@@ -3,10 +3,22 @@
 import type { LocalClient } from '../../src/agent/local-client.ts';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
 import type { AttachRequest } from '../../src/agent/local-requests.ts';
+import { duration } from '../../src/config/fields.ts';
+import { readBy } from './arguments.ts';
 import type { Context } from './context.ts';
 
 /** How long a network that is not available is waited for. */
 export const WAIT_SECONDS = 10;
+
+/** As the agent has it: what takes longer is attached when it can be, without anybody waiting. */
+const MAX_WAIT_SECONDS = 600;
+
+export const parseWait = readBy(
+  duration().refine(
+    (seconds) => seconds <= MAX_WAIT_SECONDS,
+    'wait at most 10m: what is pending then is attached as soon as it can be',
+  ),
+);
 
 export interface Outcome {
   /** Attached or pending, in the order asked for. */

@@ -23,7 +23,10 @@ export const addSettleCommand = (registry: Command, context: Context): void => {
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (options: { admin: string; output: OutputFormat }) => {
-      const { unclaimed } = await withAdmin(options.admin, (client) => client.settleRegistry({}));
+      const { recovery, unclaimed } = await withAdmin(options.admin, async (client) => ({
+        recovery: (await client.getStatus({})).recovery,
+        unclaimed: (await client.settleRegistry({})).unclaimed,
+      }));
       const leases = unclaimed.map(({ network, node, prefix, leasedAt }) => ({
         network,
         node,
@@ -31,7 +34,11 @@ export const addSettleCommand = (registry: Command, context: Context): void => {
         leasedAt: iso(leasedAt),
       }));
       await print(context, options.output, { unclaimed: leases }, () => {
-        context.out('the registry issues prefixes again');
+        context.out(
+          recovery === undefined
+            ? 'nothing to settle: the registry is not recovering'
+            : 'the registry issues prefixes again',
+        );
         if (leases.length === 0) return;
         context.out('leases that their nodes have not confirmed; each ends by itself when its term is over:');
         printTable(

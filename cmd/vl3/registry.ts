@@ -112,12 +112,12 @@ const REASONS: Readonly<Record<string, string>> = {
 const printRecovery = (context: Context, { reason, awaited, adopted, conflicts }: Recovery): void => {
   context.out('');
   context.out(`recovering, since ${REASONS[reason] ?? reason}: no prefix is issued`);
+  const hasHeardAll = awaited.length === 0;
   const rest =
     reason === 'empty'
       ? '`vl3 registry settle` ends it'
-      : 'it ends when they have, or by `vl3 registry settle`';
-  const waits =
-    awaited.length === 0 ? 'every known node has said what it holds' : `waits for ${awaited.join(', ')}`;
+      : `it ends ${hasHeardAll ? 'in about a minute' : 'when they have said what they hold'}, or by \`vl3 registry settle\``;
+  const waits = hasHeardAll ? 'every known node has said what it holds' : `waits for ${awaited.join(', ')}`;
   context.out(`${waits}; ${rest}`);
   if (adopted.length > 0) context.out(`taken from their certificates: ${adopted.join(', ')}`);
   for (const conflict of conflicts) context.out(`conflict: ${conflict}`);

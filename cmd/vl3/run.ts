@@ -7,8 +7,8 @@ import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
 import { LocalClient } from '../../src/agent/local-client.ts';
-import { collect, collectLabel, parseDuration } from './arguments.ts';
-import { attachAll, reportPending, WAIT_SECONDS } from './attaching.ts';
+import { collect, collectLabel } from './arguments.ts';
+import { attachAll, parseWait, reportPending, WAIT_SECONDS } from './attaching.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { socketOption } from './socket.ts';
 
@@ -108,7 +108,7 @@ export const runCommand: CommandGroup = (program: Command, context: Context): vo
     .option(
       '--wait <duration>',
       `how long to wait for a network that is not available (default: ${WAIT_SECONDS}s)`,
-      parseDuration,
+      parseWait,
       WAIT_SECONDS,
     )
     .option('--all', 'run the command only if all of the networks are available')

@@ -55,6 +55,12 @@ as ${prefix}<NAME>. Flags win over the environment, the environment over the fil
   );
 };
 
+/** Says what is wrong and ends the command with the usage code. */
+export const refuseSettings = (context: Context, sentence: string): never => {
+  context.err(`vl3: ${sentence}`);
+  throw new CommanderError(EXIT.usage, 'vl3.settings', sentence);
+};
+
 /** What is in force for a command with these flags. Says what is wrong and ends the command with the usage code. */
 export const readSettings = <Schema extends SettingsSchema>(
   command: Command,
@@ -79,8 +85,7 @@ export const readSettings = <Schema extends SettingsSchema>(
     });
   } catch (error) {
     if (!(error instanceof Vl3Error)) throw error;
-    context.err(`vl3: ${error.message}`);
-    throw new CommanderError(EXIT.usage, 'vl3.settings', error.message);
+    return refuseSettings(context, error.message);
   }
 };
 

@@ -47,7 +47,7 @@ const printStatus = (context: Context, status: AgentStatus): void => {
   );
   const { registry } = status;
   context.out(
-    `registry ${registry.addresses.join(' ')}: ${registry.connected ? 'connected' : `not connected (${registry.problem})`}, last answer ${formatAge(registry.lastContactAt, now)}`,
+    `registry ${registry.addresses.join(' ')}: ${registry.connected ? 'connected' : 'not connected'}, last answer ${formatAge(registry.lastContactAt, now)}`,
   );
   context.out(budgetSentence(status.outageBudget, now));
   for (const network of status.networks) printNetwork(context, network, now);

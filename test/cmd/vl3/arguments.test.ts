@@ -28,3 +28,18 @@ test.each([
   expect(code).toBe(2);
   expect(err).toContain('Write an address like');
 });
+
+test.each([['attach', '--netns', '/run/netns/x'], ['run']])(
+  'a wait longer than the agent has patience is a wrong command line, and said so: %s',
+  async (...args) => {
+    const { code, err } = await attempt(...args, '--network', 'red', '--wait', '30d', '--', 'true');
+    expect(code).toBe(2);
+    expect(err).toContain('Wait at most 10m');
+  },
+);
+
+test('a token and a token file from the same place are a wrong command line', async () => {
+  const { code, err } = await attempt('agent', 'run', '--token', 'a', '--token-file', '/nowhere');
+  expect(code).toBe(2);
+  expect(err).toBe('vl3: both token and token-file are set: leave one of them out\n');
+});
