@@ -73,9 +73,6 @@ export class Admission {
   }
 
   #busy(): Vl3Error {
-    return new Vl3Error(
-      'unavailable',
-      `the registry is busy with other calls (${this.#line.size} wait): try again in a moment`,
-    );
+    return new Vl3Error('unavailable', 'the registry is busy with other calls: try again in a moment');
   }
 }

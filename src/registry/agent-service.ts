@@ -27,7 +27,7 @@ import type { RegistryContext } from './context.ts';
 import { issueSvid } from './issue.ts';
 import { isRecovering, renewLeases, testifyRecords } from './lease-renewal.ts';
 import { bundleMessage, leaseMessage, networkMessage, storedRecord } from './messages.ts';
-import { watchNetwork } from './watch-network.ts';
+import { streamKey, Watches } from './watch-network.ts';
 
 type NodeCaller = Caller & { readonly role: 'node' | 'admin' };
 
@@ -50,6 +50,7 @@ const announced = (attachment: Attachment): AnnouncedAttachment => ({
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
   const { transactor, store, feed, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
   const leaseTermMs = BigInt(terms.termMs);
+  const watches = new Watches(context);
   /** Called only when something new is issued. */
   const choosePrefix: ChoosePrefix = (request) => {
     hearing.mustIssue();
@@ -166,8 +167,11 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       const { storeId, afterRevision: revision, stamp } = request;
       // A watch that begins anew says nothing of what the node has seen.
       if (storeId !== '') await hearing.hear(context, caller.name, { storeId, revision, stamp });
-      const isJson = /json/.test(handler.requestHeader.get('content-type') ?? '');
-      yield* watchNetwork(context, request, caller, handler.signal, isJson);
+      const contentType = handler.requestHeader.get('content-type') ?? '';
+      const isGrpc = /^application\/grpc(\+proto)?$/.test(contentType);
+      const stream = isGrpc ? handler.values.get(streamKey) : undefined;
+      const carrier = { stream, isJson: /json/.test(contentType) };
+      yield* watches.watch(request, caller, carrier, handler.signal);
     },
   };
 };

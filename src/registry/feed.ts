@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { RegistryView } from '../../native-free/registry/view.ts';
+import { type NetworkStep, RegistryView } from '../../native-free/registry/view.ts';
 import { watchMessage } from './messages.ts';
 import type { PositionStamps } from './position-stamps.ts';
 import { SharedMessage } from './shared-message.ts';
@@ -16,8 +16,9 @@ export class Feed implements AsyncDisposable {
   readonly #logger: Logger;
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
-  readonly #waitingFor = new Map<string, Set<() => void>>();
-  readonly #messages = new Map<string, Map<number, SharedMessage>>();
+  readonly #told = new Map<string, () => void>();
+  /** By network and revision seen; undefined: nothing changed since that watchers see. */
+  readonly #messages = new Map<string, Map<number, SharedMessage | undefined>>();
   #running: Promise<void> = Promise.resolve();
 
   constructor(deps: { readonly store: Store; readonly stamps: PositionStamps; readonly logger: Logger }) {
@@ -34,7 +35,7 @@ export class Feed implements AsyncDisposable {
 
   /** Resolves once the view holds everything up to the revision; false when the signal aborts first. */
   async caughtUp(revision: number, signal: AbortSignal): Promise<boolean> {
-    while (this.view.revision < revision && !signal.aborted) await this.#wait(this.#waiting, signal, 1000);
+    while (this.view.revision < revision && !signal.aborted) await this.#wait(signal, 1000);
     return !signal.aborted;
   }
 
@@ -46,25 +47,17 @@ export class Feed implements AsyncDisposable {
       this.#messages.set(network, messages);
     }
     const key = after ?? -1;
-    const known = messages.get(key);
-    if (known !== undefined) return known;
+    if (messages.has(key)) return messages.get(key);
     const step = after === undefined ? this.view.snapshot(network) : this.view.since(network, after);
-    if (step === undefined) return undefined;
-    const position = { storeId: this.#store.identity, stamp: this.#stamps.of(step.revision) };
-    const message = new SharedMessage(watchMessage(position, step));
+    const message = step && this.#messageOf(step);
     messages.set(key, message);
     return message;
   }
 
-  /** Resolves when something about the network changed, the time is up, or the signal aborts. */
-  async changed(network: string, signal: AbortSignal, timeoutMs: number): Promise<void> {
-    let waiting = this.#waitingFor.get(network);
-    if (waiting === undefined) {
-      waiting = new Set();
-      this.#waitingFor.set(network, waiting);
-    }
-    await this.#wait(waiting, signal, timeoutMs);
-    if (waiting.size === 0) this.#waitingFor.delete(network);
+  /** Calls `told` whenever something about the network changed. One a network; undefined: nobody any more. */
+  onChange(network: string, told: (() => void) | undefined): void {
+    if (told === undefined) this.#told.delete(network);
+    else this.#told.set(network, told);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -72,7 +65,13 @@ export class Feed implements AsyncDisposable {
     await this.#running;
   }
 
-  #wait(waiting: Set<() => void>, signal: AbortSignal, timeoutMs: number): Promise<void> {
+  #messageOf(step: NetworkStep): SharedMessage {
+    const position = { storeId: this.#store.identity, stamp: this.#stamps.of(step.revision) };
+    return new SharedMessage(watchMessage(position, step));
+  }
+
+  #wait(signal: AbortSignal, timeoutMs: number): Promise<void> {
+    const waiting = this.#waiting;
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
@@ -90,7 +89,7 @@ export class Feed implements AsyncDisposable {
   #wake(networks: Iterable<string>): void {
     for (const network of networks) {
       this.#messages.delete(network);
-      for (const wake of [...(this.#waitingFor.get(network) ?? [])]) wake();
+      this.#told.get(network)?.();
     }
     for (const wake of [...this.#waiting]) wake();
   }
@@ -117,7 +116,7 @@ export class Feed implements AsyncDisposable {
     try {
       this.view.load(await this.#store.read(RegistryView.reads));
       this.#messages.clear();
-      this.#wake([...this.#waitingFor.keys()]);
+      this.#wake([...this.#told.keys()]);
     } catch (error) {
       this.#logger.error({ err: error }, 'the store could not be read');
     }

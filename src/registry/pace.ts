@@ -6,7 +6,7 @@
 const PAUSE_PER_WATCHER_MS = 0.5;
 const MAX_PAUSE_MS = 250;
 /** While rounds take long. */
-const MAX_LATE_PAUSE_MS = 2048;
+const MAX_LATE_PAUSE_MS = 1000;
 /** A rest is so many times the length of a round. */
 const REST = 2;
 

@@ -46,6 +46,7 @@ import { preflight } from './preflight.ts';
 import { SqliteStore } from './sqlite-store.ts';
 import type { Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
+import { streamKey } from './watch-network.ts';
 
 export interface RegistryOptions {
   readonly stateDirectory: string;
@@ -211,7 +212,10 @@ const handlerOf = (context: RegistryContext): RequestHandler => {
         router.service(EnrollmentService, enrollmentService(context));
       },
       interceptors: [guard({ transactor, trustDomain: signer.trustBundle.trustDomain, now, logger })],
-      contextValues: (request) => createContextValues().set(callerKey, callers.of(request)),
+      contextValues: (request) =>
+        createContextValues()
+          .set(callerKey, callers.of(request))
+          .set(streamKey, 'stream' in request ? request.stream : undefined),
       readMaxBytes,
       // Signatures and keys do not compress, each watcher would pay for it, and no request can be a bomb.
       acceptCompression: [],

@@ -1,25 +1,32 @@
-// One watcher of one network: a snapshot or the changes since where it stood, then what follows, and a sign of life
-// when nothing does. It ends with an error as soon as the node is deleted, leaves, or its certificate runs out.
+// The watches of networks: a snapshot or the changes since where a watcher stood, then what follows, and a sign of life
+// when nothing does. One ends with an error as soon as the node is deleted, leaves, or its certificate runs out.
+//
+// A watch's first step goes through the framework, which opens the stream; after it, streams of gRPC are given one frame
+// that all of them share (watch-stream.ts). Others, JSON among them, go on through the framework.
 
-import { setTimeout as sleep } from 'node:timers/promises';
+import type { Writable } from 'node:stream';
+import { createContextKey } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import type { WatchNetworkRequest, WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { RegistryContext } from './context.ts';
 import { progressMessage } from './messages.ts';
 import { Pace } from './pace.ts';
+import { Rounds } from './rounds.ts';
+import { SharedMessage } from './shared-message.ts';
 import { Turns } from './turns.ts';
+import { isLast, sharedFrames } from './watch-stream.ts';
 
 /** Of all nodes together: each costs a stream and a little memory. */
 const MAX_WATCHERS = 20_000;
 
-const pace = new Pace();
+/** Of a frame. */
+const SMALL_BYTES = 4096;
 
-/**
- * A snapshot of a large network takes a megabyte, and after a restart everybody wants one: so many are under way at once,
- * each until its stream has taken it.
- */
-const snapshots = new Turns({ atOnce: 32, longestMs: 5000 });
+/** Of the HTTP/2 stream that the call is on; undefined on HTTP/1.1. */
+export const streamKey = createContextKey<Writable | undefined>(undefined, {
+  description: 'HTTP/2 stream',
+});
 
 export interface Watcher {
   readonly name: string;
@@ -27,79 +34,140 @@ export interface Watcher {
   readonly notAfter: number;
 }
 
-export async function* watchNetwork(
-  context: RegistryContext,
-  request: WatchNetworkRequest,
-  watcher: Watcher,
-  callSignal: AbortSignal,
-  /** Whether the stream carries JSON, by its content type. */
-  isJson: boolean,
-): AsyncGenerator<WatchNetworkResponse> {
-  const { feed, store, stamps, counters, now } = context;
-  const { network } = request;
-  check(nameSchema, network, 'network');
-  if (counters.watchers >= MAX_WATCHERS) {
-    throw new Vl3Error(
-      'resource-exhausted',
-      `the registry serves ${MAX_WATCHERS} watches, which is the most`,
-    );
+/** How the steps go out. */
+export interface Carrier {
+  /** Of a call whose frames are gRPC's; undefined: everything goes through the framework. */
+  readonly stream: Writable | undefined;
+  readonly isJson: boolean;
+}
+
+export class Watches {
+  readonly #context: RegistryContext;
+  readonly #pace = new Pace();
+  readonly #rounds = new Map<string, Rounds>();
+  /**
+   * A snapshot of a large network takes a megabyte, and after a restart everybody wants one: so many are under way at
+   * once, each until its stream has taken it.
+   */
+  readonly #snapshots = new Turns({ atOnce: 32, longestMs: 5000 });
+  #progress: SharedMessage | undefined;
+
+  constructor(context: RegistryContext) {
+    this.#context = context;
   }
-  const signal = AbortSignal.any([callSignal, context.stopping]);
-  counters.watchers++;
-  let turn: (() => void) | undefined;
-  const progress = (): WatchNetworkResponse => {
-    const { revision } = feed.view;
-    return progressMessage({ storeId: store.identity, stamp: stamps.of(revision) }, revision);
-  };
-  try {
+
+  async *watch(
+    request: WatchNetworkRequest,
+    watcher: Watcher,
+    carrier: Carrier,
+    callSignal: AbortSignal,
+  ): AsyncGenerator<WatchNetworkResponse> {
+    const { counters, stopping } = this.#context;
+    const { network } = request;
+    check(nameSchema, network, 'network');
+    if (counters.watchers >= MAX_WATCHERS) {
+      throw new Vl3Error(
+        'resource-exhausted',
+        `the registry serves ${MAX_WATCHERS} watches, which is the most`,
+      );
+    }
+    const signal = AbortSignal.any([callSignal, stopping]);
+    counters.watchers++;
+    const rounds = this.#roundsOf(network);
+    const leave = rounds.join(() => {});
+    try {
+      yield* this.#steps(request, watcher, carrier, rounds, signal);
+      if (stopping.aborted) {
+        throw new Vl3Error('unavailable', 'the registry is stopping: connect again in a moment');
+      }
+    } finally {
+      counters.watchers--;
+      leave();
+      this.#forgetEmpty(network, rounds);
+    }
+  }
+
+  async *#steps(
+    request: WatchNetworkRequest,
+    watcher: Watcher,
+    { stream, isJson }: Carrier,
+    rounds: Rounds,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchNetworkResponse> {
+    const { feed, store, progressMs } = this.#context;
+    const { network } = request;
+    const mustStill = () => mustStillWatch(this.#context, network, watcher);
     // Whatever the watcher wrote before it asked is in what it gets.
     const { revision: present } = await store.read([]);
     if (!(await feed.caughtUp(present, signal))) return;
+    mustStill();
     const resumes =
       request.storeId === store.identity &&
       request.afterRevision > 0n &&
       request.afterRevision <= BigInt(present);
     let seen = resumes ? Number(request.afterRevision) : undefined;
     let signOfLifeDue = 0;
-    let nextAt = 0;
+    // Those who come together are served together.
+    rounds.want();
     for (;;) {
-      mustStillWatch(context, network, watcher);
-      const pause = nextAt - performance.now();
-      if (pause > 0) {
-        await sleep(pause, undefined, { signal }).catch(() => {});
-        if (signal.aborted) break;
-        pace.wentOn(nextAt, performance.now());
-        continue;
-      }
+      await rounds.next(signal);
+      if (signal.aborted) return;
+      mustStill();
       const due = performance.now() >= signOfLifeDue;
-      const shared = feed.next(network, seen);
-      if (shared?.message.step.case === 'snapshot' && turn === undefined) {
-        turn = await snapshots.take();
-        if (signal.aborted) break;
-        // Another one by now.
-        continue;
+      const shared = feed.next(network, seen) ?? (due ? this.#signOfLife() : undefined);
+      if (shared === undefined) continue;
+      const { message } = shared;
+      const giveBack = message.step.case === 'snapshot' ? await this.#snapshots.take() : undefined;
+      try {
+        if (signal.aborted) return;
+        yield isJson ? message : shared.encoded;
+      } finally {
+        giveBack?.();
       }
-      const message = shared?.message ?? (due ? progress() : undefined);
-      if (message !== undefined) {
-        yield shared === undefined || isJson ? message : shared.encoded;
-        turn?.();
-        turn = undefined;
-        nextAt = pace.next(counters.watchers, performance.now());
-        if (message.step.case === 'delta' && message.step.value.networkDeleted) return;
-        seen = Number(message.revision);
-        signOfLifeDue = performance.now() + context.progressMs;
-        continue;
-      }
-      const remaining = Math.min(signOfLifeDue - performance.now(), watcher.notAfter - now());
-      await feed.changed(network, signal, Math.max(0, Math.ceil(remaining)));
-      if (signal.aborted) break;
+      if (isLast(message)) return;
+      seen = Number(message.revision);
+      signOfLifeDue = performance.now() + progressMs;
+      if (stream === undefined) continue;
+      // As long as the framework waits for the next message it keeps the last one, several times: it gets a small one.
+      if (shared.frame.length > SMALL_BYTES) yield this.#signOfLifeAt(seen).encoded;
+      const from = { network, seen, progressMs };
+      const source = { next: feed.next.bind(feed), signOfLife: () => this.#signOfLife(), mustStill };
+      await sharedFrames(stream, from, source, rounds, signal);
+      return;
     }
-    if (context.stopping.aborted) {
-      throw new Vl3Error('unavailable', 'the registry is stopping: connect again in a moment');
+  }
+
+  #signOfLife(): SharedMessage {
+    return this.#signOfLifeAt(this.#context.feed.view.revision);
+  }
+
+  #signOfLifeAt(revision: number): SharedMessage {
+    const { store, stamps } = this.#context;
+    if (this.#progress === undefined || this.#progress.message.revision !== BigInt(revision)) {
+      const position = { storeId: store.identity, stamp: stamps.of(revision) };
+      this.#progress = new SharedMessage(progressMessage(position, revision));
     }
-  } finally {
-    turn?.();
-    counters.watchers--;
+    return this.#progress;
+  }
+
+  #roundsOf(network: string): Rounds {
+    let rounds = this.#rounds.get(network);
+    if (rounds === undefined) {
+      const { counters, progressMs, feed } = this.#context;
+      const tickMs = Math.max(10, Math.min(1000, progressMs / 4));
+      const made = new Rounds({ tickMs, watchers: () => counters.watchers }, this.#pace);
+      feed.onChange(network, () => made.want());
+      this.#rounds.set(network, made);
+      rounds = made;
+    }
+    return rounds;
+  }
+
+  #forgetEmpty(network: string, rounds: Rounds): void {
+    if (!rounds.isEmpty || this.#rounds.get(network) !== rounds) return;
+    this.#rounds.delete(network);
+    this.#context.feed.onChange(network, undefined);
+    rounds[Symbol.dispose]();
   }
 }
 
