@@ -24,11 +24,15 @@ export interface WireguardPeer {
 }
 
 export interface WireguardGoOptions {
+  /** Another one that behaves like it; `--foreground NAME` is added. */
+  program?: readonly string[];
   keys: KeyPair;
   listenPort?: number;
   /** Addresses with prefix length. */
   addresses: readonly string[];
   peers: readonly WireguardPeer[];
+  /** How many of them, the last ones, get routes; by default all. */
+  routedPeers?: number;
   /** Where its TUN goes; by default it stays in the host. Its socket is always the host's. */
   tunIn?: Host;
   mtu?: number;
@@ -54,9 +58,10 @@ export class WireguardGo {
     const name = `${lab.name}-w${made}`;
     const socket = `/var/run/wireguard/${name}.sock`;
     lab.ledger.record({ kind: 'file', path: socket });
-    const daemon = host.start(['wireguard-go', '--foreground', name], { env: { LOG_LEVEL: 'error' } });
+    const { program = ['wireguard-go'] } = options;
+    const daemon = host.start([...program, '--foreground', name], { env: { LOG_LEVEL: 'error' } });
     for (let waited = 0; !existsSync(socket); waited += 10) {
-      if (!daemon.running || waited > 5000)
+      if (!daemon.running || waited > 20_000)
         throw new Error(`wireguard-go did not start:\n${daemon.output()}`);
       await sleep(10);
     }
@@ -68,11 +73,14 @@ export class WireguardGo {
     const assign = options.addresses.map(
       (a) => `address add ${a} dev ${name}${a.includes(':') ? ' nodad' : ''}`,
     );
-    const routes = options.peers.flatMap((peer) =>
-      peer.allowedIps.map((p) => `route replace ${p} dev ${name}`),
-    );
+    const routed = options.peers.slice(-(options.routedPeers ?? options.peers.length));
+    const routes = routed.flatMap((peer) => peer.allowedIps.map((p) => `route replace ${p} dev ${name}`));
     await tunHost.ip(...assign, `link set ${name} mtu ${options.mtu ?? 1420} up`, ...routes);
     return device;
+  }
+
+  get pid(): number {
+    return this.#daemon.pid;
   }
 
   /** Replaces keys and peers. */
