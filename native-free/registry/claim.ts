@@ -81,8 +81,12 @@ export class Claims {
     for (const { value } of overlapped) {
       if (!isHeld(value)) continue;
       const why = `${text} overlaps ${value.prefix}, which is leased to node "${value.node}"`;
-      if (value.node === this.#node || this.#since === undefined || isConfirmed(value, this.#since)) {
-        return lost(why);
+      if (value.node === this.#node || this.#since === undefined) return lost(why);
+      if (isConfirmed(value, this.#since)) {
+        if ((value.claimedAt ?? -1) < this.#since) return lost(why);
+        // One word against another: who came first proves nothing, and nobody takes down what he uses for it.
+        const remedy = 'delete the node that should not have it; settled, it stays where it is';
+        return { kind: 'pending', reason: `${why} by that node's word alone: ${remedy}` };
       }
       return { kind: 'pending', reason: `${why}; that node has not said yet whether it holds it` };
     }

@@ -143,6 +143,13 @@ export type Sighting = z.infer<typeof sighting>;
 export const liveness = z.strictObject({ since: time });
 export type Liveness = z.infer<typeof liveness>;
 
+/** An SVID as it was given out: unix ms, and the chain's DER, the leaf first. */
+const svid = z.strictObject({
+  notBefore: time,
+  notAfter: time,
+  certificateChain: z.array(base64(8192)).min(1).max(4),
+});
+
 export const TOKEN_ID = /^[0-9a-f]{16}$/;
 export const token = z.strictObject({
   /** The first 16 digits of the hash: public, names the token in lists and logs. */
@@ -157,6 +164,8 @@ export const token = z.strictObject({
   usedBy: name.optional(),
   /** SHA-256 of the public key it enrolled: the same key may ask again when its answer got lost. */
   usedByKey: z.string().max(64).optional(),
+  /** What it got, to be answered again. Absent: the token was used before this was kept. */
+  svid: svid.optional(),
   revokedAt: time.optional(),
 });
 export type Token = z.infer<typeof token>;
@@ -177,6 +186,8 @@ export const lease = z.strictObject({
     .optional(),
   /** In registry time. Absent: before there was registry time. */
   renewedAt: registryTime.optional(),
+  /** When a recovering registry that knew nothing of it took the node's word for it. */
+  claimedAt: registryTime.optional(),
   /** Its term is over: in quarantine, and its node's again when it comes back. */
   endedAt: registryTime.optional(),
   /** Given back: nobody's, and resting. */

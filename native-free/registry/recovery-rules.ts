@@ -184,6 +184,8 @@ export interface RecoveryProgress {
   readonly awaited: readonly string[];
   readonly adopted: readonly string[];
   readonly conflicts: readonly string[];
+  /** Somebody claims what he cannot have yet. */
+  readonly isContested: boolean;
 }
 
 export const RECOVERY_READS = [one(keys.domain), one(keys.clock), all(below.nodes), all(below.reports)];
@@ -204,11 +206,12 @@ export const recoveryProgress = (state: State): RecoveryProgress | undefined => 
     conflicts: [...reports.values()].flatMap(({ node, conflicts }) =>
       conflicts.map((conflict) => `node "${node}": ${conflict}`),
     ),
+    isContested: [...reports.values()].some(({ pending }) => pending.length > 0),
   };
 };
 
 /**
- * Ends a recovery that is over: every known node has spoken (an empty store knows none), or whatever it does not know has
+ * Ends a recovery that is over: every known node has spoken (an empty store knows none) and none claims in vain, or whatever it does not know has
  * run out at its holder's. Answers why.
  */
 export const endRecovery = (terms: LeaseTerms): Rule<'all-reported' | 'run-out' | undefined> => ({
@@ -217,10 +220,11 @@ export const endRecovery = (terms: LeaseTerms): Rule<'all-reported' | 'run-out' 
     const progress = recoveryProgress(state);
     const domain = state.domain()?.value;
     if (progress === undefined || domain === undefined) return settled(undefined);
-    const { recovery, awaited } = progress;
+    const { recovery, awaited, isContested } = progress;
     const waited = clockOf(state).elapsed - recovery.since;
     // Nodes that it does not know get a moment too: the one in which each asks again.
-    const allReported = recovery.reason !== 'empty' && awaited.length === 0 && waited >= terms.tickMs;
+    const allReported =
+      recovery.reason !== 'empty' && awaited.length === 0 && !isContested && waited >= terms.tickMs;
     const runOut = waited >= terms.termMs + terms.quarantineMs;
     if (!allReported && !runOut) return settled(undefined);
     return {

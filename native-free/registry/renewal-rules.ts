@@ -188,7 +188,14 @@ const renewOn = (
     }
     for (const key of decision.replaced) replacedKeys.add(key);
     operations.push(
-      save({ network: network.name, node, prefix, ...asLeased(claim), renewedAt: clock.elapsed }),
+      save({
+        network: network.name,
+        node,
+        prefix,
+        ...asLeased(claim),
+        renewedAt: clock.elapsed,
+        ...(since !== undefined && { claimedAt: clock.elapsed }),
+      }),
     );
     answers.push({ prefix, outcome: 'renewed', reason: '' });
   }

@@ -281,6 +281,26 @@ test('who was deleted stays out, and one who claims everything gets what is free
   expect(conflicts.some((one) => one.startsWith('node "thief": '))).toBe(true);
 });
 
+test('who claims first what an empty registry does not know takes nothing from its holder, who is heard until an admin decides', async () => {
+  const domain = await startDomain(SHORT);
+  const first = await domain.admin();
+  await first.createNetwork({ network: red });
+  const [honest, thief] = [await domain.enrol('honest'), await domain.enrol('thief')];
+  const [held, heldThief] = [await join_(honest), await join_(thief)];
+  await loseStore(domain);
+  const admin = await domain.admin();
+  // He says that he has had it since ever.
+  const stolen = held.leases.map((lease) => ({ ...lease, node: 'thief', leasedAt: undefined }));
+  const claims = [...heldThief.leases, ...stolen] as typeof held.leases;
+  expect((await renew(thief, heldThief, claims)).outcomes.map(([, outcome]) => outcome)).toContain('RENEWED');
+  const pending = held.leases.map(({ prefix }) => [prefix, 'PENDING']);
+  expect((await renew(honest, held)).outcomes).toEqual(pending);
+  expect((await recoveryOf(admin))?.conflicts.join()).toMatch(/node "honest": .*leased to node "thief" by/);
+  await admin.deleteNode({ name: 'thief' });
+  expect((await renew(honest, held)).outcomes).toEqual(renewedAll(held));
+  expect(await refusal(thief.client.heartbeat({}))).toMatch(/^unauthenticated/);
+});
+
 test('the outage budget decides how long leases and SVIDs last, and every answer about leases says it', async () => {
   const domain = await startDomain(SHORT);
   const admin = await domain.admin();
