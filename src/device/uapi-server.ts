@@ -1,6 +1,7 @@
 // The control socket of a device: /var/run/wireguard/NAME.sock, where wg and wg-quick look for it. Speaks the cross-platform
 // userspace protocol (native-free/uapi); several requests a connection, one after another, each answered before the next.
 
+import { once } from 'node:events';
 import { mkdirSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -66,7 +67,7 @@ export class UapiServer implements AsyncDisposable {
     server.on('connection', (connection) => {
       this.#connections.add(connection);
       connection.once('close', () => this.#connections.delete(connection));
-      serve(device, connection);
+      void serve(device, connection);
     });
   }
 
@@ -116,21 +117,28 @@ const unlinkIfThere = (path: string): void => {
   }
 };
 
-const serve = (device: WireguardDevice, connection: Socket): void => {
+/** One client, to its end. Nothing is read of who does not take its answers, so that they do not pile up. */
+const serve = async (device: WireguardDevice, connection: Socket): Promise<void> => {
   const parser = new RequestParser();
   let unfinished = '';
-  connection.setEncoding('latin1');
   connection.on('error', () => connection.destroy());
-  connection.on('end', () => connection.end());
-  connection.on('data', (text: string) => {
-    const lines = (unfinished + text).split('\n');
-    unfinished = lines.pop() ?? '';
-    if (unfinished.length > MAX_UNFINISHED_LINE) connection.destroy();
-    for (const line of lines) {
-      const request = parser.push(line);
-      if (request !== undefined && !connection.destroyed) connection.write(answer(device, request), 'latin1');
+  connection.setEncoding('latin1');
+  try {
+    for await (const text of connection.iterator({ destroyOnReturn: false })) {
+      const lines = (unfinished + String(text)).split('\n');
+      unfinished = lines.pop() ?? '';
+      if (unfinished.length > MAX_UNFINISHED_LINE) connection.destroy();
+      for (const line of lines) {
+        const request = parser.push(line);
+        if (request === undefined || connection.write(answer(device, request), 'latin1')) continue;
+        await Promise.race([once(connection, 'drain'), once(connection, 'close')]);
+        if (connection.destroyed) return;
+      }
     }
-  });
+    connection.end();
+  } catch {
+    connection.destroy();
+  }
 };
 
 const answer = (device: WireguardDevice, request: Request | RequestError): string => {
