@@ -49,7 +49,7 @@ const ask = async (request: string, isLast = false): Promise<string> => {
   else socket.write(request);
   const answer = await until(
     async () => received(),
-    (text) => text.endsWith('\n\n') || socket.closed,
+    (text) => (!isLast && text.endsWith('\n\n')) || socket.closed,
   );
   socket.destroy();
   return answer;
