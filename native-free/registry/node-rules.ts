@@ -67,8 +67,13 @@ const admit = (
   const node = state.node(request.node)?.value;
   const alive = node !== undefined && node.deletedAt === undefined;
   if (token.usedAt !== undefined) {
-    // The same machine asks again because the answer got lost: the key it proves is the one that was enrolled.
-    const again = alive && token.usedBy === request.node && token.usedByKey === request.keyHash;
+    // The same machine asks again because the answer got lost: the key it proves is the one that was enrolled, and no
+    // other token has enrolled that node since.
+    const again =
+      alive &&
+      node.enrolledAt === token.usedAt &&
+      token.usedBy === request.node &&
+      token.usedByKey === request.keyHash;
     if (!again)
       throw new EnrollmentRefused('used', `the join token ${token.id} was used already: ${NEW_TOKEN}`);
   }
@@ -106,52 +111,84 @@ export const checkToken = (secretHash: string): Rule<void> => ({
   },
 });
 
-/** Asks whether the token admits, and changes nothing: before a certificate is signed. */
-export const checkEnrollment = (request: EnrollmentRequest, now: number): Rule<void> => ({
+/** An SVID that was signed for a request. */
+export interface IssuedSvid {
+  readonly certificate: Certificate;
+  readonly notBefore: number;
+  /** DER in base64, the leaf first. */
+  readonly chain: readonly string[];
+}
+
+/**
+ * What this token got before, if that still holds for a good while. A node that asks in a loop, since its clock refuses what it
+ * gets or it dies with the answer in hand, gets the same again: each SVID more is one that would have to be remembered until
+ * it expires, and which of them the node holds, nobody could tell.
+ */
+const givenBefore = ({ svid }: Token, now: number): readonly string[] | undefined => {
+  if (svid === undefined) return undefined;
+  const { notBefore, notAfter, certificateChain } = svid;
+  const isGood = notBefore <= now && notAfter - now >= (notAfter - notBefore) / 2;
+  return isGood ? certificateChain : undefined;
+};
+
+/**
+ * Asks whether the token admits, and changes nothing: before a certificate is signed. Answers the chain when one was given out
+ * already.
+ */
+export const checkEnrollment = (
+  request: EnrollmentRequest,
+  now: number,
+): Rule<readonly string[] | undefined> => ({
   reads: enrollmentReads(request),
-  decide: (state) => {
-    admit(state, request, now);
-    return settled(undefined);
-  },
+  decide: (state) => settled(givenBefore(admit(state, request, now).token, now)),
 });
 
 const unexpired = (certificates: readonly Certificate[], now: number): Certificate[] =>
   certificates.filter(({ notAfter }) => notAfter > now);
 
+export interface Enrollment {
+  readonly node: Node;
+  /** What the node is to get; not what the request came with, if it had been given one before. */
+  readonly chain: readonly string[];
+}
+
 /** Uses the token up and makes the node, in one transaction. A node enrolled anew keeps its networks and prefixes. */
 export const enroll = (
-  request: EnrollmentRequest & { readonly spiffeId: string; readonly certificate: Certificate },
+  request: EnrollmentRequest & { readonly spiffeId: string; readonly svid: IssuedSvid },
   now: number,
-): Rule<Node> => {
+): Rule<Enrollment> => {
   const tokenKey = keys.token(tokenId(request.secretHash));
   const nodeKey = keys.node(request.node);
+  const { certificate, notBefore, chain } = request.svid;
   return {
     reads: enrollmentReads(request),
     decide: (state) => {
       const { token, node } = admit(state, request, now);
-      const again = token.usedAt !== undefined;
-      const value: Node =
-        again && node !== undefined
-          ? { ...node, certificates: addCertificate(node.certificates, request.certificate, now) }
-          : {
-              name: request.node,
-              spiffeId: request.spiffeId,
-              enrolledAt: now,
-              certificates: [request.certificate],
-              refused: unexpired([...(node?.refused ?? []), ...(node?.certificates ?? [])], now).slice(
-                -MAX_CERTIFICATES * 4,
-              ),
-            };
-      const used = {
+      const isAgain = token.usedAt !== undefined && node !== undefined;
+      const before = givenBefore(token, now);
+      if (isAgain && before !== undefined) return settled({ node, chain: before });
+      const value: Node = isAgain
+        ? { ...node, certificates: addCertificate(node.certificates, certificate, now) }
+        : {
+            name: request.node,
+            spiffeId: request.spiffeId,
+            enrolledAt: now,
+            certificates: [certificate],
+            refused: unexpired([...(node?.refused ?? []), ...(node?.certificates ?? [])], now).slice(
+              -MAX_CERTIFICATES * 4,
+            ),
+          };
+      const used: Token = {
         ...token,
         usedAt: token.usedAt ?? now,
         usedBy: request.node,
         usedByKey: request.keyHash,
+        svid: { notBefore, notAfter: certificate.notAfter, certificateChain: [...chain] },
       };
       return {
         compares: [state.unchanged(tokenKey), state.unchanged(nodeKey)],
         operations: [put(tokenKey, tokenSchema, used), put(nodeKey, nodeSchema, value)],
-        answer: value,
+        answer: { node: value, chain },
       };
     },
   };
@@ -166,10 +203,32 @@ const addCertificate = (
   if (kept.length >= MAX_CERTIFICATES) {
     throw new Vl3Error(
       'resource-exhausted',
-      `the node has ${MAX_CERTIFICATES} SVIDs that have not expired: renew once a day, not more often`,
+      `the node has ${MAX_CERTIFICATES} SVIDs that have not expired: enrol it anew (\`vl3 token create --node\`), which ends them all`,
     );
   }
   return [...kept, added];
+};
+
+/** So many SVIDs a node gets as soon as it asks. */
+const UNHURRIED_CERTIFICATES = MAX_CERTIFICATES / 2;
+/** After those so many in the time that one of them lasts: with a few to spare, the list never fills up. */
+const SLOW_RENEWALS = MAX_CERTIFICATES / 2 - 8;
+
+/**
+ * A node that renews in a loop, because it never gets to keep what it is given, has to wait longer and longer, but never for
+ * as long as the SVID that it does hold lasts.
+ */
+const mustNotHurry = (certificates: readonly Certificate[], { notAfter }: Certificate, now: number): void => {
+  const kept = unexpired(certificates, now);
+  if (kept.length < UNHURRIED_CERTIFICATES) return;
+  // Those that end later were given out when the clock was ahead: they say nothing about when the last one was.
+  const newest = Math.max(0, ...kept.map((one) => one.notAfter).filter((end) => end <= notAfter));
+  const wait = newest + (notAfter - now) / SLOW_RENEWALS - notAfter;
+  if (wait <= 0) return;
+  throw new Vl3Error(
+    'resource-exhausted',
+    `the node has ${kept.length} SVIDs that have not expired, and gets the next one in ${Math.ceil(wait / 60_000)} min: is its clock right?`,
+  );
 };
 
 /** Notes a fresh SVID of an enrolled node. */
@@ -179,6 +238,7 @@ export const renew = (name: string, certificate: Certificate, now: number): Rule
     reads: [one(key)],
     decide: (state) => {
       const node = mustBeEnrolled(state, name).value;
+      mustNotHurry(node.certificates, certificate, now);
       const value = { ...node, certificates: addCertificate(node.certificates, certificate, now) };
       return { compares: [state.unchanged(key)], operations: [put(key, nodeSchema, value)], answer: value };
     },

@@ -34,7 +34,7 @@ import { State } from '../registry/state.ts';
 import { createToken } from '../registry/token-rules.ts';
 import type { Batch, Range, ReadResult } from '../registry/transaction.ts';
 import { type NetworkStep, RegistryView } from '../registry/view.ts';
-import { toBase64 } from './base64.ts';
+import { fromBase64, toBase64 } from './base64.ts';
 import type { Disk } from './disk.ts';
 import { DurableStore, type StoreObserver } from './durable-store.ts';
 import type { Hooks } from './hooks.ts';
@@ -212,11 +212,16 @@ export class RegistryProcess {
   enroll(node: string, secret: string, key: string): SimulatedIdentity {
     const request = { secretHash: secret, node, keyHash: key, spiffeId: `spiffe://x/node/${node}` };
     if (!this.#dependencies.hooks.usesTokensUp) this.createToken(secret, node);
-    this.store.run(checkEnrollment(request, this.#now));
-    const identity = this.#issue(node);
-    const certificate = { serial: identity.serial, notAfter: identity.notAfter };
-    this.store.run(enroll({ ...request, certificate }, this.#now));
-    return identity;
+    const before = this.store.run(checkEnrollment(request, this.#now));
+    if (before !== undefined) return this.#given(before);
+    const { chain, serial, notBefore, notAfter } = this.#issue(node);
+    const svid = { certificate: { serial, notAfter }, notBefore, chain: chain.map(toBase64) };
+    return this.#given(this.store.run(enroll({ ...request, svid }, this.#now)).chain);
+  }
+
+  /** What the registry answers, which is not always what it has just signed. */
+  #given(chain: readonly string[]): SimulatedIdentity {
+    return this.#dependencies.signer.read(chain.map(fromBase64));
   }
 
   #issue(node: string): SimulatedIdentity {

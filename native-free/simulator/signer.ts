@@ -50,6 +50,13 @@ export class SimulatedSigner {
     return { node, serial, notBefore, notAfter, termMs, chain: [certificate] };
   }
 
+  /** What was issued with this chain. */
+  read(chain: readonly Uint8Array[]): SimulatedIdentity {
+    const [, body = ''] = split(decoder.decode(chain[0]));
+    const { node, serial, notBefore, notAfter } = JSON.parse(body);
+    return { node, serial, notBefore, notAfter, termMs: notAfter - notBefore - BACKDATE_MS, chain };
+  }
+
   sign(identity: SimulatedIdentity, content: RecordContent): SignedRecord {
     const { node, notBefore, notAfter, chain } = identity;
     const record = encodeRecord({ ...content, trustDomain: TRUST_DOMAIN, node, notBefore, notAfter });

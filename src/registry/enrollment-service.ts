@@ -12,6 +12,7 @@ import {
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { tokenId } from '../../native-free/registry/token-rules.ts';
 import type { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
+import { fromBase64, toBase64 } from '../base64.ts';
 import { hashSecret } from '../identity/token.ts';
 import { callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
@@ -28,13 +29,25 @@ export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof 
       known.decide(await transactor.read(known.reads));
       const keyHash = await requestKeyHash(certificateRequest);
       const request = { secretHash, node, keyHash };
-      await transactor.run(checkEnrollment(request, now()));
-      const { certificate, chain } = await issueSvid(signer, certificateRequest, node);
       const { trustBundle } = signer;
       const spiffeId = formatSpiffeId({ kind: 'node', trustDomain: trustBundle.trustDomain, name: node });
-      await transactor.run(enroll({ ...request, spiffeId, certificate }, now()));
-      logger.info({ node, spiffeId, address, tokenId: tokenId(secretHash) }, 'node enrolled');
-      return { certificateChain: chain, trustBundle: bundleMessage(trustBundle), node, spiffeId };
+      const answer = (chain: readonly string[]) => ({
+        certificateChain: chain.map(fromBase64),
+        trustBundle: bundleMessage(trustBundle),
+        node,
+        spiffeId,
+      });
+      const who = { node, spiffeId, address, tokenId: tokenId(secretHash) };
+      const { answer: before } = await transactor.run(checkEnrollment(request, now()));
+      if (before !== undefined) {
+        logger.info(who, 'node asked again, and got what it was given before');
+        return answer(before);
+      }
+      const issued = await issueSvid(signer, certificateRequest, node);
+      const svid = { ...issued, chain: issued.chain.map(toBase64) };
+      const { answer: enrolled } = await transactor.run(enroll({ ...request, spiffeId, svid }, now()));
+      logger.info(who, 'node enrolled');
+      return answer(enrolled.chain);
     } catch (error) {
       if (error instanceof Vl3Error) {
         const reason = error instanceof EnrollmentRefused ? error.reason : error.code;

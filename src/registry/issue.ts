@@ -19,12 +19,13 @@ export interface IssuedSvid {
   /** DER, the leaf first. */
   readonly chain: Uint8Array[];
   readonly certificate: Certificate;
+  readonly notBefore: number;
 }
 
 export const issueSvid = async (signer: Signer, request: Uint8Array, node: string): Promise<IssuedSvid> => {
   const chain = await signer.signNodeSvid(request, node);
   const [leaf] = chain;
   if (leaf === undefined) throw new Vl3Error('internal', 'the signer answered no certificate');
-  const { serial, notAfter } = parseCertificate(leaf);
-  return { chain, certificate: { serial, notAfter } };
+  const { serial, notBefore, notAfter } = parseCertificate(leaf);
+  return { chain, certificate: { serial, notAfter }, notBefore };
 };

@@ -219,7 +219,8 @@ test('no interleaving of stale decisions breaks a promise of the rules', async (
         const secretHash = hash.slice(48) + hash.slice(0, 48);
         await carryOut(createToken({ hash: secretHash, node: name, ttlMs: undefined }, NOW), await fresh());
         const certificate = { serial: `s${serial}`, notAfter: NOW * 2 };
-        const request = { secretHash, node: name, keyHash: `k${serial}`, spiffeId: 's', certificate };
+        const svid = { certificate, notBefore: NOW, chain: ['AA=='] };
+        const request = { secretHash, node: name, keyHash: `k${serial}`, spiffeId: 's', svid };
         await carryOut(enroll(request, NOW), await fresh());
       };
       await carryOut(createNetwork(network, { now: NOW, uid: 'uid' }), await fresh());

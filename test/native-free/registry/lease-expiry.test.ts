@@ -40,7 +40,8 @@ const enrol = async (node: string): Promise<void> => {
   const secretHash = (++tokens).toString(16).padStart(16, '0').padEnd(64, 'a');
   await run(createToken({ hash: secretHash, node, ttlMs: undefined }, NOW));
   const certificate = { serial: node, notAfter: NOW * 2 };
-  await run(enroll({ secretHash, node, keyHash: 'k', spiffeId: 's', certificate }, NOW));
+  const svid = { certificate, notBefore: NOW, chain: ['AA=='] };
+  await run(enroll({ secretHash, node, keyHash: 'k', spiffeId: 's', svid }, NOW));
 };
 
 /** Time goes on by whole ticks of the registry, and its maintenance does what it does. */

@@ -247,11 +247,9 @@ export class World {
     const secretHash = hash.slice(48) + hash.slice(0, 48);
     this.#run(createToken({ hash: secretHash, node: node.name, ttlMs: undefined }, this.now));
     const certificate = { serial: `c${this.#serial}`, notAfter: this.now + 1e9 };
+    const svid = { certificate, notBefore: this.now, chain: ['AA=='] };
     this.#run(
-      enroll(
-        { secretHash, node: node.name, keyHash: `k${this.#serial}`, spiffeId: 's', certificate },
-        this.now,
-      ),
+      enroll({ secretHash, node: node.name, keyHash: `k${this.#serial}`, spiffeId: 's', svid }, this.now),
     );
   }
 

@@ -28,6 +28,7 @@ import { firstFit, memoryStore, networkRequest, record } from './fixtures.ts';
 const NOW = 1_000_000;
 const claim = (prefix: string, leasedAt = NOW) => ({ prefix, leasedAt });
 const HOUR = 3_600_000;
+const WEEK = 7 * 24 * HOUR;
 let store: MemoryStore;
 let transactor: Transactor;
 const run = async <T>(rule: Rule<T>): Promise<T> => (await transactor.run(rule)).answer;
@@ -63,7 +64,11 @@ const enrolling = (secretHash: string, node: string, serial = `serial-${node}`, 
   node,
   keyHash,
   spiffeId: `spiffe://test/node/${node}`,
-  certificate: { serial, notAfter: NOW + 7 * 24 * HOUR },
+  svid: {
+    certificate: { serial, notAfter: NOW + WEEK },
+    notBefore: NOW,
+    chain: [Buffer.from(serial).toString('base64')],
+  },
 });
 const enrolled = async (...nodes: string[]) => {
   for (const node of nodes) await run(enroll(enrolling(await newToken(), node), NOW));
@@ -465,12 +470,43 @@ describe('tokens and enrolment', () => {
     expect(await keysBelow('/nodes/')).toEqual([]);
   });
 
-  test('the same key may ask again with a used token, because an answer can get lost', async () => {
+  test('the same key may ask again with a used token and gets what it got, however often', async () => {
     const hash = await newToken();
-    await run(enroll(enrolling(hash, 'n1', 's1', 'k1'), NOW));
-    const node = await run(enroll(enrolling(hash, 'n1', 's2', 'k1'), NOW + 1));
-    expect(node.certificates.map(({ serial }) => serial)).toEqual(['s1', 's2']);
+    const first = await run(enroll(enrolling(hash, 'n1', 's1', 'k1'), NOW));
+    expect(await run(checkEnrollment(enrolling(hash, 'n1', 's2', 'k1'), NOW + 1))).toEqual(first.chain);
+    for (let i = 0; i < 2 * MAX_CERTIFICATES; i++) {
+      const again = await run(enroll(enrolling(hash, 'n1', `again${i}`, 'k1'), NOW + i));
+      expect(again).toEqual(first);
+    }
+    expect((await run(checkIdentity('n1', 's1'))).certificates.map(({ serial }) => serial)).toEqual(['s1']);
     expect(await refused(() => enroll(enrolling(hash, 'n1', 's3', 'k1'), NOW + HOUR))).toMatch(/has expired/);
+  });
+
+  test.each([
+    ['half of it is over', NOW + (WEEK * 3) / 4],
+    ['it was given out by a clock that was ahead', NOW - 500],
+  ])('asked again, the registry gives another SVID beside the first when %s', async (_, then) => {
+    const hash = await newToken('', WEEK);
+    await run(enroll(enrolling(hash, 'n1', 's1', 'k1'), NOW));
+    expect(await run(checkEnrollment(enrolling(hash, 'n1', 's2', 'k1'), then))).toBeUndefined();
+    const { node, chain } = await run(enroll(enrolling(hash, 'n1', 's2', 'k1'), then));
+    expect(chain).toEqual([Buffer.from('s2').toString('base64')]);
+    expect(node.certificates.map(({ serial }) => serial)).toEqual(['s1', 's2']);
+    for (const serial of ['s1', 's2']) await run(checkIdentity('n1', serial));
+    // Whichever of them the node held: from the next enrolment on both are dead.
+    await run(enroll(enrolling(await newToken('n1', WEEK), 'n1', 's3', 'k3'), then));
+    for (const serial of ['s1', 's2'])
+      expect(await refused(() => checkIdentity('n1', serial))).toMatch(/earlier enrolment/);
+  });
+
+  test('a token says nothing any more once another one has enrolled its node', async () => {
+    const hash = await newToken('n1');
+    await run(enroll(enrolling(hash, 'n1', 's1', 'k1'), NOW));
+    await run(enroll(enrolling(await newToken('n1'), 'n1', 's2', 'k2'), NOW + 1));
+    expect(await refused(() => checkEnrollment(enrolling(hash, 'n1', 's3', 'k1'), NOW + 2))).toMatch(
+      /was used already/,
+    );
+    await run(checkIdentity('n1', 's2'));
   });
 
   test('a name that is taken is refused unless the token was made for it, and then earlier SVIDs are dead', async () => {
@@ -484,16 +520,55 @@ describe('tokens and enrolment', () => {
     await run(checkIdentity('n1', 's2'));
   });
 
-  test('a renewed SVID is accepted beside the one it replaces, within bounds', async () => {
+  const renewal = (serial: string, now: number) => renew('n1', { serial, notAfter: now + WEEK }, now);
+
+  test('a renewed SVID is accepted beside the one it replaces', async () => {
     await enrolled('n1');
-    for (let i = 1; i < MAX_CERTIFICATES; i++) {
-      await run(renew('n1', { serial: `r${i}`, notAfter: NOW + HOUR }, NOW));
+    await run(renewal('r1', NOW));
+    for (const serial of ['serial-n1', 'r1']) await run(checkIdentity('n1', serial));
+  });
+
+  test('a node that renews every minute, for weeks, is slowed down, not locked out, and stays itself', async () => {
+    await enrolled('n1');
+    let last = NOW;
+    let longest = 0;
+    let most = 0;
+    for (let now = NOW; now < NOW + 2 * WEEK; now += 60_000) {
+      const held = (await run(checkIdentity('n1', 'serial-n1'))).certificates;
+      most = Math.max(most, held.length);
+      try {
+        await run(renewal(`r${now}`, now));
+      } catch (error) {
+        expect(String(error)).toMatch(
+          /has \d+ SVIDs that have not expired, and gets the next one in \d+ min/,
+        );
+        continue;
+      }
+      longest = Math.max(longest, now - last);
+      last = now;
     }
-    await run(checkIdentity('n1', 'serial-n1'));
-    await run(checkIdentity('n1', 'r1'));
-    const more = { serial: 'more', notAfter: NOW + HOUR };
-    expect(await refused(() => renew('n1', more, NOW))).toMatch(/^resource-exhausted/);
-    await run(renew('n1', { serial: 'later', notAfter: NOW + 2 * HOUR }, NOW + HOUR));
+    expect(longest).toBeLessThan(8 * HOUR);
+    expect(most).toBeLessThan(MAX_CERTIFICATES);
+    expect(most).toBeGreaterThan(MAX_CERTIFICATES / 2);
+  });
+
+  test('SVIDs from when the clock was ahead slow nobody down', async () => {
+    await enrolled('n1');
+    for (let i = 0; i < MAX_CERTIFICATES / 2; i++) await run(renewal(`a${i}`, NOW + 100 * WEEK));
+    expect(await refused(() => renewal('a', NOW + 100 * WEEK))).toMatch(/^resource-exhausted/);
+    await run(renewal('now', NOW + WEEK / 2));
+  });
+
+  test('a node whose list is full all the same gets out of it by a new token', async () => {
+    await enrolled('n1');
+    const half = MAX_CERTIFICATES / 2;
+    for (let i = 0; i < half; i++) await run(renewal(`ahead${i}`, NOW + 500 * WEEK));
+    // Each from a clock that was ahead by less than the one before.
+    for (let i = half; i > 0; i--) await run(renewal(`r${i}`, NOW + i * WEEK));
+    expect(await refused(() => renewal('one-more', NOW))).toMatch(/^resource-exhausted.*enrol it anew/);
+    await run(enroll(enrolling(await newToken('n1'), 'n1', 'fresh', 'k2'), NOW));
+    await run(renewal('one-more', NOW));
+    expect(await refused(() => checkIdentity('n1', 'r5'))).toMatch(/earlier enrolment/);
   });
 
   test('a token lives within bounds', async () => {

@@ -17,7 +17,8 @@ const enrolled = async (node: string): Promise<void> => {
   const hash = Buffer.from(node).toString('hex').padEnd(64, 'a');
   await transactor.run(createToken({ hash, node, ttlMs: 3_600_000 }, NOW));
   const certificate = { serial: node, notAfter: NOW + 1_000_000 };
-  const who = { secretHash: hash, node, keyHash: 'key', spiffeId: `spiffe://test/node/${node}`, certificate };
+  const svid = { certificate, notBefore: NOW, chain: ['AA=='] };
+  const who = { secretHash: hash, node, keyHash: 'key', spiffeId: `spiffe://test/node/${node}`, svid };
   await transactor.run(enroll(who, NOW));
 };
 const announce = (node: string, text: string) =>
