@@ -98,6 +98,9 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   await using opened = new AsyncDisposableStack();
   const state = opened.use(new AgentState(options.stateDirectory));
   opened.use(await lockPrefix(options.netnsPrefix));
+  const socket = join(options.runDirectory, 'agent.sock');
+  // Before a token is used up.
+  await LocalApi.mustBeFree(socket);
   const hasExpired = (svid: Identity): boolean =>
     new SvidTerm(svid, state, clock.moment()).leftMs(clock.moment()) <= 0;
   const identity = await identify(options, { logger, hasExpired, signal });
@@ -248,7 +251,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   };
   const api = opened.use(
     await LocalApi.listen(
-      join(options.runDirectory, 'agent.sock'),
+      socket,
       {
         attach: (request) => attachments.attach(request),
         detach: (request) => attachments.detach(request),

@@ -3,6 +3,7 @@
 // not available now holds up no other. How one is made is pod-interfaces.ts, what keeps them in order upkeep.ts.
 
 import { randomBytes } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../../native-free/ipam/prefix.ts';
@@ -318,13 +319,25 @@ export class Attachments implements AsyncDisposable {
 
 /** Throws when what is there is not what is asked for now. */
 const mustAgree = (
-  { network, netns, interfaceName, addresses = [] }: AttachRequest,
+  { network, netns, interfaceName, workload, labels, addresses = [] }: AttachRequest,
   present: WishDocument | AttachmentDocument,
 ) => {
   if (interfaceName !== undefined && interfaceName !== present.interfaceName) {
     throw new Vl3Error(
       'already-exists',
       `${netns} is on ${network} already, as ${present.interfaceName}: detach it first to rename it`,
+    );
+  }
+  if (workload !== undefined && workload !== present.workload) {
+    throw new Vl3Error(
+      'already-exists',
+      `${netns} is on ${network} already, as the workload "${present.workload}": detach it first to call it another`,
+    );
+  }
+  if (labels !== undefined && !isDeepStrictEqual(labels, present.labels)) {
+    throw new Vl3Error(
+      'already-exists',
+      `${netns} is on ${network} already, with other labels: detach it first to give it these`,
     );
   }
   if ('ready' in present && addresses.some((one) => !present.addresses.includes(one))) {

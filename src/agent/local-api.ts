@@ -1,7 +1,7 @@
 // The agent's local API: JSON over HTTP/1 on a unix socket that only root can open. It parses, calls, answers;
 // what attaching means is attachments.ts.
 
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
@@ -97,25 +97,29 @@ export class LocalApi implements AsyncDisposable {
     this.#path = path;
   }
 
+  /** Throws Vl3Error when the socket at `path`, if there is one, is another agent's. */
+  static async mustBeFree(path: string): Promise<void> {
+    const left = lstatSync(path, { throwIfNoEntry: false });
+    if (left === undefined) return;
+    if (!left.isSocket()) {
+      throw new Vl3Error(
+        'failed-precondition',
+        `${path} exists and is not a socket: remove it or choose another --run-dir`,
+      );
+    }
+    if (await answers(path)) {
+      throw new Vl3Error(
+        'failed-precondition',
+        `another agent answers on ${path}: stop it or choose another --run-dir`,
+      );
+    }
+  }
+
   /** Listens on `path` (mode 0600); a socket left by a dead agent is replaced, a living one's is not. */
   static async listen(path: string, handlers: LocalApiHandlers, logger: Logger): Promise<LocalApi> {
     makeRunDirectory(dirname(path));
-    const left = lstatSync(path, { throwIfNoEntry: false });
-    if (left !== undefined) {
-      if (!left.isSocket()) {
-        throw new Vl3Error(
-          'failed-precondition',
-          `${path} exists and is not a socket: remove it or choose another --run-dir`,
-        );
-      }
-      if (await answers(path)) {
-        throw new Vl3Error(
-          'failed-precondition',
-          `another agent answers on ${path}: stop it or choose another --run-dir`,
-        );
-      }
-      unlinkSync(path);
-    }
+    await LocalApi.mustBeFree(path);
+    rmSync(path, { force: true });
     const server = createServer((request, response) => {
       void serve(request, response, handlers, logger);
     });
