@@ -9,6 +9,7 @@ import type { Batch, ReadResult } from './transaction.ts';
 
 export interface NodeView {
   readonly node: string;
+  /** Undefined: there is none, or in a delta, it is the one that the watcher has. */
   readonly record: model.StoredRecord | undefined;
   readonly alive: boolean;
 }
@@ -35,7 +36,7 @@ export type NetworkStep =
 interface NetworkEntry {
   network: { value: model.Network; revision: number; createRevision: number } | undefined;
   readonly members: Set<string>;
-  readonly records: Map<string, model.StoredRecord>;
+  readonly records: Map<string, { value: model.StoredRecord; revision: number }>;
   /** Who announces a public key, the first one when there are several. */
   readonly keyHolders: Map<string, string>;
   readonly tombstones: Map<string, { value: model.Tombstone; revision: number }>;
@@ -114,7 +115,7 @@ export class RegistryView {
       revision: this.#revision,
       network: entry.network.value,
       networkRevision: entry.network.revision,
-      nodes: [...entry.members].map((node) => this.#nodeView(entry, node)),
+      nodes: [...entry.members].map((node) => this.#nodeView(entry, node, 0)),
       tombstones: [...entry.tombstones.values()].map(({ value }) => value),
     };
   }
@@ -131,7 +132,7 @@ export class RegistryView {
     for (const node of entry.members) {
       const changed = (entry.changedAt.get(node) ?? 0) > revision;
       if (changed || (revision < this.#loadedAt && !this.#alive.has(node))) {
-        nodes.push(this.#nodeView(entry, node));
+        nodes.push(this.#nodeView(entry, node, revision));
       }
     }
     const tombstones: model.Tombstone[] = [];
@@ -150,8 +151,11 @@ export class RegistryView {
     };
   }
 
-  #nodeView(entry: NetworkEntry, node: string): NodeView {
-    return { node, record: entry.records.get(node), alive: this.#alive.has(node) };
+  /** For a watcher that has seen the revision: a node that only died or came back is told without its record, a hundredth. */
+  #nodeView(entry: NetworkEntry, node: string, seen: number): NodeView {
+    const record = entry.records.get(node);
+    const isNew = record !== undefined && record.revision > seen;
+    return { node, record: isNew ? record.value : undefined, alive: this.#alive.has(node) };
   }
 
   #entry(name: string): NetworkEntry {
@@ -228,9 +232,9 @@ export class RegistryView {
       }
     } else if (kind === 'records') {
       const record = decode(model.storedRecord);
-      holdKey(entry.keyHolders, node, entry.records.get(node)?.publicKey, record?.publicKey);
+      holdKey(entry.keyHolders, node, entry.records.get(node)?.value.publicKey, record?.publicKey);
       if (record === undefined) entry.records.delete(node);
-      else entry.records.set(node, record);
+      else entry.records.set(node, { value: record, revision });
       if (record !== undefined || entry.members.has(node)) changed(entry, node, revision);
     } else if (kind === 'tombstones') {
       const tombstone = decode(model.tombstone);

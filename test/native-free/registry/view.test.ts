@@ -72,7 +72,7 @@ class Watcher {
       if (step.network !== undefined) this.mtu = step.network.mtu;
       for (const { node } of step.tombstones) this.nodes.delete(node);
       for (const { node, record: announced, alive } of step.nodes) {
-        this.nodes.set(node, { record: announced?.record, alive });
+        this.nodes.set(node, { record: announced?.record ?? this.nodes.get(node)?.record, alive });
       }
     }
     this.seen = step?.revision ?? current;
@@ -151,6 +151,28 @@ test('following deltas from anywhere ends where a snapshot begins', async () => 
     }),
     { numRuns: 300 },
   );
+});
+
+test('a node that only died or came back is told without its record', async () => {
+  await using store = memoryStore();
+  const write = async (...operations: Operation[]) => (await store.transact([], operations)).revision;
+  await write(put(keys.network('red'), network('red', 1300)));
+  await write(put(keys.member('red', 'a'), { network: 'red', node: 'a', joinedAt: 1 }));
+  const announced = record({ record: Buffer.from('a 1').toString('base64'), sequence: 1 });
+  const beforeRecord = await write(put(keys.member('red', 'b'), { network: 'red', node: 'b', joinedAt: 1 }));
+  const seen = await write(put(keys.record('red', 'a'), announced));
+  await write(put(keys.liveness('a'), { since: 1 }));
+  const view = new RegistryView();
+  view.load(await store.read(RegistryView.reads));
+  expect(view.since('red', seen)).toMatchObject({
+    kind: 'delta',
+    nodes: [
+      { node: 'a', record: undefined, alive: true },
+      { node: 'b', record: undefined, alive: false },
+    ],
+  });
+  expect(view.since('red', beforeRecord)).toMatchObject({ nodes: [{ node: 'a', record: announced }, {}] });
+  expect(view.snapshot('red')).toMatchObject({ nodes: [{ node: 'a', record: announced }, {}] });
 });
 
 test('a network that was deleted and made anew is told as a snapshot', async () => {
