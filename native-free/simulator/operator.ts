@@ -56,18 +56,18 @@ export class Operator {
   /** Ends a recovery once every machine that may hold something has spoken, and then makes what networks are missing. */
   #settle(): void {
     const { registry, machines, counters } = this.#dependencies;
-    const { process } = registry;
-    if (process === undefined) return;
-    if (!process.isRecovering) {
+    const running = registry.process;
+    if (running === undefined) return;
+    if (!running.isRecovering) {
       this.createNetworks();
       return;
     }
-    const reported = process.reported;
+    const { reported } = running;
     const silent = [...machines.values()].filter(
       (machine) =>
         !machine.isLost && !machine.isDeleted && machine.holdsSomething && !reported.has(machine.name),
     );
-    if (silent.length === 0 && this.#ask(() => process.settle()))
+    if (silent.length === 0 && this.#ask(() => running.settle()))
       counters.add('recoveries settled by an admin');
   }
 
@@ -93,12 +93,12 @@ export class Operator {
   deleteNode(machine: Machine): void {
     const { registry, counters, invariants } = this.#dependencies;
     if (machine.isDeleted || machine.isLost || machine.agent === undefined) return;
-    const { process } = registry;
-    if (process === undefined) return;
+    const running = registry.process;
+    if (running === undefined) return;
     // Also when it fails or is cut off: from the moment the admin decides, what the node holds is nobody's.
     machine.isDeleted = true;
     invariants.deleted(machine.name);
-    if (this.#ask(() => process.deleteNode(machine.name))) counters.add('nodes deleted');
+    if (this.#ask(() => running.deleteNode(machine.name))) counters.add('nodes deleted');
   }
 
   /** What the admin deleted is cleaned and begins anew. */
