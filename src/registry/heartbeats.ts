@@ -3,8 +3,11 @@
 
 import { keys, one } from '../../native-free/registry/keys.ts';
 import { heartbeat } from '../../native-free/registry/node-rules.ts';
+import { printable } from './printable.ts';
 import type { Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
+
+const MAX_VERSION = 64;
 
 export interface HeartbeatsOptions {
   readonly ttlMs: number;
@@ -35,7 +38,8 @@ export class Heartbeats {
   ): Promise<void> {
     const now = this.#options.now();
     const lease = await this.#renewedLease(node);
-    await this.#transactor.run(heartbeat(node, lease, seen, now));
+    const agentVersion = printable(seen.agentVersion, MAX_VERSION);
+    await this.#transactor.run(heartbeat(node, lease, { ...seen, agentVersion }, now));
     this.#leases.set(node, lease);
     this.#seenAt.set(node, now);
   }

@@ -2,13 +2,19 @@
 // a record, each safe to repeat; what they decide is native-free/registry/renewal-rules and testimony-rules.
 
 import { timestampMs } from '@bufbuild/protobuf/wkt';
+import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { adoptNetwork } from '../../native-free/registry/adoption-rules.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
 import { check, name as nameSchema, type Report } from '../../native-free/registry/model.ts';
 import { decodeVerified } from '../../native-free/registry/record.ts';
 import { finishReport, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
-import { disownMembership, type Holding, renewHolding } from '../../native-free/registry/renewal-rules.ts';
+import {
+  disownMembership,
+  type Holding,
+  type LeaseAnswer,
+  renewHolding,
+} from '../../native-free/registry/renewal-rules.ts';
 import { mustBeMember, mustBeNetwork } from '../../native-free/registry/rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { testify } from '../../native-free/registry/testimony-rules.ts';
@@ -20,6 +26,7 @@ import {
 import { parseCertificate } from '../identity/certificate.ts';
 import type { RegistryContext } from './context.ts';
 import { networkOf, storedRecord } from './messages.ts';
+import { printable } from './printable.ts';
 
 /** Of one node. */
 const MAX_HOLDINGS = 1024;
@@ -28,6 +35,11 @@ const MAX_TESTIMONY = 64;
 const MAX_CONFLICTS = 16;
 const MAX_CONFLICT_LENGTH = 512;
 const MAX_PENDING = 128;
+/** Of one call, about what was not renewed. */
+const MAX_LINES = 16;
+const MAX_PREFIXES_A_LINE = 8;
+/** What comes back in sentences: for people, and for each lease. */
+const NETWORK_UID = /^[A-Za-z0-9._-]{0,64}$/;
 
 const OUTCOMES = { renewed: Outcome.RENEWED, pending: Outcome.PENDING, lost: Outcome.LOST } as const;
 
@@ -47,6 +59,9 @@ const holdingsOf = ({ holdings }: RenewLeasesRequest): Holding[] => {
       throw new Vl3Error('invalid-argument', `holdings[${index}]: network "${network.name}" comes twice`);
     }
     seen.add(network.name);
+    if (!NETWORK_UID.test(network.uid)) {
+      throw new Vl3Error('invalid-argument', `holdings[${index}].network.uid: no network has such a uid`);
+    }
     return {
       network: networkOf(network),
       leases: leases.map(({ prefix, leasedAt, requestId, expired }) => ({
@@ -65,6 +80,7 @@ export const renewLeases = async (context: RegistryContext, node: string, reques
   await context.hearing.hear(context, node, request);
   const conflicts: string[] = [];
   const pending: Report['pending'] = [];
+  let lines = 0;
   const answers: { network: string; prefix: string; outcome: Outcome; reason: string }[] = [];
   if (await isRecovering(context)) {
     for (const { network } of holdings) {
@@ -85,15 +101,30 @@ export const renewLeases = async (context: RegistryContext, node: string, reques
       answers.push({ network, prefix, outcome: OUTCOMES[outcome], reason });
       const isExpired = holding.leases.find((lease) => lease.prefix === prefix)?.isExpired ?? false;
       if (outcome === 'pending' && !isExpired) pending.push({ network, prefix });
-      if (outcome !== 'renewed') logger.warn({ node, network, prefix, outcome, reason }, 'lease not renewed');
     }
+    if (lines < MAX_LINES && logNotRenewed(logger, { node, network }, answer.answers)) lines++;
     conflicts.push(...answer.conflicts);
   }
   const recovering = await report(context, node, holdings, {
     pending: pending.slice(0, MAX_PENDING),
-    conflicts: conflicts.slice(0, MAX_CONFLICTS).map((one) => one.slice(0, MAX_CONFLICT_LENGTH)),
+    conflicts: conflicts.slice(0, MAX_CONFLICTS).map((one) => printable(one, MAX_CONFLICT_LENGTH)),
   });
   return { answers, leaseTermMs: BigInt(terms.termMs), recovering };
+};
+
+/** One line a network; whether there was anything to say. */
+const logNotRenewed = (
+  logger: Logger,
+  where: { readonly node: string; readonly network: string },
+  answers: readonly LeaseAnswer[],
+): boolean => {
+  const refused = answers.filter(({ outcome }) => outcome !== 'renewed');
+  const [first] = refused;
+  if (first === undefined) return false;
+  const prefixes = refused.slice(0, MAX_PREFIXES_A_LINE).map(({ prefix }) => prefix);
+  const { outcome, reason } = first;
+  logger.warn({ ...where, leases: refused.length, prefixes, outcome, reason }, 'lease not renewed');
+  return true;
 };
 
 /** In a recovery: where the node is not, and that it has spoken. Answers whether the registry recovers. */
