@@ -12,6 +12,8 @@ const nodeSchema = z.object({
   name: z.string(),
   /** The UDP port, kept so that a restarted agent is found where it was. */
   port: z.number().int().min(1).max(65535),
+  /** What its networks' namespaces are called by. Absent: an earlier version wrote it down. */
+  netnsPrefix: z.string().optional(),
 });
 export type NodeDocument = z.infer<typeof nodeSchema>;
 export const NODE: DocumentKind<NodeDocument> = { kind: 'node', schema: nodeSchema };

@@ -17,14 +17,14 @@ import { opensslPrimitives } from '../noise/openssl-primitives.ts';
 import type { Rests } from './addresses.ts';
 import { Attachments } from './attachments.ts';
 import { type Clock, systemClock } from './clock.ts';
-import { type EnrolmentOptions, identify } from './enrolment.ts';
+import { type EnrolmentOptions, identify, Reenrolment } from './enrolment.ts';
 import { Events } from './events.ts';
 import { LeaseCalls } from './lease-calls.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
 import { Periodic } from './periodic.ts';
-import { lockPrefix } from './prefix-lock.ts';
+import { lockPrefix, mustKeepPrefix } from './prefix-lock.ts';
 import { preflight } from './preflight.ts';
 import { Recovery } from './recovery.ts';
 import { RegistryLink } from './registry-link.ts';
@@ -34,6 +34,7 @@ import { AgentState } from './state.ts';
 import { agentStatus, type StatusParts } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
 import { SvidTerm } from './svid-term.ts';
+import { WakeUp } from './wake-up.ts';
 
 export interface AgentOptions extends EnrolmentOptions {
   readonly runDirectory: string;
@@ -103,7 +104,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   await LocalApi.mustBeFree(socket);
   const hasExpired = (svid: Identity): boolean =>
     new SvidTerm(svid, state, clock.moment()).leftMs(clock.moment()) <= 0;
-  const identity = await identify(options, { logger, hasExpired, signal });
+  mustKeepPrefix(state.get(NODE, 'self')?.netnsPrefix, options.netnsPrefix);
+  const identity = await identify(options, { logger, clock, hasExpired, signal });
   const node = identity.name;
   const tools = new Tools();
   const port = options.port ?? state.get(NODE, 'self')?.port ?? options.defaultPort;
@@ -111,6 +113,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   // --- from here on the machine is changed
 
   const stop = new AbortController();
+  const wakeUp = new WakeUp({
+    monotonic: clock.monotonic,
+    takeDown: () => keeper.begin(),
+    logger,
+  });
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
@@ -121,6 +128,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       {
         onEvent: (network, event) => networks.get(network)?.tunnel.event(event),
         onDatagram: (datagram, source, waiting) => {
+          if (!wakeUp.mayGoOn()) return;
           const received = devices.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
           if (received === undefined) return;
           networks.all.find(({ tunnel }) => tunnel.is(received.device))?.tunnel.carry(received.actions);
@@ -135,7 +143,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     ),
   );
   // Only now: a port that is taken must not be tried again at the next start.
-  state.put(NODE, 'self', { name: node, port });
+  state.put(NODE, 'self', { name: node, port, netnsPrefix: options.netnsPrefix });
   const surroundings = await Surroundings.discover({ advertised: options.advertise, port }, { tools });
   const moved = (): void => {
     const { endpoints, behindNat, site } = surroundings;
@@ -162,9 +170,18 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         onStoreReplaced: () => recovery.storeReplaced(),
         onRecovering: (isRecovering) => recovery.heard(isRecovering),
         onBack: () => keeper.registryIsBack(),
+        onEnrolledAnew: () => keeper.renewSoon(),
+        ...(options.token !== undefined && {
+          reenrolment: new Reenrolment(
+            { token: options.token, stateDirectory: options.stateDirectory },
+            { logger, clock },
+          ),
+        }),
       },
     ),
   );
+  const verifierOf = ({ trustBundle: bundle }: Identity) => ({ bundle, verify: createRecordVerifier(bundle) });
+  let verifier = verifierOf(identity);
   const networks: Networks = opened.use(
     new Networks(
       { node, netnsPrefix: options.netnsPrefix, permanent: options.networks },
@@ -177,7 +194,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         random,
         clock,
         surroundings,
-        verify: createRecordVerifier(identity.trustBundle),
+        verify: (chain, input, signature, now) => {
+          // Enrolling anew may be with the CA that came after a lost one.
+          if (link.identity.trustBundle !== verifier.bundle) verifier = verifierOf(link.identity);
+          return verifier.verify(chain, input, signature, now);
+        },
         sign: (content) => signRecord(link.identity, content),
         svidId: () => String(link.identity.notAfter),
         client: () => link.client,
@@ -215,6 +236,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   };
   let tickedAt = clock.monotonic();
   every(TICK_MS, () => {
+    if (!wakeUp.mayGoOn()) return;
     for (const membership of networks.all) membership.tick();
     tickedAt = clock.monotonic();
   });

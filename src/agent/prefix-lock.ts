@@ -22,3 +22,12 @@ export const lockPrefix = async (prefix: string): Promise<AsyncDisposable> => {
     [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())),
   };
 };
+
+/** Pods' interfaces lead to namespaces of the prefix they were made under: under another they would lead nowhere. */
+export const mustKeepPrefix = (before: string | undefined, prefix: string): void => {
+  if (before === undefined || before === prefix) return;
+  throw new Vl3Error(
+    'failed-precondition',
+    `this node's networks were made with --netns-prefix ${before}: give that one, or run "vl3 agent clean --netns-prefix ${before}" and enrol anew`,
+  );
+};

@@ -49,3 +49,21 @@ test('an agent whose socket is taken does not use up its token', async () => {
   expect(existsSync(join(stateDir, 'identity.json'))).toBe(false);
   expect(await domain.admin('node', 'list')).not.toMatch(/^refused\s/m);
 });
+
+test('an agent started under another prefix of namespaces is refused, and the right one goes on', async () => {
+  const moved = await domain.startNode('moved');
+  const pod = await moved.pod('stays', 'red');
+  await moved.agent.stop('SIGTERM');
+  const refused = await moved.host.tryRun(
+    vl3(
+      ...['agent', 'run', '--state-dir', moved.stateDir, '--run-dir', moved.runDir],
+      ...['--netns-prefix', `${moved.netnsPrefix}other-`],
+    ),
+  );
+  expect(refused.stderr).toContain(
+    `were made with --netns-prefix ${moved.netnsPrefix}: give that one, or run`,
+  );
+  expect(refused.code).toBe(1);
+  await moved.start();
+  expect(await pod.reaches('10.60.0.1')).toBe(true);
+});
