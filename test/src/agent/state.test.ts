@@ -126,6 +126,6 @@ test('a damaged page is a sentence with a remedy, and no obstacle to cleaning', 
     expect(() => state.list(COLOUR)).toThrow(/agent\.db cannot be used .*vl3 agent clean/);
   }
   const place = { stateDirectory: directory, runDirectory: directory, netnsPrefix: `vl3t-${process.pid}-` };
-  expect(await cleanNode(place, pino({ level: 'silent' }))).toEqual([directory]);
+  expect(await cleanNode(place, pino({ level: 'silent' }))).toContain(directory);
   expect(existsSync(directory)).toBe(false);
 });
