@@ -113,11 +113,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   // --- from here on the machine is changed
 
   const stop = new AbortController();
-  const wakeUp = new WakeUp({
-    monotonic: clock.monotonic,
-    takeDown: () => keeper.begin(),
-    logger,
-  });
+  let wakeUp: WakeUp | undefined;
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
@@ -128,7 +124,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       {
         onEvent: (network, event) => networks.get(network)?.tunnel.event(event),
         onDatagram: (datagram, source, waiting) => {
-          if (!wakeUp.mayGoOn()) return;
+          if (wakeUp?.mayGoOn() === false) return;
           const received = devices.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
           if (received === undefined) return;
           networks.all.find(({ tunnel }) => tunnel.is(received.device))?.tunnel.carry(received.actions);
@@ -180,7 +176,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       },
     ),
   );
-  const verifierOf = ({ trustBundle: bundle }: Identity) => ({ bundle, verify: createRecordVerifier(bundle) });
+  const verifierOf = ({ trustBundle: bundle }: Identity) => ({
+    bundle,
+    verify: createRecordVerifier(bundle),
+  });
   let verifier = verifierOf(identity);
   const networks: Networks = opened.use(
     new Networks(
@@ -236,7 +235,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   };
   let tickedAt = clock.monotonic();
   every(TICK_MS, () => {
-    if (!wakeUp.mayGoOn()) return;
+    if (wakeUp?.mayGoOn() === false) return;
     for (const membership of networks.all) membership.tick();
     tickedAt = clock.monotonic();
   });
@@ -285,6 +284,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   );
   // What ended while no agent ran goes before anything is restored.
   await keeper.begin();
+  wakeUp = new WakeUp({ monotonic: clock.monotonic, takeDown: () => keeper.begin(), logger });
   const running = [
     link.run(stop.signal),
     networks.joinPermanent(stop.signal),

@@ -17,11 +17,16 @@ export class Backoff {
     this.#attempt = 0;
   }
 
-  /** Waits for the next, longer time; returns early (without an error) when `signal` aborts. */
-  async wait(signal: AbortSignal): Promise<void> {
+  /** The next, longer time to wait. Milliseconds. */
+  next(): number {
     const bound = Math.min(this.#capMs, this.#firstMs * 2 ** this.#attempt);
     this.#attempt = Math.min(this.#attempt + 1, 30);
-    await pause(bound / 2 + (Math.random() * bound) / 2, signal);
+    return bound / 2 + (Math.random() * bound) / 2;
+  }
+
+  /** Waits for the next, longer time; returns early (without an error) when `signal` aborts. */
+  async wait(signal: AbortSignal): Promise<void> {
+    await pause(this.next(), signal);
   }
 }
 

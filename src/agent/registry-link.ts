@@ -1,5 +1,5 @@
-// The agent's line to the registry: one connection under the node's SVID, heartbeats over it, and the SVID's renewal.
-// Losing it changes nothing but what it reports.
+// The agent's line to the registry: one connection under the node's SVID, heartbeats over it, and the SVID's renewal, or
+// enrolment anew once it has expired. Losing it changes nothing but what it reports.
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -12,6 +12,7 @@ import { type AgentClient, type Connected, connectAgent } from '../registry/clie
 import { VERSION } from '../version.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
+import type { Enrolled, Reenrolment } from './enrolment.ts';
 import type { SeenStore } from './seen-store.ts';
 import type { AgentState } from './state.ts';
 import { clockProblem, SvidTerm } from './svid-term.ts';
@@ -41,6 +42,9 @@ export interface RegistryLinkDeps {
   /** It answers after it did not. */
   readonly onBack: () => void;
   readonly onRenewed: () => void;
+  /** What to do once the SVID has expired; absent: there is no join token. */
+  readonly reenrolment?: Reenrolment;
+  readonly onEnrolledAnew: () => void;
 }
 
 export class RegistryLink implements AsyncDisposable {
@@ -94,9 +98,17 @@ export class RegistryLink implements AsyncDisposable {
     return this.svidLeftMs > 0 ? clockProblem(this.#identity, this.#deps.clock.wall()) : undefined;
   }
 
-  /** Sends heartbeats and renews the SVID until `signal` aborts; never throws. */
+  /** That the SVID has expired, and what is or has to be done about it, in a sentence; undefined: it holds. */
+  get svidProblem(): string | undefined {
+    if (this.svidLeftMs > 0) return undefined;
+    const remedy = this.#deps.reenrolment?.sentence ?? 'start the agent with a new join token (--token)';
+    return `the SVID of this node has expired: ${remedy}`;
+  }
+
+  /** Sends heartbeats, renews the SVID and enrols anew until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      if (this.svidLeftMs <= 0) await this.#enrolAnew(signal);
       await this.#beat(signal);
       if (!signal.aborted && this.#svid.isDue(this.#deps.clock.moment())) await this.#renew(signal);
       await pause(HEARTBEAT_MS, signal);
@@ -138,7 +150,7 @@ export class RegistryLink implements AsyncDisposable {
   }
 
   async #renew(signal: AbortSignal): Promise<void> {
-    const { logger, clock, onRenewed } = this.#deps;
+    const { logger, clock } = this.#deps;
     try {
       const privateKey = await generateKey();
       const certificateRequest = await createCertificateRequest(privateKey);
@@ -147,19 +159,31 @@ export class RegistryLink implements AsyncDisposable {
       const { certificateChain } = await this.client.renewSvid({ certificateRequest }, call);
       const renewed = renewIdentity(this.#identity, { privateKey, certificateChain }, clock.wall());
       await storeNodeIdentity(this.#options.stateDirectory, renewed);
-      const old = this.#connection;
-      this.#identity = renewed;
-      this.#connection = connectAgent(renewed);
-      this.#svid.renewed(renewed, this.#leaseTermMs, since);
       logger.info({ notAfter: new Date(renewed.notAfter).toISOString() }, 'SVID renewed');
-      onRenewed();
-      void this.#closeLater(old, signal);
+      this.#take({ identity: renewed, since }, signal);
     } catch (error) {
       if (signal.aborted) return;
       const { code, message } = fromConnectError(error);
       this.#svid.failed(clock.moment());
       logger.warn({ code, reason: message }, 'SVID renewal failed');
     }
+  }
+
+  async #enrolAnew(signal: AbortSignal): Promise<void> {
+    const enrolled = await this.#deps.reenrolment?.attempt(this.#identity, signal);
+    if (enrolled === undefined || signal.aborted) return;
+    this.#take(enrolled, signal);
+    this.#deps.onEnrolledAnew();
+  }
+
+  /** From here on this node is known by the new identity, which is stored already. */
+  #take({ identity, since }: Enrolled, signal: AbortSignal): void {
+    const old = this.#connection;
+    this.#identity = identity;
+    this.#connection = connectAgent(identity);
+    this.#svid.renewed(identity, this.#leaseTermMs, since);
+    this.#deps.onRenewed();
+    void this.#closeLater(old, signal);
   }
 
   /** Watches on the old connection break off when it closes, and begin anew on the new one. */

@@ -147,8 +147,7 @@ const problemsOf = (
   problems.push(...surroundings.problems);
   if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
   else if (link.clockProblem !== undefined) problems.push(link.clockProblem);
-  if (link.svidLeftMs <= 0)
-    problems.push('the SVID of this node has expired: start the agent with a new join token (--token)');
+  if (link.svidProblem !== undefined) problems.push(link.svidProblem);
   if (isLow(budget)) problems.push(budgetSentence(budget, wall()));
   problems.push(...recovery.problems);
   for (const { value } of state.list(WISH))
