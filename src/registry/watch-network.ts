@@ -20,6 +20,9 @@ import { isLast, sharedFrames } from './watch-stream.ts';
 /** Of all nodes together: each costs a stream and a little memory. */
 const MAX_WATCHERS = 20_000;
 
+/** Of one node on one network: a connection that it lost may still seem to be there, but nobody gets the places of all. */
+const MAX_OF_NODE = 4;
+
 /** Of a frame. */
 const SMALL_BYTES = 4096;
 
@@ -45,6 +48,8 @@ export class Watches {
   readonly #context: RegistryContext;
   readonly #pace = new Pace();
   readonly #rounds = new Map<string, Rounds>();
+  /** By node and network, the oldest first. */
+  readonly #ofNode = new Map<string, AbortController[]>();
   /**
    * A snapshot of a large network takes a megabyte, and after a restart everybody wants one: so many are under way at
    * once, each until its stream has taken it.
@@ -71,7 +76,8 @@ export class Watches {
         `the registry serves ${MAX_WATCHERS} watches, which is the most`,
       );
     }
-    const signal = AbortSignal.any([callSignal, stopping]);
+    const place = this.#takePlace(`${watcher.name} ${network}`);
+    const signal = AbortSignal.any([callSignal, stopping, place.displaced]);
     counters.watchers++;
     const rounds = this.#roundsOf(network);
     const leave = rounds.join(() => {});
@@ -80,11 +86,32 @@ export class Watches {
       if (stopping.aborted) {
         throw new Vl3Error('unavailable', 'the registry is stopping: connect again in a moment');
       }
+      if (place.displaced.aborted) {
+        throw new Vl3Error(
+          'aborted',
+          `node "${watcher.name}" has begun ${MAX_OF_NODE} later watches of "${network}"`,
+        );
+      }
     } finally {
+      place.leave();
       counters.watchers--;
       leave();
       this.#forgetEmpty(network, rounds);
     }
+  }
+
+  #takePlace(key: string): { readonly displaced: AbortSignal; readonly leave: () => void } {
+    const mine = new AbortController();
+    const places = this.#ofNode.get(key) ?? [];
+    this.#ofNode.set(key, places);
+    places.push(mine);
+    if (places.length > MAX_OF_NODE) places.shift()?.abort();
+    const leave = () => {
+      const at = places.indexOf(mine);
+      if (at >= 0) places.splice(at, 1);
+      if (places.length === 0) this.#ofNode.delete(key);
+    };
+    return { displaced: mine.signal, leave };
   }
 
   async *#steps(

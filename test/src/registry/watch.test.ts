@@ -258,6 +258,24 @@ describe('a watch', () => {
     expect(ofA.ended).toBeUndefined();
   });
 
+  test('that a node begins beside four others of it ends the oldest, and none of others', async () => {
+    const { domain, nodes } = await withNodes({}, 'greedy', 'b');
+    const [greedy, b] = nodes;
+    if (greedy === undefined || b === undefined) throw new Error('no nodes');
+    const other = new Watching(b.client);
+    const watches: Watching[] = [];
+    for (let i = 0; i < 10; i++) {
+      const watching = new Watching(greedy.client);
+      watches.push(watching);
+      await until(() => watching.steps.length > 0);
+    }
+    await until(() => watches.slice(0, 6).every(({ ended }) => ended !== undefined));
+    expect(watches[0]?.ended).toMatchObject({ code: 'aborted' });
+    expect(watches.slice(6).map(({ ended }) => ended)).toEqual([undefined, undefined, undefined, undefined]);
+    expect(other.ended).toBeUndefined();
+    expect((await (await domain.admin()).getStatus({})).watchers).toBe(5);
+  });
+
   test('is counted while it is open', async () => {
     const { domain, nodes } = await withNodes({}, 'a');
     const watching = new Watching(first(nodes).client);
@@ -286,10 +304,9 @@ test('a watcher that stops reading ends its stream, however often it comes back'
 });
 
 test('many watchers of one network all see the same', async () => {
-  const { nodes } = await withNodes({}, 'a', 'b');
-  const [a, b] = nodes;
-  if (a === undefined || b === undefined) throw new Error('no nodes');
-  const watchers = Array.from({ length: 60 }, () => new Watching(a.client));
+  const { nodes } = await withNodes({}, 'b', ...Array.from({ length: 15 }, (_, i) => `a${i}`));
+  const b = first(nodes);
+  const watchers = [...nodes, ...nodes, ...nodes, ...nodes].map(({ client }) => new Watching(client));
   await until(() => watchers.every(({ steps }) => steps.length > 0));
   for (let sequence = 1; sequence <= 20; sequence++) await announce(b, sequence);
   await until(() => watchers.every(({ nodes: seen }) => seen['b']?.sequence === '20'));
