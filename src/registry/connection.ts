@@ -110,11 +110,27 @@ class Sessions {
   }
 }
 
+const OTHER_CA = "one does, but its certificate is of another CA than this domain's: it is another registry";
+
+/** What OpenSSL's codes mean here. */
+const CERTIFICATE_PROBLEMS: Readonly<Record<string, string>> = {
+  CERT_SIGNATURE_FAILURE: OTHER_CA,
+  DEPTH_ZERO_SELF_SIGNED_CERT: OTHER_CA,
+  SELF_SIGNED_CERT_IN_CHAIN: OTHER_CA,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: OTHER_CA,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: OTHER_CA,
+  CERT_NOT_YET_VALID: 'one does, but its certificate is not valid yet: look at the clocks of both',
+  CERT_HAS_EXPIRED: 'one does, but its certificate has expired: look at the clocks of both',
+};
+
 /** The innermost message: what the network or TLS said. */
 const reasonOf = (error: unknown): string => {
   let at = error;
   while (at instanceof Error && at.cause instanceof Error) at = at.cause;
   if (at instanceof ConnectError) return at.rawMessage;
+  const ofCertificate =
+    at instanceof Error && 'code' in at ? CERTIFICATE_PROBLEMS[String(at.code)] : undefined;
+  if (ofCertificate !== undefined) return ofCertificate;
   return at instanceof Error ? at.message : String(at);
 };
 

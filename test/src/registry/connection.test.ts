@@ -1,9 +1,12 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { createClient } from '@connectrpc/connect';
 import { expect, onTestFinished, test } from 'vitest';
 import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
+import { connectAdmin } from '../../../src/registry/client.ts';
 import { connectRegistry } from '../../../src/registry/connection.ts';
-import { refusal, unusedPort } from './fixture.ts';
+import { refusal, startDomain, unusedPort } from './fixture.ts';
 
 /** A port that takes connections and never says a word. */
 const silentPort = async (): Promise<number> => {
@@ -46,4 +49,15 @@ test('callers at once of a registry that is not running are all told why', async
   const refusals = await Promise.all(Array.from({ length: 5 }, () => refusal(client.getStatus({}))));
   for (const sentence of refusals)
     expect(sentence).toMatch(/no registry answers at .*\(connect ECONNREFUSED/);
+});
+
+test('a registry of another CA is told apart from none', async () => {
+  const [ours, other] = [await startDomain(), await startDomain()];
+  const [mine, theirs] = [ours, other].map(({ stateDirectory }) =>
+    JSON.parse(readFileSync(join(stateDirectory, 'admin.json'), 'utf8')),
+  );
+  const misled = join(ours.stateDirectory, 'misled.json');
+  writeFileSync(misled, JSON.stringify({ ...mine, registries: theirs.registries }), { mode: 0o600 });
+  await using connection = await connectAdmin(misled);
+  expect(await refusal(connection.client.getStatus({}))).toMatch(/certificate is of another CA/);
 });
