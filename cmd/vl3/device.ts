@@ -12,6 +12,8 @@ import type { CommandGroup, Context } from './context.ts';
 /** What a background process says on the descriptor it was given, before anything else: empty for "up". */
 const READY_FD = 3;
 const DEFAULT_MTU = 1420;
+/** One device configures little: the young generation need not grow. */
+const SMALL_HEAP = ['--max-semi-space-size=1'];
 
 interface DeviceOptions {
   readonly foreground?: boolean;
@@ -45,7 +47,7 @@ const startInBackground = async (name: string): Promise<void> => {
   const [main = ''] = process.argv.slice(1);
   const child = spawn(
     process.execPath,
-    [...process.execArgv, main, 'device', '--foreground', '--ready-fd', name],
+    [...new Set([...process.execArgv, ...SMALL_HEAP]), main, 'device', '--foreground', '--ready-fd', name],
     { detached: true, stdio: ['ignore', 'ignore', 'ignore', 'pipe'] },
   );
   const pipe = child.stdio[READY_FD];
@@ -64,12 +66,20 @@ const runDevice = async (name: string, options: DeviceOptions, context: Context)
     closeSync(READY_FD);
   };
   try {
-    const [{ WireguardDevice }, { UapiServer }, { opensslPrimitives }, { monotonicNow }] = await Promise.all([
+    const [
+      { WireguardDevice },
+      { UapiServer },
+      { opensslPrimitives },
+      { monotonicNow },
+      { spareMemory, trimMemory },
+    ] = await Promise.all([
       import('../../src/device/wireguard-device.ts'),
       import('../../src/device/uapi-server.ts'),
       import('../../src/noise/openssl-primitives.ts'),
       import('../../src/ffi/clock.ts'),
+      import('../../src/ffi/trim.ts'),
     ]);
+    spareMemory();
     await using device = await WireguardDevice.start(
       {
         port: 0,
@@ -84,6 +94,7 @@ const runDevice = async (name: string, options: DeviceOptions, context: Context)
     );
     await using server = await UapiServer.listen(device, name);
     tell('up');
+    trimMemory();
     const ends = [server.deleted, device.failed];
     if (!context.signal.aborted) await Promise.race([once(context.signal, 'abort'), ...ends]);
   } catch (error) {

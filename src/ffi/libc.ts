@@ -10,6 +10,15 @@ const POINTER = 'uintptr_t';
 
 type Address = number;
 
+/** What not every C library has: there, it does nothing. */
+const optional = (name: string, parameters: string[]): ((...values: number[]) => number) => {
+  try {
+    return libc.func(name, 'int', parameters);
+  } catch {
+    return () => 0;
+  }
+};
+
 export const read: (fd: number, buffer: Address, length: number) => number = libc.func('read', 'long', [
   'int',
   POINTER,
@@ -107,6 +116,15 @@ export const munmap: (address: Address, length: number) => number = libc.func('m
   POINTER,
   'size_t',
 ]);
+export const madvise: (address: Address, length: number, advice: number) => number = libc.func(
+  'madvise',
+  'int',
+  ['uintptr_t', 'size_t', 'int'],
+);
+/** glibc's; elsewhere nothing happens. */
+export const mallocTrim: (pad: number) => number = optional('malloc_trim', ['size_t']);
+export const mallopt: (parameter: number, value: number) => number = optional('mallopt', ['int', 'int']);
+
 export const setns: (fd: number, kind: number) => number = libc.func('setns', 'int', ['int', 'int']);
 export const clockGettime: (clock: number, timespec: Address) => number = libc.func('clock_gettime', 'int', [
   'int',
@@ -155,6 +173,9 @@ export const CLONE_NEWNET = 0x40000000;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const MAP_PRIVATE = 2;
+export const MADV_DONTNEED = 4;
+/** Of mallopt. */
+export const M_ARENA_MAX = -8;
 export const MAP_ANONYMOUS = 0x20;
 /** x86-64 only. */
 export const MAP_32BIT = 0x40;
