@@ -25,6 +25,8 @@ export interface ListenerOptions {
   /** 0: any free one. */
   readonly port: number;
   readonly tls: TlsOptions;
+  /** Whoever answers none of two in a row is gone. */
+  readonly pingIntervalMs?: number;
 }
 
 const PING_INTERVAL_MS = 10_000;
@@ -37,7 +39,7 @@ export class Listener implements AsyncDisposable {
   readonly #server: Http2SecureServer;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(server: Http2SecureServer) {
+  private constructor(server: Http2SecureServer, pingIntervalMs: number) {
     this.#server = server;
     server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket);
@@ -46,7 +48,7 @@ export class Listener implements AsyncDisposable {
       socket.on('error', () => socket.destroy());
     });
     server.on('tlsClientError', (_error, socket) => socket.destroy());
-    server.on('session', keepAlive);
+    server.on('session', (session) => keepAlive(session, pingIntervalMs));
     server.on('sessionError', () => {});
   }
 
@@ -62,7 +64,7 @@ export class Listener implements AsyncDisposable {
       maxSessionRejectedStreams: 100,
     });
     server.maxConnections = MAX_CONNECTIONS;
-    const listener = new Listener(server);
+    const listener = new Listener(server, options.pingIntervalMs ?? PING_INTERVAL_MS);
     server.on('request', handler);
     try {
       await new Promise<void>((resolve, reject) => {
@@ -101,7 +103,7 @@ export class Listener implements AsyncDisposable {
 /** Whoever shows no good certificate came to enrol, which takes no time. */
 const UNKNOWN_CLIENT_MS = 60_000;
 
-const keepAlive = (session: ServerHttp2Session): void => {
+const keepAlive = (session: ServerHttp2Session, pingIntervalMs: number): void => {
   // Two in a row: a stall of our own must not look like the silence of everyone else.
   let unanswered = 0;
   const timer = setInterval(() => {
@@ -113,7 +115,7 @@ const keepAlive = (session: ServerHttp2Session): void => {
     session.ping((error) => {
       if (error === null) unanswered = 0;
     });
-  }, PING_INTERVAL_MS);
+  }, pingIntervalMs);
   const known = session.socket instanceof TLSSocket && session.socket.authorized;
   const leaving = known ? undefined : setTimeout(() => session.destroy(), UNKNOWN_CLIENT_MS);
   session.on('close', () => {
