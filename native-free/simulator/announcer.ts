@@ -4,12 +4,13 @@
 import type { Tunnel } from '../device/tunnel.ts';
 import { Announcements, type Due } from '../reconcile/announcements.ts';
 import { backoffMs } from '../reconcile/backoff.ts';
+import type { SavedNetwork } from '../reconcile/saved-network.ts';
+import { nextSequence } from '../registry/record.ts';
 import type { RecordBook } from '../registry/record-book.ts';
 import type { AgentContext } from './agent.ts';
 import { toBase64 } from './base64.ts';
 import type { SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
-import type { SharedNetwork } from './saved-network.ts';
 import type { RecordContent } from './signer.ts';
 
 const FIRST_BACKOFF_MS = 250;
@@ -18,7 +19,7 @@ type Content = Omit<RecordContent, 'sequence'>;
 
 export interface SimulatedAnnouncerDependencies {
   readonly context: AgentContext;
-  readonly saved: SharedNetwork;
+  readonly saved: SavedNetwork;
   readonly tunnel: Tunnel;
   readonly book: RecordBook;
   readonly attachments: () => readonly SavedAttachment[];
@@ -127,8 +128,8 @@ export class SimulatedAnnouncer {
 
   #nextSequence(): number {
     const { context, saved, book } = this.#dependencies;
-    const last = Math.max(saved.document.recordSequence, book.ownSequence);
-    const recordSequence = Math.max(last + 1, Math.floor(context.time().wallclock));
+    const wallclock = Math.floor(context.time().wallclock);
+    const recordSequence = nextSequence(saved.document.recordSequence, book.ownSequence, wallclock);
     saved.change({ recordSequence });
     return recordSequence;
   }

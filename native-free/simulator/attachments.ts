@@ -3,12 +3,12 @@
 
 import { Vl3Error } from '../error.ts';
 import { type Address, formatAddress, parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
+import { leasePhase } from '../reconcile/saved-network.ts';
 import type { AgentContext } from './agent.ts';
 import { ATTACHMENT, type SavedAttachment } from './documents.ts';
 import type { SimulatedMembership } from './membership.ts';
 import type { SimulatedNetworks } from './networks.ts';
 import { attempt, type Done, orFail } from './outcome.ts';
-import { leasePhase } from './saved-network.ts';
 
 export interface AttachRequest {
   readonly network: string;
@@ -87,7 +87,7 @@ export class SimulatedAttachments {
 
   #mustHold(membership: SimulatedMembership, { addresses }: SavedAttachment): void {
     const now = this.#context.leaseMoment();
-    for (const lease of membership.saved.leases) {
+    for (const lease of membership.saved.document.leases) {
       const phase = leasePhase(lease, now);
       if (phase !== 'ending' && phase !== 'ended') continue;
       if (addresses.some((text) => prefixContains(parsePrefix(lease.prefix), parseAddress(text))))

@@ -1,17 +1,10 @@
-// What a simulated agent keeps over restarts: small JSON documents by kind and name, the in-memory twin of
-// src/agent/state.ts over a disk that crashes. Each change is written and synced before it returns; what is done inside
-// `transact` is one transaction.
+// What a simulated agent keeps over restarts: the document store over a disk that crashes. Each change is written and
+// synced before it returns; what is done inside `transact` is one transaction. Here are only the kinds of documents that
+// are not those of a real agent.
 
 import { z } from 'zod';
-import { termSchema } from '../ipam/lease-clock.ts';
-import { momentSchema } from '../moment.ts';
-import { network as networkSchema } from '../registry/model.ts';
+import type { DocumentKind, DocumentStore } from '../reconcile/document-store.ts';
 import type { Disk, DiskChange } from './disk.ts';
-
-export interface DocumentKind<T> {
-  readonly kind: string;
-  readonly schema: z.ZodType<T>;
-}
 
 const savedIdentity = z.strictObject({
   node: z.string(),
@@ -23,47 +16,6 @@ const savedIdentity = z.strictObject({
 });
 /** Named "self". */
 export const IDENTITY: DocumentKind<z.infer<typeof savedIdentity>> = { kind: 'node', schema: savedIdentity };
-
-const savedLease = z.strictObject({
-  prefix: z.string(),
-  leasedAt: z.number(),
-  term: termSchema,
-  /** The registry says that it is another's. */
-  isLost: z.boolean(),
-});
-export type SavedLease = Readonly<z.infer<typeof savedLease>>;
-
-const savedNetwork = z.strictObject({
-  name: z.string(),
-  uid: z.string(),
-  pools: z.array(z.string()),
-  /** As the registry last gave it. */
-  definition: networkSchema,
-  leases: z.array(savedLease),
-  privateKey: z.string(),
-  timestampMark: z.string(),
-  recordSequence: z.number(),
-  /** Unix ms since when it has had no attachment; 0: it has some. */
-  emptySince: z.number(),
-  /** The registry was, or is about to be, asked to take this node off it. */
-  isLeaving: z.boolean(),
-  allocator: z.unknown(),
-});
-export type SavedNetwork = z.infer<typeof savedNetwork>;
-export const NETWORK: DocumentKind<SavedNetwork> = { kind: 'network', schema: savedNetwork };
-
-const savedRecord = z.strictObject({
-  record: z.string(),
-  signature: z.string(),
-  certificateChain: z.array(z.string()),
-  acceptedAt: momentSchema,
-});
-/** Named `<network>/<node>`. */
-export const RECORD: DocumentKind<z.infer<typeof savedRecord>> = { kind: 'record', schema: savedRecord };
-
-const savedPeer = z.strictObject({ address: z.string(), port: z.number() });
-/** Named `<network>/<peer id>`: where a peer was last found. */
-export const PEER: DocumentKind<z.infer<typeof savedPeer>> = { kind: 'peer', schema: savedPeer };
 
 const savedAttachment = z.strictObject({
   id: z.string(),
@@ -81,7 +33,7 @@ const seen = z.strictObject({ storeId: z.string(), revision: z.number() });
 /** Named "seen". */
 export const SEEN: DocumentKind<z.infer<typeof seen>> = { kind: 'registry', schema: seen };
 
-export class Documents {
+export class Documents implements DocumentStore {
   readonly #disk: Disk;
   #pending: Map<string, string | undefined> | undefined;
 

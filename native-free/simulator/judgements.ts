@@ -4,10 +4,11 @@
 import { peerId } from '../device/device.ts';
 import { STAGED_LIMIT } from '../device/outbound.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
+import { NETWORK } from '../reconcile/documents.ts';
 import { isHeld } from '../registry/lease-phase.ts';
 import { State } from '../registry/state.ts';
 import { fromBase64 } from './base64.ts';
-import { ATTACHMENT, Documents, NETWORK } from './documents.ts';
+import { ATTACHMENT, Documents } from './documents.ts';
 import type { Machine } from './machine.ts';
 import type { Simulation } from './simulator.ts';
 

@@ -2,11 +2,11 @@
 // order of writes and effects is that of src/agent/lease-keeper.ts; how much is left is ipam/lease-clock.ts.
 
 import { nextChange, renewalDelay, retryDelay } from '../ipam/lease-clock.ts';
+import { leasePhase, termOf } from '../reconcile/saved-network.ts';
 import type { AgentContext } from './agent.ts';
 import type { LeaseRenewals } from './lease-renewals.ts';
 import type { SimulatedMembership } from './membership.ts';
 import { attempt } from './outcome.ts';
-import { leasePhase } from './saved-network.ts';
 import type { Timer } from './scheduler.ts';
 
 /** Node's timers stand still while a machine sleeps: the clock is looked at again at least this often, or more seldom. */
@@ -54,7 +54,7 @@ export class SimulatedLeaseKeeper {
     const changes = this.#dependencies
       .memberships()
       .flatMap(({ saved }) =>
-        saved.leases.map(({ term }) => nextChange(term, now) ?? Number.POSITIVE_INFINITY),
+        saved.document.leases.map((lease) => nextChange(termOf(lease, now), now) ?? Number.POSITIVE_INFINITY),
       );
     const next = Math.min(...changes, this.#isRenewing ? Number.POSITIVE_INFINITY : this.#due);
     this.#lookIn(
@@ -69,7 +69,7 @@ export class SimulatedLeaseKeeper {
 
   #carryOver(): void {
     const now = this.#dependencies.context.leaseMoment();
-    for (const { shared } of this.#dependencies.memberships()) attempt(() => shared.carryOver(now));
+    for (const { saved } of this.#dependencies.memberships()) attempt(() => saved.carryOver(now));
   }
 
   #renew(): void {
@@ -77,10 +77,10 @@ export class SimulatedLeaseKeeper {
     const { control, name, identity, enter, leaseMoment: moment, calls, random, seen, hooks } = context;
     this.#isRenewing = true;
     calls.renew((finish) => {
-      const held = memberships().filter(({ saved }) => !saved.isLeaving);
+      const held = memberships().filter(({ isLeaving }) => !isLeaving);
       const sent = moment();
       const told = seen.position;
-      const holdings = held.map((membership) => membership.shared.holding(sent));
+      const holdings = held.map(({ saved }) => saved.holding(sent));
       renewals.began();
       control.call(
         name,
@@ -98,10 +98,10 @@ export class SimulatedLeaseKeeper {
             this.#termMs = termMs;
             const since = hooks.leasesFromAnswer ? moment() : sent;
             const written = attempt(() => {
-              for (const { network, prefix, outcome: became } of answers) {
+              for (const { network, prefix, outcome: became, reason } of answers) {
                 const membership = memberships().find((one) => one.network === network);
-                if (became === 'renewed') membership?.shared.changeLease(prefix, { term: { termMs, since } });
-                else if (became === 'lost') membership?.shared.changeLease(prefix, { isLost: true });
+                if (became === 'renewed') membership?.saved.changeLease(prefix, { term: { termMs, since } });
+                else if (became === 'lost') membership?.saved.changeLease(prefix, { lost: reason });
               }
             });
             if (!written.ok) {
@@ -125,12 +125,12 @@ export class SimulatedLeaseKeeper {
     const { context, memberships, withdraw } = this.#dependencies;
     const now = context.leaseMoment();
     for (const membership of memberships()) {
-      for (const lease of membership.saved.leases) {
+      for (const lease of membership.saved.document.leases) {
         const phase = leasePhase(lease, now);
         if (phase !== 'ending' && phase !== 'ended') continue;
         attempt(() => {
-          withdraw(membership, lease.prefix, lease.isLost);
-          if (lease.isLost) membership.dropLease(lease.prefix);
+          withdraw(membership, lease.prefix, lease.lost !== undefined);
+          if (lease.lost !== undefined) membership.dropLease(lease.prefix);
           else if (phase === 'ended') membership.claimsChanged();
         });
       }

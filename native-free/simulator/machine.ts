@@ -5,13 +5,15 @@
 import { Vl3Error } from '../error.ts';
 import type { Moment } from '../moment.ts';
 import type { Primitives } from '../noise/primitives.ts';
+import { NETWORK } from '../reconcile/documents.ts';
+import { leasePhase } from '../reconcile/saved-network.ts';
 import { type AgentDependencies, SimulatedAgent } from './agent.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { Counters } from './counters.ts';
 import { CountingPort } from './counting-port.ts';
 import { Crash, CrashSwitch } from './crash.ts';
 import { Disk } from './disk.ts';
-import { Documents, NETWORK } from './documents.ts';
+import { Documents } from './documents.ts';
 import { Freezer } from './freezer.ts';
 import type { Hooks } from './hooks.ts';
 import type { Internet, Location } from './internet.ts';
@@ -19,7 +21,6 @@ import { Kernel, type KernelObserver } from './kernel.ts';
 import { LeaseRenewals } from './lease-renewals.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
-import { leasePhase } from './saved-network.ts';
 import type { Scheduler, Timer } from './scheduler.ts';
 import type { SimulatedSigner } from './signer.ts';
 

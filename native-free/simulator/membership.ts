@@ -8,18 +8,18 @@ import { type Allocator, allocatorStateSchema } from '../ipam/allocator.ts';
 import { NodeAddresses } from '../ipam/node-addresses.ts';
 import { type Address, type Family, parseAddress, parsePrefix } from '../ipam/prefix.ts';
 import type { Moment } from '../moment.ts';
+import { NETWORK } from '../reconcile/documents.ts';
+import { SavedNetwork } from '../reconcile/saved-network.ts';
 import type { SignedRecord } from '../registry/record.ts';
 import { RecordBook } from '../registry/record-book.ts';
 import type { NetworkStep } from '../registry/view.ts';
 import type { AgentContext } from './agent.ts';
 import { SimulatedAnnouncer } from './announcer.ts';
 import { fromBase64, toBase64 } from './base64.ts';
-import { ATTACHMENT, NETWORK, type SavedAttachment, type SavedNetwork } from './documents.ts';
+import { ATTACHMENT, type SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
 import { SimulatedPeers } from './peers.ts';
-import { hashText } from './random.ts';
 import type { WatchMessage, WatchPosition } from './registry.ts';
-import { SharedNetwork } from './saved-network.ts';
 import { savedRecords } from './saved-records.ts';
 import { SimulatedWatcher } from './watcher.ts';
 
@@ -28,7 +28,7 @@ export class SimulatedMembership {
   readonly tunnel: Tunnel;
   readonly allocator: Allocator;
   readonly #context: AgentContext;
-  readonly shared: SharedNetwork;
+  readonly saved: SavedNetwork;
   readonly #addresses: NodeAddresses;
   readonly #families: Family[];
   readonly #book: RecordBook;
@@ -44,11 +44,11 @@ export class SimulatedMembership {
     const { documents, hooks, name, signer } = context;
     this.network = network;
     this.#context = context;
-    const saved = new SharedNetwork(network, documents);
-    this.shared = saved;
+    const saved = new SavedNetwork(network, documents);
+    this.saved = saved;
     this.#families = saved.pools.map(({ family }) => family);
     this.allocator = hooks.allocator(allocatorStateSchema.parse(saved.document.allocator));
-    for (const { prefix } of saved.document.leases) this.allocator.addPrefix(parsePrefix(prefix));
+    for (const prefix of saved.prefixes) this.allocator.addPrefix(prefix);
     this.#addresses = new NodeAddresses({
       allocator: this.allocator,
       save: (allocator) => saved.change({ allocator }),
@@ -77,7 +77,7 @@ export class SimulatedMembership {
 
   #openTunnel(): Tunnel {
     const { kernel, hooks, primitives, port, internet, name, randomBytes, mtu } = this.#context;
-    const { privateKey, timestampMark } = this.shared.document;
+    const { privateKey, timestampMark } = this.saved.document;
     return new Tunnel(
       { privateKey: fromBase64(privateKey), timestampMark: fromBase64(timestampMark), mtu },
       {
@@ -106,8 +106,8 @@ export class SimulatedMembership {
 
   // --- what can be known
 
-  get saved(): SavedNetwork {
-    return this.shared.document;
+  get isLeaving(): boolean {
+    return this.saved.document.isLeaving;
   }
 
   get attachments(): SavedAttachment[] {
@@ -125,9 +125,9 @@ export class SimulatedMembership {
 
   /** Writes down what a restart needs: learned endpoints and the handshake timestamps' mark. */
   checkpoint(): void {
-    this.shared.transact(() => {
+    this.saved.transact(() => {
       const timestampMark = toBase64(this.tunnel.device.timestampMark);
-      if (timestampMark !== this.shared.document.timestampMark) this.shared.change({ timestampMark });
+      if (timestampMark !== this.saved.document.timestampMark) this.saved.change({ timestampMark });
       this.#peers.checkpoint();
     });
     this.#peers.expire();
@@ -167,21 +167,18 @@ export class SimulatedMembership {
 
   /** Forgets a prefix from which nothing is attached any more; false while something is. */
   dropLease(prefix: string): boolean {
-    const leases = this.saved.leases.filter((one) => one.prefix !== prefix);
-    const isGone = this.#addresses.removePrefix(parsePrefix(prefix), () => this.shared.change({ leases }));
+    const isGone = this.#addresses.removePrefix(parsePrefix(prefix), () => this.saved.forgetLease(prefix));
     if (isGone) this.claimsChanged();
     return isGone;
   }
 
   attachmentsChanged(): void {
-    const isEmpty = this.attachments.length === 0;
-    if (isEmpty !== this.shared.document.emptySince > 0)
-      this.shared.change({ emptySince: isEmpty ? this.#context.time().wallclock : 0 });
+    this.saved.used(this.attachments.length === 0, this.#context.time().wallclock);
     this.#announcer.attachmentsChanged();
   }
 
   markLeaving(): void {
-    this.shared.change({ isLeaving: true });
+    this.saved.change({ isLeaving: true });
   }
 
   /** Takes the network off this node for good. */
@@ -204,8 +201,8 @@ export class SimulatedMembership {
     also: (addresses: readonly Address[]) => void,
     done: (outcome: Outcome<Address[]>) => void,
   ): void {
-    const closing = this.shared.closing(this.#context.leaseMoment());
-    const taken = this.#addresses.take(owner, this.#families, [...this.shared.excluded, ...closing], also);
+    const closing = this.saved.closing(this.#context.leaseMoment());
+    const taken = this.#addresses.take(owner, this.#families, [...this.saved.excluded, ...closing], also);
     if ('addresses' in taken) {
       done({ ok: true, answer: taken.addresses });
       return;
@@ -220,12 +217,8 @@ export class SimulatedMembership {
   }
 
   #lease(family: Family, done: (outcome: Outcome<void>) => void): void {
-    const { control, name, identity, enter, leaseMoment, hooks } = this.#context;
-    const held = this.saved.leases
-      .filter(({ prefix }) => prefix.includes(':') === (family === 6))
-      .map(({ prefix }) => prefix);
-    // Named after what is held: asked again after a lost answer, the registry gives the same prefix.
-    const requestId = `${family}-${hashText(held.sort().join(), 1) >>> 0}`;
+    const { control, name, identity, enter, leaseMoment, hooks, randomBytes } = this.#context;
+    const requestId = this.saved.requestId(family, () => randomBytes(8).join('.'));
     const sent = leaseMoment();
     control.call(
       name,
@@ -239,13 +232,9 @@ export class SimulatedMembership {
             const { lease, termMs } = outcome.answer;
             const term = { termMs, since: hooks.leasesFromAnswer ? leaseMoment() : sent };
             const { prefix, leasedAt } = lease;
-            if (this.saved.leases.some((one) => one.prefix === prefix)) {
-              this.shared.changeLease(prefix, { term, isLost: false });
-            } else {
-              const leases = [...this.saved.leases, { prefix, leasedAt, term, isLost: false }];
-              this.shared.change({ leases });
-              this.allocator.addPrefix(parsePrefix(prefix));
-            }
+            this.#addresses.addPrefix(parsePrefix(prefix), () =>
+              this.saved.leased({ prefix, leasedAt, term }, family),
+            );
             this.claimsChanged();
             done({ ok: true, answer: undefined });
           }),
@@ -289,9 +278,9 @@ export class SimulatedMembership {
   }: Extract<NetworkStep, { kind: 'snapshot' | 'delta' }>): void {
     const now = this.#recordMoment;
     if (network !== undefined) {
-      if (network.uid !== this.saved.uid)
+      if (network.uid !== this.saved.document.uid)
         throw new Vl3Error('failed-precondition', `the registry has another network named ${this.network}`);
-      this.shared.change({ definition: network });
+      this.saved.redefine(network);
     }
     for (const { node, record, alive } of nodes) {
       this.#book.setAlive(node, alive);

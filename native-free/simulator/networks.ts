@@ -1,9 +1,10 @@
 // The networks a simulated node is on: opened from its disk, joined when something asks for them, left when nothing has
 // used them for a while. The order of writes and calls is that of src/agent/networks.ts.
 
+import { NETWORK } from '../reconcile/documents.ts';
+import { newNetwork } from '../reconcile/saved-network.ts';
 import type { AgentContext } from './agent.ts';
 import { toBase64 } from './base64.ts';
-import { NETWORK, type SavedNetwork } from './documents.ts';
 import { SimulatedMembership } from './membership.ts';
 import { attempt, type Done } from './outcome.ts';
 
@@ -43,7 +44,7 @@ export class SimulatedNetworks {
       return;
     }
     const present = this.#memberships.get(network);
-    if (present !== undefined && !present.saved.isLeaving) {
+    if (present !== undefined && !present.isLeaving) {
       done({ ok: true, answer: present });
       return;
     }
@@ -82,20 +83,12 @@ export class SimulatedNetworks {
             if (!outcome.ok) throw outcome.error;
             const { network: joined, leases, termMs } = outcome.answer;
             const term = { termMs, since: hooks.leasesFromAnswer ? leaseMoment() : sent };
-            const saved: SavedNetwork = {
-              name: network,
-              uid: joined.uid,
-              pools: [joined.poolV4, joined.poolV6].filter((pool) => pool !== undefined),
-              definition: joined,
-              leases: leases.map(({ prefix, leasedAt }) => ({ prefix, leasedAt, term, isLost: false })),
-              privateKey: toBase64(randomBytes(32)),
-              timestampMark: '',
-              recordSequence: 0,
-              emptySince: time().wallclock,
-              isLeaving: false,
-              allocator: { prefixes: [] },
-            };
-            documents.put(NETWORK, network, saved);
+            const document = newNetwork(
+              joined,
+              leases.map(({ prefix, leasedAt }) => ({ prefix, leasedAt, term })),
+              { privateKey: toBase64(randomBytes(32)), wall: time().wallclock },
+            );
+            documents.put(NETWORK, network, document);
             return this.#open(network);
           });
         }),
@@ -112,10 +105,10 @@ export class SimulatedNetworks {
   /** Leaves what nothing has used for a while. */
   leaveUnused(isBusy: (network: string) => boolean): void {
     const { time, pace } = this.#context;
-    for (const { saved, attachments } of this.all) {
-      const isUnused = saved.emptySince > 0 && time().wallclock - saved.emptySince >= pace.leaveAfterMs;
-      if ((isUnused && attachments.length === 0 && !isBusy(saved.name)) || saved.isLeaving)
-        this.#leave(saved.name);
+    for (const { network, saved, isLeaving, attachments } of this.all) {
+      const { emptySince } = saved.document;
+      const isUnused = emptySince > 0 && time().wallclock - emptySince >= pace.leaveAfterMs;
+      if ((isUnused && attachments.length === 0 && !isBusy(network)) || isLeaving) this.#leave(network);
     }
   }
 

@@ -2,20 +2,21 @@
 // order of writes and effects is that of src/agent/peers.ts; what ought to be is decided by the same functions.
 
 import { peerId } from '../device/device.ts';
+import { sameEndpoint } from '../device/endpoints.ts';
 import type { Tunnel } from '../device/tunnel.ts';
+import { PEER } from '../reconcile/documents.ts';
 import { candidates } from '../reconcile/endpoints.ts';
 import { type DesiredPeer, desiredPeers, reconcilePeers } from '../reconcile/peers.ts';
+import type { SavedNetwork } from '../reconcile/saved-network.ts';
 import type { RecordBook } from '../registry/record-book.ts';
 import type { AgentContext } from './agent.ts';
 import { fromBase64, toBase64 } from './base64.ts';
-import { PEER } from './documents.ts';
-import type { SharedNetwork } from './saved-network.ts';
 
 const NAT_KEEPALIVE_MS = 25_000;
 
 export interface SimulatedPeersDependencies {
   readonly context: AgentContext;
-  readonly saved: SharedNetwork;
+  readonly saved: SavedNetwork;
   readonly tunnel: Tunnel;
   readonly book: RecordBook;
 }
@@ -88,8 +89,8 @@ export class SimulatedPeers {
       if (learned === undefined || status?.lastHandshake === undefined) continue;
       const name = `${saved.name}/${id}`;
       const known = context.documents.get(PEER, name);
-      if (known?.address === learned.address && known.port === learned.port) continue;
-      context.documents.put(PEER, name, { ...learned });
+      if (known !== undefined && sameEndpoint(known.endpoint, learned)) continue;
+      context.documents.put(PEER, name, { endpoint: { ...learned } });
     }
   }
 
@@ -110,7 +111,7 @@ export class SimulatedPeers {
         publicKey: fromBase64(peer.publicKey),
         allowedIps: peer.prefixes,
         endpoints: candidates(peer.endpoints, site),
-        learnedEndpoint: learned,
+        learnedEndpoint: learned?.endpoint,
         persistentKeepalive: behindNat ? NAT_KEEPALIVE_MS : 0,
       },
       context.time(),

@@ -17,11 +17,11 @@ import {
 } from '../../native-free/ipam/prefix.ts';
 import { EMPTY_PREFIX_MS, surplusPrefix } from '../../native-free/ipam/surplus.ts';
 import type { Moment } from '../../native-free/moment.ts';
+import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { AgentClient } from '../registry/client.ts';
 import { orAborted } from './aborted.ts';
 import { leaseFrom, termFrom } from './lease-messages.ts';
-import type { SavedNetwork } from './saved-network.ts';
 
 const LEASE_TIMEOUT_MS = 10_000;
 /** While an address that has not rested would do as well. */
@@ -170,30 +170,16 @@ export class Addresses {
 
   async #lease(family: Family): Promise<void> {
     const network = this.#saved.name;
-    const requestId = this.#requestId(family);
+    const requestId = this.#saved.requestId(family, () => randomBytes(8).toString('hex'));
     const hasResting = this.#addresses.uses(family, this.#closed).some(({ free }) => free > 0n);
     const timeoutMs = hasResting ? SHORT_LEASE_TIMEOUT_MS : LEASE_TIMEOUT_MS;
     const since = this.#deps.moment();
     const answer = await this.#deps.client().leasePrefix({ network, family, requestId }, { timeoutMs });
     const lease = leaseFrom(answer.lease, termFrom(answer.leaseTermMs, since));
     const prefix = parsePrefix(lease.prefix);
-    const { leaseRequests: { [family]: _, ...leaseRequests } = {}, leases } = this.#saved.document;
-    const others = leases.filter((one) => one.prefix !== lease.prefix);
-    this.#addresses.addPrefix(prefix, () =>
-      this.#saved.change({ leases: [...others, lease], leaseRequests }),
-    );
+    this.#addresses.addPrefix(prefix, () => this.#saved.leased(lease, family));
     this.#deps.logger.info({ network, prefix: lease.prefix }, 'prefix leased');
     await this.#deps.onLeased();
-  }
-
-  /** Asked again because an answer got lost, or the agent died, the registry gives the same prefix for the same id. */
-  #requestId(family: Family): string {
-    const { leaseRequests = {} } = this.#saved.document;
-    const known = leaseRequests[family];
-    if (known !== undefined) return known;
-    const requestId = randomBytes(8).toString('hex');
-    this.#saved.change({ leaseRequests: { ...leaseRequests, [family]: requestId } });
-    return requestId;
   }
 
   // --- less
@@ -221,8 +207,7 @@ export class Addresses {
    * so to router and peers after; false while an address of it is handed out.
    */
   forget(prefix: string, change: { readonly returning?: string[] } = {}): boolean {
-    const leases = this.#saved.document.leases.filter((one) => one.prefix !== prefix);
-    return this.#addresses.removePrefix(parsePrefix(prefix), () => this.#saved.change({ leases, ...change }));
+    return this.#addresses.removePrefix(parsePrefix(prefix), () => this.#saved.forgetLease(prefix, change));
   }
 
   async #release(prefix: string): Promise<void> {

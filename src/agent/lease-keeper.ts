@@ -15,15 +15,15 @@ import {
   type Term,
 } from '../../native-free/ipam/lease-clock.ts';
 import { NETWORK } from '../../native-free/reconcile/documents.ts';
+import { leasePhase, SavedNetwork, termOf } from '../../native-free/reconcile/saved-network.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { type LeaseAnswer, LeaseAnswer_Outcome } from '../api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../registry/client.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import type { LeaseCalls } from './lease-calls.ts';
-import { holding } from './lease-messages.ts';
+import { holdingMessage } from './lease-messages.ts';
 import type { Networks } from './networks.ts';
-import { leasePhase, SavedNetwork, termOf } from './saved-network.ts';
 import type { SeenStore } from './seen-store.ts';
 import type { AgentState } from './state.ts';
 
@@ -178,7 +178,7 @@ export class LeaseKeeper {
     const told = seen.position;
     try {
       const answer = await client().renewLeases(
-        { holdings: held.map(({ document }) => holding(document, since)), ...told },
+        { holdings: held.map((saved) => holdingMessage(saved.holding(since))), ...told },
         { signal, timeoutMs: CALL_TIMEOUT_MS },
       );
       this.#termMs = Number(answer.leaseTermMs) || DEFAULT_TERM_MS;

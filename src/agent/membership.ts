@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import { ATTACHMENT, type AttachmentDocument, NETWORK } from '../../native-free/reconcile/documents.ts';
+import { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
@@ -13,19 +14,17 @@ import { fromBase64, toBase64 } from '../base64.ts';
 import { Tunnel, type TunnelDeps } from '../device/tunnel.ts';
 import { namedNamespacePath } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
+import { networkOf } from '../registry/messages.ts';
 import { Addresses, type Rests } from './addresses.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
 import type { Clock } from './clock.ts';
 import type { LeaseCalls } from './lease-calls.ts';
-import { definitionFrom } from './lease-messages.ts';
-
 import { OwnRecord } from './own-record.ts';
 import { Peers } from './peers.ts';
 import { PeerReachability } from './reachability.ts';
 import { RecordBook } from './record-book.ts';
 import { relisting } from './recovery.ts';
 import { Router, TUN_NAME } from './router.ts';
-import { SavedNetwork } from './saved-network.ts';
 import type { SeenStore } from './seen-store.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -308,9 +307,7 @@ export class Membership {
   }
 
   attachmentsChanged(): void {
-    const isEmpty = this.attachments().length === 0;
-    if (isEmpty !== this.emptySince > 0)
-      this.saved.change({ emptySince: isEmpty ? this.#deps.clock.wall() : 0 });
+    this.saved.used(this.attachments().length === 0, this.#deps.clock.wall());
     this.#announcer.attachmentsChanged();
   }
 
@@ -353,7 +350,7 @@ export class Membership {
       );
     }
     const before = this.mtu;
-    this.saved.change(definitionFrom(network));
+    this.saved.redefine(networkOf(network));
     if (this.mtu !== before) await this.mtuChanged();
   }
 

@@ -4,12 +4,14 @@
 
 import { randomBytes } from 'node:crypto';
 import { Vl3Error } from '../../native-free/error.ts';
-import { NETWORK, type NetworkDocument } from '../../native-free/reconcile/documents.ts';
+import { NETWORK } from '../../native-free/reconcile/documents.ts';
+import { newNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { toBase64 } from '../base64.ts';
+import { networkOf } from '../registry/messages.ts';
 import { VERSION } from '../version.ts';
 import { Backoff, pause } from './backoff.ts';
-import { definitionFrom, leaseFrom, termFrom } from './lease-messages.ts';
+import { leaseFrom, termFrom } from './lease-messages.ts';
 import { Membership, type MembershipDeps } from './membership.ts';
 
 /** A network without attachments is left after this long: a pod that comes back finds its network as it was. */
@@ -157,20 +159,11 @@ export class Networks implements AsyncDisposable {
     const privateKey = randomBytes(32);
     // Makes sure that it is a key before anything is written down.
     primitives.publicKey(privateKey);
-    const document: NetworkDocument = {
-      name: network,
-      uid: joined.uid,
-      poolV4: joined.poolV4,
-      poolV6: joined.poolV6,
-      ...definitionFrom(joined),
-      leases: leases.map((lease) => leaseFrom(lease, termFrom(leaseTermMs, since))),
-      privateKey: toBase64(privateKey),
-      timestampMark: '',
-      recordSequence: 0,
-      emptySince: clock.wall(),
-      isLeaving: false,
-      allocator: { prefixes: [] },
-    };
+    const document = newNetwork(
+      networkOf(joined),
+      leases.map((lease) => leaseFrom(lease, termFrom(leaseTermMs, since))),
+      { privateKey: toBase64(privateKey), wall: clock.wall() },
+    );
     state.put(NETWORK, network, document);
     this.#deps.logger.info({ network, prefixes: document.leases.map(({ prefix }) => prefix) }, 'joined');
   }

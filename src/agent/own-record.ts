@@ -1,12 +1,12 @@
 // What this node's record on one network says, and under which sequence.
 
+import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { nextSequence } from '../../native-free/registry/record.ts';
 import { toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import type { Clock } from './clock.ts';
 import type { RecordBook } from './record-book.ts';
-import type { SavedNetwork } from './saved-network.ts';
 import type { Surroundings } from './surroundings.ts';
 
 export interface OwnRecordDeps {

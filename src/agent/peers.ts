@@ -14,12 +14,12 @@ import {
   desiredPeers,
   reconcilePeers,
 } from '../../native-free/reconcile/peers.ts';
+import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import type { RecordBook } from './record-book.ts';
-import type { SavedNetwork } from './saved-network.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
 

@@ -4,6 +4,7 @@
 import type { Logger } from 'pino';
 import { type Prefix, parseAddress } from '../../native-free/ipam/prefix.ts';
 import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
+import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { type NamespaceIdentity, namedNamespace, sameNamespace } from '../netns/namespace.ts';
 import { refuseOverlap, type Taken } from '../netns/pod-routes.ts';
 import {
@@ -16,7 +17,6 @@ import {
 import type { Tools } from '../netns/tool.ts';
 import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
 import type { Addresses } from './addresses.ts';
-import type { SavedNetwork } from './saved-network.ts';
 
 /** The TUN's name in each router namespace. */
 export const TUN_NAME = 'vl3';

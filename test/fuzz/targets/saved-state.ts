@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { DocumentKind } from '../../../native-free/reconcile/document-store.ts';
 import * as documents from '../../../native-free/reconcile/documents.ts';
-import { SavedNetwork } from '../../../src/agent/saved-network.ts';
+import { SavedNetwork } from '../../../native-free/reconcile/saved-network.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 import { createAdminCredential } from '../../../src/identity/admin-credential.ts';
 import { CertificateAuthority } from '../../../src/identity/ca.ts';
