@@ -1,5 +1,6 @@
 // An agent whose wall clock jumps: a program that composes one as `vl3 agent run` does, but reads in a file by how many
-// milliseconds its wall clock is wrong. CLOCK_BOOTTIME and TLS have the machine's own time.
+// milliseconds its wall clock is wrong, and after that, if there is more, which boot this is. CLOCK_BOOTTIME and TLS have
+// the machine's own time.
 //
 // Arguments: the file, and the agent's options as JSON.
 
@@ -20,7 +21,9 @@ const optionsSchema = z.object({
 });
 
 const [file = '', json = ''] = process.argv.slice(2);
-const offset = (): number => Number(readFileSync(file, 'utf8'));
+const [, boot] = readFileSync(file, 'utf8').split(' ');
+const clock = systemClock(() => Date.now() + Number(readFileSync(file, 'utf8').split(' ')[0]));
+const bootId = boot ?? clock.moment().bootId;
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
 const running = await startAgent(
@@ -28,7 +31,7 @@ const running = await startAgent(
   {
     logger: pino({ name: 'agent' }),
     signal: stop.signal,
-    clock: systemClock(() => Date.now() + offset()),
+    clock: { ...clock, moment: () => ({ ...clock.moment(), bootId }) },
   },
 );
 if (!stop.signal.aborted) await Promise.race([once(stop.signal, 'abort'), running.failed]);

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -12,6 +12,7 @@ import {
 } from '@connectrpc/connect-node';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
+import { parseCertificate } from '../../../src/identity/certificate.ts';
 import { enroll } from '../../../src/identity/enroll.ts';
 import { readAdminCredential } from '../../../src/identity/identity-file.ts';
 import { formatKey } from '../../../src/identity/key.ts';
@@ -114,6 +115,28 @@ describe('T1: a join token', () => {
     expect(logged).toHaveLength(5);
     expect(logged.every((line) => line.includes('"address":"127.0.0.1"'))).toBe(true);
     expect((await admin.listNodes({})).nodes.map(({ name }) => name)).toEqual(['a']);
+  });
+
+  test('gives the same SVID as often as the node asks that cannot keep what it gets', async () => {
+    const domain = await startDomain();
+    const token = parseJoinToken(await domain.token());
+    const directory = temporaryDirectory();
+    // Its clock is a month ahead: to it no certificate of this registry holds.
+    let ahead = 0;
+    const asks = () => enroll({ token, node: 'a', directory }, () => Date.now() + ahead);
+    const serials = new Set<string>();
+    ahead = 30 * 24 * 3_600_000;
+    for (let i = 0; i < 3; i++) expect(await refusal(asks())).toMatch(/^unauthenticated/);
+    const key = readFileSync(join(directory, 'enrolling-key.pem'));
+    ahead = 0;
+    for (let i = 0; i < 3; i++) {
+      // The node dies before it has noted that it is enrolled.
+      writeFileSync(join(directory, 'enrolling-key.pem'), key, { mode: 0o600 });
+      const [leaf = new Uint8Array()] = (await asks()).certificateChain;
+      serials.add(parseCertificate(leaf).serial);
+    }
+    expect(serials.size).toBe(1);
+    expect(domain.log.lines.filter((line) => line.includes('"msg":"node enrolled"'))).toHaveLength(1);
   });
 
   test('of which many are used at once admits exactly one', async () => {
