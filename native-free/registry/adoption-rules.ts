@@ -41,6 +41,9 @@ export const adoptNode = (
   },
 });
 
+/** From one node, which is on no more; or it fills the store with what nobody is on. */
+const MAX_NETWORKS = 1024;
+
 /** As records name it. */
 const NETWORK_UID = /^[A-Za-z0-9._-]{1,64}$/;
 
@@ -61,16 +64,29 @@ export const adoptNetwork = (node: string, network: Network): Rule<Adoption> => 
     const request = { name, poolV4, poolV6, nodePrefixLengthV4, nodePrefixLengthV6, excluded, mtu };
     const creation = createNetwork(request, { now: createdAt, uid });
     return {
-      reads: [one(keys.domain), one(keys.node(node)), one(keys.network(name)), ...creation.reads],
+      reads: [
+        one(keys.domain),
+        one(keys.node(node)),
+        one(keys.report(node)),
+        one(keys.network(name)),
+        ...creation.reads,
+      ],
       decide: (state) => {
         mustBeEnrolled(state, node);
         if (recoveryOf(state) === undefined || state.network(name) !== undefined) {
           return settled<Adoption>({ kind: 'known' });
         }
+        const report = state.report(node)?.value ?? newReport(node);
+        const { networks = 0 } = report;
+        if (networks >= MAX_NETWORKS) {
+          const reason = `network "${name}": ${MAX_NETWORKS} others were already taken from this node`;
+          return settled<Adoption>({ kind: 'refused', reason });
+        }
         const plan = creation.decide(state);
+        const counted = put(keys.report(node), reportSchema, { ...report, networks: networks + 1 });
         return {
-          ...plan,
-          compares: [...plan.compares, state.unchanged(keys.domain)],
+          compares: [...plan.compares, state.unchanged(keys.domain), state.unchanged(keys.report(node))],
+          operations: [...plan.operations, counted],
           answer: { kind: 'adopted' },
         };
       },

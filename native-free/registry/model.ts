@@ -89,6 +89,8 @@ export const report = z.strictObject({
   reportedAt: registryTime.optional(),
   /** The revision past this store's that it says it has seen. */
   revision: registryTime.optional(),
+  /** How many networks were taken from it. */
+  networks: z.number().int().min(0).optional(),
   /** What it claims and cannot have yet. */
   pending: z.array(z.strictObject({ network: name, prefix })).max(128),
   /** What it holds and others claim too, or define otherwise, in sentences. */

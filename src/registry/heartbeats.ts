@@ -37,6 +37,9 @@ export class Heartbeats {
     seen: { readonly agentVersion: string; readonly observedAddress: string },
   ): Promise<void> {
     const now = this.#options.now();
+    const since = now - (this.#seenAt.get(node) ?? 0);
+    // Whoever floods with beats gets nothing written for them.
+    if (this.#leases.has(node) && since >= 0 && since < this.#options.ttlMs / 20) return;
     const lease = await this.#renewedLease(node);
     const agentVersion = printable(seen.agentVersion, MAX_VERSION);
     await this.#transactor.run(heartbeat(node, lease, { ...seen, agentVersion }, now));
