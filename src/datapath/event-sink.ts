@@ -3,18 +3,18 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import { Ring, type RingMemory } from './ring.ts';
+import { PATH_LENGTH } from './sockaddr.ts';
 import {
   EVENT_DEVICE_LOST,
   EVENT_ENDPOINT_MOVED,
   EVENT_HANDSHAKE_NEEDED,
   EVENT_KEYPAIR_CONFIRMED,
   EVENT_LOCAL_INDEX,
+  EVENT_PATH,
   EVENT_PEER,
-  EVENT_SOCKADDR,
   type WorkerMessage,
 } from './worker-protocol.ts';
 
-const SOCKADDR_LENGTH = 28;
 const WAKE: WorkerMessage = { kind: 'wake' };
 
 export class EventSink {
@@ -35,12 +35,11 @@ export class EventSink {
     return this.#push(EVENT_KEYPAIR_CONFIRMED, peer, localIndex);
   }
 
-  /** `sockaddr` is an offset in `bytes`. */
-  endpointMoved(peer: number, bytes: Uint8Array, sockaddr: number): boolean {
+  /** `path` is an offset in `bytes`. */
+  endpointMoved(peer: number, bytes: Uint8Array, path: number): boolean {
     const entry = this.#ring.reserve();
     if (entry < 0) return false;
-    for (let i = 0; i < SOCKADDR_LENGTH; i++)
-      this.#ring.bytes[entry + EVENT_SOCKADDR + i] = bytes[sockaddr + i] ?? 0;
+    for (let i = 0; i < PATH_LENGTH; i++) this.#ring.bytes[entry + EVENT_PATH + i] = bytes[path + i] ?? 0;
     return this.#push(EVENT_ENDPOINT_MOVED, peer, 0);
   }
 

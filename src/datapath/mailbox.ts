@@ -5,7 +5,7 @@ import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-pla
 import { HANDSHAKE_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
 import type { PeerSlot } from './peer-slots.ts';
 import { createRing, Ring, type RingMemory } from './ring.ts';
-import { decodePath, decodeSockaddr, PATH_LENGTH, SOCKADDR_LENGTH } from './sockaddr.ts';
+import { decodePath, PATH_LENGTH } from './sockaddr.ts';
 import {
   COMMAND_LENGTH,
   COMMAND_PEER,
@@ -18,8 +18,8 @@ import {
   EVENT_KEYPAIR_CONFIRMED,
   EVENT_LENGTH,
   EVENT_LOCAL_INDEX,
+  EVENT_PATH,
   EVENT_PEER,
-  EVENT_SOCKADDR,
 } from './worker-protocol.ts';
 
 const COMMANDS = 8192;
@@ -114,7 +114,7 @@ export class Mailbox {
       const kind = ring.view.getUint32(entry, true);
       const subject = ring.view.getInt32(entry + EVENT_PEER, true);
       const localIndex = ring.view.getUint32(entry + EVENT_LOCAL_INDEX, true);
-      const endpoint = kind === EVENT_ENDPOINT_MOVED ? readEndpoint(ring, entry + EVENT_SOCKADDR) : undefined;
+      const endpoint = kind === EVENT_ENDPOINT_MOVED ? readEndpoint(ring, entry + EVENT_PATH) : undefined;
       ring.release();
       this.#tell(kind, subject, localIndex, endpoint);
     }
@@ -154,4 +154,4 @@ export class Mailbox {
 }
 
 const readEndpoint = (ring: Ring, at: number): Endpoint | undefined =>
-  decodeSockaddr(ring.bytes.subarray(at, at + SOCKADDR_LENGTH));
+  decodePath(ring.bytes.subarray(at, at + PATH_LENGTH));

@@ -56,11 +56,11 @@ export const COMMAND_SEND_KEEPALIVE = 1;
 export const COMMAND_SEND_STAGED = 2;
 export const COMMAND_DROP_STAGED = 3;
 
-// Event, 48 B: kind u32, peer (or device) i32, local index u32, sockaddr 28 B at 16.
-export const EVENT_LENGTH = 48;
+// Event, 64 B: kind u32, peer (or device) i32, local index u32, path 44 B at 16.
+export const EVENT_LENGTH = 64;
 export const EVENT_PEER = 4;
 export const EVENT_LOCAL_INDEX = 8;
-export const EVENT_SOCKADDR = 16;
+export const EVENT_PATH = 16;
 export const EVENT_HANDSHAKE_NEEDED = 1;
 export const EVENT_KEYPAIR_CONFIRMED = 2;
 export const EVENT_ENDPOINT_MOVED = 3;

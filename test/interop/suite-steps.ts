@@ -68,8 +68,11 @@ export const roamByPort = async (pair: Pair): Promise<void> => {
 };
 
 export const roamByAddress = async (pair: Pair): Promise<void> => {
-  for (const [end, , i] of ways(pair)) {
+  for (const [end, other, i] of ways(pair)) {
     const own = OUTSIDE[i].v4;
+    const j = i === 0 ? 1 : 0;
+    await end.setPeer(other, 'endpoint', at(OUTSIDE[j].v4, PORTS[j]));
+    await isSeenAt(pair, i, at(own, PORTS[i]));
     await end.host.ip(`address delete ${own}/24 dev eth0`, `address add 192.0.2.77/24 dev eth0`);
     await isSeenAt(pair, i, at('192.0.2.77', PORTS[i]));
     await end.host.ip(`address delete 192.0.2.77/24 dev eth0`, `address add ${own}/24 dev eth0`);

@@ -1,16 +1,17 @@
 // The steps of the suite that wireguard-go ships for itself, in a harness of our own: devices driven by Debian's wg, in
-// namespaces, with ping and iperf3. vl3 against itself and against Debian's wireguard-go. The steps follow one another on one
-// pair of devices. Other scenes: suite-*.test.ts; wireguard-go against itself: suite-matrix.long.test.ts.
+// namespaces, with ping and iperf3. Each step is taken by vl3 towards Debian's wireguard-go and the other way round; they follow
+// one another on one pair. vl3 with itself, wireguard-go with itself as the control, IPv6 outside and great MTUs:
+// suite-matrix.long.test.ts. Scenes of their own: suite-scenes.long.test.ts.
 
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { Lab } from '../lab/lab.ts';
-import { type Hosts, makeHosts, OURS, Pair } from './suite-scene.ts';
+import { CROSSED, type Hosts, makeHosts, Pair } from './suite-scene.ts';
 import * as steps from './suite-steps.ts';
 
 const lab = Lab.create();
 afterAll(async () => await lab.close());
 
-describe.each(OURS)(
+describe.each(CROSSED)(
   '%s and %s',
   (...makers) => {
     let hosts: Hosts;
