@@ -11,7 +11,7 @@ import { KeypairSlots } from './keypair-slots.ts';
 import { Mailbox, type MailHandlers } from './mailbox.ts';
 import { PeerSlots } from './peer-slots.ts';
 import { createSharedMemory, NO_SLOT, SharedState } from './shared-state.ts';
-import { encodePath } from './sockaddr.ts';
+import { decodePath, encodePath, PATH_LENGTH } from './sockaddr.ts';
 import type { Tun, TunOffload } from './tun.ts';
 import {
   closeUdp,
@@ -246,6 +246,23 @@ export class Datapath implements AsyncDisposable {
       txBytes: state.txBytes(slot),
       rxBytes: state.rxBytes(slot),
     };
+  }
+
+  /** Where the peer's packets go, and from which address of ours. */
+  pathTo(deviceId: string, peerId: PeerId): Endpoint | undefined {
+    const slot = this.#devices.get(deviceId)?.peers.get(peerId);
+    if (slot === undefined) return undefined;
+    const path = new Uint8Array(PATH_LENGTH);
+    this.#state.paths.read(slot, new DataView(path.buffer), 0);
+    return decodePath(path);
+  }
+
+  /** Its packets leave from whatever address the kernel picks, until it speaks to one again. */
+  anySource(deviceId: string, peerId: PeerId): void {
+    const slot = this.#devices.get(deviceId)?.peers.get(peerId);
+    const path = this.pathTo(deviceId, peerId);
+    if (slot !== undefined && path !== undefined)
+      this.#state.paths.setEndpoint(slot, encodePath({ address: path.address, port: path.port }));
   }
 
   /** Sends a handshake datagram. False: it did not leave, as may happen on any network. */

@@ -176,6 +176,16 @@ export class Tunnel {
     this.#deps.datapath.setMtu(this.name, mtu);
   }
 
+  /** Where the peer's packets go, and from which address of ours. */
+  pathTo(peer: PeerId): Endpoint | undefined {
+    return this.#deps.datapath.pathTo(this.name, peer);
+  }
+
+  /** The peer's packets leave from whatever address the kernel picks, until it speaks to one again. */
+  anySource(peer: PeerId): void {
+    this.#deps.datapath.anySource(this.name, peer);
+  }
+
   /** The link is down: all sessions end, and until `wake` it begins and answers nothing. */
   sleep(): void {
     if (this.#isAsleep) return;

@@ -13,6 +13,7 @@ import type { DeviceChange, PeerChange } from '../../native-free/uapi/request.ts
 import type { DeviceView, PeerView } from '../../native-free/uapi/response.ts';
 import { Datapath, type DatapathOptions } from '../datapath/datapath.ts';
 import type { TunOptions } from '../datapath/tun.ts';
+import { makeSourceCheck } from './source-check.ts';
 import { Tunnel, type TunnelClock } from './tunnel.ts';
 
 export interface WireguardDeviceOptions extends DatapathOptions {
@@ -50,6 +51,8 @@ interface Parts {
 const TICK_MS = 100;
 /** While the link is up, how many ticks pass before it is looked at again. */
 const TICKS_A_LOOK = 5;
+/** Of how many peers it is looked, then, whether they are answered from an address that their route still has. */
+const PEERS_A_CHECK = 100;
 /** While it is down it is looked at as soon as something says it might be up, but not more often than this. */
 const LOOK_AGAIN_MS = 20;
 
@@ -71,6 +74,7 @@ export class WireguardDevice implements AsyncDisposable {
   #isBound = true;
   #lookedAt = 0;
   #ticks = 0;
+  #unchecked: PeerId[] = [];
 
   /** Opens port and TUN and moves packets from then on. Both sockets stay in the calling thread's namespace. */
   static async start(options: WireguardDeviceOptions, deps: WireguardDeviceDeps): Promise<WireguardDevice> {
@@ -133,7 +137,19 @@ export class WireguardDevice implements AsyncDisposable {
   #tick(): void {
     this.#ticks += 1;
     if (!this.#isUp || this.#ticks % TICKS_A_LOOK === 0) this.#look();
+    if (this.#isUp && this.#ticks % TICKS_A_LOOK === 0) this.#checkSources();
     this.#tunnel.tick();
+  }
+
+  /** Whose route leaves by another interface than the address of ours that it spoke to is answered from any. */
+  #checkSources(): void {
+    if (this.#unchecked.length === 0) this.#unchecked = [...this.#peers.keys()];
+    const mayStay = makeSourceCheck(this.#fwmark);
+    for (const id of this.#unchecked.splice(-PEERS_A_CHECK)) {
+      const endpoint = this.#tunnel.pathTo(id);
+      if (endpoint?.local === undefined || mayStay(endpoint)) continue;
+      this.#tunnel.anySource(id);
+    }
   }
 
   /** Something came that comes only, or is wanted only, when the link is up. */

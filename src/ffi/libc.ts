@@ -92,6 +92,11 @@ export const bind: (fd: number, address: Address, length: number) => number = li
   POINTER,
   'uint',
 ]);
+export const connect: (fd: number, address: Address, length: number) => number = libc.func('connect', 'int', [
+  'int',
+  POINTER,
+  'uint',
+]);
 export const getsockname: (fd: number, address: Address, length: Address) => number = libc.func(
   'getsockname',
   'int',
