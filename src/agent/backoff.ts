@@ -1,27 +1,25 @@
-// Capped exponential backoff with full jitter, and a sleep that an AbortSignal ends.
+// Waiting before something that failed is tried again, and a sleep that an AbortSignal ends. How long is
+// native-free/reconcile/backoff.ts.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type BackoffOptions, backoffMs } from '../../native-free/reconcile/backoff.ts';
 
 export class Backoff {
-  readonly #firstMs: number;
-  readonly #capMs: number;
-  #attempt = 0;
+  readonly #options: BackoffOptions;
+  #failures = 0;
 
-  constructor(options: { firstMs: number; capMs: number }) {
-    this.#firstMs = options.firstMs;
-    this.#capMs = options.capMs;
+  constructor(options: BackoffOptions) {
+    this.#options = options;
   }
 
   /** Forgets past failures. */
   reset(): void {
-    this.#attempt = 0;
+    this.#failures = 0;
   }
 
   /** The next, longer time to wait. Milliseconds. */
   next(): number {
-    const bound = Math.min(this.#capMs, this.#firstMs * 2 ** this.#attempt);
-    this.#attempt = Math.min(this.#attempt + 1, 30);
-    return bound / 2 + (Math.random() * bound) / 2;
+    return backoffMs(this.#options, this.#failures++, Math.random());
   }
 
   /** Waits for the next, longer time; returns early (without an error) when `signal` aborts. */
