@@ -174,11 +174,11 @@ describe('main is told', () => {
     expect(b.events).toEqual([{ kind: 'keypair-confirmed', peer: 'a', localIndex: nextNear.localIndex }]);
   });
 
-  test('of an endpoint that moved, by an authentic packet only', async () => {
+  test('of an endpoint that moved, and what it spoke to, by an authentic packet only', async () => {
     const elsewhere = new Eve(hostA);
     elsewhere.send(seal(far, 0, good()), at());
     await heard(() => b.events.length > 0);
-    const endpoint = { address: '192.0.2.1', port: elsewhere.port };
+    const endpoint = { address: '192.0.2.1', port: elsewhere.port, local: '192.0.2.2' };
     expect(b.events[0]).toEqual({ kind: 'endpoint-moved', peer: 'a', endpoint });
     const before = b.events.length;
     elsewhere.send(seal(far, 0, good()), at());
@@ -191,7 +191,7 @@ describe('main is told', () => {
   test('of an endpoint that moved to the other family', async () => {
     eve.send(seal(far, 0, good()), { address: '2001:db8::2', port: b.datapath.port });
     await heard(() => b.events.length > 0);
-    const endpoint = { address: '2001:db8::1', port: eve.port };
+    const endpoint = { address: '2001:db8::1', port: eve.port, local: '2001:db8::2' };
     expect(b.events[0]).toEqual({ kind: 'endpoint-moved', peer: 'a', endpoint });
   });
 
