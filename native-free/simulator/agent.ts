@@ -5,6 +5,7 @@
 import type { Endpoint } from '../device/data-plane.ts';
 import type { Time } from '../device/tunnel.ts';
 import { Vl3Error } from '../error.ts';
+import { LeaseCalls } from '../ipam/lease-calls.ts';
 import { renewalDelay, retryDelay } from '../ipam/lease-clock.ts';
 import type { Moment } from '../moment.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
@@ -18,7 +19,6 @@ import { type Documents, IDENTITY } from './documents.ts';
 import type { Hooks } from './hooks.ts';
 import type { Internet } from './internet.ts';
 import type { Kernel } from './kernel.ts';
-import { SimulatedLeaseCalls } from './lease-calls.ts';
 import { SimulatedLeaseKeeper } from './lease-keeper.ts';
 import type { LeaseRenewals } from './lease-renewals.ts';
 import type { SimulatedMembership } from './membership.ts';
@@ -70,7 +70,7 @@ export interface AgentContext extends AgentDependencies {
   readonly surroundings: () => Announcement;
   /** The tunnels have to be looked at soon. */
   readonly stir: () => void;
-  readonly calls: SimulatedLeaseCalls;
+  readonly calls: LeaseCalls;
   readonly seen: SimulatedSeenStore;
   /** The registry's store is another one than before, or an older copy of it. */
   readonly storeReplaced: () => void;
@@ -101,7 +101,7 @@ export class SimulatedAgent {
       identity: () => this.#mustIdentity(),
       surroundings: () => this.#announcement,
       stir: () => this.#socket.stir(),
-      calls: new SimulatedLeaseCalls(),
+      calls: new LeaseCalls(),
       seen: new SimulatedSeenStore(dependencies.documents),
       storeReplaced: () => this.#recovery.storeReplaced(),
       leaseMoment: () => dependencies.hooks.leaseMoment(dependencies.moment()),

@@ -1,36 +1,25 @@
-// Which calls about leases may be under way together. A renewal names everything this node holds, so a lease that is just
-// being got or given back would be missing in it, or named too much: a renewal runs alone, all others side by side.
+// Calls about leases as promises. Which of them may be under way together is native-free/ipam/lease-calls.ts.
+
+import * as ipam from '../../native-free/ipam/lease-calls.ts';
 
 export class LeaseCalls {
-  readonly #underWay = new Set<Promise<unknown>>();
-  #renewal: Promise<unknown> | undefined;
+  readonly #calls = new ipam.LeaseCalls();
 
   /** Runs a call that gets a lease or gives one back, until its answer has been written down. */
-  async run<T>(call: () => Promise<T>): Promise<T> {
-    while (this.#renewal !== undefined) await this.#renewal;
-    const mine = call();
-    this.#underWay.add(mine);
-    try {
-      return await mine;
-    } finally {
-      this.#underWay.delete(mine);
-    }
+  run<T>(call: () => Promise<T>): Promise<T> {
+    return new Promise((resolve) => this.#calls.run((finish) => resolve(ended(call, finish))));
   }
 
   /** Runs a renewal, once the calls under way have ended; those that come meanwhile wait for it. */
-  async renew<T>(renewal: () => Promise<T>): Promise<T> {
-    while (this.#renewal !== undefined) await this.#renewal;
-    const before = Promise.allSettled(this.#underWay);
-    const mine = before.then(renewal);
-    // Those who wait only want to know when it has ended.
-    this.#renewal = mine.then(
-      () => undefined,
-      () => undefined,
-    );
-    try {
-      return await mine;
-    } finally {
-      this.#renewal = undefined;
-    }
+  renew<T>(renewal: () => Promise<T>): Promise<T> {
+    return new Promise((resolve) => this.#calls.renew((finish) => resolve(ended(renewal, finish))));
   }
 }
+
+const ended = async <T>(call: () => Promise<T>, finish: () => void): Promise<T> => {
+  try {
+    return await call();
+  } finally {
+    finish();
+  }
+};
