@@ -39,10 +39,11 @@ export class WakeUp {
   async #settle(now: number, awayMs: number): Promise<void> {
     const { takeDown, logger } = this.#deps;
     this.#wokeAt = now;
+    logger.warn({ awayMs: Math.round(awayMs) }, 'this agent was away');
     try {
       await takeDown();
     } catch (error) {
-      logger.error({ err: error, awayMs }, 'after waking up, leases could not be looked at');
+      logger.error({ err: error }, 'leases could not be looked at after that');
     } finally {
       if (this.#wokeAt === now) this.#wokeAt = undefined;
     }
