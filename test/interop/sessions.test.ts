@@ -59,7 +59,7 @@ test('vl3 follows the stock peer to another port, another address and the other 
       ({ learnedEndpoint }) =>
         learnedEndpoint?.port === endpoint.port && learnedEndpoint.address === endpoint.address,
     );
-    expect(followed).toEqual(endpoint);
+    expect(followed).toMatchObject(endpoint);
     expect(await fromVl3()).toMatchObject({ received: 1 });
   };
 

@@ -198,7 +198,7 @@ export const downAndUp = async (pair: Pair): Promise<void> => {
       );
     await end.up([`${INSIDE[i].v6}/128`], routes);
     await pair.isWhole();
-    expect((await end.peer(other)).lastHandshake).toBeGreaterThan(lastHandshake);
+    if (end.maker === 'vl3') expect((await end.peer(other)).lastHandshake).toBeGreaterThan(lastHandshake);
   }
 };
 
