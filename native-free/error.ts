@@ -25,3 +25,14 @@ export class Vl3Error extends Error {
     this.code = code;
   }
 }
+
+/** The registry says that this node is not one of its own (any more), whatever certificate it shows. */
+export class NotEnrolled extends Vl3Error {
+  readonly why: 'deleted' | 'unknown';
+
+  constructor(why: NotEnrolled['why'], message: string, options?: { cause?: unknown }) {
+    super('unauthenticated', message, options);
+    this.name = 'NotEnrolled';
+    this.why = why;
+  }
+}

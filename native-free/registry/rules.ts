@@ -3,7 +3,7 @@
 // Carrying a plan out, and deciding anew when it lost a race, is src/registry/transactor.ts.
 
 import type { z } from 'zod';
-import { Vl3Error } from '../error.ts';
+import { NotEnrolled, Vl3Error } from '../error.ts';
 import { encodeValue, type Network, type Node } from './model.ts';
 import type { State, Stored } from './state.ts';
 import type { Operation, Plan, Range } from './transaction.ts';
@@ -38,14 +38,16 @@ export const mustBeNetwork = (state: State, name: string): Stored<Network> => {
 /** Every transition on behalf of a node asks this: a deleted node changes nothing any more. */
 export const mustBeEnrolled = (state: State, name: string): Stored<Node> => {
   const node = state.node(name);
-  if (node === undefined || node.value.deletedAt !== undefined) {
-    throw new Vl3Error(
-      'unauthenticated',
-      `node "${name}" ${node ? 'was deleted' : 'is unknown here'}: enrol it with a new join token`,
-    );
-  }
+  if (node === undefined) throw notEnrolled('unknown', name);
+  if (node.value.deletedAt !== undefined) throw notEnrolled('deleted', name);
   return node;
 };
+
+export const notEnrolled = (why: NotEnrolled['why'], name: string): NotEnrolled =>
+  new NotEnrolled(
+    why,
+    `node "${name}" ${why === 'deleted' ? 'was deleted' : 'is unknown here'}: stop its agent, and start it with a new join token (\`vl3 token create\`)`,
+  );
 
 export const mustBeMember = (state: State, network: string, node: string): void => {
   if (state.member(network, node) === undefined) {

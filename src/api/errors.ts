@@ -2,7 +2,7 @@
 // side learns only that it failed.
 
 import { Code, ConnectError } from '@connectrpc/connect';
-import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+import { type ErrorCode, NotEnrolled, Vl3Error } from '../../native-free/error.ts';
 
 const CONNECT_CODES: Readonly<Record<ErrorCode, Code>> = {
   'invalid-argument': Code.InvalidArgument,
@@ -36,9 +36,14 @@ const ERROR_CODES: Readonly<Record<Code, ErrorCode>> = {
   [Code.DataLoss]: 'internal',
 };
 
+/** The header or trailer that tells a node from other refusals that it is not enrolled: by why. */
+const NOT_ENROLLED = 'vl3-not-enrolled';
+
 /** For the wire. A ConnectError (of the framework itself) passes as it is. */
 export const toConnectError = (error: unknown): ConnectError => {
   if (error instanceof ConnectError) return error;
+  if (error instanceof NotEnrolled)
+    return new ConnectError(error.message, CONNECT_CODES[error.code], { [NOT_ENROLLED]: error.why });
   if (error instanceof Vl3Error) return new ConnectError(error.message, CONNECT_CODES[error.code]);
   return new ConnectError('the registry failed at this call: its log says why', Code.Internal);
 };
@@ -59,6 +64,9 @@ export const fromConnectError = (error: unknown): Vl3Error => {
       const sentence = `the connection to the registry was lost (${error.rawMessage}): try again`;
       return new Vl3Error('unavailable', sentence, { cause: error });
     }
+    const why = error.code === Code.Unauthenticated ? error.metadata.get(NOT_ENROLLED) : null;
+    if (why === 'deleted' || why === 'unknown')
+      return new NotEnrolled(why, error.rawMessage, { cause: error });
     return new Vl3Error(ERROR_CODES[error.code], error.rawMessage, { cause: error });
   }
   if (isTimeout(error)) return new Vl3Error('unavailable', NO_ANSWER, { cause: error });

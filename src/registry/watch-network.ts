@@ -8,6 +8,7 @@ import type { Writable } from 'node:stream';
 import { createContextKey } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
+import { notEnrolled } from '../../native-free/registry/rules.ts';
 import type { WatchNetworkRequest, WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { RegistryContext } from './context.ts';
 import { progressMessage } from './messages.ts';
@@ -201,14 +202,11 @@ export class Watches {
 const mustStillWatch = (context: RegistryContext, network: string, watcher: Watcher): void => {
   const { view } = context.feed;
   const node = view.node(watcher.name);
-  if (
-    node === undefined ||
-    node.deletedAt !== undefined ||
-    node.refused.some(({ serial }) => serial === watcher.serial)
-  ) {
+  if (node === undefined || node.deletedAt !== undefined) throw notEnrolled('deleted', watcher.name);
+  if (node.refused.some(({ serial }) => serial === watcher.serial)) {
     throw new Vl3Error(
       'unauthenticated',
-      `node "${watcher.name}" was deleted: enrol it with a new join token`,
+      `node "${watcher.name}" enrolled anew: connect with its present SVID`,
     );
   }
   if (watcher.notAfter <= context.now()) {

@@ -1,6 +1,6 @@
 import { Code, ConnectError } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
-import { ERROR_CODES, Vl3Error } from '../../../native-free/error.ts';
+import { ERROR_CODES, NotEnrolled, Vl3Error } from '../../../native-free/error.ts';
 import { fromConnectError, toConnectError } from '../../../src/api/errors.ts';
 
 test.each(ERROR_CODES)('the code %s and its sentence cross the wire and come back', (code) => {
@@ -38,4 +38,18 @@ test('a call that took too long is unavailable, in a sentence', () => {
     const { code, message } = fromConnectError(error);
     expect([code, message]).toEqual(['unavailable', 'the registry did not answer in time: try again']);
   }
+});
+
+test('that a node is not enrolled passes the wire, and no other refusal is taken for it', () => {
+  for (const why of ['deleted', 'unknown'] as const) {
+    const received = fromConnectError(toConnectError(new NotEnrolled(why, 'start it with a new token')));
+    expect(received).toBeInstanceOf(NotEnrolled);
+    expect(received).toMatchObject({ why, code: 'unauthenticated', message: 'start it with a new token' });
+  }
+  for (const other of [
+    new Vl3Error('unauthenticated', 'node "n1" was deleted'),
+    new ConnectError('forged', Code.Unavailable, { 'vl3-not-enrolled': 'deleted' }),
+    new ConnectError('strange', Code.Unauthenticated, { 'vl3-not-enrolled': 'eaten' }),
+  ])
+    expect(fromConnectError(toConnectError(other))).not.toBeInstanceOf(NotEnrolled);
 });
