@@ -6,6 +6,7 @@ import type { Vl3Error } from '../../native-free/error.ts';
 import { Announcements } from '../../native-free/reconcile/announcements.ts';
 import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
+import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import type { AgentClient } from '../registry/client.ts';
@@ -72,6 +73,7 @@ export class Announcer {
   /** Sends what is due until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     const backoff = new Backoff({ firstMs: 250, capMs: 15_000 });
+    const reasons = new RepeatedReasons();
     while (!signal.aborted) {
       try {
         await this.#sendDue(signal);
@@ -81,10 +83,13 @@ export class Announcer {
       } catch (error) {
         if (signal.aborted) return;
         this.#problem = fromConnectError(error);
-        this.#deps.logger.warn(
-          { network: this.#options.network, code: this.#problem.code, reason: this.#problem.message },
-          'announcement failed',
-        );
+        const { code, message: reason } = this.#problem;
+        const again = reasons.take(reason, performance.now());
+        if (again !== undefined)
+          this.#deps.logger.warn(
+            { network: this.#options.network, code, reason, again },
+            'announcement failed',
+          );
         await backoff.wait(signal);
       }
     }

@@ -3,6 +3,7 @@
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../registry/client.ts';
@@ -35,6 +36,7 @@ export const watchNetwork = async (
   signal: AbortSignal,
 ): Promise<void> => {
   const backoff = new Backoff({ firstMs: 250, capMs: 15_000 });
+  const reasons = new RepeatedReasons();
   while (!signal.aborted) {
     const stream = new AbortController();
     const stop = AbortSignal.any([signal, stream.signal]);
@@ -64,10 +66,10 @@ export const watchNetwork = async (
         ? new Vl3Error('unavailable', `the watch of ${options.network} went silent`)
         : fromConnectError(error);
       options.onState(problem);
-      deps.logger.warn(
-        { network: options.network, code: problem.code, reason: problem.message },
-        'watch interrupted',
-      );
+      const { code, message: reason } = problem;
+      const again = reasons.take(reason, performance.now());
+      if (again !== undefined)
+        deps.logger.warn({ network: options.network, code, reason, again }, 'watch interrupted');
     } finally {
       clearTimeout(silence);
       stream.abort();

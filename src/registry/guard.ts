@@ -9,6 +9,7 @@ import { keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
+import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { toConnectError } from '../api/errors.ts';
 import { mustBeAllowed } from './access.ts';
 import { Admission } from './admission.ts';
@@ -21,7 +22,13 @@ interface Dependencies {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly logger: Logger;
+  /** Aborted once the registry stops: that it says so to each of its watches is nothing to log. */
+  readonly stopping: AbortSignal;
 }
+
+/** Of refused calls, each by who was refused what and why. */
+const MAX_REASONS = 4096;
+const MAX_KEY = 512;
 
 /** Of strangers fewer: each enrolment costs a signature, and they must not keep nodes waiting. */
 const LINES = {
@@ -33,13 +40,13 @@ const LINES = {
 const AT_ONCE = new Set(['vl3.v1.AgentService/Heartbeat']);
 
 export const guard = (deps: Dependencies): Interceptor => {
-  const { logger } = deps;
+  const reasons = new RepeatedReasons(MAX_REASONS);
   const lines = { node: new Admission(LINES.node), anonymous: new Admission(LINES.anonymous) };
   return (next) => async (request) => {
     const method = `${request.service.typeName}/${request.method.name}`;
     const caller = request.contextValues.get(callerKey);
     const fail = (error: unknown) => {
-      report(logger, error, method, caller);
+      report(deps, reasons, { error, method, caller });
       return toConnectError(error);
     };
     try {
@@ -86,15 +93,32 @@ async function* mapErrors<T>(messages: AsyncIterable<T>, fail: (error: unknown) 
   }
 }
 
-const report = (logger: Logger, error: unknown, method: string, caller: Caller): void => {
+interface Failure {
+  readonly error: unknown;
+  readonly method: string;
+  readonly caller: Caller;
+}
+
+const report = (
+  { logger, stopping }: Dependencies,
+  reasons: RepeatedReasons,
+  { error, method, caller }: Failure,
+): void => {
   const who = { method, role: caller.role, address: caller.address };
   const fields = caller.role === 'anonymous' ? who : { ...who, caller: caller.name };
-  if (error instanceof Vl3Error && error.code !== 'internal') {
-    logger.info({ ...fields, code: error.code, reason: error.message }, 'call refused');
-  } else if (error instanceof ConnectError) {
-    // The framework's own: a body that cannot be read, a call that was given up. Not the registry's failure.
-    logger.info({ ...fields, code: Code[error.code], reason: error.rawMessage }, 'call refused');
-  } else {
+  const isRefusal = error instanceof Vl3Error && error.code !== 'internal';
+  // The framework's own: a body that cannot be read, a call that was given up. Not the registry's failure.
+  const isOfFramework = error instanceof ConnectError;
+  if (!isRefusal && !isOfFramework) {
     logger.error({ ...fields, err: error }, 'call failed');
+    return;
   }
+  const code = isOfFramework ? Code[error.code] : error.code;
+  const reason = isOfFramework ? error.rawMessage : error.message;
+  if (stopping.aborted && (code === 'unavailable' || isOfFramework)) return;
+  // A program that is refused asks again; an admin is a person.
+  const asker = caller.role === 'anonymous' ? caller.address : caller.name;
+  const key = `${method} ${asker} ${code} ${reason}`.slice(0, MAX_KEY);
+  const again = caller.role === 'admin' ? 0 : reasons.take(key, performance.now());
+  if (again !== undefined) logger.info({ ...fields, code, reason, again }, 'call refused');
 };

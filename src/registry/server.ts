@@ -202,7 +202,7 @@ const openDomain = async (
 };
 
 const handlerOf = (context: RegistryContext): RequestHandler => {
-  const { transactor, logger, now, signer } = context;
+  const { transactor, logger, now, signer, stopping } = context;
   const callers = new Callers({ bundle: signer.trustBundle, now });
   const handler = (readMaxBytes: number): RequestHandler =>
     connectNodeAdapter({
@@ -211,7 +211,12 @@ const handlerOf = (context: RegistryContext): RequestHandler => {
         router.service(AgentService, agentService(context));
         router.service(EnrollmentService, enrollmentService(context));
       },
-      interceptors: [guard({ transactor, trustDomain: signer.trustBundle.trustDomain, now, logger })],
+      interceptors: [
+        guard({
+          ...{ transactor, now, logger, stopping },
+          trustDomain: signer.trustBundle.trustDomain,
+        }),
+      ],
       contextValues: (request) =>
         createContextValues()
           .set(callerKey, callers.of(request))
