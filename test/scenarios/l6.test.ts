@@ -136,7 +136,7 @@ describe('an agent does not start', () => {
     [
       'with two tokens',
       { file: 'token: a\ntoken-file: b', env: { VL3_TOKEN: '' } },
-      FAILED,
+      USAGE,
       /both token and token-file are set: leave one/,
     ],
     ['with a token that is none', { env: { VL3_TOKEN: 'hello' } }, FAILED, /token/],
