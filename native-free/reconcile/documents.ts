@@ -6,7 +6,7 @@ import { termSchema } from '../ipam/lease-clock.ts';
 import { momentSchema } from '../moment.ts';
 import type { DocumentKind } from './document-store.ts';
 
-const base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/);
+const base64 = z.base64();
 
 const nodeSchema = z.object({
   name: z.string(),

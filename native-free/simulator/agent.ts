@@ -2,6 +2,7 @@
 // and detaches pods, and after a start takes up what its disk and its kernel hold. The order of writes and effects is
 // that of src/agent. It may die at any write.
 
+import { fromBase64, toBase64 } from '../base64.ts';
 import type { Endpoint } from '../device/data-plane.ts';
 import type { Time } from '../device/tunnel.ts';
 import { Vl3Error } from '../error.ts';
@@ -11,8 +12,8 @@ import type { Moment } from '../moment.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import type { Port } from '../port/port.ts';
 import { type Announcement, announce } from '../reconcile/endpoints.ts';
+import { SeenStore } from '../reconcile/seen-store.ts';
 import { type AttachRequest, SimulatedAttachments } from './attachments.ts';
-import { fromBase64, toBase64 } from './base64.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { Counters } from './counters.ts';
 import { type Documents, IDENTITY } from './documents.ts';
@@ -28,7 +29,6 @@ import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
 import { SimulatedRecovery } from './recovery.ts';
 import type { Timer } from './scheduler.ts';
-import { SimulatedSeenStore } from './seen-store.ts';
 import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
 import { Socket } from './socket.ts';
 
@@ -71,7 +71,7 @@ export interface AgentContext extends AgentDependencies {
   /** The tunnels have to be looked at soon. */
   readonly stir: () => void;
   readonly calls: LeaseCalls;
-  readonly seen: SimulatedSeenStore;
+  readonly seen: SeenStore;
   /** The registry's store is another one than before, or an older copy of it. */
   readonly storeReplaced: () => void;
   /** The clocks that leases are measured by. */
@@ -102,7 +102,7 @@ export class SimulatedAgent {
       surroundings: () => this.#announcement,
       stir: () => this.#socket.stir(),
       calls: new LeaseCalls(),
-      seen: new SimulatedSeenStore(dependencies.documents),
+      seen: new SeenStore(dependencies.documents),
       storeReplaced: () => this.#recovery.storeReplaced(),
       leaseMoment: () => dependencies.hooks.leaseMoment(dependencies.moment()),
     };
@@ -255,8 +255,8 @@ export class SimulatedAgent {
           this.#refusal = undefined;
           if (this.#isCutOff) this.#keeper.renewSoon();
           this.#isCutOff = false;
-          const { storeId, recovering, observedAddress } = outcome.answer;
-          if (seen.answered(storeId, told)) this.#recovery.storeReplaced();
+          const { recovering, observedAddress } = outcome.answer;
+          if (seen.answered(outcome.answer, told)) this.#recovery.storeReplaced();
           this.#recovery.heard(recovering);
           if (observedAddress === this.#observed) return;
           this.#observed = observedAddress;

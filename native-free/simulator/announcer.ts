@@ -1,6 +1,7 @@
 // Says to the registry what is due of one network, one thing after another; what failed is said again after a while.
 // What is due is decided in reconcile/announcements.ts, as in src/agent/announcer.ts.
 
+import { toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import { Announcements, type Due } from '../reconcile/announcements.ts';
 import { backoffMs } from '../reconcile/backoff.ts';
@@ -8,7 +9,6 @@ import type { SavedNetwork } from '../reconcile/saved-network.ts';
 import { nextSequence } from '../registry/record.ts';
 import type { RecordBook } from '../registry/record-book.ts';
 import type { AgentContext } from './agent.ts';
-import { toBase64 } from './base64.ts';
 import type { SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
 import type { RecordContent } from './signer.ts';

@@ -3,11 +3,12 @@
 // stalls both, and whoever waits gives up after a while.
 
 import { Vl3Error } from '../error.ts';
+import type { StorePosition } from '../reconcile/seen-store.ts';
 import { Counters } from './counters.ts';
 import type { Internet } from './internet.ts';
 import { attempt, type Outcome } from './outcome.ts';
 import type { Random } from './random.ts';
-import type { RegistryProcess, WatchMessage, WatchPosition } from './registry.ts';
+import type { RegistryProcess, WatchMessage } from './registry.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedIdentity } from './signer.ts';
 
@@ -110,7 +111,7 @@ export class ControlPlane {
     node: string,
     identity: SimulatedIdentity,
     network: string,
-    position: WatchPosition | undefined,
+    position: StorePosition | undefined,
     client: WatchClient,
   ): { close(): void } {
     const { scheduler, registry, enter } = this.#dependencies;

@@ -29,10 +29,6 @@ const savedAttachment = z.strictObject({
 export type SavedAttachment = z.infer<typeof savedAttachment>;
 export const ATTACHMENT: DocumentKind<SavedAttachment> = { kind: 'attachment', schema: savedAttachment };
 
-const seen = z.strictObject({ storeId: z.string(), revision: z.number() });
-/** Named "seen". */
-export const SEEN: DocumentKind<z.infer<typeof seen>> = { kind: 'registry', schema: seen };
-
 export class Documents implements DocumentStore {
   readonly #disk: Disk;
   #pending: Map<string, string | undefined> | undefined;

@@ -2,12 +2,12 @@
 // before it is installed, told to watchers and answered.
 
 import { z } from 'zod';
+import { fromBase64, toBase64 } from '../base64.ts';
 import { Vl3Error } from '../error.ts';
 import { KeySpace, type Prepared } from '../registry/key-space.ts';
 import type { Rule } from '../registry/rules.ts';
 import { DecodedValues, State } from '../registry/state.ts';
 import type { Batch, Entry, Range, ReadResult } from '../registry/transaction.ts';
-import { fromBase64, toBase64 } from './base64.ts';
 import type { Disk, DiskChange, DiskImage } from './disk.ts';
 
 const REVISION = '#revision';

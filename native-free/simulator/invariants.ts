@@ -1,13 +1,13 @@
 // What must hold whatever happens, judged from outside with knowledge that no node has. Some are judged the moment
 // something happens, some now and then, some when all faults are over. The first one broken ends the run.
 
+import { toBase64 } from '../base64.ts';
 import type { Endpoint } from '../device/data-plane.ts';
 import { type Prefix, parseAddress, parsePrefix, prefixContains, prefixesOverlap } from '../ipam/prefix.ts';
 import { partsOf } from '../registry/keys.ts';
 import { isHeld } from '../registry/lease-phase.ts';
 import { decodeValue, lease as leaseSchema } from '../registry/model.ts';
 import type { Batch, ReadResult } from '../registry/transaction.ts';
-import { toBase64 } from './base64.ts';
 import { Counters } from './counters.ts';
 
 export const INVARIANTS = [

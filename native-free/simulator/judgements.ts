@@ -1,13 +1,13 @@
 // What is judged now and then by looking at everything: that no queue grows, that peers are where they say, and, once all
 // is settled, that every book agrees with every other and nothing is left of what went.
 
+import { fromBase64 } from '../base64.ts';
 import { peerId } from '../device/device.ts';
 import { STAGED_LIMIT } from '../device/outbound.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
 import { NETWORK } from '../reconcile/documents.ts';
 import { isHeld } from '../registry/lease-phase.ts';
 import { State } from '../registry/state.ts';
-import { fromBase64 } from './base64.ts';
 import { ATTACHMENT, Documents } from './documents.ts';
 import type { Machine } from './machine.ts';
 import type { Simulation } from './simulator.ts';

@@ -2,6 +2,7 @@
 // it believes, its peers, and what it announces. The order of writes and calls is that of src/agent/membership.ts;
 // decisions are the same functions. Ends with its agent's process.
 
+import { fromBase64, toBase64 } from '../base64.ts';
 import { Tunnel } from '../device/tunnel.ts';
 import { Vl3Error } from '../error.ts';
 import { type Allocator, allocatorStateSchema } from '../ipam/allocator.ts';
@@ -10,16 +11,16 @@ import { type Address, type Family, parseAddress, parsePrefix } from '../ipam/pr
 import type { Moment } from '../moment.ts';
 import { NETWORK } from '../reconcile/documents.ts';
 import { SavedNetwork } from '../reconcile/saved-network.ts';
+import type { StorePosition } from '../reconcile/seen-store.ts';
 import type { SignedRecord } from '../registry/record.ts';
 import { RecordBook } from '../registry/record-book.ts';
 import type { NetworkStep } from '../registry/view.ts';
 import type { AgentContext } from './agent.ts';
 import { SimulatedAnnouncer } from './announcer.ts';
-import { fromBase64, toBase64 } from './base64.ts';
 import { ATTACHMENT, type SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
 import { SimulatedPeers } from './peers.ts';
-import type { WatchMessage, WatchPosition } from './registry.ts';
+import type { WatchMessage } from './registry.ts';
 import { savedRecords } from './saved-records.ts';
 import { SimulatedWatcher } from './watcher.ts';
 
@@ -35,7 +36,7 @@ export class SimulatedMembership {
   readonly #peers: SimulatedPeers;
   readonly #announcer: SimulatedAnnouncer;
   readonly #watcher: SimulatedWatcher;
-  #position: WatchPosition | undefined;
+  #position: StorePosition | undefined;
   #mustRelist = false;
   #isClosed = false;
 
@@ -254,7 +255,7 @@ export class SimulatedMembership {
 
   // --- the registry
 
-  #take({ storeId, revision, step }: WatchMessage): void {
+  #take({ storeId, revision, stamp, step }: WatchMessage): void {
     if (this.#mustRelist && step?.kind !== 'snapshot') {
       this.#mustRelist = false;
       this.#position = undefined;
@@ -263,11 +264,11 @@ export class SimulatedMembership {
     this.#mustRelist = false;
     const before = this.#position;
     const wentBack = before?.storeId === storeId && revision < before.revision;
-    const isOther = this.#context.seen.watched({ storeId, revision }, wentBack);
+    const isOther = this.#context.seen.watched({ storeId, revision, stamp }, wentBack);
     if (wentBack || isOther) this.#context.storeReplaced();
     if (step?.kind === 'snapshot') this.#book.beginListing();
     if (step?.kind === 'snapshot' || step?.kind === 'delta') this.#takeStep(step);
-    this.#position = { storeId, revision };
+    this.#position = { storeId, revision, stamp };
   }
 
   #takeStep({

@@ -1,10 +1,10 @@
 // The networks a simulated node is on: opened from its disk, joined when something asks for them, left when nothing has
 // used them for a while. The order of writes and calls is that of src/agent/networks.ts.
 
+import { toBase64 } from '../base64.ts';
 import { NETWORK } from '../reconcile/documents.ts';
 import { newNetwork } from '../reconcile/saved-network.ts';
 import type { AgentContext } from './agent.ts';
-import { toBase64 } from './base64.ts';
 import { SimulatedMembership } from './membership.ts';
 import { attempt, type Done } from './outcome.ts';
 

@@ -1,6 +1,7 @@
 // The peers of one network on a simulated node, kept in step with the verified records and with where the node is. The
 // order of writes and effects is that of src/agent/peers.ts; what ought to be is decided by the same functions.
 
+import { fromBase64, toBase64 } from '../base64.ts';
 import { peerId } from '../device/device.ts';
 import { sameEndpoint } from '../device/endpoints.ts';
 import type { Tunnel } from '../device/tunnel.ts';
@@ -10,7 +11,6 @@ import { type DesiredPeer, desiredPeers, reconcilePeers } from '../reconcile/pee
 import type { SavedNetwork } from '../reconcile/saved-network.ts';
 import type { RecordBook } from '../registry/record-book.ts';
 import type { AgentContext } from './agent.ts';
-import { fromBase64, toBase64 } from './base64.ts';
 
 const NAT_KEEPALIVE_MS = 25_000;
 

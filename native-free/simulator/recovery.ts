@@ -1,8 +1,8 @@
 // What a simulated node does for a registry that lost its memory: says what it holds and is, and testifies of others. The
 // twin of src/agent/recovery.ts.
 
+import { toBase64 } from '../base64.ts';
 import type { AgentContext } from './agent.ts';
-import { toBase64 } from './base64.ts';
 import type { SimulatedMembership } from './membership.ts';
 
 const LEAST_DELAY_MS = 1_000;

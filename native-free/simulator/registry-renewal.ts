@@ -1,6 +1,7 @@
 // RenewLeases, TestifyRecords and what a node has seen, on the simulated registry: the same rules in the same order as
 // src/registry/lease-renewal.ts.
 
+import { toBase64 } from '../base64.ts';
 import { adoptNetwork } from '../registry/adoption-rules.ts';
 import { all, below, keys, one } from '../registry/keys.ts';
 import { check, name as nameSchema, type Report } from '../registry/model.ts';
@@ -11,7 +12,6 @@ import { mustBeMember, mustBeNetwork } from '../registry/rules.ts';
 import { State } from '../registry/state.ts';
 import { testify } from '../registry/testimony-rules.ts';
 import type { Range } from '../registry/transaction.ts';
-import { toBase64 } from './base64.ts';
 import type { DurableStore } from './durable-store.ts';
 
 export interface RenewalAnswer {

@@ -2,10 +2,13 @@
 // that are told a snapshot and then deltas. What the process knows beside its disk is gone when it dies; liveness leases
 // then get their full term again. Not here: the network between it and the nodes (control-plane.ts).
 
+import { fromBase64, toBase64 } from '../base64.ts';
 import { Vl3Error } from '../error.ts';
 import { choosePrefix } from '../ipam/pool.ts';
+import type { StorePosition } from '../reconcile/seen-store.ts';
 import { adoptNode } from '../registry/adoption-rules.ts';
 import { type AnnouncedAttachment, putAttachments, putRecord } from '../registry/announcement-rules.ts';
+import { Hearing } from '../registry/hearing.ts';
 import { below, keys, one } from '../registry/keys.ts';
 import {
   type ChoosePrefix,
@@ -34,31 +37,23 @@ import { State } from '../registry/state.ts';
 import { createToken } from '../registry/token-rules.ts';
 import type { Batch, Range, ReadResult } from '../registry/transaction.ts';
 import { type NetworkStep, RegistryView } from '../registry/view.ts';
-import { fromBase64, toBase64 } from './base64.ts';
 import type { Disk } from './disk.ts';
 import { DurableStore, type StoreObserver } from './durable-store.ts';
 import type { Hooks } from './hooks.ts';
 import { attempt } from './outcome.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
-import { SimulatedHearing } from './registry-hearing.ts';
 import { isRecovering, type RenewalAnswer, renewAll, testifyAll } from './registry-renewal.ts';
 import { openStore, tick } from './registry-upkeep.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
+import { SimulatedStamps } from './stamps.ts';
 
 /** Of a join token. */
 const TOKEN_TTL_MS = 7 * 24 * 60 * 60 * 1000;
 
-export interface WatchPosition {
-  readonly storeId: string;
-  readonly revision: number;
-}
-
 /** Undefined `step`: nothing changed, the stream is alive. */
-export interface WatchMessage {
-  readonly storeId: string;
-  readonly revision: number;
+export interface WatchMessage extends StorePosition {
   readonly step: NetworkStep | undefined;
 }
 
@@ -99,6 +94,8 @@ export interface HeartbeatAnswer {
   readonly observedAddress: string;
   readonly storeId: string;
   readonly recovering: boolean;
+  /** Of revision 0. */
+  readonly stamp: Uint8Array;
 }
 
 export class RegistryProcess {
@@ -110,7 +107,8 @@ export class RegistryProcess {
   readonly #timer;
   readonly #clock;
   readonly #terms: LeaseTerms;
-  readonly #hearing: SimulatedHearing;
+  readonly #hearing: Hearing;
+  readonly #stamps: SimulatedStamps;
   #tickedAt: number;
   #granted = 0;
 
@@ -126,7 +124,8 @@ export class RegistryProcess {
       written: (batch) => this.#changed(batch),
     });
     dependencies.observer.opened(this.store.read([{ prefix: '/' }]));
-    this.#hearing = new SimulatedHearing(this.store, pace.hearingMs, () => scheduler.now);
+    this.#stamps = new SimulatedStamps(Math.floor(scheduler.now * 1000).toString(16), this.store.identity);
+    this.#hearing = new Hearing(this.#state(Hearing.reads), this.revision, scheduler.now + pace.hearingMs);
     openStore(this.store, dependencies.hasCa, hooks);
     const everything = this.store.read(RegistryView.reads);
     this.#view.load(everything);
@@ -241,10 +240,10 @@ export class RegistryProcess {
   renewLeases(
     identity: SimulatedIdentity,
     holdings: readonly Holding[],
-    seen: WatchPosition,
+    seen: StorePosition,
   ): RenewalAnswer & { readonly termMs: number } {
     this.#mustBe(identity);
-    this.#hearing.hear(identity.node, seen);
+    this.#hear(identity.node, seen);
     return { ...renewAll(this.store, identity.node, holdings, this.#now), termMs: this.#terms.termMs };
   }
 
@@ -254,15 +253,16 @@ export class RegistryProcess {
     return testifyAll(this.store, identity.node, network, records, verify, this.#now);
   }
 
-  heartbeat(identity: SimulatedIdentity, observedAddress: string, seen: WatchPosition): HeartbeatAnswer {
+  heartbeat(identity: SimulatedIdentity, observedAddress: string, seen: StorePosition): HeartbeatAnswer {
     const { node } = identity;
     this.#mustBe(identity);
-    this.#hearing.hear(node, seen);
+    this.#hear(node, seen);
     const stored = this.#state([one(keys.liveness(node))]).liveness(node)?.lease;
     const lease = stored !== undefined && this.#leases.has(stored) ? stored : this.#grant();
     this.#leases.set(lease, this.#dependencies.scheduler.now + this.#dependencies.pace.livenessTtlMs);
     this.store.run(heartbeat(node, lease, { agentVersion: 'simulated', observedAddress }, this.#now));
-    return { observedAddress, storeId: this.store.identity, recovering: this.isRecovering };
+    const { identity: storeId } = this.store;
+    return { observedAddress, storeId, recovering: this.isRecovering, stamp: this.#stamps.of(0) };
   }
 
   joinNetwork(identity: SimulatedIdentity, network: string): Membership & { readonly termMs: number } {
@@ -323,31 +323,37 @@ export class RegistryProcess {
   watch(
     identity: SimulatedIdentity,
     network: string,
-    position: WatchPosition | undefined,
+    position: StorePosition | undefined,
     sink: WatchSink,
   ): () => void {
     const { node } = identity;
     this.#mustBe(identity);
-    const mayResume =
-      position?.storeId === this.store.identity &&
-      position.revision > 0 &&
-      position.revision <= this.revision;
+    // A watch that begins anew says nothing of what the node has seen.
+    if (position !== undefined) this.#hear(node, position);
+    const known = position?.storeId === this.store.identity ? Number(position.revision) : 0;
     const watcher: Watcher = {
       network,
       node,
       sink,
-      seen: mayResume ? position.revision : undefined,
+      seen: known > 0 && known <= this.revision ? known : undefined,
       isBusy: false,
       spokeAt: Number.NEGATIVE_INFINITY,
     };
     this.#mustStillWatch(watcher);
     this.#watchers.add(watcher);
-    this.#hearing.watches(node);
     this.#pump(watcher);
     return () => {
       this.#watchers.delete(watcher);
       if (this.#dependencies.hooks.streamFreesPrefixes) this.#freeSoon(node, network);
     };
+  }
+
+  /** A node says what it has seen; a store that cannot be it has lost memory. */
+  #hear(node: string, told: StorePosition): void {
+    const { identity } = this.store;
+    const rule = this.#hearing.rule(node, told, { identity, revision: this.revision, stamps: this.#stamps });
+    if (rule !== undefined) this.store.run(rule);
+    this.#hearing.forget(node);
   }
 
   // --- watchers
@@ -376,7 +382,12 @@ export class RegistryProcess {
     watcher.isBusy = true;
     watcher.seen = revision;
     watcher.spokeAt = scheduler.now;
-    watcher.sink.send({ storeId: this.store.identity, revision, step }, () => {
+    const position = {
+      storeId: this.store.identity,
+      revision: BigInt(revision),
+      stamp: this.#stamps.of(revision),
+    };
+    watcher.sink.send({ ...position, step }, () => {
       watcher.isBusy = false;
       this.#pump(watcher);
     });
@@ -423,7 +434,7 @@ export class RegistryProcess {
 
   /** Called only when something new is issued. */
   readonly #choosePrefix: ChoosePrefix = (request) => {
-    if (this.#dependencies.hooks.recovers) this.#hearing.mustIssue();
+    if (this.#dependencies.hooks.recovers) this.#hearing.mustIssue(this.#dependencies.scheduler.now);
     return choosePrefix(request);
   };
 

@@ -1,8 +1,8 @@
 // Where a simulated node keeps the records of one network over a restart.
 
+import { fromBase64, toBase64 } from '../base64.ts';
 import { RECORD } from '../reconcile/documents.ts';
 import type { SavedRecords } from '../registry/record-book.ts';
-import { fromBase64, toBase64 } from './base64.ts';
 import type { Documents } from './documents.ts';
 
 export const savedRecords = (documents: Documents, network: string): SavedRecords => {

@@ -2,15 +2,16 @@
 // The twin of src/agent/watch.ts.
 
 import { backoffMs } from '../reconcile/backoff.ts';
+import type { StorePosition } from '../reconcile/seen-store.ts';
 import type { AgentContext } from './agent.ts';
 import { attempt } from './outcome.ts';
-import type { WatchMessage, WatchPosition } from './registry.ts';
+import type { WatchMessage } from './registry.ts';
 
 const FIRST_BACKOFF_MS = 250;
 
 export interface SimulatedWatcherOptions {
   readonly network: string;
-  readonly position: () => WatchPosition | undefined;
+  readonly position: () => StorePosition | undefined;
   /** Takes a message; when it fails, the watch starts over from `position`. */
   readonly onMessage: (message: WatchMessage) => void;
 }

@@ -16,6 +16,7 @@ import {
 } from '../../native-free/ipam/lease-clock.ts';
 import { NETWORK } from '../../native-free/reconcile/documents.ts';
 import { leasePhase, SavedNetwork, termOf } from '../../native-free/reconcile/saved-network.ts';
+import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { type LeaseAnswer, LeaseAnswer_Outcome } from '../api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../registry/client.ts';
@@ -24,7 +25,6 @@ import type { Clock } from './clock.ts';
 import type { LeaseCalls } from './lease-calls.ts';
 import { holdingMessage } from './lease-messages.ts';
 import type { Networks } from './networks.ts';
-import type { SeenStore } from './seen-store.ts';
 import type { AgentState } from './state.ts';
 
 const CALL_TIMEOUT_MS = 10_000;

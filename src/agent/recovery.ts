@@ -4,12 +4,12 @@
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { AgentClient } from '../registry/client.ts';
 import { pause } from './backoff.ts';
 import type { Membership } from './membership.ts';
-import type { SeenStore } from './seen-store.ts';
 
 /** Testimony of one node often makes that of the others needless: they do not come at once. */
 const LEAST_DELAY_MS = 1_000;

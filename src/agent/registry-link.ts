@@ -3,6 +3,7 @@
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
 import { type Identity, renewIdentity } from '../identity/identity.ts';
@@ -13,7 +14,6 @@ import { VERSION } from '../version.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import type { Enrolled, Reenrolment } from './enrolment.ts';
-import type { SeenStore } from './seen-store.ts';
 import type { AgentState } from './state.ts';
 import { clockProblem, SvidTerm } from './svid-term.ts';
 

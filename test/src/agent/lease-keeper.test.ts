@@ -12,9 +12,9 @@ import { Vl3Error } from '../../../native-free/error.ts';
 import { DEFAULT_TERM_MS } from '../../../native-free/ipam/lease-clock.ts';
 import type { Moment } from '../../../native-free/moment.ts';
 import { NETWORK } from '../../../native-free/reconcile/documents.ts';
+import { SeenStore } from '../../../native-free/reconcile/seen-store.ts';
 import { LeaseCalls } from '../../../src/agent/lease-calls.ts';
 import { LeaseKeeper } from '../../../src/agent/lease-keeper.ts';
-import { SeenStore } from '../../../src/agent/seen-store.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 import {
   AgentService,

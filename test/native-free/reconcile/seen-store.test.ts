@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { REGISTRY } from '../../../native-free/reconcile/documents.ts';
-import { SeenStore } from '../../../src/agent/seen-store.ts';
+import { SeenStore } from '../../../native-free/reconcile/seen-store.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 
 const stamp = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));

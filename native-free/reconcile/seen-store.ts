@@ -1,9 +1,9 @@
 // The registry's store that this node last heard of, and the highest revision of it, over restarts: said with every
 // heartbeat, so that a registry that lost memory is told by whoever knows more.
 
-import { REGISTRY } from '../../native-free/reconcile/documents.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
-import type { AgentState } from './state.ts';
+import type { DocumentStore } from './document-store.ts';
+import { REGISTRY } from './documents.ts';
 
 export interface StorePosition {
   readonly storeId: string;
@@ -15,15 +15,15 @@ export interface StorePosition {
 const NAME = 'seen';
 
 export class SeenStore {
-  readonly #state: AgentState;
+  readonly #documents: DocumentStore;
   #position: StorePosition;
   #saved: StorePosition;
   /** Where the store went back to, until the registry has been told how far it was. */
   #wentBackTo: StorePosition | undefined;
 
-  constructor(state: AgentState) {
-    this.#state = state;
-    const saved = state.get(REGISTRY, NAME);
+  constructor(documents: DocumentStore) {
+    this.#documents = documents;
+    const saved = documents.get(REGISTRY, NAME);
     this.#position =
       saved === undefined
         ? NOWHERE
@@ -73,7 +73,7 @@ export class SeenStore {
   checkpoint(): void {
     if (this.#position === this.#saved) return;
     const { storeId, revision, stamp } = this.#position;
-    this.#state.put(REGISTRY, NAME, { storeId, revision: String(revision), stamp: toBase64(stamp) });
+    this.#documents.put(REGISTRY, NAME, { storeId, revision: String(revision), stamp: toBase64(stamp) });
     this.#saved = this.#position;
   }
 
