@@ -8,7 +8,14 @@ import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { formatAge, formatBytes, type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { socketOption } from './socket.ts';
 
-const printNetwork = (context: Context, network: NetworkStatus, now: number): void => {
+interface View {
+  /** Unix ms. */
+  readonly now: number;
+  /** The registry does not know this node (any more). */
+  readonly isRefused: boolean;
+}
+
+const printNetwork = (context: Context, network: NetworkStatus, { now, isRefused }: View): void => {
   context.out('');
   context.out(
     `network ${network.name}: ${network.state}${network.problem === '' ? '' : ` (${network.problem})`}`,
@@ -18,7 +25,9 @@ const printNetwork = (context: Context, network: NetworkStatus, now: number): vo
   );
   for (const { prefix, phase, leftMs } of network.leases)
     context.out(
-      `  lease ${prefix}: ${phase}, ${leftMs > 0 ? `ends in ${duration(leftMs)}` : 'over'} unless renewed`,
+      isRefused
+        ? `  lease ${prefix}: not known to be this node's any more`
+        : `  lease ${prefix}: ${phase}, ${leftMs > 0 ? `ends in ${duration(leftMs)}` : 'over'} unless renewed`,
     );
   if (network.peers.length === 0) return;
   printTable(
@@ -46,11 +55,13 @@ const printStatus = (context: Context, status: AgentStatus): void => {
     `handshakes by ${status.primitives}  aead ${status.aead}  offloads ${status.offloads.join(' ') || 'none'}`,
   );
   const { registry } = status;
+  const isRefused = registry.refusesThisNode;
+  const connection = registry.connected ? 'connected' : 'not connected';
   context.out(
-    `registry ${registry.addresses.join(' ')}: ${registry.connected ? 'connected' : 'not connected'}, last answer ${formatAge(registry.lastContactAt, now)}`,
+    `registry ${registry.addresses.join(' ')}: ${isRefused ? 'refuses this node' : `${connection}, last answer ${formatAge(registry.lastContactAt, now)}`}`,
   );
-  context.out(budgetSentence(status.outageBudget, now));
-  for (const network of status.networks) printNetwork(context, network, now);
+  if (!isRefused) context.out(budgetSentence(status.outageBudget, now));
+  for (const network of status.networks) printNetwork(context, network, { now, isRefused });
   context.out('');
   for (const { at, what } of status.events) context.out(`${formatAge(at, now)}: ${what}`);
   if (status.problems.length === 0) context.out('healthy');

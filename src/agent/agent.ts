@@ -166,6 +166,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         onStoreReplaced: () => recovery.storeReplaced(),
         onRecovering: (isRecovering) => recovery.heard(isRecovering),
         onBack: () => keeper.registryIsBack(),
+        onMembershipsLost: (reason) => keeper.loseAll(reason),
         onEnrolledAnew: () => keeper.renewSoon(),
         ...(options.token !== undefined && {
           reenrolment: new Reenrolment(

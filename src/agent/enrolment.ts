@@ -101,7 +101,7 @@ export interface Enrolled {
   readonly since: Moment;
 }
 
-/** Enrolment of a node that runs and whose SVID has expired. */
+/** Enrolment of a node that runs, and whose SVID has expired or that was deleted. */
 export class Reenrolment {
   readonly #options: { readonly token: string; readonly stateDirectory: string };
   readonly #deps: Pick<EnrolmentDeps, 'logger' | 'clock'>;
@@ -118,7 +118,7 @@ export class Reenrolment {
     this.#deps = deps;
   }
 
-  /** How it stands, for whoever reads that the SVID has expired. */
+  /** How it stands, for whoever reads that the SVID has expired, or that the node was deleted. */
   get sentence(): string {
     if (this.#due === Number.POSITIVE_INFINITY)
       return `its join token is refused (${this.#problem}): start the agent with a new join token (--token)`;
@@ -149,8 +149,7 @@ export class Reenrolment {
 
   #failed({ code, message }: Vl3Error): void {
     const { logger, clock } = this.#deps;
-    if (this.#problem !== message)
-      logger.warn({ code, reason: message }, 'the SVID has expired and enrolling anew failed');
+    if (this.#problem !== message) logger.warn({ code, reason: message }, 'enrolling anew failed');
     this.#problem = message;
     this.#due = FINAL.has(code)
       ? Number.POSITIVE_INFINITY

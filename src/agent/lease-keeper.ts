@@ -113,6 +113,18 @@ export class LeaseKeeper {
     await Promise.all(this.#enforce());
   }
 
+  /** Nothing that this node leases is its own any more: takes all of it down, and leaves the networks, so that they are joined anew. */
+  async loseAll(reason: string): Promise<void> {
+    const { report, logger, networks } = this.#deps;
+    for (const saved of this.#all()) {
+      for (const { prefix } of saved.document.leases) this.#change(saved.name, prefix, { lost: reason });
+      if (saved.document.leases.length === 0) networks.get(saved.name)?.markLeaving();
+    }
+    report(`${reason}: what was attached is taken down, and attached anew as soon as it can be`);
+    logger.error({ reason }, 'all prefixes lost');
+    await Promise.all(this.#enforce());
+  }
+
   /** Renews and enforces until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     let renewing: Promise<void> | undefined;

@@ -82,6 +82,8 @@ export const statusSchema = z.object({
     /** Unix ms of the last answer; 0: none since the agent started. */
     lastContactAt: z.number(),
     problem: z.string(),
+    /** It answers, but that this node was deleted, or is unknown: leases and outage budget mean nothing then. */
+    refusesThisNode: z.boolean().default(false),
   }),
   svidNotAfter: z.number(),
   /** How long the registry may be gone from now on, see outage-budget.ts. */

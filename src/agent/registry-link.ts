@@ -2,8 +2,9 @@
 // enrolment anew once it has expired. Losing it changes nothing but what it reports.
 
 import type { Logger } from 'pino';
-import { Vl3Error } from '../../native-free/error.ts';
+import { NotEnrolled, Vl3Error } from '../../native-free/error.ts';
 import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
+import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
 import { type Identity, renewIdentity } from '../identity/identity.ts';
@@ -31,7 +32,7 @@ export interface RegistryLinkDeps {
   readonly state: AgentState;
   readonly clock: Clock;
   /** Told to the registry with every heartbeat. */
-  readonly seen: SeenStore;
+  readonly seen: Pick<SeenStore, 'position' | 'answered'>;
   readonly logger: Logger;
   /** The registry saw this node come from there. */
   readonly onObserved: (address: string) => void;
@@ -42,8 +43,10 @@ export interface RegistryLinkDeps {
   /** It answers after it did not. */
   readonly onBack: () => void;
   readonly onRenewed: () => void;
-  /** What to do once the SVID has expired; absent: there is no join token. */
+  /** What to do once the SVID has expired, or the node was deleted; absent: there is no join token. */
   readonly reenrolment?: Reenrolment;
+  /** A deleted node has enrolled anew: what it held before is not its own any more. Awaited before it goes on as the new one. */
+  readonly onMembershipsLost: (reason: string) => Promise<void>;
   readonly onEnrolledAnew: () => void;
 }
 
@@ -54,6 +57,9 @@ export class RegistryLink implements AsyncDisposable {
   #connection: Connected<AgentClient>;
   #lastContactAt = 0;
   #problem: Vl3Error | undefined;
+  /** That it said so; until it says otherwise, also when it is gone meanwhile. */
+  #notEnrolled: NotEnrolled | undefined;
+  readonly #reasons = new RepeatedReasons();
   readonly #svid: SvidTerm;
   #leaseTermMs = 0;
 
@@ -98,6 +104,15 @@ export class RegistryLink implements AsyncDisposable {
     return this.svidLeftMs > 0 ? clockProblem(this.#identity, this.#deps.clock.wall()) : undefined;
   }
 
+  /** That the registry says this node is not enrolled, and what is or has to be done about it; undefined: it does not say so. */
+  get notEnrolledProblem(): string | undefined {
+    if (this.#notEnrolled === undefined) return undefined;
+    const remedy =
+      this.#deps.reenrolment?.sentence ??
+      'stop the agent, and start it with a new join token (--token, made by `vl3 token create`)';
+    return `${factOf(this.#notEnrolled)}: ${remedy}`;
+  }
+
   /** That the SVID has expired, and what is or has to be done about it, in a sentence; undefined: it holds. */
   get svidProblem(): string | undefined {
     if (this.svidLeftMs > 0) return undefined;
@@ -108,7 +123,7 @@ export class RegistryLink implements AsyncDisposable {
   /** Sends heartbeats, renews the SVID and enrols anew until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      if (this.svidLeftMs <= 0) await this.#enrolAnew(signal);
+      if (this.svidLeftMs <= 0 || this.#notEnrolled !== undefined) await this.#enrolAnew(signal);
       await this.#beat(signal);
       if (!signal.aborted && this.#svid.isDue(this.#deps.clock.moment())) await this.#renew(signal);
       await pause(HEARTBEAT_MS, signal);
@@ -125,6 +140,7 @@ export class RegistryLink implements AsyncDisposable {
       this.#leaseTermMs = Number(answer.leaseTermMs);
       const isBack = this.#problem !== undefined;
       this.#problem = undefined;
+      this.#notEnrolled = undefined;
       if (isBack) {
         logger.info('registry answers again');
         onBack();
@@ -135,17 +151,21 @@ export class RegistryLink implements AsyncDisposable {
     } catch (error) {
       if (signal.aborted) return;
       const problem = this.#explained(fromConnectError(error));
-      if (this.#problem?.message !== problem.message) {
-        logger.warn({ code: problem.code, reason: problem.message }, 'registry does not answer');
+      const again = this.#reasons.take(problem.message, clock.monotonic());
+      if (again !== undefined) {
+        const what =
+          problem instanceof NotEnrolled ? 'registry refuses this node' : 'registry does not answer';
+        logger.warn({ code: problem.code, reason: problem.message, again }, what);
       }
       this.#problem = problem;
+      if (problem instanceof NotEnrolled) this.#notEnrolled = problem;
     }
   }
 
   /** With what is wrong with the clock, if that may be the reason. */
   #explained(problem: Vl3Error): Vl3Error {
     const { clockProblem } = this;
-    if (clockProblem === undefined) return problem;
+    if (clockProblem === undefined || problem instanceof NotEnrolled) return problem;
     return new Vl3Error(problem.code, `${clockProblem} (${problem.message})`, { cause: problem });
   }
 
@@ -172,6 +192,9 @@ export class RegistryLink implements AsyncDisposable {
   async #enrolAnew(signal: AbortSignal): Promise<void> {
     const enrolled = await this.#deps.reenrolment?.attempt(this.#identity, signal);
     if (enrolled === undefined || signal.aborted) return;
+    // Others may have its prefixes by now. Should this be cut off, the first renewal of the leases says so, too.
+    if (this.#notEnrolled !== undefined) await this.#deps.onMembershipsLost(factOf(this.#notEnrolled));
+    this.#notEnrolled = undefined;
     this.#take(enrolled, signal);
     this.#deps.onEnrolledAnew();
   }
@@ -196,3 +219,6 @@ export class RegistryLink implements AsyncDisposable {
     await this.#connection[Symbol.asyncDispose]();
   }
 }
+
+const factOf = ({ why }: NotEnrolled): string =>
+  why === 'deleted' ? 'this node was deleted at the registry' : 'the registry does not know this node';

@@ -118,7 +118,9 @@ const networkStatus = async (
     ...membership.problems,
     // Said once, for the node.
     ...(parts.link.problem === undefined ? membership.registryProblems : []),
-    ...leasesOf(parts, membership.network).map(leaseProblem),
+    ...(parts.link.notEnrolledProblem === undefined
+      ? leasesOf(parts, membership.network).map(leaseProblem)
+      : []),
   ]
     .filter((problem) => problem !== '')
     .join('; '),
@@ -145,10 +147,13 @@ const problemsOf = (
   const problems: string[] = [];
   if (state.problem !== '') problems.push(state.problem);
   problems.push(...surroundings.problems);
-  if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
+  // Then nothing else of it matters: no lease is renewed, and there is no time in which it could be.
+  const { notEnrolledProblem } = link;
+  if (notEnrolledProblem !== undefined) problems.push(notEnrolledProblem);
+  else if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
   else if (link.clockProblem !== undefined) problems.push(link.clockProblem);
-  if (link.svidProblem !== undefined) problems.push(link.svidProblem);
-  if (isLow(budget)) problems.push(budgetSentence(budget, wall()));
+  if (link.svidProblem !== undefined && notEnrolledProblem === undefined) problems.push(link.svidProblem);
+  if (isLow(budget) && notEnrolledProblem === undefined) problems.push(budgetSentence(budget, wall()));
   problems.push(...recovery.problems);
   for (const { value } of state.list(WISH))
     problems.push(`network ${value.network}: ${value.workload} waits to be attached: ${value.reason}`);
@@ -193,7 +198,8 @@ export const agentStatus = async (
       connected: link.problem === undefined && link.lastContactAt > 0,
       addresses: [...identity.registries],
       lastContactAt: link.lastContactAt,
-      problem: link.problem?.message ?? '',
+      problem: link.notEnrolledProblem ?? link.problem?.message ?? '',
+      refusesThisNode: link.notEnrolledProblem !== undefined,
     },
     svidNotAfter: identity.notAfter,
     outageBudget: budget,

@@ -118,7 +118,7 @@ test('a token that was used is refused once, and the agent runs on', async () =>
   await domain.startRegistry();
   await vi.waitFor(async () => {
     expect(await problems()).toMatch(
-      /has expired: its join token is refused \(the join token [0-9a-f]{16} was used already: .*\): start the agent with a new join token/,
+      /(?:has expired|was deleted at the registry): its join token is refused \(the join token [0-9a-f]{16} was used already: .*\): start the agent with a new join token/,
     );
   }, SOON);
   expect(await attached()).toEqual([expect.objectContaining({ workload: 'client' })]);

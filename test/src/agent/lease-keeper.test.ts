@@ -217,3 +217,16 @@ test('a registry of an earlier version, which knows no end of leases, renews by 
   await vi.waitFor(() => expect(one.leases[0]?.leftMs).toBe(DEFAULT_TERM_MS));
   expect(one.problem).toBeUndefined();
 });
+
+test('of a node that was deleted everything is taken down at once, whatever the terms say', async () => {
+  const one = keeper();
+  await one.loseAll('this node was deleted at the registry');
+  expect(withdrawn).toEqual([`red ${PREFIX}`]);
+  expect(one.leases).toMatchObject([{ phase: 'ended', problem: 'this node was deleted at the registry' }]);
+  expect(state.get(NETWORK, 'red')?.leases).toMatchObject([
+    { lost: 'this node was deleted at the registry' },
+  ]);
+  expect(events).toEqual([
+    expect.stringMatching(/^this node was deleted.*attached anew as soon as it can be$/),
+  ]);
+});
