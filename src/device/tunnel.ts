@@ -49,6 +49,8 @@ export class Tunnel {
   #device: Device;
   #sessions = 0;
   #isAsleep = false;
+  /** Who packets came for while it slept: the link may be up before it is known to be, and nobody asks twice. */
+  readonly #wanted = new Set<PeerId>();
 
   private constructor(name: string, deps: TunnelDeps, device: Device, tun: Tun) {
     this.name = name;
@@ -121,7 +123,10 @@ export class Tunnel {
   }
 
   event(event: DataPlaneEvent): void {
-    if (this.#isAsleep) return;
+    if (this.#isAsleep) {
+      if (event.kind === 'handshake-needed') this.#wanted.add(event.peer);
+      return;
+    }
     const { clock } = this.#deps;
     this.carry(this.#device.event(event, clock.monotonic(), clock.wall()));
   }
@@ -190,6 +195,7 @@ export class Tunnel {
   sleep(): void {
     if (this.#isAsleep) return;
     this.#isAsleep = true;
+    this.#wanted.clear();
     this.#deps.port.remove(this.#device);
     this.carry(this.#device.endSessions());
   }
@@ -199,6 +205,8 @@ export class Tunnel {
     this.#isAsleep = false;
     this.#deps.port.add(this.#device);
     this.tick();
+    for (const peer of this.#wanted) this.event({ kind: 'handshake-needed', peer });
+    this.#wanted.clear();
   }
 
   /** Undefined when that cannot be told. */
