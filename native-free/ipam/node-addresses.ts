@@ -61,18 +61,20 @@ export class NodeAddresses {
     asked: Asked = {},
   ): { readonly addresses: Address[] } | { readonly missing: Family } {
     const addresses: Address[] = [];
+    // Given back, what was never had would rest anew, and those that have rested longer would come later.
+    const before = this.#allocator.toState();
     try {
       for (const family of families) {
         const address = this.#choose(owner, family, excluded, asked);
         if (address === undefined) {
-          this.#giveBack(owner, addresses);
+          this.#allocator.restore(before);
           return { missing: family };
         }
         addresses.push(address);
       }
       this.#write(() => also(addresses));
     } catch (error) {
-      this.#giveBack(owner, addresses);
+      this.#allocator.restore(before);
       throw error;
     }
     return { addresses };

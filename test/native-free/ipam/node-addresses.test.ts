@@ -42,8 +42,11 @@ test('an address and what goes with it are written together', () => {
 test('an allocation that cannot be written down has not happened', () => {
   const { disk, allocator, addresses, note } = start();
   disk.isFull = true;
+  const before = allocator.toState();
   expect(() => addresses.take('a', [4], [], note('a has one'))).toThrow('full');
   expect(allocator.size).toBe(0);
+  // Nor does the address rest now, as if it had been somebody's.
+  expect(allocator.toState()).toEqual(before);
   expect(disk.notes).toEqual([]);
 });
 
