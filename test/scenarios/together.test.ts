@@ -106,7 +106,10 @@ test('a deleted node is dropped by its peers and refused from then on', async ()
   // Its agent runs on, with its keys and all it knows; nobody listens any more.
   expect(await ping(n6.router('red'), gateway, { count: 3, wait: 1 })).toMatchObject({ received: 0 });
   await vi.waitFor(
-    async () => expect((await n6.status()).problems.join('\n')).toMatch(/"n6" was deleted.*join token/),
+    async () =>
+      expect((await n6.status()).problems.join('\n')).toMatch(
+        /this node was deleted at the registry.*join token/,
+      ),
     SOON,
   );
   const nodes = await domain.adminJson<{ name: string }[]>('node', 'list');
