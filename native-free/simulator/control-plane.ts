@@ -11,6 +11,7 @@ import type { Random } from './random.ts';
 import type { RegistryProcess, WatchMessage } from './registry.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedIdentity } from './signer.ts';
+import { WatchGaps } from './watch-gaps.ts';
 
 /** The registry's name on the internet. */
 export const REGISTRY_HOST = 'registry';
@@ -47,21 +48,17 @@ interface Stream {
 
 export class ControlPlane {
   readonly counters = new Counters();
+  readonly watchGaps: WatchGaps;
   readonly #dependencies: ControlPlaneDependencies;
   readonly #streams = new Set<Stream>();
-  readonly #contacts = new Map<string, number>();
 
   constructor(dependencies: ControlPlaneDependencies) {
     this.#dependencies = dependencies;
+    this.watchGaps = new WatchGaps(() => dependencies.scheduler.now);
   }
 
   get streams(): number {
     return this.#streams.size;
-  }
-
-  /** When the registry last answered the node as it should. */
-  contactAt(node: string): number {
-    return this.#contacts.get(node) ?? Number.NEGATIVE_INFINITY;
   }
 
   /** Asks the registry; `done` is called once, possibly long after. */
@@ -78,8 +75,7 @@ export class ControlPlane {
       if (isOver) return;
       isOver = true;
       timeout.cancel();
-      if (outcome.ok) this.#contacts.set(node, scheduler.now);
-      else this.counters.add(`calls failed: ${outcome.error.code}`);
+      if (!outcome.ok) this.counters.add(`calls failed: ${outcome.error.code}`);
       done(outcome);
     };
     const label = `${node} ${name}`;
@@ -131,6 +127,7 @@ export class ControlPlane {
     };
     const stream = { node, close, break: () => end(new Vl3Error('unavailable', 'the stream broke')) };
     this.#streams.add(stream);
+    this.watchGaps.opened(node, network);
     const listen = () =>
       scheduler.after(this.#dependencies.silenceMs, `${label} went silent`, () =>
         end(new Vl3Error('unavailable', 'the watch went silent')),
@@ -163,6 +160,7 @@ export class ControlPlane {
       const sink = {
         send: (message: WatchMessage, delivered: () => void) =>
           deliver(running, `step ${message.step?.kind ?? 'progress'} ${message.revision}`, () => {
+            this.watchGaps.heard(node, network);
             client.onMessage(message);
             enter(delivered);
           }),

@@ -150,12 +150,19 @@ export class Simulation {
     });
   }
 
-  /** Whether the registry was out of the machine's reach for longer than is promised, as near as heartbeats can tell. */
+  /** Whether the machine had no word of its leases, or of its peers, for longer than is promised. */
   isBeyondBudget(machine: string): boolean {
+    return this.#isOutage(this.control.watchGaps.longest(machine)) || this.#couldNotRenew(machine);
+  }
+
+  #couldNotRenew(machine: string): boolean {
+    return this.#isOutage(this.machines.get(machine)?.renewals.outage ?? 0);
+  }
+
+  /** As near as heartbeats can tell. */
+  #isOutage(ms: number): boolean {
     const { outageBudgetMs, pace } = this.plan;
-    const slack = 3 * PACES[pace].heartbeatMs + 10_000;
-    const outage = this.machines.get(machine)?.renewals.outage ?? 0;
-    return outage > outageBudgetMs - slack;
+    return ms > outageBudgetMs - 3 * PACES[pace].heartbeatMs - 10_000;
   }
 
   /** Only what could not be renewed for longer than is promised may be taken down, and what the registry gave to others. */
@@ -163,7 +170,7 @@ export class Simulation {
     this.counters.add(isLost ? 'attachments of lost prefixes withdrawn' : 'attachments withdrawn');
     this.invariants.judge(
       'no outage stops anything',
-      isLost || this.isBeyondBudget(machine.name),
+      isLost || this.#couldNotRenew(machine.name),
       () =>
         `${machine.name} takes down what is on ${network}, and could not renew for only ${machine.renewals.outage / 1000} s`,
     );

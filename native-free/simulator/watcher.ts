@@ -31,6 +31,7 @@ export class SimulatedWatcher {
   close(): void {
     this.#isClosed = true;
     this.#stream?.close();
+    this.#context.control.watchGaps.left(this.#context.name, this.#options.network);
   }
 
   open(): void {
