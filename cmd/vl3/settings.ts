@@ -1,6 +1,7 @@
 // Settings on the command line: a flag for each, `--config`, and the command that shows what is in force and where it
 // came from. What the settings are is in src/config.
 
+import { resolve } from 'node:path';
 import { type Command, CommanderError, Option } from 'commander';
 import type { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -16,10 +17,11 @@ import { readBy } from './arguments.ts';
 import { type Context, EXIT } from './context.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 
-/** Refuses at once what the setting's field refuses, and keeps the text. */
+/** Refuses at once what the setting's field refuses, and keeps the text; a path becomes absolute. */
 const readFlag =
-  ({ field, isList }: Setting) =>
-  (value: string, previous: unknown): Raw => {
+  ({ field, isList, isPath }: Setting) =>
+  (given: string, previous: unknown): Raw => {
+    const value = isPath === true && given !== '' ? resolve(given) : given;
     // An empty one is refused with the others', in words of its own.
     if (value !== '') readBy(field)(isList ? [value] : value);
     if (!isList) return value;

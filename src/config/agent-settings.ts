@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
 import {
   choice,
+  directory,
   duration,
   host,
   hostWithPort,
@@ -17,12 +18,14 @@ import {
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
-  'state-dir': setting(text().prefault('/var/lib/vl3/agent'), {
+  'state-dir': setting(directory().prefault('/var/lib/vl3/agent'), {
     placeholder: '<directory>',
+    isPath: true,
     description: 'what survives restarts: identity, keys, addresses',
   }),
-  'run-dir': setting(text().prefault('/run/vl3'), {
+  'run-dir': setting(directory().prefault('/run/vl3'), {
     placeholder: '<directory>',
+    isPath: true,
     description: 'where its socket is',
   }),
   'netns-prefix': setting(namePrefix().prefault('vl3-'), {

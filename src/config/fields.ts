@@ -2,6 +2,7 @@
 // says in words that follow "<where>: <key>: " and show how to write the value.
 
 import { isIPv6 } from 'node:net';
+import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import { type Prefix, parsePrefix } from '../../native-free/ipam/prefix.ts';
@@ -36,6 +37,10 @@ const readBy = <T>(read: (value: string) => T | undefined, remedy: string) =>
   });
 
 export const text = (maxLength = 4096) => z.string().max(maxLength, `write at most ${maxLength} characters`);
+
+/** Absolute: a daemon's own directory is nothing that whoever wrote the value could know. */
+export const directory = () =>
+  text().refine(isAbsolute, 'write the whole path, from "/" on, like /var/lib/vl3');
 
 export const choice = <const Choices extends readonly string[]>(choices: Choices) =>
   z.enum(choices, `choose one of ${choices.join(', ')}`);

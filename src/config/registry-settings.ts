@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
-import { choice, duration, host, hostWithPort, listOf, prefix, text, trustDomain } from './fields.ts';
+import { choice, directory, duration, host, hostWithPort, listOf, prefix, trustDomain } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
@@ -23,8 +23,9 @@ const schema = z.strictObject({
     placeholder: '<prefix>',
     description: "range that no network's pool should overlap, e.g. a cluster's pods or services",
   }),
-  'state-dir': setting(text().prefault('/var/lib/vl3/registry'), {
+  'state-dir': setting(directory().prefault('/var/lib/vl3/registry'), {
     placeholder: '<directory>',
+    isPath: true,
     description: 'where the store, the CA and the admin credential live',
   }),
   'outage-budget': setting(

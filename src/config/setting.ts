@@ -15,6 +15,8 @@ export interface SettingFacts {
   readonly otherwise?: string;
   /** Its environment variable, where that is not the prefix and the key. */
   readonly environment?: string;
+  /** A path: on the command line it may be relative, to the directory the command was given in. */
+  readonly isPath?: boolean;
   /** Never shown. */
   readonly isSecret?: boolean;
 }

@@ -56,7 +56,7 @@ test('a list may be written as one value, in one line, over many, in the environ
 
 test('text stays what was written, whatever YAML would make of it', () => {
   for (const text of ['1.10', 'yes', '0x1f', '2026-01-01', '~'])
-    expect(agent({ file: `run-dir: ${text}` }).values['run-dir']).toBe(text);
+    expect(agent({ file: `token-file: ${text}` }).values['token-file']).toBe(text);
 });
 
 test('an empty file is a file, an empty variable is none', () => {
@@ -95,6 +95,16 @@ test.each<[string, Given, RegExp]>([
     'a key twice',
     { file: 'name: a\nname: b\n' },
     /\.yaml:2:1: this is not the YAML it should be \(Map keys must be unique\)/,
+  ],
+  [
+    'a relative directory',
+    { file: 'state-dir: var/vl3\n' },
+    /yaml:1:12: state-dir "var\/vl3": write the whole path, from "\/" on, like \/var\/lib\/vl3$/,
+  ],
+  [
+    'a relative directory in the environment',
+    { environment: { VL3_AGENT_RUN_DIR: 'run' } },
+    /^VL3_AGENT_RUN_DIR: run-dir "run": write the whole path/,
   ],
   ['no YAML', { file: 'name: [a\n' }, /\.yaml:\d:\d: this is not the YAML it should be/],
   ['two documents', { file: 'name: a\n---\nname: b\n' }, /not the YAML it should be/],
