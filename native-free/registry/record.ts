@@ -39,14 +39,20 @@ const UNREACHABLE = [
   'ff00::/8',
 ].map(parsePrefix);
 
-const reachableAddress = address.refine((text) => {
+/** Whether an address, in text, can be one that another machine reaches. */
+export const isReachable = (text: string): boolean => {
   try {
     const parsed = parseAddress(text);
     return !UNREACHABLE.some((range) => prefixContains(range, parsed));
   } catch {
     return false;
   }
-}, 'peers cannot reach this address: announce one that is global or private, not loopback, link-local or multicast');
+};
+
+const reachableAddress = address.refine(
+  isReachable,
+  'peers cannot reach this address: announce one that is global or private, not loopback, link-local or multicast',
+);
 
 const endpoint = z
   .strictObject({

@@ -3,16 +3,16 @@
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
 import {
+  advertised,
   choice,
   directory,
   duration,
-  host,
   hostWithPort,
   integer,
   label,
   listOf,
   namePrefix,
-  prefix,
+  reservedRange,
   text,
 } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
@@ -59,7 +59,7 @@ const schema = z.strictObject({
     // Kubernetes sets VL3_AGENT_PORT in pods beside a service "vl3-agent".
     environment: 'VL3_AGENT_UDP_PORT',
   }),
-  advertise: setting(listOf(host()).prefault([]), {
+  advertise: setting(listOf(advertised({ loopback: false })).prefault([]), {
     placeholder: '<host[:port]>',
     description: 'address that peers reach this node by, e.g. behind 1:1 NAT',
   }),
@@ -67,7 +67,7 @@ const schema = z.strictObject({
     placeholder: '<name>',
     description: 'join this network at once, attached or not',
   }),
-  'reserved-range': setting(listOf(prefix()).prefault([]), {
+  'reserved-range': setting(listOf(reservedRange()).prefault([]), {
     placeholder: '<prefix>',
     description:
       "range that no route in a workload shows and that no network's pool may overlap, e.g. the cluster's services",

@@ -1,11 +1,12 @@
 // The kinds of values settings have, each a zod field from text to what the program works with. What a field refuses it
 // says in words that follow "<where>: <key>: " and show how to write the value.
 
-import { isIPv6 } from 'node:net';
+import { isIP, isIPv6 } from 'node:net';
 import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import { type Prefix, parsePrefix } from '../../native-free/ipam/prefix.ts';
+import { isReachable } from '../../native-free/registry/record.ts';
 import { isName, isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
 
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
@@ -16,23 +17,29 @@ export interface Host {
   readonly port?: number;
 }
 
+/** What ends in a number is an address to every resolver: "1.2.3.400" is a mistake, and no name. */
+const isHostName = (text: string): boolean => {
+  const labels = text.replace(/\.$/, '').split('.');
+  return labels.every((one) => /^\w(?:[\w-]{0,61}\w)?$/.test(one)) && !/^\d+$/.test(labels.at(-1) ?? '');
+};
+
 /** "203.0.113.7", "[2001:db8::7]:7443", "registry.example:7443"; undefined: none of these. */
 const readHost = (value: string): Host | undefined => {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+))(?::(\d{1,5}))?$/.exec(value) ?? [];
   const inBrackets = bracketed !== undefined && isIPv6(bracketed) ? bracketed : undefined;
   const host = isIPv6(value) ? value : bracketed === undefined ? plain : inBrackets;
   const port = digits === undefined ? undefined : Number(digits);
-  if (host === undefined || host.length > 253) return undefined;
+  if (host === undefined || host.length > 253 || (isIP(host) === 0 && !isHostName(host))) return undefined;
   if (port !== undefined && (port < 1 || port > 65_535)) return undefined;
   return { host, ...(port === undefined ? {} : { port }) };
 };
 
-/** A field that `read` takes or, answering undefined, refuses with `remedy`. */
-const readBy = <T>(read: (value: string) => T | undefined, remedy: string) =>
+/** A field that `read` takes or refuses by a sentence that shows how to write it. */
+const readBy = <T extends object | number>(read: (value: string) => T | string) =>
   z.string().transform((value, context): T => {
     const meant = read(value);
-    if (meant !== undefined) return meant;
-    context.addIssue({ code: 'custom', message: remedy });
+    if (typeof meant !== 'string') return meant;
+    context.addIssue({ code: 'custom', message: meant });
     return z.NEVER;
   });
 
@@ -48,39 +55,61 @@ export const choice = <const Choices extends readonly string[]>(choices: Choices
 export const integer = (min: number, max: number) =>
   readBy((value) => {
     const number = Number(value);
-    return /^\d{1,15}$/.test(value) && number >= min && number <= max ? number : undefined;
-  }, `write a whole number from ${min} to ${max}`);
+    const isIn = /^\d{1,15}$/.test(value) && number >= min && number <= max;
+    return isIn ? number : `write a whole number from ${min} to ${max}`;
+  });
 
 /** "90s", "15m", "1h", "7d" to seconds. */
 export const duration = () =>
   readBy((value) => {
     const [, digits, unit] = /^(\d{1,9})([smhd])$/.exec(value) ?? [];
     const seconds = UNIT_SECONDS[unit ?? ''];
-    return digits === undefined || seconds === undefined ? undefined : Number(digits) * seconds;
-  }, 'write a duration like 90s, 15m, 1h or 7d');
-
-/** "10.96.0.0/12", "fd00:96::/112". */
-export const prefix = () =>
-  z.string().transform((value, context): Prefix => {
-    try {
-      return parsePrefix(value);
-    } catch (error) {
-      if (!(error instanceof Vl3Error)) throw error;
-      context.addIssue({ code: 'custom', message: error.message });
-      return z.NEVER;
-    }
+    const isOne = digits !== undefined && seconds !== undefined;
+    return isOne ? Number(digits) * seconds : 'write a duration like 90s, 15m, 1h or 7d';
   });
 
+/** "10.96.0.0/12", "fd00:96::/112". */
+const readPrefix = (value: string): Prefix | string => {
+  try {
+    return parsePrefix(value);
+  } catch (error) {
+    if (!(error instanceof Vl3Error)) throw error;
+    return error.message;
+  }
+};
+
+/** What no pool may overlap: were it everything, there would be no network. */
+export const reservedRange = () =>
+  readBy((value) => {
+    const range = readPrefix(value);
+    return typeof range === 'string' || range.length > 0
+      ? range
+      : 'that is every address, and no network could have a pool: name the ranges that are in use';
+  });
+
+const HOST_REMEDY = 'write an address like 203.0.113.7:7443, [2001:db8::7]:7443 or registry.example:7443';
+
 /** A bare IPv6 address needs no brackets without a port. */
-export const host = () =>
-  readBy(readHost, 'write an address like 203.0.113.7:7443, [2001:db8::7]:7443 or registry.example:7443');
+export const host = () => readBy((value) => readHost(value) ?? HOST_REMEDY);
+
+/** Where others are to reach this machine. `loopback`: also from itself alone. */
+export const advertised = ({ loopback }: { readonly loopback: boolean }) =>
+  readBy((value) => {
+    const read = readHost(value);
+    if (read === undefined) return HOST_REMEDY;
+    const { host: name } = read;
+    const isBeside = loopback && (name === '::1' || (isIP(name) === 4 && name.startsWith('127.')));
+    if (isIP(name) === 0 || isBeside || isReachable(name)) return read;
+    return `no other machine can reach this machine at ${name}: name an address of it that they can, or leave it out`;
+  });
 
 /** As `host`, with a port. */
 export const hostWithPort = () =>
   readBy((value) => {
     const { host: name, port } = readHost(value) ?? {};
-    return name === undefined || port === undefined ? undefined : { host: name, port };
-  }, 'write an address with its port, like 127.0.0.1:9643');
+    const isWhole = name !== undefined && port !== undefined;
+    return isWhole ? { host: name, port } : 'write an address with its port, like 127.0.0.1:9643';
+  });
 
 /** What nodes and networks are called. */
 export const label = () =>

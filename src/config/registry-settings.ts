@@ -2,7 +2,17 @@
 
 import { z } from 'zod';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
-import { choice, directory, duration, host, hostWithPort, listOf, prefix, trustDomain } from './fields.ts';
+import {
+  advertised,
+  choice,
+  directory,
+  duration,
+  host,
+  hostWithPort,
+  listOf,
+  reservedRange,
+  trustDomain,
+} from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
 const schema = z.strictObject({
@@ -14,12 +24,12 @@ const schema = z.strictObject({
     placeholder: '<address:port>',
     description: 'where to listen',
   }),
-  advertise: setting(listOf(host()).prefault([]), {
+  advertise: setting(listOf(advertised({ loopback: true })).prefault([]), {
     placeholder: '<host:port>',
     description: 'an address that nodes reach it by',
     otherwise: 'the listen address',
   }),
-  'reserved-range': setting(listOf(prefix()).prefault([]), {
+  'reserved-range': setting(listOf(reservedRange()).prefault([]), {
     placeholder: '<prefix>',
     description: "range that no network's pool should overlap, e.g. a cluster's pods or services",
   }),
