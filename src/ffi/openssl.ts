@@ -46,6 +46,27 @@ export interface EvpOpenssl {
   readonly control: (context: Address, command: number, value: number, pointer: Address) => number;
 }
 
+/** Curve25519 on 32-byte arrays. */
+export interface X25519Openssl {
+  /** 1, or 0 when the shared secret is all zero. */
+  readonly x25519: (secret: Uint8Array, privateKey: Uint8Array, publicKey: Uint8Array) => number;
+  readonly publicFromPrivate: (publicKey: Uint8Array, privateKey: Uint8Array) => undefined;
+}
+
+/** X25519 as bare functions, or undefined when this binary does not export them. */
+export const loadX25519 = (): X25519Openssl | undefined => {
+  try {
+    const binary = koffi.load(null);
+    const BYTES = 'uint8_t *';
+    return {
+      x25519: binary.func('ossl_x25519', 'int', [BYTES, BYTES, BYTES]),
+      publicFromPrivate: binary.func('ossl_x25519_public_from_private', 'void', [BYTES, BYTES]),
+    };
+  } catch {
+    return undefined;
+  }
+};
+
 /** ChaCha20 and Poly1305 as bare functions, or undefined when this binary does not export them. */
 export const loadLowLevel = (): LowLevelOpenssl | undefined => {
   try {

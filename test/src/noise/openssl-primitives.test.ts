@@ -1,10 +1,24 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { noblePrimitives as noble } from '../../../native-free/noise/noble-primitives.ts';
+import { bareAead } from '../../../src/noise/bare-aead.ts';
+import { bareX25519 } from '../../../src/noise/bare-x25519.ts';
+import { objectAead } from '../../../src/noise/object-aead.ts';
+import { objectX25519 } from '../../../src/noise/object-x25519.ts';
 import { opensslPrimitives as openssl } from '../../../src/noise/openssl-primitives.ts';
 import { primitivesContract } from '../../native-free/noise/primitives-contract.ts';
 
 primitivesContract(openssl);
+primitivesContract({ ...openssl, ...objectX25519, ...objectAead, name: 'key objects' });
+
+test('functions that disagree with the public interface are not used', () => {
+  const flip = (bytes: Uint8Array): Uint8Array => bytes.map((byte) => byte ^ 1);
+  expect(bareX25519(objectX25519)).toBeDefined();
+  const other = { ...objectX25519, publicKey: (key: Uint8Array) => flip(objectX25519.publicKey(key)) };
+  expect(bareX25519(other)).toBeUndefined();
+  expect(bareAead(objectAead)).toBeDefined();
+  expect(bareAead({ ...objectAead, seal: (...of) => flip(objectAead.seal(...of)) })).toBeUndefined();
+});
 
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 
@@ -25,6 +39,10 @@ test('OpenSSL and noble agree on whatever they are given', () => {
         expect(sealed).toEqual(noble.seal(key, counter, data, associated));
         expect(noble.open(key, counter, sealed, associated)).toEqual(data);
         expect(openssl.open(key, counter, sealed, associated)).toEqual(data);
+        const forged = sealed.map((byte, i) =>
+          i === Number(counter % BigInt(sealed.length)) ? byte ^ 4 : byte,
+        );
+        expect(openssl.open(key, counter, forged, associated)).toBeUndefined();
       },
     ),
     { numRuns: 60 },
