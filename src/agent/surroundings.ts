@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import { type Announcement, announce } from '../../native-free/reconcile/endpoints.ts';
-import type { RecordEndpoint } from '../../native-free/registry/record.ts';
+import { isReachable, type RecordEndpoint } from '../../native-free/registry/record.ts';
 import type { Tools } from '../netns/tool.ts';
 import { ENCAPSULATION_OVERHEAD, localAddresses, underlayMtu } from '../netns/underlay.ts';
 
@@ -14,6 +14,12 @@ export interface Advertised {
   /** An IP address or a DNS name. */
   readonly address: string;
   readonly port?: number;
+}
+
+export interface SurroundingsDeps {
+  readonly tools: Tools;
+  /** Default: the machine's resolver. */
+  readonly resolve?: (name: string) => Promise<{ readonly address: string }>;
 }
 
 /** Assumed while the underlay's MTU is not known: Ethernet's. */
@@ -28,6 +34,7 @@ const LEAST_MTU = 1280;
 export class Surroundings {
   readonly #advertised: readonly Advertised[];
   readonly #tools: Tools;
+  readonly #lookup: (name: string) => Promise<{ readonly address: string }>;
   readonly #port: number;
   #addresses: string[] = [];
   #observed: string | undefined;
@@ -37,17 +44,22 @@ export class Surroundings {
   readonly #resolved = new Map<string, string>();
   #resolving: Promise<void> | undefined;
 
-  private constructor(advertised: readonly Advertised[], port: number, tools: Tools) {
+  private constructor(
+    advertised: readonly Advertised[],
+    port: number,
+    { tools, resolve = lookup }: SurroundingsDeps,
+  ) {
     this.#advertised = advertised;
     this.#port = port;
     this.#tools = tools;
+    this.#lookup = resolve;
   }
 
   static async discover(
     options: { readonly advertised: readonly Advertised[]; readonly port: number },
-    deps: { readonly tools: Tools },
+    deps: SurroundingsDeps,
   ): Promise<Surroundings> {
-    const surroundings = new Surroundings(options.advertised, options.port, deps.tools);
+    const surroundings = new Surroundings(options.advertised, options.port, deps);
     await surroundings.refresh();
     return surroundings;
   }
@@ -71,9 +83,13 @@ export class Surroundings {
 
   /** Sentences about what is advertised and cannot be announced; it is tried again at every look. */
   get problems(): string[] {
-    return this.#names
-      .filter((name) => !this.#resolved.has(name))
-      .map((name) => `"${name}" cannot be resolved: give --advertise an address, or a name that resolves`);
+    return this.#names.flatMap((name) => {
+      const address = this.#resolved.get(name);
+      if (address === undefined)
+        return [`"${name}" cannot be resolved: give --advertise an address, or a name that resolves`];
+      if (isReachable(address)) return [];
+      return [`"${name}" is ${address}, which no other machine can reach: give --advertise another name`];
+    });
   }
 
   get #names(): string[] {
@@ -100,7 +116,7 @@ export class Surroundings {
   async #resolve(): Promise<void> {
     if (this.#names.length === 0) return;
     const look = async (name: string): Promise<void> => {
-      const found = await lookup(name).catch(() => undefined);
+      const found = await this.#lookup(name).catch(() => undefined);
       if (found !== undefined) this.#resolved.set(name, found.address);
     };
     this.#resolving ??= Promise.all(this.#names.map(look)).then(() => {
@@ -116,7 +132,7 @@ export class Surroundings {
       observedAddress: this.#observed,
       advertised: this.#advertised.flatMap((one) => {
         const address = isIP(one.address) === 0 ? this.#resolved.get(one.address) : one.address;
-        return address === undefined ? [] : [{ ...one, address }];
+        return address === undefined || !isReachable(address) ? [] : [{ ...one, address }];
       }),
       port: this.#port,
     });
