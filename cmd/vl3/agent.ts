@@ -15,17 +15,24 @@ import { addConfigCommand, readSettings, refuseSettings, withSettings } from './
 
 const DEFAULT_UDP_PORT = 51820;
 
-/** The join token, or what is in its file, whichever was set in the stronger place. */
-const readToken = ({ values, effective }: Resolved<AgentSettings>, context: Context): string | undefined => {
-  const rankOf = (key: string): number => {
-    const set = effective.find((one) => one.key === key);
-    return set === undefined ? -1 : ORIGINS.indexOf(set.origin);
-  };
-  const file = values['token-file'];
-  if (file === undefined || rankOf('token') > rankOf('token-file')) return values.token;
-  if (rankOf('token') === rankOf('token-file')) {
+/** How strong the place is where a setting was made; -1: it was not. */
+const rankOf = ({ effective }: Resolved<AgentSettings>, key: keyof AgentSettings): number => {
+  const set = effective.find((one) => one.key === key);
+  return set === undefined ? -1 : ORIGINS.indexOf(set.origin);
+};
+
+/** What no field can tell by itself. */
+const mustAgree = (settings: Resolved<AgentSettings>, context: Context): void => {
+  const rank = rankOf(settings, 'token');
+  if (rank >= 0 && rank === rankOf(settings, 'token-file'))
     refuseSettings(context, 'both token and token-file are set: leave one of them out');
-  }
+};
+
+/** The join token, or what is in its file, whichever was set in the stronger place. */
+const readToken = (settings: Resolved<AgentSettings>): string | undefined => {
+  const { values } = settings;
+  const file = values['token-file'];
+  if (file === undefined || rankOf(settings, 'token') > rankOf(settings, 'token-file')) return values.token;
   try {
     return readFileSync(file, 'utf8').trim();
   } catch (cause) {
@@ -49,7 +56,8 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
     .action(async (_options: unknown, command: Command) => {
       const settings = readSettings(command, agentSettings, context);
       const { values } = settings;
-      const token = readToken(settings, context);
+      mustAgree(settings, context);
+      const token = readToken(settings);
       const { startAgent } = await import('../../src/agent/agent.ts');
       await using metrics = await openMetrics(values['metrics-listen']);
       const logger = createLogger('agent', values['log-level']);
@@ -105,5 +113,5 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
       });
     });
 
-  addConfigCommand(agent, agentSettings, context);
+  addConfigCommand(agent, agentSettings, context, mustAgree);
 };

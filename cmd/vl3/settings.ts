@@ -91,11 +91,12 @@ export const readSettings = <Schema extends SettingsSchema>(
   }
 };
 
-/** `vl3 <program> config`. */
+/** `vl3 <program> config`. `check` refuses what no setting is wrong in by itself. */
 export const addConfigCommand = <Schema extends SettingsSchema>(
   parent: Command,
   program: ProgramSettings<Schema>,
   context: Context,
+  check: (settings: Resolved<z.output<Schema>>, context: Context) => void = () => {},
 ): void => {
   const name = `vl3 ${program.program} config`;
   withSettings(parent.command('config'), program)
@@ -103,8 +104,9 @@ export const addConfigCommand = <Schema extends SettingsSchema>(
     .addOption(outputOption())
     .addHelpText('after', `\nExamples:\n  ${name}\n  ${name} --config ./${program.program}.yaml -o yaml`)
     .action(async ({ output }: { output: OutputFormat }, command: Command) => {
-      const { effective } = readSettings(command, program, context);
-      const rows = effective.map(({ key, raw, where, isSecret }) => ({
+      const settings = readSettings(command, program, context);
+      check(settings, context);
+      const rows = settings.effective.map(({ key, raw, where, isSecret }) => ({
         key,
         value: isSecret ? '(not shown)' : raw,
         from: where,

@@ -38,8 +38,11 @@ test.each([['attach', '--netns', '/run/netns/x'], ['run']])(
   },
 );
 
-test('a token and a token file from the same place are a wrong command line', async () => {
-  const { code, err } = await attempt('agent', 'run', '--token', 'a', '--token-file', '/nowhere');
-  expect(code).toBe(2);
-  expect(err).toBe('vl3: both token and token-file are set: leave one of them out\n');
-});
+test.each(['run', 'config'])(
+  'a token and a token file from one place are a wrong command line of %s',
+  async (name) => {
+    const { code, err } = await attempt('agent', name, '--token', 'a', '--token-file', '/nowhere');
+    expect(code).toBe(2);
+    expect(err).toBe('vl3: both token and token-file are set: leave one of them out\n');
+  },
+);
