@@ -2,7 +2,7 @@
 // restored store tells everyone to read anew), 0600, and under its name only once it is whole and on the disk.
 
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -78,6 +78,12 @@ const saved = async (
   if (!force && existsSync(path)) {
     throw new Vl3Error('already-exists', `${file} is there: choose another name, or replace it with --force`);
   }
+  if (!statSync(dirname(path), { throwIfNoEntry: false })?.isDirectory()) {
+    throw new Vl3Error(
+      'not-found',
+      `there is no directory ${dirname(path)}: make it, or name a file in another one`,
+    );
+  }
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.new`);
   const clear = async (): Promise<void> => {
     for (const suffix of ['', '-journal', '-wal', '-shm']) await rm(`${temporary}${suffix}`, { force: true });
@@ -95,9 +101,13 @@ const saved = async (
   } catch (cause) {
     if (cause instanceof Vl3Error) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new Vl3Error('failed-precondition', `cannot write the backup ${file}: ${reason}`, { cause });
+    const isOfFile = cause instanceof Error && 'syscall' in cause;
+    const remedy = isOfFile ? ': make room there, or name a file in a directory that can be written to' : '';
+    throw new Vl3Error('failed-precondition', `cannot write the backup ${file}: ${reason}${remedy}`, {
+      cause,
+    });
   } finally {
-    await clear();
+    await clear().catch(() => undefined);
   }
 };
 

@@ -149,7 +149,7 @@ const takePlace = async (building: string, storePath: string, now: number): Prom
     return undefined;
   }
   const kept = `${storePath}.replaced-${new Date(now).toISOString().replace(/[:.]/g, '')}`;
-  const release = holdStopped(storePath);
+  const held = holdStopped(storePath);
   try {
     await link(storePath, kept);
     // Of a store that could not be opened. A log beside the new store would be played into it.
@@ -157,7 +157,9 @@ const takePlace = async (building: string, storePath: string, now: number): Prom
     await rename(building, storePath);
     return kept;
   } finally {
-    release();
+    held?.close();
+    // Held means that nothing of it is left to be played: what there is is empty.
+    if (held?.isWhole === true) await rm(`${kept}-journal`, { force: true });
   }
 };
 
@@ -172,19 +174,21 @@ const moveLogs = async (storePath: string, to: string): Promise<void> => {
  * Keeps registries off the old store until it is replaced, with its log merged into it. Throws when one runs on it;
  * a store that is damaged cannot be held, nor can a registry start on it.
  */
-const holdStopped = (storePath: string): (() => void) => {
+const holdStopped = (storePath: string): { close: () => void; isWhole: boolean } | undefined => {
   const inUse = 'a registry runs on it: stop it first';
   let database: DatabaseSync;
   try {
     database = openDatabase(storePath, inUse);
   } catch (error) {
     if (error instanceof Vl3Error && error.message.includes(inUse)) throw error;
-    return () => {};
+    return undefined;
   }
+  const close = () => database.close();
   try {
     database.exec('PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE;');
+    return { close, isWhole: true };
   } catch {
     // Damaged further in: its log is moved with it.
+    return { close, isWhole: false };
   }
-  return () => database.close();
 };

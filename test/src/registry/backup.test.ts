@@ -9,7 +9,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { parseJoinToken } from '../../../src/identity/token.ts';
@@ -128,6 +128,18 @@ describe('a backup', () => {
     );
   });
 
+  test('has nowhere to go where there is no directory, and says what to do', async () => {
+    const { storePath } = await stored(1);
+    const directory = join(temporaryDirectory(), 'gone');
+    expect(await refusal(backupStopped(storePath, save(join(directory, 'vl3.db'))))).toBe(
+      `not-found: there is no directory ${directory}: make it, or name a file in another one`,
+    );
+    expect(await refusal(backupStopped(storePath, save(join(storePath, 'vl3.db'))))).toMatch(/no directory/);
+    expect(await refusal(backupStopped(storePath, save(`${directory}${'x'.repeat(240)}`)))).toMatch(
+      /ENAMETOOLONG.*: make room there, or name a file in a directory that can be written to$/,
+    );
+  });
+
   test('that did not come whole is no backup', async () => {
     const directory = temporaryDirectory();
     await using store = new SqliteStore({ path: join(directory, 'store.db'), now });
@@ -223,6 +235,14 @@ describe('a restored store', () => {
     expect((await read(old.storePath)).keys).toHaveLength(5);
     expect(await read(replaced ?? '')).toMatchObject({ identity: old.identity });
     expect((await read(replaced ?? '')).keys).toHaveLength(3);
+  });
+
+  test('leaves no log of the one that it replaced', async () => {
+    const old = await stored(3);
+    const { file } = await stored(5);
+    const before = readdirSync(old.directory);
+    const { replaced = '' } = await restore(file, old.directory, true);
+    expect(readdirSync(old.directory).sort()).toEqual([...before, basename(replaced)].sort());
   });
 
   test('takes the place of a damaged one, whose log is not played into it', async () => {
