@@ -124,7 +124,10 @@ const cannotOpen = (path: string, error: unknown): Vl3Error => {
     return new Vl3Error('not-found', sentence, { cause: error });
   }
   if (code === 'EACCES' || code === 'EPERM') {
-    return new Vl3Error('permission-denied', `${path} may not be opened: run as root`, { cause: error });
+    if (OF_ANOTHER_KIND.test(path)) return notANamespace(path, error);
+    return new Vl3Error('permission-denied', `${path} may not be opened: ${remedyOfRefusal()}`, {
+      cause: error,
+    });
   }
   return new Vl3Error(
     'invalid-argument',
@@ -134,6 +137,15 @@ const cannotOpen = (path: string, error: unknown): Vl3Error => {
     },
   );
 };
+
+/** /proc/PID/ns/mnt and the like. */
+const OF_ANOTHER_KIND = /\/ns\/(?!net$)[a-z_]+$/;
+
+/** Root is refused, too, where a process is guarded from others: of another container, or by a security module. */
+const remedyOfRefusal = (): string =>
+  process.geteuid?.() === 0
+    ? 'the agent needs CAP_SYS_PTRACE in the namespaces of that process, or the namespace by a name in /run/netns'
+    : 'run as root';
 
 const notANamespace = (path: string, cause?: unknown): Vl3Error =>
   new Vl3Error(

@@ -57,6 +57,18 @@ describe('a path', () => {
     }
   });
 
+  test('to a guarded process is refused with what would help, also to root', async () => {
+    // Where nothing is guarded, these are refused in other words: the second is the host's own.
+    const guarded = await netnsIdentity(tools, '/proc/1/ns/mnt').catch((error: unknown) => error);
+    expect(guarded).toMatchObject({
+      code: 'invalid-argument',
+      message: expect.stringContaining('is not a network namespace: name one like /proc/PID/ns/net'),
+    });
+    const refused = await netnsIdentity(tools, '/proc/1/ns/net').catch((error: unknown) => error);
+    if (refused instanceof Error)
+      expect(refused.message).toMatch(/may not be opened: the agent needs CAP_SYS_PTRACE/);
+  });
+
   test('opened stays the same namespace when its name is given to another', async () => {
     await ensureNamespace(tools, name);
     await using handle = await openNamespace(tools, `/run/netns/${name}`);
