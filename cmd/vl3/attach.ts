@@ -23,7 +23,7 @@ const printAttachments = (
         one.network,
         one.workload,
         one.interfaceName,
-        one.pending === '' ? one.addresses.join(' ') : 'pending',
+        one.pending === '' ? one.addresses.join(' ') || '-' : 'pending',
       ]),
     ),
   );
@@ -126,14 +126,14 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
     )
     .action(async (options: DetachOptions, command: Command) => {
       const client = new LocalClient(options.socket);
+      const printDetached = async (detached: readonly LocalAttachment[]): Promise<void> => {
+        if (options.output === 'table' && detached.length === 0) context.out('nothing was attached there');
+        else await printAttachments(context, options.output, detached);
+      };
       if (options.id !== undefined && options.network === undefined && options.netns === undefined) {
-        await printAttachments(context, options.output, await client.detach({ id: options.id }));
+        await printDetached(await client.detach({ id: options.id }));
       } else if (options.id === undefined && options.network !== undefined && options.netns !== undefined) {
-        await printAttachments(
-          context,
-          options.output,
-          await client.detach({ network: options.network, netns: options.netns }),
-        );
+        await printDetached(await client.detach({ network: options.network, netns: options.netns }));
       } else {
         command.error('error: name the attachment by --id, or by --network and --netns together');
       }

@@ -75,10 +75,10 @@ export const attachmentCommands: CommandGroup = (program: Command, context: Cont
             one.network,
             one.node,
             one.workload,
-            one.addresses.join(' '),
+            one.addresses.join(' ') || '-',
             Object.entries(one.labels)
               .map(([key, value]) => `${key}=${value}`)
-              .join(' '),
+              .join(' ') || '-',
           ]),
         ),
       );
