@@ -3,25 +3,13 @@
 
 import { createHash } from 'node:crypto';
 import { Vl3Error } from '../../native-free/error.ts';
+import { interfaceNameProblem, MAX_INTERFACE_NAME } from '../../native-free/interface-name.ts';
 import { type Address, addressFromBytes } from '../../native-free/ipam/prefix.ts';
-
-/** IFNAMSIZ less the terminating zero. */
-export const MAX_INTERFACE_NAME = 15;
-
-// "all" and "default" are folders beside the interfaces in /proc/sys; the others belong to the pod.
-const RESERVED = new Set(['lo', 'eth0', 'all', 'default']);
 
 /** Throws Vl3Error('invalid-argument') unless a pod's interface may be called so. */
 export const checkInterfaceName = (name: string): void => {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name) || name.length > MAX_INTERFACE_NAME) {
-    throw new Vl3Error(
-      'invalid-argument',
-      `"${name}" can't name an interface: use 1 to ${MAX_INTERFACE_NAME} letters, digits, "-", "_" or ".", starting with a letter or digit`,
-    );
-  }
-  if (RESERVED.has(name)) {
-    throw new Vl3Error('invalid-argument', `an interface can't be called "${name}": choose another name`);
-  }
+  const problem = interfaceNameProblem(name);
+  if (problem !== undefined) throw new Vl3Error('invalid-argument', problem);
 };
 
 /** Throws Vl3Error('invalid-argument') unless a named network namespace may be called so. */

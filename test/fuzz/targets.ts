@@ -3,6 +3,7 @@
 import type { Target } from './target.ts';
 import { datapathTargets } from './targets/datapath.ts';
 import { identityTargets } from './targets/identity.ts';
+import { kubeTargets } from './targets/kube.ts';
 import { nameTargets } from './targets/names.ts';
 import { programTargets } from './targets/program.ts';
 import { protocolTargets } from './targets/protocol.ts';
@@ -19,6 +20,7 @@ export const TARGETS: readonly Target[] = [
   ...protocolTargets,
   ...datapathTargets,
   ...nameTargets,
+  ...kubeTargets,
   ...identityTargets,
   ...programTargets,
   ...savedStateTargets,
