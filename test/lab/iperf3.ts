@@ -21,6 +21,8 @@ export interface IperfResult {
   retransmits: number;
   /** Of UDP, in percent. */
   lostPercent: number;
+  /** Of UDP: how many left, the last ones among them, which the receiver cannot miss. */
+  packetsSent: number;
 }
 
 let port = 5201;
@@ -55,12 +57,13 @@ export async function iperf3(
     const error = at(report, 'error');
     if (error !== undefined || stdout === '')
       throw new Error(`iperf3 to ${address}: ${String(error ?? stderr)}`);
-    const received = udp ? at(report, 'end', 'sum') : at(report, 'end', 'sum_received');
+    const received = at(report, 'end', 'sum_received');
     return {
       bitsPerSecond: number(at(received, 'bits_per_second')),
       bytes: number(at(received, 'bytes')),
       retransmits: number(at(report, 'end', 'sum_sent', 'retransmits')),
       lostPercent: number(at(received, 'lost_percent')),
+      packetsSent: number(at(report, 'end', 'sum_sent', 'packets')),
     };
   } finally {
     await daemon.stop();

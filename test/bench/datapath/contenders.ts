@@ -1,16 +1,21 @@
-// Who is measured: vl3's device, every other WireGuard in userspace that speaks the same protocol to `wg`, Debian's nebula, and
-// the cable itself as the limit.
+// Who is measured: vl3's device, every other WireGuard in userspace that speaks the same protocol to `wg`, nebula, and two
+// limits: a TUN copy without crypto, and the cable itself. All are given the same addresses, MTU and peers by the same commands.
 
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import type { Lab } from '../../lab/lab.ts';
-import { WireguardGo, type WireguardPeer, wireguardKeys } from '../../lab/wireguard-go.ts';
+import { type KeyPair, WireguardGo, type WireguardPeer, wireguardKeys } from '../../lab/wireguard-go.ts';
+import { startCable, startTunCopy } from './limits.ts';
 import { startNebula } from './nebula.ts';
+import { OURS } from './samples.ts';
 import { type Family, MTU, type Site, type Sites } from './topology.ts';
+import type { Vl3Program } from './vl3-program.ts';
 
 export interface Running {
-  /** Whose CPU time and memory are the tunnel's; none of the raw cable. */
+  /** Whose CPU time and memory are the tunnel's, the second site's last; none of the raw cable. */
   readonly pids: readonly number[];
+  /** Of the second site's WireGuard: where it listens, and as whom. */
+  readonly responder?: { readonly port: number; readonly publicKey: string };
   stop(): Promise<void>;
 }
 
@@ -18,59 +23,135 @@ export interface SetUp {
   readonly outside: Family;
   /** Peers each end has besides the other one, which never speak. */
   readonly strangers: number;
+  /** Peers of the second site that come from anywhere. */
+  readonly callers: readonly KeyPair[];
 }
+
+/** What not everybody can do. */
+export type Ability = 'pods' | 'v6-inside' | 'v6-outside' | 'wireguard' | 'networks';
 
 export interface Contender {
   readonly name: string;
+  /** What it is: a program, a version. */
+  readonly about: string;
+  /** What it cannot do, and why. */
+  readonly cannot: Readonly<Partial<Record<Ability, string>>>;
   start(lab: Lab, sites: Sites, setUp: SetUp): Promise<Running>;
 }
 
-const MAIN = fileURLToPath(new URL('../../../cmd/vl3/main.ts', import.meta.url));
-const PORT = 51820;
+/** A program under a name, as `--peer NAME=PATH` gives it. */
+export interface Named {
+  readonly name: string;
+  readonly path: string;
+}
 
-/** `others`: name=path of further programs that behave like wireguard-go. */
-export const findContenders = (others: readonly string[]): Contender[] => {
-  const nodeOptions = (process.env['TUNNEL_NODE_OPTIONS'] ?? '').split(' ').filter((one) => one !== '');
-  const found: Contender[] = [wireguard('vl3', [process.execPath, ...nodeOptions, MAIN, 'device'])];
-  if (existsSync('/usr/bin/wireguard-go'))
-    found.push(wireguard('wireguard-go-debian', ['/usr/bin/wireguard-go']));
-  for (const other of others) {
-    const [name = '', path = ''] = other.split('=');
-    if (!existsSync(path)) throw new Error(`--peer ${other}: write NAME=PATH of a program like wireguard-go`);
-    found.push(wireguard(name, [path]));
-  }
-  if (existsSync('/usr/bin/nebula')) found.push({ name: 'nebula', start: startNebula });
-  found.push({ name: 'cable', start: (_lab, sites, setUp) => startCable(sites, setUp) });
-  return found;
+const PORT = 51820;
+const ONE_NETWORK = 'is one device on one network';
+
+export const findContenders = (
+  vl3: Vl3Program,
+  wireguards: readonly Named[],
+  nebulas: readonly Named[],
+): Contender[] => {
+  const debian = existsSync('/usr/bin/wireguard-go')
+    ? [{ name: 'wireguard-go-debian', path: '/usr/bin/wireguard-go' }]
+    : [];
+  const debianNebula = existsSync('/usr/bin/nebula') ? [{ name: 'nebula', path: '/usr/bin/nebula' }] : [];
+  return [
+    wireguard(OURS, vl3.command('device'), vl3.about, {}),
+    ...[...debian, ...wireguards].map(({ name, path }) =>
+      wireguard(name, [path], path, { networks: ONE_NETWORK }),
+    ),
+    ...[...debianNebula, ...nebulas].map(nebula),
+    {
+      name: 'tun-copy',
+      about: 'a TUN copy without crypto',
+      cannot: {
+        pods: 'is measured on the bare device',
+        'v6-outside': 'is measured over v4',
+        wireguard: 'is no WireGuard',
+        networks: ONE_NETWORK,
+      },
+      start: startTunCopy,
+    },
+    {
+      name: 'cable',
+      about: 'no tunnel at all',
+      cannot: {
+        pods: 'is measured between hosts',
+        'v6-outside': 'has no outside',
+        wireguard: 'is no WireGuard',
+        networks: ONE_NETWORK,
+      },
+      start: (_lab, sites) => startCable(sites),
+    },
+  ];
 };
 
-const wireguard = (name: string, program: readonly string[]): Contender => ({
+const nebula = ({ name, path }: Named): Contender => ({
   name,
+  about: path,
+  cannot: {
+    pods: 'has its TUN where its socket is',
+    'v6-inside': 'carries IPv4 inside',
+    wireguard: 'is no WireGuard',
+    networks: ONE_NETWORK,
+  },
+  start: async (lab, sites, setUp) => await startNebula(lab, path, sites, setUp),
+});
+
+const wireguard = (
+  name: string,
+  program: readonly string[],
+  about: string,
+  cannot: Contender['cannot'],
+): Contender => ({
+  name,
+  about,
+  cannot,
   start: async (lab, [a, b], setUp) => {
     const keys = [wireguardKeys(), wireguardKeys()] as const;
-    const start = async (from: Site, to: Site, n: 0 | 1): Promise<WireguardGo> => {
-      const peer: WireguardPeer = {
-        publicKey: keys[n === 0 ? 1 : 0].publicKey,
-        allowedIps: to.prefixes,
-        endpoint: `${bracketed(to.outside[setUp.outside])}:${PORT}`,
-      };
-      return await WireguardGo.start(lab, from.host, {
+    const start = async (
+      from: Site,
+      to: Site,
+      own: KeyPair,
+      other: KeyPair,
+      more: readonly WireguardPeer[],
+    ): Promise<WireguardGo> =>
+      await WireguardGo.start(lab, from.host, {
         program,
-        keys: keys[n],
+        keys: own,
         listenPort: PORT,
         addresses: from.tunAddresses,
         tunIn: from.tunHost,
         mtu: MTU,
-        peers: [...strangers(setUp.strangers), peer],
+        peers: [
+          ...strangers(setUp.strangers),
+          ...more,
+          {
+            publicKey: other.publicKey,
+            allowedIps: to.prefixes,
+            endpoint: `${bracketed(to.outside[setUp.outside])}:${PORT}`,
+          },
+        ],
         routedPeers: 1,
       });
+    const callers = setUp.callers.map(({ publicKey }, i) => ({ publicKey, allowedIps: [tenth(i)] }));
+    const daemons: WireguardGo[] = [];
+    const stop = async (): Promise<void> => {
+      for (const daemon of daemons) await daemon.stop();
     };
-    const daemons = [await start(a, b, 0), await start(b, a, 1)];
+    try {
+      daemons.push(await start(a, b, keys[0], keys[1], []));
+      daemons.push(await start(b, a, keys[1], keys[0], callers));
+    } catch (error) {
+      await stop();
+      throw error;
+    }
     return {
       pids: daemons.map(({ pid }) => pid),
-      stop: async () => {
-        for (const daemon of daemons) await daemon.stop();
-      },
+      responder: { port: PORT, publicKey: keys[1].publicKey },
+      stop,
     };
   },
 });
@@ -79,33 +160,18 @@ const wireguard = (name: string, program: readonly string[]): Contender => ({
 const strangers = (count: number): WireguardPeer[] =>
   Array.from({ length: count }, (_, i) => ({
     publicKey: wireguardKeys().publicKey,
-    allowedIps: [`10.${128 + (i >> 8)}.${i & 255}.0/24`],
+    allowedIps: [tenth(i)],
   }));
+
+const tenth = (i: number): string => `10.${128 + (i >> 8)}.${i & 255}.0/24`;
 
 const bracketed = (address: string): string => (address.includes(':') ? `[${address}]` : address);
 
-/** No tunnel at all: what the namespaces and iperf3 can do on this machine. */
-const startCable = async ([a, b]: Sites, { outside }: SetUp): Promise<Running> => {
-  const undo: (() => Promise<void>)[] = [];
-  for (const [from, to] of [
-    [a, b],
-    [b, a],
-  ] as const) {
-    if (from.tunHost !== from.host) throw new Error('the cable is measured between hosts');
-    await from.host.ip(...from.tunAddresses.map((address) => `address add ${address} dev lo`));
-    for (const prefix of to.prefixes) {
-      const via = prefix.includes(':') ? to.outside.v6 : to.outside.v4;
-      const source = prefix.includes(':') ? from.inside.v6 : from.inside.v4;
-      await from.host.ip(`route replace ${prefix} via ${via} dev eth0 src ${source}`);
-      undo.push(() => from.host.ip(`route delete ${prefix} dev eth0`));
-    }
-    undo.push(() => from.host.ip(...from.tunAddresses.map((address) => `address delete ${address} dev lo`)));
-  }
-  if (outside === 'v6') throw new Error('the cable has no outside of its own');
-  return {
-    pids: [],
-    stop: async () => {
-      for (const one of undo) await one();
-    },
-  };
+/** Of `--peer` and `--nebula`, and of the environment variables of the same meaning. */
+export const parseNamed = (option: string, text: string): Named => {
+  const at = text.indexOf('=');
+  const named = { name: text.slice(0, at), path: text.slice(at + 1) };
+  if (at <= 0 || !/^[\w.-]+$/.test(named.name)) throw new Error(`${option} ${text}: write NAME=PATH`);
+  if (!existsSync(named.path)) throw new Error(`${option} ${text}: there is no ${join(named.path)}`);
+  return named;
 };

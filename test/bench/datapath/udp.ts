@@ -1,0 +1,59 @@
+// What UDP gets through a tunnel: how much of a fixed rate of small packets, how many when they come without mercy, and how many
+// bytes by the size of the packets.
+
+import { iperf3 } from '../../lab/iperf3.ts';
+import { benchProgram, numbersOf, type Probe } from './probe.ts';
+
+const MEGA = 1e6;
+const FAST_PORT = 7008;
+
+/** How much of `packets` a second arrives; and how many a second were sent, which a sender may not manage. */
+export const udpAtRate = (name: string, payload: number, packets: number): Probe => ({
+  name,
+  rows: [
+    { name, unit: '% delivered', better: 'more' },
+    { name: `${name}-sent`, unit: 'packets/s', better: 'more' },
+  ],
+  takes: (seconds) => seconds + 0.6,
+  run: async ({ sites: [a, b] }, { seconds }) => {
+    const udp = { bitsPerSecond: packets * payload * 8, payload };
+    const { bytes, packetsSent } = await iperf3(a.end, b.end, b.inside.v4, { seconds, udp });
+    if (packetsSent === 0) throw new Error('nothing was sent');
+    return {
+      [name]: (bytes / payload / packetsSent) * 100,
+      [`${name}-sent`]: packetsSent / seconds,
+    };
+  },
+});
+
+/** As much as iperf3 can send, packet by packet. */
+export const udpFlood = (name: string, payload: number, unit: 'packets/s' | 'Mbit/s'): Probe => ({
+  name,
+  rows: [{ name, unit, better: 'more' }],
+  takes: (seconds) => seconds + 0.6,
+  run: async ({ sites: [a, b] }, { seconds }) => {
+    const udp = { bitsPerSecond: 0, payload };
+    const { bytes } = await iperf3(a.end, b.end, b.inside.v4, { seconds, udp });
+    return { [name]: unit === 'Mbit/s' ? (bytes * 8) / MEGA / seconds : bytes / payload / seconds };
+  },
+});
+
+/** As much as an application can send that leaves the cutting to the kernel (UDP_SEGMENT). */
+export const udpSegmented = (name: string, payload: number): Probe => ({
+  name,
+  rows: [{ name, unit: 'Mbit/s', better: 'more' }],
+  takes: (seconds) => seconds + 1.5,
+  run: async ({ sites: [a, b] }, { seconds }) => {
+    const receiver = b.end.start(benchProgram('udp-stream.ts', 'receive', FAST_PORT));
+    try {
+      await receiver.printed(/listening/);
+      const send = benchProgram('udp-stream.ts', 'send', b.inside.v4, FAST_PORT, payload, seconds);
+      await a.end.run(send, { timeoutMs: seconds * 1000 + 30_000 });
+      const [answer = ''] = await receiver.printed(/\{.*\}/, 20_000);
+      const { bytes = 0 } = numbersOf(answer);
+      return { [name]: (bytes * 8) / MEGA / seconds };
+    } finally {
+      await receiver.stop();
+    }
+  },
+});
