@@ -13,6 +13,7 @@ import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
 import { fromBase64, toBase64 } from '../base64.ts';
 import { Tunnel, type TunnelDeps } from '../device/tunnel.ts';
+import { NetworkNames } from '../names/network-names.ts';
 import { namedNamespacePath } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
 import { networkOf } from '../registry/messages.ts';
@@ -61,6 +62,7 @@ export class Membership {
   readonly peers: Peers;
   readonly reachability: PeerReachability;
   readonly saved: SavedNetwork;
+  readonly names: NetworkNames;
   readonly #deps: MembershipDeps;
   readonly #book: RecordBook;
   readonly #announcer: Announcer;
@@ -104,11 +106,12 @@ export class Membership {
     const tun = { name: TUN_NAME, netns: namedNamespacePath(router.name), allowOffloads: true };
     const tunnel = Tunnel.open({ name: network, tun, mtu: mtu(), ...keys }, deps);
     const peers = new Peers({ node, state, saved, tunnel, book, surroundings, clock, logger });
-    const membership = new Membership(saved, { tunnel, router, addresses, peers, book }, deps);
+    const membership = new Membership(options, saved, { tunnel, router, addresses, peers, book }, deps);
     return membership;
   }
 
   private constructor(
+    { node }: MembershipOptions,
     saved: SavedNetwork,
     parts: Pick<Membership, 'tunnel' | 'router' | 'addresses' | 'peers'> & { readonly book: RecordBook },
     deps: MembershipDeps,
@@ -132,6 +135,16 @@ export class Membership {
     this.#deps = deps;
     this.#heardAt = deps.clock.monotonic();
     const own = new OwnRecord({ ...deps, ...parts, saved });
+    this.names = new NetworkNames(
+      { node, network: saved.name, netns: namedNamespacePath(parts.router.name) },
+      {
+        pools: () => saved.pools,
+        gateways: () => parts.addresses.gateways,
+        attachments: () => this.attachments(),
+        now: deps.clock.monotonic,
+        logger: deps.logger,
+      },
+    );
     this.#announcer = new Announcer(
       {
         network: saved.name,
@@ -147,6 +160,7 @@ export class Membership {
   async start(): Promise<void> {
     this.peers.reconcile();
     await this.router.setUp();
+    this.names.attachmentsChanged();
   }
 
   /** Watches the network and announces this node until `signal` aborts; never throws. */
@@ -228,6 +242,7 @@ export class Membership {
           `this node's gateway address ${formatAddress(address)} lies in an excluded range: it stays until the node leaves the network`,
       ),
       ...(this.router.problem === '' ? [] : [this.router.problem]),
+      ...this.names.problems,
       ...this.peers.conflicts.map(
         (one) =>
           `${one.node} claims ${one.claim}, which ${one.heldBy} has held for longer: its claim is ignored`,
@@ -242,6 +257,7 @@ export class Membership {
   tick(): void {
     this.tunnel.tick();
     this.reachability.tick();
+    this.names.tick();
     // Whoever there is a session with is called at once after a restart, however soon that comes.
     if (this.tunnel.sessions !== this.#checkpointedSessions) this.checkpoint();
   }
@@ -308,6 +324,7 @@ export class Membership {
 
   attachmentsChanged(): void {
     this.saved.used(this.attachments().length === 0, this.#deps.clock.wall());
+    this.names.attachmentsChanged();
     this.#announcer.attachmentsChanged();
   }
 
@@ -358,6 +375,7 @@ export class Membership {
 
   /** Lets go; what the kernel has stays. */
   async close(): Promise<void> {
+    await this.names[Symbol.asyncDispose]();
     this.peers.close();
     this.checkpoint();
     await this.tunnel.close();
@@ -365,6 +383,7 @@ export class Membership {
 
   /** Takes the network off this node for good. */
   async remove(): Promise<void> {
+    await this.names[Symbol.asyncDispose]();
     this.peers.close();
     await this.tunnel.remove();
     await this.router.remove();

@@ -2,7 +2,8 @@
 // tracking is ever entered. The chains are the same for every network; a pod is a handful of set elements.
 //
 //   prerouting  guard      a pod's packet bears one of its own addresses as source, or is dropped and counted
-//   input       input      the gateway answers pings and neighbour discovery; what vl3 serves is let in by `services`
+//   input       input      the gateway answers pings, neighbour discovery and its pods' questions about names (port 53);
+//                          what else vl3 serves is let in by `services`
 //   forward     forward    pod to pod, pod to TUN, TUN to pod; TCP's MSS is cut to the route's MTU
 //   output      output     no multicast into the tunnel
 //   arp input   input      a pod speaks for its own IPv4 addresses only
@@ -65,6 +66,7 @@ add rule inet vl3 input icmp type { echo-request, echo-reply, destination-unreac
 add rule inet vl3 input icmpv6 type { echo-request, echo-reply, destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
 add rule inet vl3 input ${LATER_FRAGMENT} accept
 add rule inet vl3 input iifname @pods ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+add rule inet vl3 input iifname @pods meta l4proto { tcp, udp } th dport 53 accept
 add rule inet vl3 input jump services
 add rule inet vl3 input meta pkttype { broadcast, multicast } drop
 add rule inet vl3 input counter name input

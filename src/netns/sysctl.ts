@@ -101,6 +101,8 @@ export const routerSettings = (): Setting[] => [
   ...settings6('lo', FORWARDER_6),
   { path: 'ipv4/icmp_echo_ignore_all', value: 0 },
   { path: 'ipv6/icmp/echo_ignore_all', value: 0, required: false },
+  // Names are served on port 53, by an agent that need not have the capability for low ports.
+  { path: 'ipv4/ip_unprivileged_port_start', value: 53, required: false },
 ];
 
 /** For a network's TUN: several routes may lead to a source behind it, so no reverse-path filter. */
