@@ -230,6 +230,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     renewLeases: () => keeper.renewSoon(),
     report: (event) => events.report(event),
     logger,
+    clock,
   });
   const every = (milliseconds: number, work: () => void | Promise<void>): void => {
     opened.use(new Periodic(milliseconds, work, logger));
@@ -262,6 +263,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       datapath,
       link,
       networks,
+      attachments,
       keeper,
       recovery,
       events,

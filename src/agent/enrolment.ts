@@ -12,6 +12,7 @@ import { loadNodeIdentity } from '../identity/identity-file.ts';
 import { type JoinToken, parseJoinToken } from '../identity/token.ts';
 import { Backoff } from './backoff.ts';
 import type { Clock } from './clock.ts';
+import { Failures } from './failures.ts';
 
 export interface EnrolmentOptions {
   readonly stateDirectory: string;
@@ -66,6 +67,7 @@ const firstEnrolment = async (
   const token = parseJoinToken(text);
   const node = name ?? hostNode();
   const backoff = new Backoff(PATIENCE);
+  const failures = new Failures('registry does not answer; enrolment is tried again', { logger, clock });
   for (;;) {
     try {
       const identity = await enroll({ token, node, directory, signal }, () => clock.wall());
@@ -73,7 +75,7 @@ const firstEnrolment = async (
       return identity;
     } catch (error) {
       if (!(error instanceof Vl3Error) || signal.aborted || error.code !== 'unavailable') throw error;
-      logger.warn({ reason: error.message }, 'registry does not answer; enrolment is tried again');
+      failures.say(error);
       await backoff.wait(signal);
     }
   }

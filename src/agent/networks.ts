@@ -11,6 +11,7 @@ import { toBase64 } from '../base64.ts';
 import { networkOf } from '../registry/messages.ts';
 import { VERSION } from '../version.ts';
 import { Backoff, pause } from './backoff.ts';
+import { Failures } from './failures.ts';
 import { leaseFrom, termFrom } from './lease-messages.ts';
 import { Membership, type MembershipDeps } from './membership.ts';
 
@@ -46,10 +47,12 @@ export class Networks implements AsyncDisposable {
   readonly #opening = new Map<string, Promise<Membership>>();
   readonly #pending = new Map<string, string>();
   readonly #closing = new AbortController();
+  readonly #notLeft: Failures;
 
   constructor(options: NetworksOptions, deps: NetworksDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#notLeft = new Failures('leaving failed; it is tried again', deps);
   }
 
   get all(): Membership[] {
@@ -202,10 +205,7 @@ export class Networks implements AsyncDisposable {
       try {
         await this.#leave(membership);
       } catch (error) {
-        this.#deps.logger.warn(
-          { network, reason: fromConnectError(error).message },
-          'leaving failed; it is tried again',
-        );
+        this.#notLeft.say(error, { network });
       }
     }
   }

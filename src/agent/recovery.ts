@@ -6,9 +6,9 @@ import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
-import { fromConnectError } from '../api/errors.ts';
 import type { AgentClient } from '../registry/client.ts';
 import { pause } from './backoff.ts';
+import { Failures } from './failures.ts';
 import type { Membership } from './membership.ts';
 
 /** Testimony of one node often makes that of the others needless: they do not come at once. */
@@ -26,6 +26,7 @@ export interface RecoveryDeps {
   readonly renewLeases: () => void;
   readonly report: (event: string) => void;
   readonly logger: Logger;
+  readonly clock: { readonly monotonic: () => number };
 }
 
 export class Recovery {
@@ -76,6 +77,7 @@ export class Recovery {
 
   /** Testifies whenever it is needed, until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
+    const failures = new Failures('testimony failed', this.#deps);
     while (!signal.aborted) {
       await pause(LEAST_DELAY_MS + Math.random() * DELAY_SPREAD_MS, signal);
       if (!this.#isRecovering || signal.aborted) continue;
@@ -84,8 +86,7 @@ export class Recovery {
           await this.#testify(membership, signal);
         } catch (cause) {
           if (signal.aborted) return;
-          const { code, message } = fromConnectError(cause);
-          this.#deps.logger.warn({ network: membership.network, code, reason: message }, 'testimony failed');
+          failures.say(cause, { network: membership.network });
         }
       }
     }

@@ -15,6 +15,7 @@ import { VERSION } from '../version.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import type { Enrolled, Reenrolment } from './enrolment.ts';
+import { Failures } from './failures.ts';
 import type { AgentState } from './state.ts';
 import { clockProblem, SvidTerm } from './svid-term.ts';
 
@@ -61,6 +62,7 @@ export class RegistryLink implements AsyncDisposable {
   #notEnrolled: NotEnrolled | undefined;
   readonly #reasons = new RepeatedReasons();
   readonly #svid: SvidTerm;
+  readonly #notRenewed: Failures;
   #leaseTermMs = 0;
 
   constructor(options: RegistryLinkOptions, deps: RegistryLinkDeps) {
@@ -69,6 +71,7 @@ export class RegistryLink implements AsyncDisposable {
     this.#identity = options.identity;
     this.#connection = connectAgent(options.identity);
     this.#svid = new SvidTerm(options.identity, deps.state, deps.clock.moment());
+    this.#notRenewed = new Failures('SVID renewal failed', deps);
   }
 
   get client(): AgentClient {
@@ -183,9 +186,8 @@ export class RegistryLink implements AsyncDisposable {
       this.#take({ identity: renewed, since }, signal);
     } catch (error) {
       if (signal.aborted) return;
-      const { code, message } = fromConnectError(error);
       this.#svid.failed(clock.moment());
-      logger.warn({ code, reason: message }, 'SVID renewal failed');
+      this.#notRenewed.say(error);
     }
   }
 

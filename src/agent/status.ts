@@ -23,6 +23,7 @@ import type { Recovery } from './recovery.ts';
 import type { RegistryLink } from './registry-link.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
+import type { Upkeep } from './upkeep.ts';
 
 export interface StatusParts {
   readonly node: string;
@@ -31,6 +32,7 @@ export interface StatusParts {
   readonly datapath: Datapath;
   readonly link: RegistryLink;
   readonly networks: Networks;
+  readonly attachments: { readonly upkeep: Pick<Upkeep, 'problems'> };
   readonly keeper: LeaseKeeper;
   readonly recovery: Recovery;
   readonly events: Events;
@@ -140,7 +142,7 @@ const pendingStatus = (parts: StatusParts, [name, problem]: [string, string]): N
 });
 
 const problemsOf = (
-  { link, state, surroundings, recovery, wall }: StatusParts,
+  { link, state, surroundings, recovery, attachments, wall }: StatusParts,
   networks: readonly NetworkStatus[],
   budget: OutageBudget,
 ): string[] => {
@@ -157,6 +159,7 @@ const problemsOf = (
   problems.push(...recovery.problems);
   for (const { value } of state.list(WISH))
     problems.push(`network ${value.network}: ${value.workload} waits to be attached: ${value.reason}`);
+  problems.push(...attachments.upkeep.problems);
   for (const network of networks) {
     if (network.problem !== '') problems.push(`network ${network.name}: ${network.problem}`);
     for (const peer of network.peers) {

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { pino } from 'pino';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../../src/agent/clock.ts';
 import { identify, Reenrolment } from '../../../src/agent/enrolment.ts';
 import type { Identity } from '../../../src/identity/identity.ts';
@@ -15,9 +17,9 @@ const deps = (expired: boolean) => ({ logger, clock, signal, hasExpired: () => e
 
 /** Nobody listens there. */
 const DEAD = '127.0.0.1:1';
-const tokenOf = ({ trustBundle }: Identity, trustDomain = DOMAIN): string =>
+const tokenOf = ({ trustBundle }: Identity, trustDomain = DOMAIN, registry = DEAD): string =>
   formatJoinToken({
-    registries: [DEAD],
+    registries: [registry],
     trustDomain,
     caFingerprint: createHash('sha256')
       .update(trustBundle.certificates[0] ?? '')
@@ -66,6 +68,31 @@ test('without an identity a registry that is gone is waited for until the end', 
   const outcome = expect(failure).rejects.toThrow();
   stop.abort();
   await outcome;
+});
+
+test('a registry that does not answer is in the log once, however often it is asked', async () => {
+  const { identity } = await saved();
+  let asked = 0;
+  const registry = createServer((socket) => {
+    asked += 1;
+    socket.destroy();
+  });
+  registry.listen(0, '127.0.0.1');
+  await once(registry, 'listening');
+  onTestFinished(() => void registry.close());
+  const address = registry.address();
+  const port = typeof address === 'object' ? address?.port : undefined;
+  const lines: string[] = [];
+  const loud = pino({ level: 'warn' }, { write: (line: string) => lines.push(line) });
+  const stop = new AbortController();
+  const token = tokenOf(identity, DOMAIN, `127.0.0.1:${port}`);
+  const options = { stateDirectory: await temporaryDirectory(), token, name: 'n1' };
+  const failure = identify(options, { ...deps(false), logger: loud, signal: stop.signal });
+  const outcome = expect(failure).rejects.toThrow();
+  await vi.waitFor(() => expect(asked).toBeGreaterThan(2), { timeout: 60_000 });
+  stop.abort();
+  await outcome;
+  expect(lines).toHaveLength(1);
 });
 
 const reenrolment = (stateDirectory: string, token: string) => {
