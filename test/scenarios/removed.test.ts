@@ -1,5 +1,6 @@
 // Somebody removes what the agent made, under the running agent: it notices, makes it anew, and packets flow again.
 
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { Domain, SOON } from '../lab/domain.ts';
 import type { Node } from '../lab/node.ts';
@@ -61,6 +62,27 @@ test("a pod's removed interface is made anew: soon when nobody asks", async () =
   await web.host.ip('link delete dev red');
   await heals();
   expect(logged('interface is not there')).toBe(true);
+});
+
+test("a pod's interface that cannot be made anew is a problem until it can, and logged once", async () => {
+  const unmade = () =>
+    a1.log().filter(({ msg }) => msg === 'workload has no interface, and it cannot be made');
+  await web.host.run(['sh', '-c', 'ip link delete dev red && ip link add red type veth peer name red-x']);
+  const failures = async () => (await a1.status()).problems.filter((one) => /it cannot be made/.test(one));
+  await vi.waitFor(async () => expect(await failures()).toHaveLength(1), SOON);
+  expect((await failures())[0]).toMatch(
+    /^network red: web has no interface, and it cannot be made \(it is tried/,
+  );
+  expect(await a1.tryVl3('status', '--no-probe')).toMatchObject({
+    code: 4,
+    stdout: expect.stringContaining('problem: network red: web has no interface'),
+  });
+  // It was tried again meanwhile: every 15 s.
+  await setTimeout(20_000);
+  expect(await failures()).toHaveLength(1);
+  expect(unmade()).toEqual([expect.objectContaining({ again: 0 })]);
+  await web.host.ip('link delete dev red');
+  await heals();
 });
 
 test('a mistyped network is refused and leaves the node healthy', async () => {
