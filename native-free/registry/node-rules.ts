@@ -1,7 +1,7 @@
 // A node's life: enrolment by a token, renewal of its SVID, heartbeats, deletion. Its identity is a name and the
 // certificates issued for it; those of a deleted node, or of an enrolment before the present one, are refused.
 
-import { Vl3Error } from '../error.ts';
+import { NotEnrolled, Vl3Error } from '../error.ts';
 import { all, below, keys, one } from './keys.ts';
 import {
   type Certificate,
@@ -247,11 +247,19 @@ export const renew = (name: string, certificate: Certificate, now: number): Rule
 
 /**
  * Whether a certificate that the CA signed for this name still is the node's identity. A certificate that is on neither
- * list passes: a store restored from a backup does not know the latest ones.
+ * list passes: a store restored from a backup does not know the latest ones, nor an enrolment after a deletion that it knows.
  */
 export const checkIdentity = (name: string, serial: string): Rule<Node> => ({
   reads: [one(keys.node(name))],
   decide: (state) => {
+    const known = state.node(name)?.value;
+    // Whoever it says was deleted takes down what it has: so it has to know which enrolment that was.
+    if (known?.deletedAt !== undefined && !hasSerial(known, serial)) {
+      throw new NotEnrolled(
+        'unknown',
+        `node "${name}" was deleted, and this registry knows no enrolment since: start its agent with a new join token (\`vl3 token create\`)`,
+      );
+    }
     const node = mustBeEnrolled(state, name).value;
     if (node.refused.some((refused) => refused.serial === serial)) {
       throw new Vl3Error(
@@ -262,6 +270,9 @@ export const checkIdentity = (name: string, serial: string): Rule<Node> => ({
     return settled(node);
   },
 });
+
+const hasSerial = ({ certificates, refused }: Node, serial: string): boolean =>
+  [...certificates, ...refused].some((one) => one.serial === serial);
 
 /** How old a written sighting may become while heartbeats come. */
 export const SIGHTING_INTERVAL_MS = 60_000;

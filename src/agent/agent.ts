@@ -12,7 +12,7 @@ import { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { check, name as networkName } from '../../native-free/registry/model.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import type { Identity } from '../identity/identity.ts';
-import { createRecordVerifier, signRecord } from '../identity/record-signer.ts';
+import { createRecordVerifier, signNames, signRecord } from '../identity/record-signer.ts';
 import { Tools } from '../netns/tool.ts';
 import { opensslPrimitives } from '../noise/openssl-primitives.ts';
 import type { Rests } from './addresses.ts';
@@ -123,11 +123,18 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       { port },
       {
         onEvent: (network, event) => networks.get(network)?.tunnel.event(event),
-        onDatagram: (datagram, source, waiting) => {
+        onPathEvent: (network, event) => networks.get(network)?.tunnel.pathEvent(event),
+        onDatagram: (datagram, source, waiting, network) => {
           if (wakeUp?.mayGoOn() === false) return;
-          const received = devices.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
+          const likely = network === undefined ? undefined : networks.get(network)?.tunnel;
+          const [now, wall] = [clock.monotonic(), clock.wall()];
+          const received = devices.receive(datagram, source, now, wall, waiting, likely?.device);
           if (received === undefined) return;
-          networks.all.find(({ tunnel }) => tunnel.is(received.device))?.tunnel.carry(received.actions);
+          const { device, actions } = received;
+          const tunnel = likely?.is(device)
+            ? likely
+            : networks.all.find((one) => one.tunnel.is(device))?.tunnel;
+          tunnel?.carry(actions);
         },
         onDeviceLost: (network) => networks.get(network)?.router.tunLost(),
         onFailure: (cause) => {
@@ -200,6 +207,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
           return verifier.verify(chain, input, signature, now);
         },
         sign: (content) => signRecord(link.identity, content),
+        signNames: (content) => signNames(link.identity, content),
         svidId: () => String(link.identity.notAfter),
         client: () => link.client,
         leaseCalls,

@@ -1,4 +1,4 @@
-// Tells the registry what this node is on one network: its signed record and its attachments. Both are desired state:
+// Tells the registry what this node is on one network: its signed record, and its attachments with their signed names. Both are desired state:
 // whatever changed is sent whole, again and again until the registry has taken it, and anew when the SVID is.
 
 import type { Logger } from 'pino';
@@ -19,6 +19,8 @@ export interface AnnouncerOptions {
   /** What the record says, but for the sequence that each new one gets. */
   readonly content: () => Content;
   readonly attachments: () => AttachmentDocument[];
+  /** The signed names of the attachments. */
+  readonly names: () => SignedRecord;
   /** A sequence above all that were used, written down before it is returned. */
   readonly nextSequence: () => number;
 }
@@ -132,7 +134,9 @@ export class Announcer {
         labels,
         attachedAt: { seconds: BigInt(Math.floor(attachedAt / 1000)), nanos: 0 },
       }));
-    await this.#deps.client().putAttachments({ network, attachments }, call);
+    const { record, signature, certificateChain } = this.#options.names();
+    const names = { record, signature, certificateChain: [...certificateChain] };
+    await this.#deps.client().putAttachments({ network, attachments, names }, call);
   }
 
   #untilDue(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 // What this agent tries again until it succeeds, in the log: a failure is said when its reason is new, and again every ten
 // minutes, with how often it came meanwhile.
 
+import { ConnectError } from '@connectrpc/connect';
 import type { Logger } from 'pino';
 import type { Vl3Error } from '../../native-free/error.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
@@ -31,7 +32,9 @@ export class Failures {
     const problem = fromConnectError(error);
     const { code, message: reason } = problem;
     const again = this.#reasons.take(`${JSON.stringify(about)} ${reason}`, clock.monotonic());
-    if (again !== undefined) logger.warn({ ...about, code, reason, again }, this.#what);
+    // Nothing that was foreseen: then where it happened is worth more than what it says.
+    const err = code === 'internal' && !(problem.cause instanceof ConnectError) ? { err: error } : {};
+    if (again !== undefined) logger.warn({ ...about, code, reason, again, ...err }, this.#what);
     return problem;
   }
 }

@@ -13,7 +13,10 @@ import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
 import { fromBase64, toBase64 } from '../base64.ts';
 import { Tunnel, type TunnelDeps } from '../device/tunnel.ts';
+import type { NamesContent } from '../identity/record-signer.ts';
+import { NamesBook } from '../names/names-book.ts';
 import { NetworkNames } from '../names/network-names.ts';
+import { OwnNames } from '../names/own-names.ts';
 import { namedNamespacePath } from '../netns/namespace.ts';
 import type { Tools } from '../netns/tool.ts';
 import { networkOf } from '../registry/messages.ts';
@@ -46,6 +49,8 @@ export interface MembershipDeps
   readonly tools: Tools;
   readonly surroundings: Surroundings;
   readonly verify: VerifyRecord;
+  /** As `sign`, for names. */
+  readonly signNames: (content: NamesContent) => SignedRecord;
   readonly leaseCalls: LeaseCalls;
   readonly seen: SeenStore;
   /** The registry's store is another one than before, or an older copy of it. */
@@ -65,6 +70,7 @@ export class Membership {
   readonly names: NetworkNames;
   readonly #deps: MembershipDeps;
   readonly #book: RecordBook;
+  readonly #namesBook: NamesBook;
   readonly #announcer: Announcer;
   #watchProblem: Vl3Error | undefined;
   /** Undefined until the first step since the start, which is a snapshot: what changed meanwhile is in it. */
@@ -134,14 +140,28 @@ export class Membership {
     this.saved = saved;
     this.#deps = deps;
     this.#heardAt = deps.clock.monotonic();
-    const own = new OwnRecord({ ...deps, ...parts, saved });
+    const networkUid = saved.document.uid;
+    const namesBook = new NamesBook({ network: saved.name, networkUid, node }, deps);
+    this.#namesBook = namesBook;
+    const own = new OwnRecord({ ...deps, ...parts, namesBook, saved });
+    const ownNames = new OwnNames({
+      network: saved.name,
+      networkUid,
+      attachments: () => this.attachments(),
+      sign: deps.signNames,
+      svidId: deps.svidId,
+      nextSequence: () => own.nextSequence(),
+    });
     this.names = new NetworkNames(
       { node, network: saved.name, netns: namedNamespacePath(parts.router.name) },
       {
         pools: () => saved.pools,
         gateways: () => parts.addresses.gateways,
-        attachments: () => this.attachments(),
-        now: deps.clock.monotonic,
+        own: ownNames,
+        book: namesBook,
+        peers: () =>
+          this.peers.all.flatMap(({ desired, id }) => (this.reachability.isWithdrawn(id) ? [] : [desired])),
+        clock: deps.clock,
         logger: deps.logger,
       },
     );
@@ -150,6 +170,7 @@ export class Membership {
         network: saved.name,
         content: () => own.content(),
         attachments: () => this.attachments(),
+        names: () => ownNames.signed(),
         nextSequence: () => own.nextSequence(),
       },
       { client: deps.client, sign: deps.sign, svidId: deps.svidId, logger: deps.logger },
@@ -275,6 +296,8 @@ export class Membership {
   /** The node's SVID was renewed: what it signed is signed anew. */
   identityRenewed(): void {
     this.#announcer.announce();
+    // With their names.
+    this.#announcer.attachmentsChanged();
   }
 
   /** The registry may have forgotten what it was told. */
@@ -346,11 +369,14 @@ export class Membership {
       const now = this.#deps.clock.moment();
       if (step.case === 'snapshot') this.#book.beginListing();
       if (network !== undefined) await this.#applyNetwork(network);
-      for (const { node, record, alive } of nodes) {
+      for (const { node, record, alive, names } of nodes) {
         this.#book.setAlive(node, alive);
         if (record !== undefined) this.#book.accept(node, record, now);
+        if (names !== undefined) this.#namesBook.offer(node, names);
       }
-      for (const { node, recordSequence } of tombstones) this.#book.bury(node, Number(recordSequence));
+      for (const { node, recordSequence } of tombstones) {
+        if (this.#book.bury(node, Number(recordSequence))) this.#namesBook.forget(node);
+      }
       this.peers.reconcile();
     }
     this.#position = { storeId, revision, stamp };
@@ -389,6 +415,7 @@ export class Membership {
     await this.router.remove();
     this.#deps.state.transact(() => {
       this.#book.clear();
+      this.#namesBook.clear();
       this.peers.forget();
       this.#deps.state.delete(NETWORK, this.network);
     });

@@ -5,6 +5,7 @@ import { nextSequence } from '../../native-free/registry/record.ts';
 import { toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
+import type { NamesBook } from '../names/names-book.ts';
 import type { Clock } from './clock.ts';
 import type { RecordBook } from './record-book.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -13,6 +14,7 @@ export interface OwnRecordDeps {
   readonly saved: SavedNetwork;
   readonly tunnel: Tunnel;
   readonly book: RecordBook;
+  readonly namesBook: NamesBook;
   readonly surroundings: Surroundings;
   readonly clock: Clock;
 }
@@ -36,10 +38,11 @@ export class OwnRecord {
     };
   }
 
-  /** Above all that were used, written down before it is returned. */
+  /** Of a record, and of its names: above all that were used, written down before it is returned. */
   nextSequence(): number {
-    const { saved, book, clock } = this.#deps;
-    const recordSequence = nextSequence(saved.document.recordSequence, book.ownSequence, clock.wall());
+    const { saved, book, namesBook, clock } = this.#deps;
+    const heard = Math.max(book.ownSequence, namesBook.ownSequence);
+    const recordSequence = nextSequence(saved.document.recordSequence, heard, clock.wall());
     saved.change({ recordSequence });
     return recordSequence;
   }

@@ -6,6 +6,7 @@ import { NotEnrolled, Vl3Error } from '../../native-free/error.ts';
 import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
+import type { HeartbeatResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
 import { type Identity, renewIdentity } from '../identity/identity.ts';
 import { storeNodeIdentity } from '../identity/identity-file.ts';
@@ -46,7 +47,7 @@ export interface RegistryLinkDeps {
   readonly onRenewed: () => void;
   /** What to do once the SVID has expired, or the node was deleted; absent: there is no join token. */
   readonly reenrolment?: Reenrolment;
-  /** A deleted node has enrolled anew: what it held before is not its own any more. Awaited before it goes on as the new one. */
+  /** This node was deleted, or has enrolled anew: what it held is not its own any more. Awaited before it goes on as the new one. */
   readonly onMembershipsLost: (reason: string) => Promise<void>;
   readonly onEnrolledAnew: () => void;
 }
@@ -63,6 +64,9 @@ export class RegistryLink implements AsyncDisposable {
   readonly #reasons = new RepeatedReasons();
   readonly #svid: SvidTerm;
   readonly #notRenewed: Failures;
+  readonly #notCarriedOut: Failures;
+  /** What a deleted node had attached. */
+  #isTakenDown = false;
   #leaseTermMs = 0;
 
   constructor(options: RegistryLinkOptions, deps: RegistryLinkDeps) {
@@ -72,6 +76,7 @@ export class RegistryLink implements AsyncDisposable {
     this.#connection = connectAgent(options.identity);
     this.#svid = new SvidTerm(options.identity, deps.state, deps.clock.moment());
     this.#notRenewed = new Failures('SVID renewal failed', deps);
+    this.#notCarriedOut = new Failures("what follows from the registry's answer could not be done", deps);
   }
 
   get client(): AgentClient {
@@ -134,34 +139,68 @@ export class RegistryLink implements AsyncDisposable {
   }
 
   async #beat(signal: AbortSignal): Promise<void> {
-    const { logger, clock, seen, onObserved, onStoreReplaced, onRecovering, onBack } = this.#deps;
+    const told = this.#deps.seen.position;
+    let answer: HeartbeatResponse;
     try {
       const call = { signal, timeoutMs: CALL_TIMEOUT_MS };
-      const told = seen.position;
-      const answer = await this.client.heartbeat({ agentVersion: VERSION, ...told }, call);
-      this.#lastContactAt = clock.wall();
-      this.#leaseTermMs = Number(answer.leaseTermMs);
-      const isBack = this.#problem !== undefined;
-      this.#problem = undefined;
-      this.#notEnrolled = undefined;
-      if (isBack) {
-        logger.info('registry answers again');
-        onBack();
-      }
-      if (seen.answered(answer, told)) onStoreReplaced();
-      onRecovering(answer.recovering);
-      onObserved(answer.observedAddress);
+      answer = await this.client.heartbeat({ agentVersion: VERSION, ...told }, call);
     } catch (error) {
-      if (signal.aborted) return;
-      const problem = this.#explained(fromConnectError(error));
-      const again = this.#reasons.take(problem.message, clock.monotonic());
-      if (again !== undefined) {
-        const what =
-          problem instanceof NotEnrolled ? 'registry refuses this node' : 'registry does not answer';
-        logger.warn({ code: problem.code, reason: problem.message, again }, what);
-      }
-      this.#problem = problem;
-      if (problem instanceof NotEnrolled) this.#notEnrolled = problem;
+      if (!signal.aborted) await this.#refused(this.#explained(fromConnectError(error)));
+      return;
+    }
+    this.#heard(answer, told);
+  }
+
+  #heard(answer: HeartbeatResponse, told: SeenStore['position']): void {
+    const { logger, clock, seen, onObserved, onStoreReplaced, onRecovering, onBack } = this.#deps;
+    this.#lastContactAt = clock.wall();
+    this.#leaseTermMs = Number(answer.leaseTermMs);
+    const isBack = this.#problem !== undefined;
+    this.#problem = undefined;
+    this.#notEnrolled = undefined;
+    this.#isTakenDown = false;
+    if (isBack) logger.info('registry answers again');
+    // Each on its own: what this node fails to do with the answer is not the registry's, nor the others', fault.
+    if (isBack) this.#carryOut(onBack);
+    this.#carryOut(() => {
+      if (seen.answered(answer, told)) onStoreReplaced();
+    });
+    this.#carryOut(() => onRecovering(answer.recovering));
+    this.#carryOut(() => onObserved(answer.observedAddress));
+  }
+
+  async #refused(problem: Vl3Error): Promise<void> {
+    const { logger, clock } = this.#deps;
+    const isRefusal = problem instanceof NotEnrolled;
+    const again = this.#reasons.take(problem.message, clock.monotonic());
+    if (again !== undefined) {
+      const what = isRefusal ? 'registry refuses this node' : 'registry does not answer';
+      logger.warn({ code: problem.code, reason: problem.message, again }, what);
+    }
+    this.#problem = problem;
+    if (!isRefusal) return;
+    this.#notEnrolled = problem;
+    // Others may have its prefixes from now on. That it is not known is what an empty registry says, too.
+    if (problem.why === 'deleted') await this.#loseAll(problem);
+  }
+
+  /** Once; false: it failed, and has to be tried again. */
+  async #loseAll(why: NotEnrolled): Promise<boolean> {
+    if (this.#isTakenDown) return true;
+    try {
+      await this.#deps.onMembershipsLost(factOf(why));
+      this.#isTakenDown = true;
+    } catch (error) {
+      this.#notCarriedOut.say(error);
+    }
+    return this.#isTakenDown;
+  }
+
+  #carryOut(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#notCarriedOut.say(error);
     }
   }
 
@@ -194,9 +233,10 @@ export class RegistryLink implements AsyncDisposable {
   async #enrolAnew(signal: AbortSignal): Promise<void> {
     const enrolled = await this.#deps.reenrolment?.attempt(this.#identity, signal);
     if (enrolled === undefined || signal.aborted) return;
-    // Others may have its prefixes by now. Should this be cut off, the first renewal of the leases says so, too.
-    if (this.#notEnrolled !== undefined) await this.#deps.onMembershipsLost(factOf(this.#notEnrolled));
+    // Should this be cut off, the first renewal of the leases says so, too.
+    if (this.#notEnrolled !== undefined && !(await this.#loseAll(this.#notEnrolled))) return;
     this.#notEnrolled = undefined;
+    this.#isTakenDown = false;
     this.#take(enrolled, signal);
     this.#deps.onEnrolledAnew();
   }

@@ -593,6 +593,9 @@ describe('deleting a node', () => {
     const networks = await run(deleteNode('n1', NOW));
     expect([...networks].sort()).toEqual(['green', 'red']);
     expect(await refused(() => checkIdentity('n1', 'serial-n1'))).toMatch(/was deleted/);
+    // As after a restore: what it is now was enrolled after the deletion that the backup knows.
+    await expect(run(checkIdentity('n1', 'serial-n1'))).rejects.toMatchObject({ why: 'deleted' });
+    await expect(run(checkIdentity('n1', 'later'))).rejects.toMatchObject({ why: 'unknown' });
     for (const rule of [
       () => joinNetwork('red', 'n1', NOW, firstFit),
       () => leasePrefix({ network: 'red', node: 'n1', family: 4, requestId: 'r' }, NOW, firstFit),
