@@ -208,7 +208,8 @@ export class Egress {
     // The segmenter has completed a plain packet's checksum already: it must not be done twice.
     if (vnetGsoType(view, this.#readAt) === VNET_GSO_NONE) writePlainVnetHeader(view, this.#readAt);
     const copy = bytes.slice(this.#readAt, this.#readAt + length);
-    const dropped = this.#staging.add(peer, { bytes: copy, device: device.device });
+    const packets = this.#segmenter.count;
+    const dropped = this.#staging.add(peer, { bytes: copy, device: device.device, packets });
     if (dropped > 0) counters.add(counters.at['dropped:staged-overflow'], dropped);
     if (this.#now - (this.#askedAt[peer] ?? 0) < ASK_AGAIN_MS) return;
     if (events.handshakeNeeded(peer)) this.#askedAt[peer] = this.#now;
@@ -263,7 +264,7 @@ export class Egress {
   #sendKeepalive(peer: number): void {
     const { aead, state, outbox } = this.#parts;
     const keypair = this.#usableKeypair(peer, 1);
-    if (keypair === NO_SLOT) return;
+    if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
     const counter = state.sendCounterOf(keypair);
     const to = outbox.place(0);
     aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, 0, to);
@@ -278,7 +279,8 @@ export class Egress {
 
   #dropStaged(peer: number): void {
     const { counters } = this.#parts;
-    counters.add(counters.at['dropped:given-up'], this.#staging.take(peer).length);
+    for (const { packets } of this.#staging.take(peer))
+      counters.add(counters.at['dropped:given-up'], packets);
     this.#askedAt[peer] = 0;
   }
 

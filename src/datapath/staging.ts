@@ -12,6 +12,8 @@ export interface StagedPacket {
   /** virtio_net_hdr and packet. */
   readonly bytes: Uint8Array;
   readonly device: number;
+  /** How many packets it will be on the wire: more than one of a super-packet. */
+  readonly packets: number;
 }
 
 interface Queue {
@@ -30,8 +32,8 @@ export class Staging {
   add(peer: number, packet: StagedPacket): number {
     const { device } = packet;
     const { length } = packet.bytes;
-    if (this.#bytes + length > MAX_BYTES) return 1;
-    if ((this.#bytesOf.get(device) ?? 0) + length > MAX_BYTES_PER_DEVICE) return 1;
+    if (this.#bytes + length > MAX_BYTES) return packet.packets;
+    if ((this.#bytesOf.get(device) ?? 0) + length > MAX_BYTES_PER_DEVICE) return packet.packets;
     const queue = this.#queues.get(peer) ?? { packets: [], device, bytes: 0 };
     this.#queues.set(peer, queue);
     let dropped = 0;
@@ -39,7 +41,7 @@ export class Staging {
       const oldest = queue.packets.shift();
       if (oldest === undefined) break;
       this.#count(queue, -oldest.bytes.length);
-      dropped += 1;
+      dropped += oldest.packets;
     }
     queue.packets.push(packet);
     this.#count(queue, length);

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { Staging } from '../../../src/datapath/staging.ts';
 
-const packet = (device: number, length: number, first = 0) => {
+const packet = (device: number, length: number, first = 0, packets = 1) => {
   const bytes = new Uint8Array(length);
   bytes[0] = first;
-  return { device, bytes };
+  return { device, bytes, packets };
 };
 
 test('the newest of a peer wait, in order, and the oldest go first', () => {
@@ -21,6 +21,12 @@ test('a peer waits with half a megabyte at most', () => {
   for (let i = 0; i < 8; i++) expect(staging.add(7, packet(0, 1 << 16))).toBe(0);
   expect(staging.add(7, packet(0, 1 << 16))).toBe(1);
   expect(staging.add(7, packet(0, 1))).toBe(1);
+});
+
+test('a super-packet that is dropped counts as the packets it stands for', () => {
+  const staging = new Staging();
+  for (let i = 0; i < 8; i++) expect(staging.add(7, packet(0, 1 << 16, 0, 45))).toBe(0);
+  expect(staging.add(7, packet(0, 1))).toBe(45);
 });
 
 test('a network that has filled its share takes nothing from another, and gets it back', () => {
