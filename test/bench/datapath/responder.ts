@@ -1,5 +1,6 @@
 // What handshakes cost the one who is called: whole ones from many peers, and forged ones from anybody.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inNamespace } from '../../../src/datapath/tun.ts';
 import { closeUdp, openUdp } from '../../../src/datapath/udp.ts';
 import { iperf3 } from '../../lab/iperf3.ts';
@@ -8,7 +9,7 @@ import { benchProgram, numbersOf, type Probe, type Scene } from './probe.ts';
 import { cpuSeconds } from './process-cost.ts';
 
 /** Made ready for each second: more than any responder here answers. */
-const MOST_PER_SECOND = 4000;
+const MOST_PER_SECOND = 6000;
 
 /** From `callers`, which the second site has as peers. */
 export const handshakes = (callers: readonly KeyPair[]): Probe => ({
@@ -19,7 +20,7 @@ export const handshakes = (callers: readonly KeyPair[]): Probe => ({
     { name: 'handshakes-per-cpu', unit: 'per CPU s', better: 'more' },
   ],
   // Making them takes longer than answering them.
-  takes: (seconds) => seconds * 4 + 2,
+  takes: (seconds) => seconds * 6 + 2,
   run: async (scene, { seconds }) => {
     const { responder, outsider, pid } = called(scene);
     const before = cpuSeconds([pid]);
@@ -47,23 +48,30 @@ export type Flood = 'unread-port' | 'bad-mac1' | 'valid-mac1';
 /** Of the rate that was asked for. A flood that is thinner has not been measured. */
 const LEAST_RATE = 0.9;
 
-/** How much of its throughput is left to a stream while forged initiations come; before and after, none come. */
+/**
+ * How much of its throughput is left to a stream while forged initiations come; before and after, none come. And what each costs
+ * the one who is called while nothing else happens.
+ */
 export const floodOf = (kind: Flood): Probe => {
   const name = `flood-${kind}-kept`;
+  const cost = `flood-${kind}-cost`;
   return {
     name: `flood-${kind}`,
     needs: ['wireguard'],
-    rows: [{ name, unit: '%', better: 'more' }],
-    takes: (seconds) => seconds * 3 + 3,
+    rows: [
+      { name, unit: '%', better: 'more' },
+      { name: cost, unit: 'CPU us each', better: 'less' },
+    ],
+    takes: (seconds) => seconds * 4 + 3,
     run: async (scene, { seconds, floodRate }) => {
-      const { responder, outsider } = called(scene);
+      const { responder, outsider, pid } = called(scene);
       const [a, b] = scene.sites;
       // Taken by a socket that nobody reads: what the kernel alone makes of the same packets.
       const unread = inNamespace(b.host.netns, () => openUdp({ port: 0, allowOffloads: false }));
       const port = kind === 'unread-port' ? unread.port : responder.port;
       const macs = kind === 'bad-mac1' ? 'bad-mac1' : 'valid-mac1';
       const key = responder.publicKey;
-      const most = seconds * 3 + 30;
+      const most = seconds * 4 + 30;
       const stream = async (): Promise<number> =>
         (await iperf3(a.end, b.end, b.inside.v4, { seconds })).bitsPerSecond;
       try {
@@ -72,19 +80,24 @@ export const floodOf = (kind: Flood): Probe => {
           benchProgram('initiation-flood.ts', outsider.target, port, macs, key, floodRate, most),
         );
         let during = 0;
+        let each = 0;
         try {
           await forger.printed(/sent [1-9]/);
           during = await stream();
+          const [spent, sent] = [cpuSeconds([pid]), told(forger.output()).sent];
+          await sleep(seconds * 1000);
+          each = (cpuSeconds([pid]) - spent) / (told(forger.output()).sent - sent);
         } finally {
           await forger.stop();
         }
-        const rate = rateOf(forger.output());
+        const { sent, took } = told(forger.output());
+        const rate = sent / took;
         if (rate < floodRate * LEAST_RATE)
           throw new Error(
             `only ${rate.toFixed(0)} of ${floodRate} forged initiations a second could be sent: try --flood-rate`,
           );
         const after = await stream();
-        return { [name]: (during / ((before + after) / 2)) * 100 };
+        return { [name]: (during / ((before + after) / 2)) * 100, [cost]: each * 1e6 };
       } finally {
         closeUdp(unread);
       }
@@ -92,10 +105,10 @@ export const floodOf = (kind: Flood): Probe => {
   };
 };
 
-/** Of the last line that it printed. */
-const rateOf = (output: string): number => {
+/** The last that it told. */
+const told = (output: string): { sent: number; took: number } => {
   const [, sent = 0, took = 1] = [...output.matchAll(/sent (\d+) in ([\d.]+) s/g)].at(-1) ?? [];
-  return Number(sent) / Number(took);
+  return { sent: Number(sent), took: Number(took) };
 };
 
 const called = ({ running, outsider }: Scene) => {

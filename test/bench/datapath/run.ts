@@ -3,7 +3,7 @@
 // failed; what cannot be had is named.
 
 import type { Lab } from '../../lab/lab.ts';
-import { machineTime, stolenShare } from '../../lab/machine-time.ts';
+import { type MachineTime, machineTime, stolenShare } from '../../lab/machine-time.ts';
 import { ping } from '../../lab/ping.ts';
 import type { Contender } from './contenders.ts';
 import type { Load, Probe, Scene } from './probe.ts';
@@ -32,8 +32,6 @@ interface Participant {
 }
 
 const MAX_TRIES = 3;
-/** To start one contender and to end it. */
-const START_SECONDS = 1.5;
 /** Until the first packet comes through. */
 const PATIENCE_SECONDS = 20;
 
@@ -51,23 +49,37 @@ export const estimate = (
   for (const stage of stages) {
     for (const contender of contenders.filter((one) => canTakePart(one, stage))) {
       const probes = stage.probes.filter((probe) => canTakePart(contender, stage, probe));
-      const each = probes.reduce((total, probe) => total + probe.takes(seconds), START_SECONDS);
-      sum += each * stage.variants.length;
+      const each = probes.reduce((total, probe) => total + probe.takes(seconds), 0);
+      for (const { takes } of stage.variants) sum += takes + each;
     }
   }
   return sum * repetitions;
 };
 
+export interface RunDeps {
+  readonly machineTime: () => MachineTime;
+  /** Whether packets come through. */
+  readonly isUp: (scene: Scene) => Promise<boolean>;
+}
+
+const REAL: RunDeps = {
+  machineTime,
+  isUp: async ({ sites: [a, b] }) =>
+    (await ping(a.end, b.inside.v4, { patience: PATIENCE_SECONDS })).received > 0,
+};
+
 export class Runner {
   readonly #lab: Lab;
   readonly #options: RunOptions;
+  readonly #deps: RunDeps;
   readonly #samples = new Samples();
   readonly #problems = new Map<string, string>();
   #discarded = 0;
 
-  constructor(lab: Lab, options: RunOptions) {
+  constructor(lab: Lab, options: RunOptions, deps: RunDeps = REAL) {
     this.#lab = lab;
     this.#options = options;
+    this.#deps = deps;
   }
 
   async run(stages: readonly Stage[], contenders: readonly Contender[]): Promise<Outcome> {
@@ -107,9 +119,7 @@ export class Runner {
     try {
       const scene = await variant.start(contender, this.#lab);
       participant.scene = scene;
-      const [a, b] = scene.sites;
-      const { received } = await ping(a.end, b.inside.v4, { patience: PATIENCE_SECONDS });
-      if (received === 0) throw new Error('nothing comes through the tunnel');
+      if (!(await this.#deps.isUp(scene))) throw new Error('nothing comes through the tunnel');
     } catch (error) {
       await participant.scene?.running.stop();
       participant.scene = undefined;
@@ -125,10 +135,10 @@ export class Runner {
     const what = `${probe.name}${variant.suffix}`;
     let problem = '';
     for (let attempt = 1; attempt <= MAX_TRIES; attempt++) {
-      const before = machineTime();
+      const before = this.#deps.machineTime();
       try {
         const found = await probe.run(scene, this.#options);
-        const steal = stolenShare(before, machineTime());
+        const steal = stolenShare(before, this.#deps.machineTime());
         if (steal <= this.#options.maxSteal) {
           this.#keep(probe, participant, found);
           return;

@@ -37,11 +37,11 @@ export class Samples {
   }
 }
 
-/** A figure that comes out of others: of one contender's medians. */
+/** A figure that comes out of two others of one contender. */
 export interface Derived extends Row {
   /** The rows it comes from. */
-  readonly from: readonly string[];
-  readonly value: (...medians: number[]) => number;
+  readonly from: readonly [string, string];
+  readonly value: (one: number, other: number) => number;
 }
 
 export interface Row {
@@ -50,7 +50,7 @@ export interface Row {
   readonly better: 'more' | 'less';
 }
 
-/** Adds what can be derived for each contender; where a part is missing, nothing. */
+/** Adds what can be derived for each contender: repetition by repetition, or of the medians where repetitions are missing. */
 export const derive = (
   samples: Samples,
   derived: readonly Derived[],
@@ -58,11 +58,16 @@ export const derive = (
 ): void => {
   for (const { name, from, value } of derived) {
     for (const contender of contenders) {
-      const medians = from.map((row) => samples.median(row, contender));
-      const known = medians.filter((one) => one !== undefined);
-      if (known.length < from.length) continue;
-      const result = value(...known);
-      if (Number.isFinite(result)) samples.add(name, contender, result);
+      const [ones, others] = [samples.of(from[0], contender), samples.of(from[1], contender)];
+      if (ones.length === 0 || others.length === 0) continue;
+      const pairs =
+        ones.length === others.length
+          ? ones.map((one, i) => [one, others[i] ?? 0])
+          : [[median(ones), median(others)]];
+      for (const [one = 0, other = 0] of pairs) {
+        const result = value(one, other);
+        if (Number.isFinite(result)) samples.add(name, contender, result);
+      }
     }
   }
 };

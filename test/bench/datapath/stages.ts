@@ -18,6 +18,8 @@ import type { Vl3Program } from './vl3-program.ts';
 export interface Variant {
   /** What the names of its rows end with. */
   readonly suffix: string;
+  /** About how many seconds it takes to start one contender, and to end it. */
+  readonly takes: number;
   readonly start: (contender: Contender, lab: Lab) => Promise<Scene>;
 }
 
@@ -55,6 +57,7 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
   const worlds = new Map<string, Promise<World>>();
   const device = (topology: Topology, suffix: string, setUp: Partial<SetUp> = {}): Variant => ({
     suffix,
+    takes: 1.5 + (setUp.strangers ?? 0) / 1000,
     start: async (contender, lab) => {
       const name = `${contender.name}-${topology}${suffix}`;
       const world = worlds.get(name) ?? makeWorld(lab, topology, name);
@@ -117,8 +120,12 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
       name: 'networks',
       needs: ['networks'],
       variants: [
-        { suffix: '-1-network', start: async () => await startAgents(vl3, 1) },
-        { suffix: '-50-networks', start: async () => await startAgents(vl3, MANY_NETWORKS) },
+        { suffix: '-1-network', takes: 10, start: async () => await startAgents(vl3, 1) },
+        {
+          suffix: '-50-networks',
+          takes: 50,
+          start: async () => await startAgents(vl3, MANY_NETWORKS),
+        },
       ],
       probes: [rssIdle, tcp('tcp1')],
     },
@@ -173,9 +180,11 @@ export const DERIVED: readonly Derived[] = [
       value: share,
     }),
   ),
-  ratioOf('tcp1-100-peers', 'tcp1-1-peer'),
-  ratioOf('tcp1-5000-peers', 'tcp1-1-peer'),
-  ratioOf('tcp1-50-networks', 'tcp1-1-network'),
+  ratioOf('tcp1-100-peers', 'tcp1-1-peer', 'more'),
+  ratioOf('tcp1-5000-peers', 'tcp1-1-peer', 'more'),
+  ratioOf('tcp1-cpu-per-gb-5000-peers', 'tcp1-cpu-per-gb-1-peer', 'less'),
+  ratioOf('tcp1-50-networks', 'tcp1-1-network', 'more'),
+  ratioOf('tcp1-cpu-per-gb-50-networks', 'tcp1-cpu-per-gb-1-network', 'less'),
   {
     name: 'memory-per-peer',
     unit: 'KB',
@@ -192,8 +201,8 @@ export const DERIVED: readonly Derived[] = [
   },
 ];
 
-function ratioOf(many: string, one: string): Derived {
-  return { name: `${many}:1`, unit: 'x', better: 'more', from: [many, one], value: share };
+function ratioOf(many: string, one: string, better: Row['better']): Derived {
+  return { name: `${many}:1`, unit: 'x', better, from: [many, one], value: share };
 }
 
 const SETTLE_MS = 3000;
