@@ -20,6 +20,10 @@ import {
 } from './constants.ts';
 import type { Primitives, RandomBytes } from './primitives.ts';
 
+/** What mac1 of messages to the holder of `publicKey` is made with. No secret. */
+export const mac1KeyOf = (primitives: Primitives, publicKey: Uint8Array): Uint8Array =>
+  primitives.hash(LABEL_MAC1, publicKey);
+
 /** Writes the macs of all that is sent to one peer, and keeps the cookie that it gave us. */
 export class CookieJar {
   readonly #primitives: Primitives;
@@ -31,7 +35,7 @@ export class CookieJar {
 
   constructor(primitives: Primitives, publicKey: Uint8Array) {
     this.#primitives = primitives;
-    this.#mac1Key = primitives.hash(LABEL_MAC1, publicKey);
+    this.#mac1Key = mac1KeyOf(primitives, publicKey);
     this.#cookieKey = primitives.hash(LABEL_COOKIE, publicKey);
   }
 
@@ -69,7 +73,7 @@ export class CookieChecker {
   constructor(primitives: Primitives, random: RandomBytes, publicKey: Uint8Array) {
     this.#primitives = primitives;
     this.#random = random;
-    this.#mac1Key = primitives.hash(LABEL_MAC1, publicKey);
+    this.#mac1Key = mac1KeyOf(primitives, publicKey);
     this.#cookieKey = primitives.hash(LABEL_COOKIE, publicKey);
   }
 

@@ -66,7 +66,8 @@ export class Port implements ReceiverIndices {
   /**
    * A handshake datagram (types 1 to 3) from outside; undefined when it is for nobody here. Borrows. `waiting` is the
    * number of such datagrams that arrived but have not been passed on: its owner keeps them in a queue of
-   * HANDSHAKE_QUEUE_LENGTH, drops what finds it full, and works it off in turns.
+   * HANDSHAKE_QUEUE_LENGTH, drops what finds it full, and works it off in turns. An initiation is tried with `likely`
+   * first: its owner may know whose mac1 it carries.
    */
   receive(
     datagram: Uint8Array,
@@ -74,22 +75,23 @@ export class Port implements ReceiverIndices {
     now: number,
     wallclock: number,
     waiting = 0,
+    likely?: Device,
   ): Received | undefined {
     if (waiting >= UNDER_LOAD_QUEUE_LENGTH) this.#underLoadUntil = now + UNDER_LOAD_TIME;
     const message = Initiation.parse(datagram) ?? Response.parse(datagram) ?? CookieReply.parse(datagram);
-    const device = this.#deviceOf(message);
+    const device = this.#deviceOf(message, likely);
     if (message === undefined || device === undefined) return undefined;
     const actions =
       this.#refuse(device, message, source, now) ?? device.receiveHandshake(datagram, source, now, wallclock);
     return { device, actions };
   }
 
-  #deviceOf(message: Message | undefined): Device | undefined {
+  #deviceOf(message: Message | undefined, likely: Device | undefined): Device | undefined {
     if (message === undefined) {
       this.drops.count('malformed-message');
       return undefined;
     }
-    if (message instanceof Initiation) return this.#byMac1(message);
+    if (message instanceof Initiation) return this.#byMac1(message, likely);
     const device = this.#owners.get(message.receiver);
     if (device === undefined) this.drops.count('unknown-index');
     else if (message instanceof Response && !device.verifyMac1(message.macs)) this.drops.count('bad-mac1');
@@ -97,8 +99,9 @@ export class Port implements ReceiverIndices {
     return undefined;
   }
 
-  #byMac1(message: Initiation): Device | undefined {
+  #byMac1(message: Initiation, likely: Device | undefined): Device | undefined {
     const { macs } = message;
+    if (likely !== undefined && this.#devices.has(likely) && likely.verifyMac1(macs)) return likely;
     for (const device of this.#devices) if (device.verifyMac1(macs)) return device;
     this.drops.count('bad-mac1');
     return undefined;

@@ -22,6 +22,8 @@ export const INGRESS_COUNTERS = [
   'handshakes',
   'dropped:malformed',
   'dropped:unknown-index',
+  'dropped:bad-mac1',
+  'dropped:flooded',
   'dropped:expired',
   'dropped:forged',
   'dropped:replayed',

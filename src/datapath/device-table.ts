@@ -2,6 +2,7 @@
 // the main thread between batches; looked up by device number (a small integer) and by position among what is polled.
 
 import { buildAllowedIpsTable, lookupV4, lookupV6 } from '../../native-free/device/allowed-ips-table.ts';
+import { MacKey } from '../../native-free/noise/blake2s.ts';
 import type { Poller } from './poller.ts';
 import type { TunOffload } from './tun.ts';
 import type { Configuration } from './worker-protocol.ts';
@@ -16,6 +17,8 @@ export class WorkerDevice {
   /** Where a poller that watches TUNs has it; -1: not watched. */
   position = -1;
   allowedIps: Int32Array = NO_ALLOWED_IPS;
+  /** Undefined until it is known. */
+  mac1Key: MacKey | undefined;
 
   constructor(device: number, fd: number, mtu: number, offload: TunOffload) {
     this.device = device;
@@ -59,6 +62,9 @@ export class DeviceTable {
     } else if (change.kind === 'set-mtu') {
       const device = this.#byNumber[change.device];
       if (device !== undefined) device.mtu = change.mtu;
+    } else if (change.kind === 'set-mac1-key') {
+      const device = this.#byNumber[change.device];
+      if (device !== undefined) device.mac1Key = new MacKey(change.mac1Key);
     } else {
       const device = this.#byNumber[change.device];
       if (device !== undefined) device.allowedIps = change.allowedIps;

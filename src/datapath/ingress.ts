@@ -2,7 +2,7 @@
 //
 //   1. wait         poll the UDP sockets and the wake-up descriptor                       poller.ts
 //   2. receive      many datagrams in one call, coalesced by the kernel (UDP_GRO)         #receive
-//   3. sort         types 1 to 3 go to the main thread, type 4 on                         #dispatch
+//   3. sort         type 4 goes on, types 1 to 3 wait until the rest is done              #dispatch, handshake-intake.ts
 //   4. open         receiver index -> keypair -> tag; then the replay window              #open
 //   5. account      activity, key confirmation, roaming                                   #account
 //   6. check        IP length, that the source is one of exactly this peer's, and ECN     #admit
@@ -11,6 +11,7 @@
 //
 // Whatever arrives, this goes on: what is wrong is dropped and counted. Nothing here allocates per packet.
 
+import { randomInt } from 'node:crypto';
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { Coalescer, MAX_SLICES } from '../../native-free/wire/coalesce.ts';
 import { ECN_MASK, leaveTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
@@ -37,14 +38,14 @@ import type { Counters, IngressCounter } from './counters.ts';
 import { DeviceTable, type WorkerDevice } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
 import { KeyCache } from './key-cache.ts';
+import { HandshakeIntake } from './handshake-intake.ts';
 import { MessageBatch } from './message-batch.ts';
 import type { Poller } from './poller.ts';
 import { ReplayWindows } from './replay-windows.ts';
 import type { Ring } from './ring.ts';
 import { NO_SLOT, type SharedState } from './shared-state.ts';
-import { PATH_LENGTH } from './sockaddr.ts';
 import type { UdpSockets } from './udp.ts';
-import { DATAGRAM_BYTES, DATAGRAM_PATH, type WorkerOptions } from './worker-protocol.ts';
+import type { WorkerOptions } from './worker-protocol.ts';
 
 /** Whitepaper section 6.1; counters past 2^53 (of 2^64) are refused. */
 const REJECT_AFTER_TIME_MS = 180_000;
@@ -85,6 +86,7 @@ export class Ingress {
   readonly #coalescers: (Coalescer | undefined)[] = [];
   readonly #windows: ReplayWindows;
   readonly #key: KeyCache;
+  readonly #intake: HandshakeIntake;
   readonly #ip = new IpHeader();
   readonly #batch: MessageBatch;
   readonly #receiveAt: number;
@@ -117,6 +119,13 @@ export class Ingress {
     this.#memory = new PacketMemory(arena.buffer);
     this.#windows = new ReplayWindows(state.maxKeypairs);
     this.#windowOf = new Int32Array(state.maxKeypairs);
+    const { counters, datagrams, events } = parts;
+    const { bytes } = this.#memory;
+    const seed = randomInt(2 ** 31);
+    this.#intake = new HandshakeIntake(
+      { bytes, devices: this.#devices, counters, datagrams, events, seed },
+      PACKETS,
+    );
     this.#confirmed = new Int32Array(state.maxKeypairs);
     this.#movedAt = new Float64Array(state.maxPeers);
     this.#key = new KeyCache(arena, state);
@@ -165,6 +174,7 @@ export class Ingress {
       }
       this.#write();
       if (received < BATCH) return;
+      this.#intake.work(this.#now);
     }
   }
 
@@ -175,6 +185,7 @@ export class Ingress {
     this.#cut(0, datagrams.length, size);
     this.#write();
   }
+    this.#intake.work(this.#now);
 
   #begin(): void {
     this.#now = monotonicNow();
@@ -201,24 +212,8 @@ export class Ingress {
       (type === RESPONSE_TYPE && length === RESPONSE_LENGTH) ||
       (type === COOKIE_REPLY_TYPE && length === COOKIE_REPLY_LENGTH)
     )
-      this.#handOver(at, length, source);
+      this.#intake.keep(at, length, source);
     else counters.add(counters.at['dropped:malformed'], 1);
-  }
-
-  #handOver(at: number, length: number, source: number): void {
-    const { datagrams, counters, events } = this.#parts;
-    const entry = datagrams.reserve();
-    if (entry < 0) {
-      counters.add(counters.at['dropped:queue-full'], 1);
-      return;
-    }
-    const { bytes } = this.#memory;
-    datagrams.view.setUint32(entry, length, true);
-    for (let i = 0; i < PATH_LENGTH; i++) datagrams.bytes[entry + DATAGRAM_PATH + i] = bytes[source + i] ?? 0;
-    for (let i = 0; i < length; i++) datagrams.bytes[entry + DATAGRAM_BYTES + i] = bytes[at + i] ?? 0;
-    datagrams.commit();
-    events.wakeLater();
-    counters.add(counters.at.handshakes, 1);
   }
 
   #open(at: number, length: number, source: number): void {

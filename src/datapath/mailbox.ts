@@ -2,7 +2,7 @@
 // both, handshake datagrams from ingress. Translates entries to and from what the rest of the program speaks.
 
 import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-plane.ts';
-import { HANDSHAKE_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
+import { HANDSHAKE_QUEUE_LENGTH, UNDER_LOAD_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
 import type { PeerSlot } from './peer-slots.ts';
 import { createRing, Ring, type RingMemory } from './ring.ts';
 import { decodePath, PATH_LENGTH } from './sockaddr.ts';
@@ -10,8 +10,10 @@ import {
   COMMAND_LENGTH,
   COMMAND_PEER,
   DATAGRAM_BYTES,
+  DATAGRAM_DEVICE,
   DATAGRAM_LENGTH,
   DATAGRAM_PATH,
+  DATAGRAM_PRESSED,
   EVENT_DEVICE_LOST,
   EVENT_ENDPOINT_MOVED,
   EVENT_HANDSHAKE_NEEDED,
@@ -33,9 +35,14 @@ export interface MailHandlers {
   readonly onEvent: (deviceId: string, event: DataPlaneEvent) => void;
   /**
    * A handshake message (types 1 to 3, of the right length); `waiting` more have arrived after it, of at most
-   * HANDSHAKE_QUEUE_LENGTH. Keeps `datagram`.
+   * HANDSHAKE_QUEUE_LENGTH, or come so fast that as many would wait. It is most likely for `deviceId`. Keeps `datagram`.
    */
-  readonly onDatagram: (datagram: Uint8Array, source: Endpoint, waiting: number) => void;
+  readonly onDatagram: (
+    datagram: Uint8Array,
+    source: Endpoint,
+    waiting: number,
+    deviceId: string | undefined,
+  ) => void;
   /** The device's TUN has gone, most likely deleted. */
   readonly onDeviceLost: (deviceId: string) => void;
 }
@@ -147,8 +154,12 @@ export class Mailbox {
       // A copy that does not lie in shared memory, since the receiver keeps it.
       const datagram = new Uint8Array(ring.view.getUint32(entry, true));
       datagram.set(ring.bytes.subarray(entry + DATAGRAM_BYTES, entry + DATAGRAM_BYTES + datagram.length));
+      const device = ring.view.getUint16(entry + DATAGRAM_DEVICE, true);
+      const pressed = ring.view.getUint16(entry + DATAGRAM_PRESSED, true) === 0 ? 0 : UNDER_LOAD_QUEUE_LENGTH;
       ring.release();
-      if (source !== undefined) this.#handlers.onDatagram(datagram, source, ring.length);
+      if (source === undefined) continue;
+      const deviceId = device === 0 ? undefined : this.#directory.device(device - 1);
+      this.#handlers.onDatagram(datagram, source, Math.max(ring.length, pressed), deviceId);
     }
   }
 }

@@ -31,6 +31,8 @@ export type Change =
     }
   | { readonly kind: 'remove-device'; readonly device: number }
   | { readonly kind: 'set-mtu'; readonly device: number; readonly mtu: number }
+  /** What initiations and responses to its public key are recognized by (noise/cookie, mac1KeyOf). */
+  | { readonly kind: 'set-mac1-key'; readonly device: number; readonly mac1Key: Uint8Array }
   /** A table as by buildAllowedIpsTable, of peer slots. */
   | { readonly kind: 'set-allowed-ips'; readonly device: number; readonly allowedIps: Int32Array };
 
@@ -66,7 +68,10 @@ export const EVENT_KEYPAIR_CONFIRMED = 2;
 export const EVENT_ENDPOINT_MOVED = 3;
 export const EVENT_DEVICE_LOST = 4;
 
-// Handshake datagram, 200 B: length u32, path 44 B at 4, up to 148 B at 48.
+// Handshake datagram, 200 B: length u32, path 44 B at 4, up to 148 B at 48; whose mac1 it carries (device + 1; 0: cannot be
+// told) u16, and whether that many come that senders have to show where they are u16.
 export const DATAGRAM_LENGTH = 200;
 export const DATAGRAM_PATH = 4;
 export const DATAGRAM_BYTES = 48;
+export const DATAGRAM_DEVICE = 196;
+export const DATAGRAM_PRESSED = 198;

@@ -10,6 +10,7 @@ import type {
 } from '../../native-free/device/data-plane.ts';
 import { Device, type PeerConfig, type PeerStatus } from '../../native-free/device/device.ts';
 import type { DropReason } from '../../native-free/device/drops.ts';
+import { mac1KeyOf } from '../../native-free/noise/cookie.ts';
 import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';
 import type { Port } from '../../native-free/port/port.ts';
 import type { Datapath } from '../datapath/datapath.ts';
@@ -74,6 +75,7 @@ export class Tunnel {
     return new Tunnel(name, deps, device, tun);
   }
 
+    deps.datapath.setMac1Key(name, mac1KeyOf(deps.primitives, device.publicKey));
   get publicKey(): Uint8Array {
     return this.#device.publicKey;
   }
@@ -85,6 +87,11 @@ export class Tunnel {
 
   get timestampMark(): Uint8Array {
     return this.#device.timestampMark;
+  }
+
+  /** For the port, whose messages are for it. */
+  get device(): Device {
+    return this.#device;
   }
 
   /** Keypairs taken into use since it was opened. */
@@ -170,6 +177,7 @@ export class Tunnel {
 
   /** Hands the datapath the allowed IPs of all peers. */
   publishAllowedIps(): void {
+    this.#deps.datapath.setMac1Key(this.name, mac1KeyOf(this.#deps.primitives, device.publicKey));
     const allowed = [...this.#device.allowedIps.entries()];
     this.#deps.datapath.setAllowedIps(
       this.name,

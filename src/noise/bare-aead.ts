@@ -44,7 +44,7 @@ class BareAead implements MessageAead {
 
   seal(key: Uint8Array, counter: bigint, plaintext: Uint8Array, associated: Uint8Array): Uint8Array {
     if (isLong(plaintext, associated)) return this.#known.seal(key, counter, plaintext, associated);
-    const message = this.#begin(key, counter, plaintext.length, associated);
+    const message = this.#begin(key, counter, associated);
     const { bytes, address } = this.#arena;
     bytes.set(plaintext, PLAIN);
     this.#openssl.chacha20(
@@ -66,7 +66,7 @@ class BareAead implements MessageAead {
     if (isLong(sealed, associated)) return this.#known.open(key, counter, sealed, associated);
     const length = sealed.length - TAG;
     if (length < 0) return undefined;
-    const message = this.#begin(key, counter, length, associated);
+    const message = this.#begin(key, counter, associated);
     const { bytes, address } = this.#arena;
     bytes.set(sealed.subarray(0, length), message);
     this.#authenticate(message, length, associated.length);
@@ -80,7 +80,7 @@ class BareAead implements MessageAead {
   }
 
   /** Makes the one-time key, leaves the block counter at 1, and returns where the message goes. */
-  #begin(key: Uint8Array, counter: bigint, length: number, associated: Uint8Array): number {
+  #begin(key: Uint8Array, counter: bigint, associated: Uint8Array): number {
     const { bytes, view, address } = this.#arena;
     bytes.set(key, KEY);
     view.setUint32(COUNTER, 0, true);
