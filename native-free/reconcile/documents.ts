@@ -71,6 +71,16 @@ export type RecordDocument = z.infer<typeof recordSchema>;
 /** Named `<network>/<node>`; the exact bytes received, verified again whenever they are loaded. */
 export const RECORD: DocumentKind<RecordDocument> = { kind: 'record', schema: recordSchema };
 
+const namesSchema = z.object({
+  names: base64,
+  signature: base64,
+  certificateChain: z.array(base64),
+  acceptedAt: momentSchema,
+});
+export type NamesDocument = z.infer<typeof namesSchema>;
+/** Named `<network>/<node>`: what a node signed about its names, as the exact bytes received. */
+export const NAMES: DocumentKind<NamesDocument> = { kind: 'names', schema: namesSchema };
+
 const registrySchema = z.object({
   storeId: z.string(),
   /** The highest that this node has seen of that store, as decimal digits. */
@@ -98,7 +108,24 @@ export type PeerDocument = z.infer<typeof peerSchema>;
 /** Named `<network>/<peer id>`; kept for peers there was a session with. */
 export const PEER: DocumentKind<PeerDocument> = { kind: 'peer', schema: peerSchema };
 
+/** The CNI plugin made it, for this container: by the runtime's names, within one conflist's network. */
+export const cniSchema = z.object({
+  cniNetwork: z.string().max(253),
+  containerId: z.string().min(1).max(253),
+  ifName: z.string().max(15),
+});
+/** The Kubernetes pod it is of. */
+export const podSchema = z.object({
+  namespace: z.string().min(1).max(63),
+  name: z.string().min(1).max(253),
+  uid: z.string().max(64),
+});
+const originFields = { cni: cniSchema.optional(), pod: podSchema.optional() };
+/** Who asked for it, when not a person. */
+export type Origin = { [K in keyof typeof originFields]?: z.infer<(typeof originFields)[K]> };
+
 const attachmentSchema = z.object({
+  ...originFields,
   id: z.string(),
   network: z.string(),
   workload: z.string(),
@@ -120,6 +147,7 @@ export type AttachmentDocument = z.infer<typeof attachmentSchema>;
 export const ATTACHMENT: DocumentKind<AttachmentDocument> = { kind: 'attachment', schema: attachmentSchema };
 
 const wishSchema = z.object({
+  ...originFields,
   /** The attachment's, once it is one. */
   id: z.string(),
   network: z.string(),

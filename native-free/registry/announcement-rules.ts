@@ -12,7 +12,9 @@ import {
   check,
   MAX_ATTACHMENTS,
   name as nameSchema,
+  type StoredNames,
   type StoredRecord,
+  storedNames,
   storedRecord,
 } from './model.ts';
 import { mustBeEnrolled, mustBeMember, mustBeNetwork, put, type Rule, settled } from './rules.ts';
@@ -173,6 +175,36 @@ export const putAttachments = (
         ],
         operations: operations.slice(0, MAX_OPERATIONS),
         answer: { remaining: Math.max(0, operations.length - MAX_OPERATIONS) },
+      };
+    },
+  };
+};
+
+/**
+ * Stores the signed names of a node's workloads, verified to be its own and this network's. Their sequence must grow; the
+ * same again change nothing.
+ */
+export const putNames = (network: string, node: string, names: StoredNames): Rule<void> => {
+  check(nameSchema, network, 'network');
+  check(storedNames, names, 'names');
+  const key = keys.names(network, node);
+  return {
+    reads: [one(keys.node(node)), one(keys.member(network, node)), one(key)],
+    decide: (state) => {
+      mustBeEnrolled(state, node);
+      mustBeMember(state, network, node);
+      const current = state.names(network, node)?.value;
+      if (current?.names === names.names && current.sequence === names.sequence) return settled(undefined);
+      if (current !== undefined && names.sequence <= current.sequence) {
+        throw new Vl3Error(
+          'failed-precondition',
+          `names: their sequence ${names.sequence} must be past ${current.sequence}, the last one announced`,
+        );
+      }
+      return {
+        compares: [keys.node(node), keys.member(network, node), key].map((one) => state.unchanged(one)),
+        operations: [put(key, storedNames, names)],
+        answer: undefined,
       };
     },
   };

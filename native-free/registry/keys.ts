@@ -13,6 +13,7 @@ export const keys = {
   member: (network: string, node: string) => `/members/${network}/${node}`,
   lease: (network: string, prefix: string) => `/leases/${network}/${prefix.replace('/', '_')}`,
   record: (network: string, node: string) => `/records/${network}/${node}`,
+  names: (network: string, node: string) => `/names/${network}/${node}`,
   attachment: (network: string, node: string, id: string) => `/attachments/${network}/${node}/${id}`,
   tombstone: (network: string, node: string) => `/tombstones/${network}/${node}`,
   liveness: (node: string) => `/liveness/${node}`,
@@ -28,6 +29,7 @@ export const below = {
   members: (network?: string) => (network === undefined ? '/members/' : `/members/${network}/`),
   leases: (network?: string) => (network === undefined ? '/leases/' : `/leases/${network}/`),
   records: (network?: string) => (network === undefined ? '/records/' : `/records/${network}/`),
+  names: (network: string) => `/names/${network}/`,
   attachments: (network?: string, node?: string) =>
     `${['/attachments', network, node].filter((part) => part !== undefined).join('/')}/`,
   tombstones: (network?: string) => (network === undefined ? '/tombstones/' : `/tombstones/${network}/`),

@@ -335,7 +335,7 @@ export const membershipReads = (network: string, node: string) => [
 ];
 
 /**
- * Record and attachments go, and a tombstone says so to those who held the record; the prefixes rest.
+ * Record, names and attachments go, and a tombstone says so to those who held the record; the prefixes rest.
  */
 export const endMembership = (state: State, network: string, node: string, now: number) => {
   const clock = clockOf(state);
@@ -354,6 +354,7 @@ export const endMembership = (state: State, network: string, node: string, now: 
     operations: [
       { kind: 'delete', key: keys.member(network, node) },
       { kind: 'delete', key: keys.record(network, node) },
+      { kind: 'delete', key: keys.names(network, node) },
       { kind: 'delete-prefix', prefix: below.attachments(network, node) },
       ...leases.map((lease) => put(keys.lease(network, lease.prefix), leaseSchema, freed(lease, clock))),
       put(keys.tombstone(network, node), tombstoneSchema, { network, node, removedAt: now, recordSequence }),

@@ -214,6 +214,15 @@ export const storedRecord = z.strictObject({
 });
 export type StoredRecord = z.infer<typeof storedRecord>;
 
+/** The signed names of a node's workloads, as they came (names/signed-names.ts). */
+export const storedNames = z.strictObject({
+  names: base64(262_144),
+  signature: base64(512),
+  certificateChain: z.array(base64(8192)).min(1).max(4),
+  sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+});
+export type StoredNames = z.infer<typeof storedNames>;
+
 export const tombstone = z.strictObject({
   network: name,
   node: name,

@@ -310,6 +310,7 @@ export const deleteNetwork = (name: string): Rule<void> => {
           { kind: 'delete', key },
           { kind: 'delete-prefix', prefix: below.leases(name) },
           { kind: 'delete-prefix', prefix: below.records(name) },
+          { kind: 'delete-prefix', prefix: below.names(name) },
           { kind: 'delete-prefix', prefix: below.attachments(name) },
           { kind: 'delete-prefix', prefix: below.tombstones(name) },
         ],

@@ -74,6 +74,9 @@ export class State {
   record(network: string, node: string): Stored<model.StoredRecord> | undefined {
     return this.#one(model.storedRecord, keys.record(network, node));
   }
+  names(network: string, node: string): Stored<model.StoredNames> | undefined {
+    return this.#one(model.storedNames, keys.names(network, node));
+  }
   attachments(network?: string, node?: string): Stored<model.Attachment>[] {
     return this.#all(model.attachment, below.attachments(network, node));
   }

@@ -12,6 +12,8 @@ export interface NodeView {
   /** Undefined: there is none, or in a delta, it is the one that the watcher has. */
   readonly record: model.StoredRecord | undefined;
   readonly alive: boolean;
+  /** As `record`. */
+  readonly names: model.StoredNames | undefined;
 }
 
 export type NetworkStep =
@@ -37,6 +39,7 @@ interface NetworkEntry {
   network: { value: model.Network; revision: number; createRevision: number } | undefined;
   readonly members: Set<string>;
   readonly records: Map<string, { value: model.StoredRecord; revision: number }>;
+  readonly names: Map<string, { value: model.StoredNames; revision: number }>;
   /** Who announces a public key, the first one when there are several. */
   readonly keyHolders: Map<string, string>;
   readonly tombstones: Map<string, { value: model.Tombstone; revision: number }>;
@@ -44,7 +47,7 @@ interface NetworkEntry {
   readonly changedAt: Map<string, number>;
 }
 
-const VIEWED = ['/networks/', '/nodes/', '/members/', '/records/', '/tombstones/', '/liveness/'];
+const VIEWED = ['/networks/', '/nodes/', '/members/', '/records/', '/names/', '/tombstones/', '/liveness/'];
 
 export class RegistryView {
   #revision = 0;
@@ -154,8 +157,13 @@ export class RegistryView {
   /** For a watcher that has seen the revision: a node that only died or came back is told without its record, a hundredth. */
   #nodeView(entry: NetworkEntry, node: string, seen: number): NodeView {
     const record = entry.records.get(node);
-    const isNew = record !== undefined && record.revision > seen;
-    return { node, record: isNew ? record.value : undefined, alive: this.#alive.has(node) };
+    const names = entry.names.get(node);
+    return {
+      node,
+      record: record !== undefined && record.revision > seen ? record.value : undefined,
+      alive: this.#alive.has(node),
+      names: names !== undefined && names.revision > seen ? names.value : undefined,
+    };
   }
 
   #entry(name: string): NetworkEntry {
@@ -165,6 +173,7 @@ export class RegistryView {
         network: undefined,
         members: new Set(),
         records: new Map(),
+        names: new Map(),
         keyHolders: new Map(),
         tombstones: new Map(),
         changedAt: new Map(),
@@ -236,6 +245,11 @@ export class RegistryView {
       if (record === undefined) entry.records.delete(node);
       else entry.records.set(node, { value: record, revision });
       if (record !== undefined || entry.members.has(node)) changed(entry, node, revision);
+    } else if (kind === 'names') {
+      const names = decode(model.storedNames);
+      if (names === undefined) entry.names.delete(node);
+      else entry.names.set(node, { value: names, revision });
+      if (names !== undefined || entry.members.has(node)) changed(entry, node, revision);
     } else if (kind === 'tombstones') {
       const tombstone = decode(model.tombstone);
       if (tombstone === undefined) entry.tombstones.delete(node);

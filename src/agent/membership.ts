@@ -151,6 +151,7 @@ export class Membership {
       sign: deps.signNames,
       svidId: deps.svidId,
       nextSequence: () => own.nextSequence(),
+      heardSequence: () => namesBook.ownSequence,
     });
     this.names = new NetworkNames(
       { node, network: saved.name, netns: namedNamespacePath(parts.router.name) },
@@ -374,13 +375,19 @@ export class Membership {
         if (record !== undefined) this.#book.accept(node, record, now);
         if (names !== undefined) this.#namesBook.offer(node, names);
       }
-      for (const { node, recordSequence } of tombstones) {
-        if (this.#book.bury(node, Number(recordSequence))) this.#namesBook.forget(node);
-      }
+      for (const { node, recordSequence } of tombstones) this.#book.bury(node, Number(recordSequence));
       this.peers.reconcile();
+      if (step.case === 'snapshot') this.#forgetNames(new Set(nodes.map(({ node }) => node)));
     }
     this.#position = { storeId, revision, stamp };
     this.#heardAt = this.#deps.clock.monotonic();
+  }
+
+  /** Of nodes that are on the network no more: those of others may be needed again, also when their record is withdrawn. */
+  #forgetNames(listed: ReadonlySet<string>): void {
+    const peers = new Set(this.peers.all.map(({ desired }) => desired.node));
+    for (const node of this.#namesBook.nodes)
+      if (!listed.has(node) && !peers.has(node)) this.#namesBook.forget(node);
   }
 
   /** Takes over what may change of a network, such as excluded prefixes and MTU. */

@@ -2,6 +2,7 @@
 // bundle. Chains that held once are remembered, so that thousands of records cost one signature check each.
 
 import { createHash, type KeyObject, sign, verify } from 'node:crypto';
+import { encodeNames, NAMES_CONTEXT, type NodeNames } from '../../native-free/names/signed-names.ts';
 import {
   encodeRecord,
   type NodeRecord,
@@ -26,19 +27,31 @@ export type RecordContent = Omit<NodeRecord, 'trustDomain' | 'node' | 'notBefore
  * Signs a record that holds as long as the SVID does: sign anew after each renewal. Throws Vl3Error('invalid-argument')
  * for content that no peer would accept.
  */
-export const signRecord = (identity: Identity, content: RecordContent): SignedRecord => {
-  const record = encodeRecord({
-    ...content,
-    trustDomain: identity.trustBundle.trustDomain,
-    node: identity.name,
-    // Not the time of signing: then nodes' clocks would have to agree with each other, not just with the registry's.
-    notBefore: identity.notBefore,
-    notAfter: identity.notAfter,
-  });
+export const signRecord = (identity: Identity, content: RecordContent): SignedRecord =>
+  signed(identity, RECORD_CONTEXT, encodeRecord({ ...content, ...heldBy(identity) }));
+
+/** What a node has to say of its names; the rest follows from its identity. */
+export type NamesContent = Omit<NodeNames, 'trustDomain' | 'node' | 'notBefore' | 'notAfter'>;
+
+/** As signRecord. */
+export const signNames = (identity: Identity, content: NamesContent): SignedRecord => {
+  const record = encodeNames({ ...content, ...heldBy(identity) });
+  return signed(identity, NAMES_CONTEXT, record);
+};
+
+/** Not the time of signing: then nodes' clocks would have to agree with each other, not just with the registry's. */
+const heldBy = ({ trustBundle, name, notBefore, notAfter }: Identity) => ({
+  trustDomain: trustBundle.trustDomain,
+  node: name,
+  notBefore,
+  notAfter,
+});
+
+const signed = (identity: Identity, context: string, record: Uint8Array): SignedRecord => {
   const key = { key: identity.privateKey, dsaEncoding: DSA_ENCODING } as const;
   return {
     record,
-    signature: new Uint8Array(sign('sha256', signingInput(RECORD_CONTEXT, record), key)),
+    signature: new Uint8Array(sign('sha256', signingInput(context, record), key)),
     certificateChain: identity.certificateChain,
   };
 };

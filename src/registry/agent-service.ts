@@ -27,6 +27,7 @@ import type { RegistryContext } from './context.ts';
 import { issueSvid } from './issue.ts';
 import { isRecovering, renewLeases, testifyRecords } from './lease-renewal.ts';
 import { bundleMessage, leaseMessage, networkMessage, storedRecord } from './messages.ts';
+import { putNodeNames } from './node-names.ts';
 import { streamKey, Watches } from './watch-network.ts';
 
 type NodeCaller = Caller & { readonly role: 'node' | 'admin' };
@@ -153,12 +154,15 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       return { revision: BigInt(answer ?? revision) };
     },
 
-    async putAttachments({ network, attachments }, handler) {
+    async putAttachments({ network, attachments, names }, handler) {
       const { name } = callingNode(handler);
       const wanted = attachments.map(announced);
       for (;;) {
         const { answer, revision } = await transactor.run(putAttachments(network, name, wanted, now()));
-        if (answer.remaining === 0) return { revision: BigInt(revision) };
+        if (answer.remaining === 0) {
+          if (names !== undefined) await putNodeNames(context, network, name, names);
+          return { revision: BigInt(revision) };
+        }
       }
     },
 

@@ -2,6 +2,7 @@
 
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import type { NodeNames } from '../../native-free/names/signed-names.ts';
 import type * as model from '../../native-free/registry/model.ts';
 import type { NodeRecord } from '../../native-free/registry/record.ts';
 import type { NetworkStep } from '../../native-free/registry/view.ts';
@@ -86,7 +87,9 @@ export const bundleMessage = (bundle: TrustBundle): TrustBundleMessage =>
     certificates: [...bundle.certificates],
   });
 
-const recordMessage = (record: model.StoredRecord): SignedRecord =>
+const recordMessage = (
+  record: Pick<model.StoredRecord, 'record' | 'signature' | 'certificateChain'>,
+): SignedRecord =>
   create(SignedRecordSchema, {
     record: fromBase64(record.record),
     signature: fromBase64(record.signature),
@@ -104,6 +107,14 @@ export const storedRecord = (signed: SignedRecord, read: NodeRecord): model.Stor
   notAfter: read.notAfter,
 });
 
+/** What the store keeps of names that were verified. */
+export const storedNames = (signed: SignedRecord, { sequence }: NodeNames): model.StoredNames => ({
+  names: toBase64(signed.record),
+  signature: toBase64(signed.signature),
+  certificateChain: signed.certificateChain.map(toBase64),
+  sequence,
+});
+
 /** Where a step leaves a watcher. */
 interface Position {
   readonly storeId: string;
@@ -117,8 +128,13 @@ export const watchMessage = (position: Position, step: NetworkStep): WatchNetwor
     return message;
   }
   const network = step.network && networkMessage(step.network, step.networkRevision);
-  const nodes = step.nodes.map(({ node, record, alive }) =>
-    create(NodeEntrySchema, { node, alive, ...(record && { record: recordMessage(record) }) }),
+  const nodes = step.nodes.map(({ node, record, alive, names }) =>
+    create(NodeEntrySchema, {
+      node,
+      alive,
+      ...(record && { record: recordMessage(record) }),
+      ...(names && { names: recordMessage({ ...names, record: names.names }) }),
+    }),
   );
   const tombstones = step.tombstones.map(({ node, removedAt, recordSequence }) =>
     create(NodeTombstoneSchema, {
