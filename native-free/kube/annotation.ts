@@ -22,7 +22,7 @@ import type { AnnotationKey } from './asked.ts';
 
 export const MAX_ANNOTATION_LENGTH = 16_384;
 export const MAX_NETWORKS = 32;
-const MAX_LABELS = 64;
+const MAX_LABELS = 32;
 
 /** One network that is asked for. */
 export interface WantedNetwork {

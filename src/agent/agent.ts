@@ -10,6 +10,7 @@ import { Port } from '../../native-free/port/port.ts';
 import { NODE } from '../../native-free/reconcile/documents.ts';
 import { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { check, name as networkName } from '../../native-free/registry/model.ts';
+import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import type { Identity } from '../identity/identity.ts';
 import { createRecordVerifier, signNames, signRecord } from '../identity/record-signer.ts';
@@ -289,6 +290,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         detach: (request) => attachments.detach(request),
         attachments: () => attachments.list(),
         status: (how) => agentStatus(observed, how),
+        cni: new Cni({
+          attachments,
+          router: (network) => networks.get(network)?.router,
+          homeDomain: () => link.identity.trustBundle.trustDomain,
+        }),
       },
       logger,
     ),

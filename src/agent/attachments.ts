@@ -10,6 +10,7 @@ import { parseAddress, parsePrefix, prefixContains } from '../../native-free/ipa
 import {
   ATTACHMENT,
   type AttachmentDocument,
+  type Origin,
   type WishDocument,
 } from '../../native-free/reconcile/documents.ts';
 import { fromConnectError } from '../api/errors.ts';
@@ -91,6 +92,11 @@ export class Attachments implements AsyncDisposable {
     return this.#wishes.all.map((wish) => toLocal(wish));
   }
 
+  /** All there are, pending ones as well. */
+  get documents(): (AttachmentDocument | WishDocument)[] {
+    return [...this.#all, ...this.#wishes.all];
+  }
+
   /** Whether something is being attached to the network, or detached. */
   isBusy(network: string): boolean {
     return this.#queues.keys.some((key) => key.startsWith(`${network} `));
@@ -105,12 +111,14 @@ export class Attachments implements AsyncDisposable {
    * Attaches; asked again for the same namespace and network it answers the same. What cannot be done now is answered
    * as pending after a while, and done later. Throws Vl3Error when it cannot be done at all; then nothing is left of it.
    */
-  async attach(request: AttachRequest): Promise<LocalAttachment> {
+  async attach(request: AttachRequest, origin: Origin = {}): Promise<LocalAttachment> {
     const { network, netns, waitMs = DEFAULT_WAIT_MS } = request;
     checkInterfaceName(request.interfaceName ?? defaultInterfaceName(network));
     const netnsId = await this.#identity(netns);
     const asking: Asking = { until: this.#deps.clock.monotonic() + waitMs, isOver: false };
-    const first = this.#inTurn({ network, netnsId }, () => this.#ask(request, netnsId, asking));
+    const first = this.#inTurn({ network, netnsId }, () =>
+      this.#ask({ ...request, origin }, netnsId, asking),
+    );
     first.catch(() => undefined);
     const patience = new AbortController();
     const id = await Promise.race([
@@ -124,11 +132,16 @@ export class Attachments implements AsyncDisposable {
   }
 
   /** Attaches, or leaves a wish; answers its id. */
-  async #ask(request: AttachRequest, netnsId: string, asking: Asking): Promise<string> {
+  async #ask(
+    request: AttachRequest & { readonly origin: Origin },
+    netnsId: string,
+    asking: Asking,
+  ): Promise<string> {
     const { network, netns, interfaceName } = request;
     const found = this.#find(network, netnsId);
-    const isLeft = found !== undefined && 'ready' in found && found.isLeaving;
-    if (isLeft) await this.#takeOff(found);
+    const isLeft = found !== undefined && (await this.#isLeft(found, netns));
+    if (isLeft && 'ready' in found) await this.#takeOff(found);
+    else if (isLeft) this.#wishes.strike(found.id);
     const present = isLeft ? undefined : found;
     if (present !== undefined) mustAgree(request, present);
     if (present !== undefined && 'ready' in present) {
@@ -138,6 +151,7 @@ export class Attachments implements AsyncDisposable {
     }
     const id = present?.id ?? randomBytes(6).toString('hex');
     this.#wishes.put({
+      ...(present === undefined ? request.origin : { cni: present.cni, pod: present.pod }),
       id,
       network,
       workload: request.workload ?? present?.workload ?? `netns-${id}`,
@@ -165,6 +179,12 @@ export class Attachments implements AsyncDisposable {
       if (error.code !== 'unavailable' && error.code !== 'aborted') asking.until = 0;
     }
     return id;
+  }
+
+  /** Being detached, or of a namespace that is gone: the kernel gives its inode to the next one at once. */
+  async #isLeft(found: AttachmentDocument | WishDocument, netns: string): Promise<boolean> {
+    if ('ready' in found && found.isLeaving) return true;
+    return found.netns !== netns && (await this.#tryIdentity(found.netns)) !== found.netnsId;
   }
 
   /** Once it is attached, or the time is over. */

@@ -8,6 +8,8 @@ import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { z } from 'zod';
 import { type ErrorCode, Vl3Error } from '../../native-free/error.ts';
+import type { Cni } from '../cni/cni.ts';
+import { addRequestSchema, checkRequestSchema, delRequestSchema, gcRequestSchema } from '../cni/requests.ts';
 import { makeDirectory } from '../make-directory.ts';
 import type { AgentStatus, LocalAttachment } from './local-messages.ts';
 import {
@@ -18,6 +20,8 @@ import {
 } from './local-requests.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
+/** All containers of a machine in one request. */
+const MAX_GC_BYTES = 4 * 1024 * 1024;
 
 const HTTP_STATUS: Record<ErrorCode, number> = {
   'invalid-argument': 400,
@@ -37,6 +41,7 @@ export interface LocalApiHandlers {
   detach(request: DetachRequest): Promise<LocalAttachment[]>;
   attachments(): LocalAttachment[];
   status(options: { probe: boolean }): Promise<AgentStatus>;
+  readonly cni: Pick<Cni, 'add' | 'check' | 'del' | 'gc'>;
 }
 
 const parse = <T>(schema: z.ZodType<T>, value: unknown): T => {
@@ -47,16 +52,15 @@ const parse = <T>(schema: z.ZodType<T>, value: unknown): T => {
   throw new Vl3Error('invalid-argument', `${where}: ${issue?.message ?? 'it is malformed'}`);
 };
 
-const readJson = async (request: IncomingMessage): Promise<unknown> => {
+const readJson = async (request: IncomingMessage, limit = MAX_BODY_BYTES): Promise<unknown> => {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request) {
     size += chunk.length;
     // What is too much is read all the same, but not kept: else the connection would be reset before the answer is read.
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
+    if (size <= limit) chunks.push(chunk);
   }
-  if (size > MAX_BODY_BYTES)
-    throw new Vl3Error('invalid-argument', `a request is at most ${MAX_BODY_BYTES} bytes`);
+  if (size > limit) throw new Vl3Error('invalid-argument', `a request is at most ${limit} bytes`);
   try {
     return JSON.parse(Buffer.concat(chunks).toString('utf8'));
   } catch (cause) {
@@ -168,6 +172,17 @@ const route = async (request: IncomingMessage, handlers: LocalApiHandlers): Prom
       return { attachments: handlers.attachments() };
     case 'GET /v1/status':
       return await handlers.status({ probe: url.searchParams.get('probe') !== 'false' });
+    case 'POST /v1/cni/add':
+      return await handlers.cni.add(parse(addRequestSchema, await readJson(request)));
+    case 'POST /v1/cni/check':
+      return await handlers.cni.check(parse(checkRequestSchema, await readJson(request)));
+    case 'POST /v1/cni/del':
+      return await handlers.cni.del(parse(delRequestSchema, await readJson(request)).owner);
+    case 'POST /v1/cni/gc':
+      return await handlers.cni.gc(parse(gcRequestSchema, await readJson(request, MAX_GC_BYTES)));
+    case 'GET /v1/cni/status':
+      // It listens once its networks are open.
+      return {};
     default:
       throw new Vl3Error('not-found', `there is no ${request.method} ${url.pathname} here`);
   }

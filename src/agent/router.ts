@@ -2,6 +2,7 @@
 // document and the attachments say. How the kernel is led there is src/netns.
 
 import type { Logger } from 'pino';
+import type { MadeInterface } from '../../native-free/cni/result.ts';
 import { type Prefix, parseAddress } from '../../native-free/ipam/prefix.ts';
 import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
 import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
@@ -15,7 +16,13 @@ import {
   setUnreachable,
 } from '../netns/router.ts';
 import type { Tools } from '../netns/tool.ts';
-import { ensureAttachment, removeAttachment } from '../netns/veth.ts';
+import {
+  type AttachmentSpec,
+  attachmentFaults,
+  ensureAttachment,
+  podInterface,
+  removeAttachment,
+} from '../netns/veth.ts';
 import type { Addresses } from './addresses.ts';
 
 /** The TUN's name in each router namespace. */
@@ -102,8 +109,22 @@ export class Router {
 
   /** Makes the workload's interface, or repairs it. */
   async connect(attachment: AttachmentDocument): Promise<void> {
-    const { tools, saved, addresses, mtu } = this.#deps;
-    await ensureAttachment(tools, {
+    await ensureAttachment(this.#deps.tools, this.#spec(attachment));
+  }
+
+  /** The workload's interface, as a container runtime is told of it. */
+  interfaceOf(attachment: AttachmentDocument): MadeInterface {
+    return podInterface(this.#spec(attachment));
+  }
+
+  /** What is not as it was made, in sentences. */
+  async faults(attachment: AttachmentDocument): Promise<string[]> {
+    return await attachmentFaults(this.#deps.tools, this.#spec(attachment));
+  }
+
+  #spec(attachment: AttachmentDocument): AttachmentSpec {
+    const { saved, addresses, mtu } = this.#deps;
+    return {
       attachmentId: attachment.id,
       router: this.name,
       podNetns: attachment.netns,
@@ -112,7 +133,7 @@ export class Router {
       gateways: addresses.gateways,
       pools: saved.pools,
       mtu: mtu(),
-    });
+    };
   }
 
   async disconnect(attachment: AttachmentDocument): Promise<void> {

@@ -9,10 +9,17 @@
 //
 // What fails takes with it all that this call has made. Nothing here touches the pod's default route.
 
+import type { MadeInterface } from '../../native-free/cni/result.ts';
 import { Vl3Error } from '../../native-free/error.ts';
-import { type Address, hostPrefix, type Prefix } from '../../native-free/ipam/prefix.ts';
+import {
+  type Address,
+  formatAddress,
+  formatPrefix,
+  hostPrefix,
+  type Prefix,
+} from '../../native-free/ipam/prefix.ts';
 import { applyInterface, settleInterface } from './interface.ts';
-import { host, type InterfaceState } from './interface-state.ts';
+import { host, type InterfaceState, interfaceCommands } from './interface-state.ts';
 import { applyCommands, type Link, type NamespaceState, readNamespace } from './ip.ts';
 import {
   checkAttachmentId,
@@ -134,6 +141,43 @@ export const removeAttachment = async (tools: ToolRunner, place: AttachmentPlace
     deleteLink(tools, router, hostInterfaceName(place.attachmentId)),
     applyRules(tools, router, dismissPod(elementsOf(place))).catch(ignoreMissing),
   ]);
+};
+
+/** The pod's end, as a container runtime is told of it. */
+export const podInterface = (spec: AttachmentSpec): MadeInterface => {
+  const { name, mtu, routes } = podEnd(spec);
+  const viaGateway = routes.flatMap(({ destination, gateway }) =>
+    gateway === undefined ? [] : [{ destination, gateway }],
+  );
+  return {
+    name,
+    mac: macAddress(spec.attachmentId, 'pod'),
+    mtu,
+    addresses: spec.addresses.map((address) => {
+      const gateway = viaGateway.find((route) => route.gateway.family === address.family)?.gateway;
+      return {
+        address: formatPrefix(hostPrefix(address)),
+        ...(gateway === undefined ? {} : { gateway: formatAddress(gateway) }),
+      };
+    }),
+    routes: viaGateway.map(({ destination, gateway }) => ({
+      destination: formatPrefix(destination),
+      gateway: formatAddress(gateway),
+    })),
+  };
+};
+
+/** What the pod's end lacks, in sentences. Throws as openNamespace does. */
+export const attachmentFaults = async (tools: ToolRunner, spec: AttachmentSpec): Promise<string[]> => {
+  await using pod = await openNamespace(tools, spec.podNetns);
+  const found = await readNamespace(tools, pod.path);
+  const link = found.links.find(({ name }) => name === spec.podInterface);
+  if (link === undefined) return [`the interface ${spec.podInterface} is not there`];
+  if (link.mac !== macAddress(spec.attachmentId, 'pod'))
+    return [`the interface ${spec.podInterface} is another one`];
+  return interfaceCommands(podEnd(spec), found).map(
+    (command) => `${spec.podInterface} is not as it was made: it wants "ip ${command.join(' ')}"`,
+  );
 };
 
 const NOTHING: NamespaceState = { links: [], routes: [], local: [], neighbours: [] };

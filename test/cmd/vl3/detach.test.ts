@@ -26,7 +26,8 @@ const detach = async (detached: LocalAttachment[], ...options: string[]): Promis
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   const socket = join(directory, 'agent.sock');
   const never = async () => expect.fail('only detaching was asked for');
-  const handlers = { attach: never, detach: async () => detached, attachments: () => [], status: never };
+  const cni = { add: never, check: never, del: never, gc: never };
+  const handlers = { attach: never, detach: async () => detached, attachments: () => [], status: never, cni };
   await using _api = await LocalApi.listen(socket, handlers, pino({ level: 'silent' }));
   const lines: string[] = [];
   await run(['detach', '--id', 'a1', '--socket', socket, ...options], {

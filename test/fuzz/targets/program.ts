@@ -13,6 +13,7 @@ import {
   attachRequestSchema,
   detachRequestSchema,
 } from '../../../src/agent/local-requests.ts';
+import { addRequestSchema } from '../../../src/cni/requests.ts';
 import { agentSettings } from '../../../src/config/agent-settings.ts';
 import { parseConfigFile } from '../../../src/config/config-file.ts';
 import { readEnvironment } from '../../../src/config/environment.ts';
@@ -270,6 +271,15 @@ class Socket implements OpenTarget {
       },
       attachments: () => [],
       status: async () => refuse(),
+      cni: {
+        add: async (asked) => {
+          check(addRequestSchema.safeParse(asked).success && asked.netns.startsWith('/'));
+          return refuse();
+        },
+        check: async () => refuse(),
+        del: async ({ containerId }) => ({ detached: containerId.length }),
+        gc: async ({ valid }) => ({ detached: valid.length }),
+      },
     };
   }
 
@@ -281,6 +291,9 @@ class Socket implements OpenTarget {
         [
           '/v1/attach',
           '/v1/detach',
+          '/v1/cni/add',
+          '/v1/cni/del',
+          '/v1/cni/gc',
           '/v1/attachments',
           '/v1/status',
           '/v1/status?probe=false',

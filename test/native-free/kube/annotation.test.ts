@@ -113,8 +113,8 @@ describe('vl3.io/networks', () => {
     expect(errorOf(VL3, networks(MAX_NETWORKS + 1)).message).toMatch(/at most 32 networks/);
     expect(errorOf(VL3, ' '.repeat(MAX_ANNOTATION_LENGTH + 1)).message).toMatch(/longer than 16384/);
     const labels = (count: number) => Array.from({ length: count }, (_, i) => `l${i}=`).join('&');
-    expect(parseAnnotation(VL3, `red?${labels(64)}`)).toHaveLength(1);
-    expect(errorOf(VL3, `red?${labels(65)}`).message).toMatch(/at most 64 labels/);
+    expect(parseAnnotation(VL3, `red?${labels(32)}`)).toHaveLength(1);
+    expect(errorOf(VL3, `red?${labels(33)}`).message).toMatch(/at most 32 labels/);
   });
 });
 

@@ -40,6 +40,9 @@ const attachment: LocalAttachment = {
   pending: '',
 };
 
+const unasked = async (): Promise<never> => {
+  throw new Error('it is not asked here');
+};
 const handlers = (change: Partial<LocalApiHandlers> = {}): LocalApiHandlers => ({
   attach: async () => attachment,
   detach: async () => [attachment],
@@ -47,6 +50,7 @@ const handlers = (change: Partial<LocalApiHandlers> = {}): LocalApiHandlers => (
   status: async () => {
     throw new Vl3Error('unavailable', 'no status today');
   },
+  cni: { add: unasked, check: unasked, del: unasked, gc: unasked },
   ...change,
 });
 
