@@ -124,24 +124,7 @@ const originFields = { cni: cniSchema.optional(), pod: podSchema.optional() };
 /** Who asked for it, when not a person. */
 export type Origin = { [K in keyof typeof originFields]?: z.infer<(typeof originFields)[K]> };
 
-/** The CNI plugin made it, for this container: by the runtime's names, within one conflist's network. */
-export const cniSchema = z.object({
-  cniNetwork: z.string().max(253),
-  containerId: z.string().min(1).max(253),
-  ifName: z.string().max(15),
-});
-/** The Kubernetes pod it is of. */
-export const podSchema = z.object({
-  namespace: z.string().min(1).max(63),
-  name: z.string().min(1).max(253),
-  uid: z.string().max(64),
-});
-const originFields = { cni: cniSchema.optional(), pod: podSchema.optional() };
-/** Who asked for it, when not a person. */
-export type Origin = { [K in keyof typeof originFields]?: z.infer<(typeof originFields)[K]> };
-
 const attachmentSchema = z.object({
-  ...originFields,
   ...originFields,
   id: z.string(),
   network: z.string(),
@@ -164,7 +147,6 @@ export type AttachmentDocument = z.infer<typeof attachmentSchema>;
 export const ATTACHMENT: DocumentKind<AttachmentDocument> = { kind: 'attachment', schema: attachmentSchema };
 
 const wishSchema = z.object({
-  ...originFields,
   ...originFields,
   /** The attachment's, once it is one. */
   id: z.string(),
