@@ -6,6 +6,7 @@ export const EGRESS_COUNTERS = [
   'super-packets',
   'sends',
   'unreachables',
+  'too-bigs',
   'dropped:malformed',
   'dropped:no-peer',
   'dropped:no-endpoint',

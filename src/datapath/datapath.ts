@@ -4,13 +4,16 @@
 
 import { type AllowedIpsEntry, buildAllowedIpsTable } from '../../native-free/device/allowed-ips-table.ts';
 import type { Action, Activity, Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
+import type { PathAction } from '../../native-free/device/path-mtus.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
+import type { TooBig } from '../../native-free/wire/too-big.ts';
 import type { AeadTier } from './aead.ts';
 import { KeypairSlots } from './keypair-slots.ts';
 import { Mailbox, type MailHandlers } from './mailbox.ts';
+import { PathErrors } from './path-errors.ts';
 import { PeerSlots } from './peer-slots.ts';
-import { createSharedMemory, NO_SLOT, SharedState } from './shared-state.ts';
+import { createSharedMemory, NO_SLOT, SharedState, UNLIMITED } from './shared-state.ts';
 import { decodePath, encodePath, PATH_LENGTH } from './sockaddr.ts';
 import type { Tun, TunOffload } from './tun.ts';
 import {
@@ -24,8 +27,10 @@ import {
   unbindUdp,
 } from './udp.ts';
 import {
+  COMMAND_ANSWER_PROBE,
   COMMAND_DROP_STAGED,
   COMMAND_SEND_KEEPALIVE,
+  COMMAND_SEND_PROBE,
   COMMAND_SEND_STAGED,
   MAX_DEVICES,
 } from './worker-protocol.ts';
@@ -77,6 +82,8 @@ export class Datapath implements AsyncDisposable {
   readonly #numbers: (string | undefined)[] = [];
   readonly #mailbox: Mailbox;
   readonly #workers: Workers;
+  readonly #pathErrors: PathErrors;
+  readonly #handlers: DatapathHandlers;
   #retry: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -114,6 +121,8 @@ export class Datapath implements AsyncDisposable {
       device: (number) => this.#numbers[number],
     });
     this.#workers = new Workers({ state, mailbox: this.#mailbox, onFailure: handlers.onFailure });
+    this.#handlers = handlers;
+    this.#pathErrors = new PathErrors((error) => this.#tooBig(error));
     process.on('exit', this.#onExit);
   }
 
@@ -253,6 +262,33 @@ export class Datapath implements AsyncDisposable {
     };
   }
 
+  /** Carries out what finding out about paths asks for. */
+  applyToPaths(deviceId: string, actions: readonly PathAction[]): void {
+    const device = this.#device(deviceId);
+    for (const action of actions) {
+      const peer = device.peers.get(action.peer);
+      if (peer === undefined) continue;
+      if (action.kind === 'set-limit') this.#state.setLongestPlaintext(peer, action.length ?? UNLIMITED);
+      else if (action.kind === 'send-probe')
+        this.#command(COMMAND_SEND_PROBE, peer, action.sequence, action.length);
+      else this.#command(COMMAND_ANSWER_PROBE, peer, action.sequence);
+    }
+  }
+
+  /** From a router, or from somebody who would have to guess a receiver index of 32 bits. */
+  #tooBig({ sourcePort, receiver, mtu }: TooBig): void {
+    const { onPathEvent } = this.#handlers;
+    if (sourcePort !== this.port || onPathEvent === undefined) return;
+    for (const { id, peers } of this.#devices.values()) {
+      for (const [peer, slot] of peers) {
+        const keypair = this.#state.keypairToSealWith(slot);
+        if (keypair === NO_SLOT || this.#state.remoteIndexOf(keypair) !== receiver) continue;
+        onPathEvent(id, { kind: 'too-big', peer, size: mtu });
+        return;
+      }
+    }
+  }
+
   /** Where the peer's packets go, and from which address of ours. */
   pathTo(deviceId: string, peerId: PeerId): Endpoint | undefined {
     const slot = this.#devices.get(deviceId)?.peers.get(peerId);
@@ -286,6 +322,7 @@ export class Datapath implements AsyncDisposable {
     this.#isClosed = true;
     clearTimeout(this.#retry);
     process.off('exit', this.#onExit);
+    this.#pathErrors.close();
     await this.#workers.close();
     this.#mailbox.close();
     this.#keypairs.wipeAll();
@@ -339,8 +376,8 @@ export class Datapath implements AsyncDisposable {
     }
   }
 
-  #command(kind: number, peer: number): void {
-    if (!this.#mailbox.command(kind, peer)) this.#scheduleRetry();
+  #command(kind: number, peer: number, sequence = 0, size = 0): void {
+    if (!this.#mailbox.command(kind, peer, sequence, size)) this.#scheduleRetry();
     this.#workers.wakeEgress();
   }
 

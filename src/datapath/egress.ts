@@ -11,8 +11,10 @@
 
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { ECN_MASK, enterTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
+import { mayBeCut } from '../../native-free/wire/icmp.ts';
 import { TRANSPORT_HEADER_LENGTH } from '../../native-free/wire/message.ts';
 import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
+import { PATH_PROBE_LENGTH, PROBE, PROBE_ANSWER, writePathProbe } from '../../native-free/wire/path-probe.ts';
 import { Segmenter } from '../../native-free/wire/segment.ts';
 import { VNET_GSO_NONE, vnetGsoType, writePlainVnetHeader } from '../../native-free/wire/virtio.ts';
 import { monotonicNow } from '../ffi/clock.ts';
@@ -30,10 +32,14 @@ import { NO_SLOT, type SharedState } from './shared-state.ts';
 import { Staging } from './staging.ts';
 import { Unreachable } from './unreachable.ts';
 import {
+  COMMAND_ANSWER_PROBE,
   COMMAND_DROP_STAGED,
   COMMAND_PEER,
   COMMAND_SEND_KEEPALIVE,
+  COMMAND_SEND_PROBE,
   COMMAND_SEND_STAGED,
+  COMMAND_SEQUENCE,
+  COMMAND_SIZE,
   type WorkerOptions,
 } from './worker-protocol.ts';
 
@@ -181,9 +187,25 @@ export class Egress {
       this.#tellUnreachable(device);
       return;
     }
+    if (
+      segmenter.stridePlaintext > this.#parts.state.longestPlaintext(peer) &&
+      this.#refuseTooBig(device, peer)
+    )
+      return;
     const keypair = this.#usableKeypair(peer, segmenter.count);
     if (keypair === NO_SLOT) this.#stage(device, peer, length);
     else this.#sealSegments(peer, keypair);
+  }
+
+  /** The way there carries less. Its sender is told, unless it must be carried all the same: then false. */
+  #refuseTooBig(device: WorkerDevice, peer: number): boolean {
+    const { counters, state } = this.#parts;
+    const { ip, count, stridePlaintext } = this.#segmenter;
+    if (mayBeCut(this.#memory, ip, stridePlaintext)) return false;
+    counters.add(counters.at['dropped:too-big'], count);
+    const isTold = this.#unreachable.tellTooBig(device, ip, state.longestPlaintext(peer), this.#now);
+    if (isTold) counters.add(counters.at['too-bigs'], 1);
+    return true;
   }
 
   /** About the packet at hand. */
@@ -254,10 +276,15 @@ export class Egress {
     for (let entry = commands.peek(); entry >= 0; entry = commands.peek()) {
       const kind = commands.view.getUint32(entry, true);
       const peer = commands.view.getInt32(entry + COMMAND_PEER, true);
+      const sequence = commands.view.getUint32(entry + COMMAND_SEQUENCE, true);
+      const size = commands.view.getUint32(entry + COMMAND_SIZE, true);
       commands.release();
       if (kind === COMMAND_SEND_KEEPALIVE) this.#sendKeepalive(peer);
       else if (kind === COMMAND_SEND_STAGED) this.#sendStaged(peer);
       else if (kind === COMMAND_DROP_STAGED) this.#dropStaged(peer);
+      else if (kind === COMMAND_SEND_PROBE) this.#sendProbe(peer, PROBE, sequence, size);
+      else if (kind === COMMAND_ANSWER_PROBE)
+        this.#sendProbe(peer, PROBE_ANSWER, sequence, PATH_PROBE_LENGTH);
     }
   }
 
@@ -271,6 +298,23 @@ export class Egress {
     outbox.add(peer, state.remoteIndexOf(keypair), counter, 0, NOT_ECT);
     state.setSendCounter(keypair, counter + 1);
     state.countSent(peer, TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
+  }
+
+  /** Of a path's MTU. It is no data: nobody is asked to answer it by more than its answer. */
+  #sendProbe(peer: number, kind: number, sequence: number, length: number): void {
+    const { aead, state, outbox } = this.#parts;
+    const keypair = this.#usableKeypair(peer, 1);
+    if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
+    const counter = state.sendCounterOf(keypair);
+    // Where reads go: there is none under way.
+    writePathProbe(this.#memory, this.#readAt, length, kind, sequence);
+    outbox.beginProbe();
+    const to = outbox.place(length);
+    aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, length, to);
+    outbox.add(peer, state.remoteIndexOf(keypair), counter, length, NOT_ECT);
+    outbox.endProbe();
+    state.setSendCounter(keypair, counter + 1);
+    state.countSent(peer, length + TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
   }
 
   #sendStaged(peer: number): void {

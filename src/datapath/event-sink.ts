@@ -12,6 +12,8 @@ import {
   EVENT_LOCAL_INDEX,
   EVENT_PATH,
   EVENT_PEER,
+  EVENT_PROBE,
+  EVENT_PROBE_ANSWERED,
   type WorkerMessage,
 } from './worker-protocol.ts';
 
@@ -41,6 +43,11 @@ export class EventSink {
     if (entry < 0) return false;
     for (let i = 0; i < PATH_LENGTH; i++) this.#ring.bytes[entry + EVENT_PATH + i] = bytes[path + i] ?? 0;
     return this.#push(EVENT_ENDPOINT_MOVED, peer, 0);
+  }
+
+  /** Of a path's MTU: one that the peer has sent, or its answer to ours. */
+  probe(peer: number, sequence: number, isAnswer: boolean): boolean {
+    return this.#push(isAnswer ? EVENT_PROBE_ANSWERED : EVENT_PROBE, peer, sequence);
   }
 
   deviceLost(device: number): boolean {

@@ -30,6 +30,7 @@ import {
   TRANSPORT_TYPE,
 } from '../../native-free/wire/message.ts';
 import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
+import { PROBE_ANSWER, pathProbeKind, pathProbeSequence } from '../../native-free/wire/path-probe.ts';
 import { monotonicNow } from '../ffi/clock.ts';
 import { MSG_DONTWAIT, recvmmsg, write, writev } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
@@ -299,7 +300,7 @@ export class Ingress {
     const coalescer = device === undefined ? undefined : this.#coalescers[device.device];
     const ip = this.#ip;
     if (device === undefined || coalescer === undefined || ip.parse(this.#memory, at, length) !== undefined) {
-      counters.add(counters.at['dropped:bad-inside'], 1);
+      if (!this.#takeProbe(at, length)) counters.add(counters.at['dropped:bad-inside'], 1);
       return;
     }
     if (device.peerOf(this.#memory.bytes, ip.source, ip.addressLength) !== this.#peer) {
@@ -315,6 +316,14 @@ export class Ingress {
       coalescer.push(ip);
     }
     this.#keep(at, length);
+  }
+
+  /** What is no IP packet may ask, or answer, how large a datagram gets through. */
+  #takeProbe(at: number, length: number): boolean {
+    const kind = pathProbeKind(this.#memory, at, length);
+    if (kind === 0) return false;
+    const sequence = pathProbeSequence(this.#memory, at);
+    return this.#parts.events.probe(this.#peer, sequence, kind === PROBE_ANSWER);
   }
 
   /** Takes over what routers on the way said of congestion; false: the packet must go, since its sender is deaf to it. */

@@ -2,6 +2,7 @@
 // both, handshake datagrams from ingress. Translates entries to and from what the rest of the program speaks.
 
 import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-plane.ts';
+import type { PathEvent } from '../../native-free/device/path-mtus.ts';
 import { HANDSHAKE_QUEUE_LENGTH, UNDER_LOAD_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
 import type { PeerSlot } from './peer-slots.ts';
 import { createRing, Ring, type RingMemory } from './ring.ts';
@@ -9,6 +10,8 @@ import { decodePath, PATH_LENGTH } from './sockaddr.ts';
 import {
   COMMAND_LENGTH,
   COMMAND_PEER,
+  COMMAND_SEQUENCE,
+  COMMAND_SIZE,
   DATAGRAM_BYTES,
   DATAGRAM_DEVICE,
   DATAGRAM_LENGTH,
@@ -22,6 +25,8 @@ import {
   EVENT_LOCAL_INDEX,
   EVENT_PATH,
   EVENT_PEER,
+  EVENT_PROBE,
+  EVENT_PROBE_ANSWERED,
 } from './worker-protocol.ts';
 
 const COMMANDS = 8192;
@@ -43,6 +48,8 @@ export interface MailHandlers {
     waiting: number,
     deviceId: string | undefined,
   ) => void;
+  /** What bears on how large a datagram the way to a peer carries. Without it no probe is answered. */
+  readonly onPathEvent?: (deviceId: string, event: PathEvent) => void;
   /** The device's TUN has gone, most likely deleted. */
   readonly onDeviceLost: (deviceId: string) => void;
 }
@@ -67,7 +74,7 @@ export class Mailbox {
   readonly #handlers: MailHandlers;
   readonly #directory: Directory;
   /** Commands that found the ring full, in order. */
-  #waiting: (readonly [kind: number, peer: number])[] = [];
+  #waiting: (readonly [kind: number, peer: number, sequence: number, size: number])[] = [];
   #rest: NodeJS.Immediate | undefined;
 
   constructor(handlers: MailHandlers, directory: Directory) {
@@ -76,8 +83,8 @@ export class Mailbox {
   }
 
   /** Queues a command to egress. False: it waits for room, so call `retry` in a while. */
-  command(kind: number, peer: number): boolean {
-    this.#waiting.push([kind, peer]);
+  command(kind: number, peer: number, sequence = 0, size = 0): boolean {
+    this.#waiting.push([kind, peer, sequence, size]);
     return this.retry();
   }
 
@@ -90,6 +97,8 @@ export class Mailbox {
       if (entry < 0) return false;
       this.#commands.view.setUint32(entry, next[0], true);
       this.#commands.view.setInt32(entry + COMMAND_PEER, next[1], true);
+      this.#commands.view.setUint32(entry + COMMAND_SEQUENCE, next[2], true);
+      this.#commands.view.setUint32(entry + COMMAND_SIZE, next[3], true);
       this.#commands.commit();
       this.#waiting.shift();
     }
@@ -137,6 +146,10 @@ export class Mailbox {
     if (slot === undefined) return;
     const { deviceId, peerId: peer } = slot;
     if (kind === EVENT_HANDSHAKE_NEEDED) this.#handlers.onEvent(deviceId, { kind: 'handshake-needed', peer });
+    else if (kind === EVENT_PROBE)
+      this.#handlers.onPathEvent?.(deviceId, { kind: 'probe', peer, sequence: localIndex });
+    else if (kind === EVENT_PROBE_ANSWERED)
+      this.#handlers.onPathEvent?.(deviceId, { kind: 'probe-answered', peer, sequence: localIndex });
     else if (kind === EVENT_KEYPAIR_CONFIRMED)
       this.#handlers.onEvent(deviceId, { kind: 'keypair-confirmed', peer, localIndex });
     else if (endpoint !== undefined)

@@ -2,18 +2,21 @@
 // leaves in one send that the kernel cuts up (UDP_SEGMENT; only the last may be shorter). Without that offload each
 // message is a run of its own, and a batch of runs leaves in one system call.
 
-import { EINVAL, EIO, EMSGSIZE, errno, MSG_DONTWAIT, sendmmsg, sendmsg } from '../ffi/libc.ts';
+import { EINVAL, EIO, EMSGSIZE, errno, MSG_DONTWAIT, sendmmsg, sendmsg, setsockopt } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
 import { HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
 import type { Counters, EgressCounter } from './counters.ts';
+import { FragmentSender } from './fragment-sender.ts';
 import { MessageBatch } from './message-batch.ts';
 import type { SharedState } from './shared-state.ts';
 import { AF_INET, AF_INET6, PATH_LENGTH, PATH_LOCAL, sockaddrLength } from './sockaddr.ts';
-import { mayBeOfLocal, type UdpSockets } from './udp.ts';
+import { mayBeOfLocal, mtuDiscovery, PMTUDISC_OMIT, PMTUDISC_PROBE, type UdpSockets } from './udp.ts';
 
 /** Message header: type u32, receiver index u32, counter u64 (whitepaper section 5.4.6). */
 const HEADER_LENGTH = 16;
 const TYPE_TRANSPORT_DATA = 4;
+/** What a message adds to its plaintext. */
+const OVERHEAD = HEADER_LENGTH + TAG_LENGTH;
 
 const MAX_RUNS = 64;
 /** UDP_MAX_SEGMENTS of older kernels. */
@@ -49,6 +52,11 @@ export class Outbox {
   readonly #partOffset = new Int32Array(MAX_RUNS * MAX_SEGMENTS);
   readonly #partLength = new Int32Array(MAX_RUNS * MAX_SEGMENTS);
   readonly #single: MessageBatch;
+  readonly #fragments: FragmentSender;
+  readonly #runIsCut = new Uint8Array(MAX_RUNS);
+  readonly #option: number;
+  /** What is sent now is to find out whether it gets through whole. */
+  #isProbing = false;
 
   constructor(arena: Arena, state: SharedState, counters: Counters<EgressCounter>, udp: UdpSockets) {
     this.#arena = arena;
@@ -59,12 +67,14 @@ export class Outbox {
     this.#segmentation = udp.offloads.segmentation;
     this.#batch = new MessageBatch(arena, MAX_RUNS, MAX_SEGMENTS);
     this.#single = new MessageBatch(arena, 1, 1);
+    this.#fragments = new FragmentSender(arena, udp);
+    this.#option = arena.allocate(8);
     this.#area = arena.allocate(AREA);
     this.#cursor = this.#area;
   }
 
   /** Bytes an arena must have for this. */
-  static readonly ARENA = AREA + MAX_RUNS * (MAX_SEGMENTS * 16 + 256) + 4096;
+  static readonly ARENA = AREA + MAX_RUNS * (MAX_SEGMENTS * 16 + 256) + FragmentSender.ARENA + 4096;
 
   /** Where to seal the next message to, of `length` bytes before sealing. */
   place(length: number): number {
@@ -128,7 +138,35 @@ export class Outbox {
     this.#isOpen = true;
     const path = this.#batch.pathOffset(run);
     this.#state.paths.read(peer, this.#view, path);
-    this.#batch.setNameLength(run, sockaddrLength(this.#view.getUint16(path, true)));
+    const family = this.#view.getUint16(path, true);
+    this.#batch.setNameLength(run, sockaddrLength(family));
+    // Routers cut IPv4; IPv6 is cut where it comes from, or lost.
+    const isCut = family === AF_INET6 && !this.#isProbing;
+    this.#runIsCut[run] = isCut && size > this.#state.longestPlaintext(peer) + OVERHEAD ? 1 : 0;
+  }
+
+  /** What is added until `endProbe` is sent in one piece or not at all; what was added before goes now. */
+  beginProbe(): void {
+    this.flush();
+    this.#isProbing = true;
+  }
+
+  endProbe(): void {
+    this.#setMtuDiscovery(PMTUDISC_PROBE);
+    this.flush();
+    this.#setMtuDiscovery(PMTUDISC_OMIT);
+    this.#isProbing = false;
+  }
+
+  #setMtuDiscovery(mode: number): void {
+    const { v4, v6 } = this.#udp;
+    this.#view.setInt32(this.#option, mode, true);
+    const value = this.#arena.address + this.#option;
+    for (const [fd, { level, option }] of [
+      [v4, mtuDiscovery.v4],
+      [v6, mtuDiscovery.v6],
+    ] as const)
+      if (fd >= 0) setsockopt(fd, level, option, value, 4);
   }
 
   /** Sends everything. */
@@ -162,8 +200,12 @@ export class Outbox {
       this.#counters.add(at['dropped:no-endpoint'], this.#runParts[run] ?? 0);
       return 1;
     }
+    if (this.#runIsCut[run] === 1) {
+      this.#sendInPieces(run);
+      return 1;
+    }
     let last = run + 1;
-    while (last < end && this.#socketOf(last) === fd) last++;
+    while (last < end && this.#runIsCut[last] === 0 && this.#socketOf(last) === fd) last++;
     this.#counters.add(at.sends, 1);
     const sent = sendmmsg(fd, this.#batch.addressOf(run), last - run, 0);
     if (sent > 0) return sent;
@@ -194,6 +236,8 @@ export class Outbox {
    * kernels and drivers do, with EIO or EINVAL), and it is not used again.
    */
   #failed(run: number, fd: number, code: number): void {
+    // That it does not even leave is an answer, too.
+    if (this.#isProbing) return;
     const parts = this.#runParts[run] ?? 0;
     if (parts === 1 || (code !== EIO && code !== EINVAL && code !== EMSGSIZE)) {
       this.#countFailure(code, parts);
@@ -207,6 +251,22 @@ export class Outbox {
       this.#countFailure(error, 1);
     }
     if (failures === 0 && code !== EMSGSIZE) this.#segmentation = false;
+  }
+
+  /** Larger than the way to the peer carries: in IPv6 fragments. */
+  #sendInPieces(run: number): void {
+    const parts = this.#runParts[run] ?? 0;
+    this.#counters.add(this.#counters.at.sends, parts);
+    for (let part = 0; part < parts; part++) {
+      const at = run * MAX_SEGMENTS + part;
+      const error = this.#fragments.send(
+        this.#batch.pathOffset(run),
+        this.#partOffset[at] ?? 0,
+        this.#partLength[at] ?? 0,
+        this.#runTrafficClass[run] ?? 0,
+      );
+      if (error !== 0) this.#countFailure(error, 1);
+    }
   }
 
   #sendPart(run: number, part: number, fd: number): number {

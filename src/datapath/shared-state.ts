@@ -11,6 +11,7 @@
 //   136          ingress configuration seen    ingress         main
 //
 //   peer 320 B   0 device   4 keypair in use (slot + 1, atomic)                    main     workers
+//                8 longest plaintext that the way carries                          main     egress
 //                64 endpoint sequence (odd: being written)   68 path, 44 B         main     workers
 //                128 dataSentAt   136 sentAt   144 txBytes                         egress   main
 //                152 the sequences whose path's own address was refused            egress   egress
@@ -31,6 +32,8 @@
 import { PeerPaths } from './peer-paths.ts';
 
 export const NO_SLOT = -1;
+/** Of a plaintext: as long as it may be. */
+export const UNLIMITED = 0x7fff_ffff;
 export const KEY_LENGTH = 32;
 
 const STOP = 0;
@@ -41,6 +44,7 @@ const CONTROL_LENGTH = 192;
 const PEER_LENGTH = 320;
 const PEER_DEVICE = 0;
 const PEER_KEYPAIR = 4;
+const PEER_LONGEST = 8;
 const PEER_DATA_SENT_AT = 128;
 const PEER_SENT_AT = 136;
 const PEER_TX_BYTES = 144;
@@ -162,6 +166,7 @@ export class SharedState {
     this.paths.reset(peer);
     this.#f64.fill(0, (at + PEER_DATA_SENT_AT) >> 3, (at + PEER_LENGTH) >> 3);
     Atomics.store(this.#i32, (at + PEER_KEYPAIR) >> 2, 0);
+    this.setLongestPlaintext(peer, UNLIMITED);
     Atomics.store(this.#i32, (at + PEER_DEVICE) >> 2, device);
   }
 
@@ -172,6 +177,15 @@ export class SharedState {
   /** Main: publishes the keypair to seal with; NO_SLOT: none. */
   setKeypairInUse(peer: number, slot: number): void {
     Atomics.store(this.#i32, (this.#peer(peer) + PEER_KEYPAIR) >> 2, slot + 1);
+  }
+
+  /** Main: messages with more plaintext than this are too big for the way there, as far as is known. */
+  setLongestPlaintext(peer: number, length: number): void {
+    this.#i32[(this.#peer(peer) + PEER_LONGEST) >> 2] = length;
+  }
+
+  longestPlaintext(peer: number): number {
+    return this.#i32[(this.#peer(peer) + PEER_LONGEST) >> 2] ?? 0;
   }
 
   keypairInUse(peer: number): number {

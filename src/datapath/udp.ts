@@ -35,7 +35,9 @@ import {
 } from './sockaddr.ts';
 
 const SOCK_DGRAM = 2;
+const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0x80000;
+const IPPROTO_RAW = 255;
 const SOL_SOCKET = 1;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
@@ -52,7 +54,15 @@ const IP_RECVTOS = 13;
 const IP_PKTINFO = 8;
 const IPV6_RECVPKTINFO = 49;
 const IPV6_RECVTCLASS = 66;
-const PMTUDISC_PROBE = 3;
+/** In one piece, whatever the kernel thinks of the path; not at all, where its first link carries less. */
+export const PMTUDISC_PROBE = 3;
+/** In pieces if need be, by the first link's MTU alone: nobody can make the kernel believe in a lower one. */
+export const PMTUDISC_OMIT = 5;
+/** The socket option that takes these. */
+export const mtuDiscovery = {
+  v4: { level: IPPROTO_IP, option: IP_MTU_DISCOVER },
+  v6: { level: IPPROTO_IPV6, option: IPV6_MTU_DISCOVER },
+} as const;
 const SOL_UDP = 17;
 const UDP_GRO = 104;
 
@@ -83,6 +93,8 @@ export interface UdpSockets {
   readonly v4: number;
   /** -1 where the machine has no IPv6. */
   readonly v6: number;
+  /** Sends IPv6 packets that are complete with their headers (raw(7)); undefined: not allowed to. */
+  readonly raw6?: number | undefined;
   readonly offloads: UdpOffloads;
 }
 
@@ -106,7 +118,8 @@ export const openUdp = (options: UdpOptions): UdpSockets => {
           close(v4);
           continue;
         }
-        return { port, v4, v6, offloads: setOffloads(scratch, v4, v6, options.allowOffloads) };
+        const offloads = setOffloads(scratch, v4, v6, options.allowOffloads);
+        return { port, v4, v6, raw6: v6 < 0 ? undefined : openRaw6(), offloads };
       } catch (error) {
         close(v4);
         throw error;
@@ -160,10 +173,10 @@ const replace = (fd: number, by: number): void => {
 };
 
 /** What the routing of outgoing packets may go by (SO_MARK); 0: none. */
-export const setUdpMark = ({ v4, v6 }: UdpSockets, mark: number): void => {
+export const setUdpMark = ({ v4, v6, raw6 = -1 }: UdpSockets, mark: number): void => {
   const scratch = new Arena(64);
   try {
-    for (const fd of v6 < 0 ? [v4] : [v4, v6])
+    for (const fd of [v4, v6, raw6].filter((one) => one >= 0))
       if (!setInt(scratch, fd, SOL_SOCKET, SO_MARK, mark | 0))
         throw new Vl3Error('permission-denied', `cannot set the mark ${mark}: ${errnoName(errno())}`);
   } finally {
@@ -174,6 +187,13 @@ export const setUdpMark = ({ v4, v6 }: UdpSockets, mark: number): void => {
 export const closeUdp = (sockets: UdpSockets): void => {
   close(sockets.v4);
   if (sockets.v6 >= 0) close(sockets.v6);
+  if (sockets.raw6 !== undefined) close(sockets.raw6);
+};
+
+/** It receives nothing. */
+const openRaw6 = (): number | undefined => {
+  const fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+  return fd < 0 ? undefined : fd;
 };
 
 /** Sends single datagrams from the main thread: handshakes. What cannot be sent at once is lost, as on any network. */
@@ -253,9 +273,9 @@ const openSocket = (scratch: Arena, family: number, port: number): number => {
   if (family === AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, 1);
   if (!set(SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER)) set(SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER);
   if (!set(SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)) set(SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER);
-  // The path's MTU is ours to find: never fragment, and let the kernel's guesses not shrink a send.
-  if (family === AF_INET) set(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE);
-  else set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
+  // The path's MTU is ours to find. Until it is found, better in pieces than not at all, and as stock WireGuard does.
+  if (family === AF_INET) set(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_OMIT);
+  else set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_OMIT);
   // With every datagram: its ECN mark, and which address of ours it was sent to.
   if (family === AF_INET) {
     set(IPPROTO_IP, IP_RECVTOS, 1);

@@ -1,7 +1,8 @@
 // Tells who sent a packet that it cannot be carried, by an ICMP error into the TUN it came from: a connection then fails at
-// once instead of timing out. So many a second a device at most: whoever scans a network is not worth more.
+// once instead of timing out, or goes on with smaller packets. So many of each a second a device at most: whoever scans a
+// network is not worth more.
 
-import { LONGEST_UNREACHABLE, writeUnreachable } from '../../native-free/wire/icmp.ts';
+import { LONGEST_UNREACHABLE, writeTooBig, writeUnreachable } from '../../native-free/wire/icmp.ts';
 import type { IpHeader } from '../../native-free/wire/ip.ts';
 import type { PacketMemory } from '../../native-free/wire/packet-memory.ts';
 import { VNET_HEADER_LENGTH, writePlainVnetHeader } from '../../native-free/wire/virtio.ts';
@@ -21,8 +22,8 @@ export class Unreachable {
   readonly #arena: Arena;
   readonly #memory: PacketMemory;
   readonly #at: number;
-  readonly #tokens = new Float64Array(MAX_DEVICES).fill(BURST);
-  readonly #filledAt = new Float64Array(MAX_DEVICES);
+  readonly #unreachables = new Buckets();
+  readonly #tooBigs = new Buckets();
 
   /** Bytes an arena must have for this. */
   static readonly ARENA = PACKET + LONGEST_UNREACHABLE + 64;
@@ -35,20 +36,39 @@ export class Unreachable {
 
   /** `ip`: the packet, as it lies in the arena. Whether an error was sent. */
   tell(device: WorkerDevice, ip: IpHeader, now: number): boolean {
-    if (!this.#mayTell(device.device, now)) return false;
-    const length = writeUnreachable(this.#memory, ip, this.#at);
+    if (!this.#unreachables.has(device.device, now)) return false;
+    return this.#send(device, this.#unreachables, writeUnreachable(this.#memory, ip, this.#at));
+  }
+
+  /** Likewise, of a packet with more than `mtu` bytes that may not be cut. */
+  tellTooBig(device: WorkerDevice, ip: IpHeader, mtu: number, now: number): boolean {
+    if (!this.#tooBigs.has(device.device, now)) return false;
+    return this.#send(device, this.#tooBigs, writeTooBig(this.#memory, ip, mtu, this.#at));
+  }
+
+  #send(device: WorkerDevice, buckets: Buckets, length: number): boolean {
     if (length === 0) return false;
     const from = this.#at - VNET_HEADER_LENGTH;
     writePlainVnetHeader(this.#memory.view, from);
-    this.#tokens[device.device] = (this.#tokens[device.device] ?? 0) - 1;
+    buckets.take(device.device);
     return write(device.fd, this.#arena.address + from, VNET_HEADER_LENGTH + length) > 0;
   }
+}
 
-  #mayTell(device: number, now: number): boolean {
+/** One for each device. */
+class Buckets {
+  readonly #tokens = new Float64Array(MAX_DEVICES).fill(BURST);
+  readonly #filledAt = new Float64Array(MAX_DEVICES);
+
+  has(device: number, now: number): boolean {
     const earned = ((now - (this.#filledAt[device] ?? 0)) / 1000) * PER_SECOND;
     const tokens = Math.min(BURST, (this.#tokens[device] ?? 0) + Math.max(earned, 0));
     this.#tokens[device] = tokens;
     this.#filledAt[device] = now;
     return tokens >= 1;
+  }
+
+  take(device: number): void {
+    this.#tokens[device] = (this.#tokens[device] ?? 0) - 1;
   }
 }

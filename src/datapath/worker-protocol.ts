@@ -51,14 +51,18 @@ export type WorkerMessage =
   /** There is something in its rings, or it has taken over configuration. */
   | { readonly kind: 'wake' };
 
-// Command, 8 B: kind u32, peer i32.
-export const COMMAND_LENGTH = 8;
+// Command, 16 B: kind u32, peer i32; of a probe and its answer: sequence number u32, length of the plaintext u32.
+export const COMMAND_LENGTH = 16;
 export const COMMAND_PEER = 4;
+export const COMMAND_SEQUENCE = 8;
+export const COMMAND_SIZE = 12;
 export const COMMAND_SEND_KEEPALIVE = 1;
 export const COMMAND_SEND_STAGED = 2;
 export const COMMAND_DROP_STAGED = 3;
+export const COMMAND_SEND_PROBE = 4;
+export const COMMAND_ANSWER_PROBE = 5;
 
-// Event, 64 B: kind u32, peer (or device) i32, local index u32, path 44 B at 16.
+// Event, 64 B: kind u32, peer (or device) i32, local index (or sequence number) u32, path 44 B at 16.
 export const EVENT_LENGTH = 64;
 export const EVENT_PEER = 4;
 export const EVENT_LOCAL_INDEX = 8;
@@ -67,6 +71,8 @@ export const EVENT_HANDSHAKE_NEEDED = 1;
 export const EVENT_KEYPAIR_CONFIRMED = 2;
 export const EVENT_ENDPOINT_MOVED = 3;
 export const EVENT_DEVICE_LOST = 4;
+export const EVENT_PROBE = 5;
+export const EVENT_PROBE_ANSWERED = 6;
 
 // Handshake datagram, 200 B: length u32, path 44 B at 4, up to 148 B at 48; whose mac1 it carries (device + 1; 0: cannot be
 // told) u16, and whether that many come that senders have to show where they are u16.

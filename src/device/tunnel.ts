@@ -10,6 +10,7 @@ import type {
 } from '../../native-free/device/data-plane.ts';
 import { Device, type PeerConfig, type PeerStatus } from '../../native-free/device/device.ts';
 import type { DropReason } from '../../native-free/device/drops.ts';
+import { type PathAction, type PathEvent, PathMtus } from '../../native-free/device/path-mtus.ts';
 import { mac1KeyOf } from '../../native-free/noise/cookie.ts';
 import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';
 import type { Port } from '../../native-free/port/port.ts';
@@ -47,14 +48,16 @@ export class Tunnel {
   readonly name: string;
   readonly #deps: TunnelDeps;
   readonly #tun: Tun;
+  readonly #paths: PathMtus;
   #device: Device;
   #sessions = 0;
   #isAsleep = false;
   /** Who packets came for while it slept: the link may be up before it is known to be, and nobody asks twice. */
   readonly #wanted = new Set<PeerId>();
 
-  private constructor(name: string, deps: TunnelDeps, device: Device, tun: Tun) {
+  private constructor(name: string, deps: TunnelDeps, device: Device, tun: Tun, mtu: number) {
     this.name = name;
+    this.#paths = new PathMtus(mtu);
     this.#deps = deps;
     this.#device = device;
     this.#tun = tun;
@@ -72,7 +75,7 @@ export class Tunnel {
       throw error;
     }
     deps.port.add(device);
-    return new Tunnel(name, deps, device, tun);
+    return new Tunnel(name, deps, device, tun, mtu);
   }
 
     deps.datapath.setMac1Key(name, mac1KeyOf(deps.primitives, device.publicKey));
@@ -124,9 +127,24 @@ export class Tunnel {
   carry(actions: readonly Action[]): void {
     if (actions.length === 0) return;
     this.#deps.datapath.apply(this.name, actions);
+    const now = this.#deps.clock.monotonic();
     for (const action of actions) {
-      if (action.kind === 'use-keypair' && action.localIndex !== undefined) this.#sessions++;
+      if (action.kind === 'use-keypair' && action.localIndex !== undefined) {
+        this.#sessions++;
+        this.#paths.sessionBegun(action.peer, now);
+      } else if (action.kind === 'set-endpoint') {
+        this.#carryPaths(this.#paths.setAddress(action.peer, action.endpoint?.address, now));
+      }
     }
+  }
+
+  /** Something was learned of what the way to a peer carries. */
+  pathEvent(event: PathEvent): void {
+    if (!this.#isAsleep) this.#carryPaths(this.#paths.event(event, this.#deps.clock.monotonic()));
+  }
+
+  #carryPaths(actions: readonly PathAction[]): void {
+    if (actions.length > 0) this.#deps.datapath.applyToPaths(this.name, actions);
   }
 
   event(event: DataPlaneEvent): void {
@@ -142,6 +160,8 @@ export class Tunnel {
     if (this.#isAsleep) return;
     const { clock } = this.#deps;
     this.carry(this.#device.tick(clock.monotonic(), clock.wall(), (peer) => this.activity(peer)));
+    const dataSentAt = (peer: PeerId): number => this.activity(peer)?.dataSentAt ?? 0;
+    this.#carryPaths(this.#paths.tick(clock.monotonic(), dataSentAt));
   }
 
   initiate(peer: PeerId): void {
@@ -187,6 +207,12 @@ export class Tunnel {
 
   setMtu(mtu: number): void {
     this.#deps.datapath.setMtu(this.name, mtu);
+    this.#carryPaths(this.#paths.setInnerMtu(mtu, this.#deps.clock.monotonic()));
+  }
+
+  /** The greatest outer packet that is known to pass to the peer; undefined: not known. */
+  pathMtu(peer: PeerId): number | undefined {
+    return this.#paths.of(peer)?.size;
   }
 
   /** Where the peer's packets go, and from which address of ours. */

@@ -90,6 +90,7 @@ export class WireguardDevice implements AsyncDisposable {
         device?.mayBeUp();
         tunnel?.event(event);
       },
+      onPathEvent: (_, event) => tunnel?.pathEvent(event),
       onDatagram: (datagram, source, waiting) => {
         device?.mayBeUp();
         const received = port.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
