@@ -192,6 +192,11 @@ export class Datapath implements AsyncDisposable {
     this.#numbers[device.number] = undefined;
   }
 
+  /** Who does not know it is not heard by the device from now on; until then everybody is. */
+  setMac1Key(deviceId: string, mac1Key: Uint8Array): void {
+    this.#workers.configure({ kind: 'set-mac1-key', device: this.#device(deviceId).number, mac1Key });
+  }
+
   /** The inside MTU changed: the TUN's is the caller's to change. */
   setMtu(deviceId: string, mtu: number): void {
     this.#workers.configure({ kind: 'set-mtu', device: this.#device(deviceId).number, mtu });
@@ -201,11 +206,6 @@ export class Datapath implements AsyncDisposable {
     const device = this.#device(deviceId);
     if (device.peers.has(peerId)) return;
     const { slot } = this.#peers.take(deviceId, peerId);
-  /** Who does not know it is not heard by the device from now on; until then everybody is. */
-  setMac1Key(deviceId: string, mac1Key: Uint8Array): void {
-    this.#workers.configure({ kind: 'set-mac1-key', device: this.#device(deviceId).number, mac1Key });
-  }
-
     this.#state.initPeer(slot, device.number);
     device.peers.set(peerId, slot);
   }

@@ -38,8 +38,8 @@ import { type Aead, type AeadTier, HEADROOM, TAG_LENGTH, TAILROOM } from './aead
 import type { Counters, IngressCounter } from './counters.ts';
 import { DeviceTable, type WorkerDevice } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
-import { KeyCache } from './key-cache.ts';
 import { HandshakeIntake } from './handshake-intake.ts';
+import { KeyCache } from './key-cache.ts';
 import { MessageBatch } from './message-batch.ts';
 import type { Poller } from './poller.ts';
 import { ReplayWindows } from './replay-windows.ts';
@@ -86,8 +86,8 @@ export class Ingress {
   readonly #devices = new DeviceTable(undefined);
   readonly #coalescers: (Coalescer | undefined)[] = [];
   readonly #windows: ReplayWindows;
-  readonly #key: KeyCache;
   readonly #intake: HandshakeIntake;
+  readonly #key: KeyCache;
   readonly #ip = new IpHeader();
   readonly #batch: MessageBatch;
   readonly #receiveAt: number;
@@ -119,7 +119,6 @@ export class Ingress {
     this.#parts = parts;
     this.#memory = new PacketMemory(arena.buffer);
     this.#windows = new ReplayWindows(state.maxKeypairs);
-    this.#windowOf = new Int32Array(state.maxKeypairs);
     const { counters, datagrams, events } = parts;
     const { bytes } = this.#memory;
     const seed = randomInt(2 ** 31);
@@ -127,6 +126,7 @@ export class Ingress {
       { bytes, devices: this.#devices, counters, datagrams, events, seed },
       PACKETS,
     );
+    this.#windowOf = new Int32Array(state.maxKeypairs);
     this.#confirmed = new Int32Array(state.maxKeypairs);
     this.#movedAt = new Float64Array(state.maxPeers);
     this.#key = new KeyCache(arena, state);
@@ -174,8 +174,8 @@ export class Ingress {
         this.#cut(i, batch.lengthOf(i), batch.segmentSize);
       }
       this.#write();
-      if (received < BATCH) return;
       this.#intake.work(this.#now);
+      if (received < BATCH) return;
     }
   }
 
@@ -185,8 +185,8 @@ export class Ingress {
     this.#begin();
     this.#cut(0, datagrams.length, size);
     this.#write();
-  }
     this.#intake.work(this.#now);
+  }
 
   #begin(): void {
     this.#now = monotonicNow();

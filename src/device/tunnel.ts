@@ -74,11 +74,11 @@ export class Tunnel {
       closeTun(tun);
       throw error;
     }
+    deps.datapath.setMac1Key(name, mac1KeyOf(deps.primitives, device.publicKey));
     deps.port.add(device);
     return new Tunnel(name, deps, device, tun, mtu);
   }
 
-    deps.datapath.setMac1Key(name, mac1KeyOf(deps.primitives, device.publicKey));
   get publicKey(): Uint8Array {
     return this.#device.publicKey;
   }
@@ -88,13 +88,13 @@ export class Tunnel {
     return this.#device.id;
   }
 
-  get timestampMark(): Uint8Array {
-    return this.#device.timestampMark;
-  }
-
   /** For the port, whose messages are for it. */
   get device(): Device {
     return this.#device;
+  }
+
+  get timestampMark(): Uint8Array {
+    return this.#device.timestampMark;
   }
 
   /** Keypairs taken into use since it was opened. */
@@ -176,6 +176,7 @@ export class Tunnel {
     const device = makeDevice({ privateKey }, this.#deps);
     this.#closeDevice();
     this.#device = device;
+    this.#deps.datapath.setMac1Key(this.name, mac1KeyOf(this.#deps.primitives, device.publicKey));
     if (!this.#isAsleep) this.#deps.port.add(device);
   }
 
@@ -197,7 +198,6 @@ export class Tunnel {
 
   /** Hands the datapath the allowed IPs of all peers. */
   publishAllowedIps(): void {
-    this.#deps.datapath.setMac1Key(this.name, mac1KeyOf(this.#deps.primitives, device.publicKey));
     const allowed = [...this.#device.allowedIps.entries()];
     this.#deps.datapath.setAllowedIps(
       this.name,
