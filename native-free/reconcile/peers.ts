@@ -1,7 +1,7 @@
 // From verified records to peers: who is to be configured, and what has to change for that. Of two claims to overlapping
 // prefixes, or to one key, the older one holds (by when it was leased, then by node name, so that every node decides alike);
-// but what is configured stays with its peer, since a claim that turns up later can only say that it is older. The other
-// is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
+// but what is configured stays with its peer, since a claim that turns up later can only say that it is older. Before both
+// goes that a registry that has decided who is on the network knows one and not the other. The other is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
 
 import { formatPrefix, type Prefix, parsePrefix, prefixAround } from '../ipam/prefix.ts';
 import type { NodeRecord, RecordEndpoint } from '../registry/record.ts';
@@ -39,6 +39,7 @@ export interface Self {
 
 interface Ranked {
   readonly node: string;
+  readonly mayHold: boolean;
   readonly leasedAt: number;
   readonly isConfigured: boolean;
 }
@@ -47,18 +48,22 @@ interface Claim extends Ranked {
   readonly prefix: Prefix;
 }
 
-/** Whoever is configured comes first, then by age. */
+/** Whom the registry has decided without comes last, whoever is configured first, and then it goes by age. */
 const byRight = (a: Ranked, b: Ranked): number =>
-  Number(b.isConfigured) - Number(a.isConfigured) || byAge(a, b);
+  Number(b.mayHold) - Number(a.mayHold) || Number(b.isConfigured) - Number(a.isConfigured) || byAge(a, b);
 
 const byAge = (a: { leasedAt: number; node: string }, b: { leasedAt: number; node: string }): number =>
   a.leasedAt - b.leasedAt || (a.node < b.node ? -1 : a.node > b.node ? 1 : 0);
 
-/** Peers by base64 public key, this node itself left out, and the claims that were refused. `configured`: those at present. */
+/**
+ * Peers by base64 public key, this node itself left out, and the claims that were refused. `configured`: those at present.
+ * `mayHold`: false of a node that the registry has decided without; nothing but a claim of another is lost by it.
+ */
 export const desiredPeers = (
   records: readonly NodeRecord[],
   self: Self,
   configured: ReadonlyMap<string, DesiredPeer> = new Map(),
+  mayHold: (node: string) => boolean = () => true,
 ): { peers: Map<string, DesiredPeer>; conflicts: Conflict[] } => {
   const conflicts: Conflict[] = [];
   const others = newestOfEachNode(records).filter((record) => record.node !== self.node);
@@ -66,6 +71,7 @@ export const desiredPeers = (
   const holders: NodeRecord[] = [];
   const rank = (record: NodeRecord): Ranked => ({
     node: record.node,
+    mayHold: mayHold(record.node),
     isConfigured: configured.get(record.publicKey)?.node === record.node,
     leasedAt: Math.min(...record.prefixes.map((one) => one.leasedAt), Number.MAX_SAFE_INTEGER),
   });
@@ -85,6 +91,7 @@ export const desiredPeers = (
     ...self.claims.map((one) => ({
       node: self.node,
       leasedAt: one.leasedAt,
+      mayHold: true,
       isConfigured: false,
       prefix: parsePrefix(one.prefix),
     })),
@@ -92,6 +99,7 @@ export const desiredPeers = (
       prefixes.map((one) => ({
         node,
         leasedAt: one.leasedAt,
+        mayHold: mayHold(node),
         isConfigured: prefixesOf.get(node)?.has(one.prefix) ?? false,
         prefix: parsePrefix(one.prefix),
       })),

@@ -8,6 +8,7 @@
 
 import { type Prefix, parsePrefix, prefixCovers } from '../ipam/prefix.ts';
 import type { Moment } from '../moment.ts';
+import { Listing } from './listing.ts';
 import { decodeVerified, type NodeRecord, type SignedRecord, type VerifyRecord } from './record.ts';
 
 export interface RecordBookOptions {
@@ -59,8 +60,8 @@ export class RecordBook {
   /** What did not hold at the time, by node: the clock may have been wrong. */
   readonly #parked = new Map<string, SignedRecord>();
   #parkedAt: Moment;
-  /** The nodes of which the registry has as new a record as this book, by what it said since `beginListing`. */
-  readonly #listed = new Set<string>();
+  /** What the registry has, by what it said since its last snapshot began. */
+  readonly listing = new Listing();
   readonly #alive = new Map<string, boolean>();
   readonly #refused = new Map<string, string>();
   #ownSequence = 0;
@@ -91,13 +92,8 @@ export class RecordBook {
   /** What the registry does not know, by its last list, or knows only an older one of. */
   testimony(now: Moment): SignedRecord[] {
     return this.#holding(now)
-      .filter(({ record }) => !this.#listed.has(record.node))
+      .filter(({ record }) => !this.listing.has(record.node))
       .map(({ signed }) => signed);
-  }
-
-  /** From here on the registry says all that it knows. */
-  beginListing(): void {
-    this.#listed.clear();
   }
 
   /**
@@ -164,6 +160,7 @@ export class RecordBook {
   /** The node was removed after its record of `sequence`. True when it changed the book. */
   bury(node: string, sequence: number): boolean {
     if (node === this.#options.node) this.#noteOwn(sequence);
+    this.listing.remove(node);
     this.#alive.delete(node);
     this.#refused.delete(node);
     this.#parked.delete(node);
@@ -184,7 +181,7 @@ export class RecordBook {
     this.#refused.delete(node);
     this.#parked.delete(node);
     const known = this.#records.get(node);
-    if (isListed && (known === undefined || known.record.sequence <= sequence)) this.#listed.add(node);
+    if (isListed && (known === undefined || known.record.sequence <= sequence)) this.listing.add(node);
     if (known !== undefined && known.record.sequence >= sequence) return false;
     this.#records.set(node, { record, signed, acceptedAt: now });
     this.#dependencies.saved.put(node, signed, now);

@@ -238,8 +238,9 @@ export class SimulatedAgent {
   // --- the line to the registry
 
   #beat(): void {
-    const { control, name, internet, enter, time, seen } = this.#context;
+    const { control, name, internet, enter, time, moment, seen } = this.#context;
     const told = seen.position;
+    const askedAt = moment().boot;
     if (time().now >= this.#renewAt) this.#renew();
     control.call(
       name,
@@ -255,9 +256,11 @@ export class SimulatedAgent {
           this.#refusal = undefined;
           if (this.#isCutOff) this.#keeper.renewSoon();
           this.#isCutOff = false;
-          const { recovering, observedAddress } = outcome.answer;
+          const { recovering, observedAddress, storeId } = outcome.answer;
           if (seen.answered(outcome.answer, told)) this.#recovery.storeReplaced();
           this.#recovery.heard(recovering);
+          for (const membership of this.#networks.all)
+            membership.registryIsRecovering(recovering, storeId, askedAt);
           if (observedAddress === this.#observed) return;
           this.#observed = observedAddress;
           if (this.#lookAround()) this.#moved();

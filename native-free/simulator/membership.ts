@@ -92,6 +92,7 @@ export class SimulatedMembership {
   }
 
   start(): void {
+    this.saved.used(this.attachments.length === 0, this.#context.time().wallclock);
     this.#peers.reconcile();
     this.#watcher.open();
     this.#announcer.announce();
@@ -152,6 +153,12 @@ export class SimulatedMembership {
   /** The registry may not know what it knew: asks it for all it has. */
   relist(): void {
     this.#mustRelist = this.#position !== undefined;
+  }
+
+  /** The registry says whether it is recovering; asked at `askedAt` of CLOCK_BOOTTIME, of this store. */
+  registryIsRecovering(isRecovering: boolean, storeId: string, askedAt: number): void {
+    if (isRecovering) this.#book.listing.doubted();
+    else if (this.#book.listing.decided(storeId, askedAt)) this.#peers.reconcile();
   }
 
   /** Records of others that the registry does not know, once it has said what it knows in this store. */
@@ -266,7 +273,7 @@ export class SimulatedMembership {
     const wentBack = before?.storeId === storeId && revision < before.revision;
     const isOther = this.#context.seen.watched({ storeId, revision, stamp }, wentBack);
     if (wentBack || isOther) this.#context.storeReplaced();
-    if (step?.kind === 'snapshot') this.#book.beginListing();
+    if (step?.kind === 'snapshot') this.#book.listing.begin(storeId, this.#context.moment().boot);
     if (step?.kind === 'snapshot' || step?.kind === 'delta') this.#takeStep(step);
     this.#position = { storeId, revision, stamp };
   }

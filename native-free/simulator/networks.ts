@@ -106,8 +106,9 @@ export class SimulatedNetworks {
   leaveUnused(isBusy: (network: string) => boolean): void {
     const { time, pace } = this.#context;
     for (const { network, saved, isLeaving, attachments } of this.all) {
-      const { emptySince } = saved.document;
-      const isUnused = emptySince > 0 && time().wallclock - emptySince >= pace.leaveAfterMs;
+      const { emptySince, leases } = saved.document;
+      const isLost = leases.length === 0;
+      const isUnused = isLost || (emptySince > 0 && time().wallclock - emptySince >= pace.leaveAfterMs);
       if ((isUnused && attachments.length === 0 && !isBusy(network)) || isLeaving) this.#leave(network);
     }
   }

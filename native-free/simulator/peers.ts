@@ -39,11 +39,12 @@ export class SimulatedPeers {
     const { documents, name, surroundings, time, moment } = context;
     const records = book.valid(context.hooks.recordMoment(moment()));
     this.#valid = records.length;
-    const { peers } = desiredPeers(records, {
+    const self = {
       node: name,
       publicKey: toBase64(tunnel.device.publicKey),
       claims: saved.claims(context.leaseMoment()),
-    });
+    };
+    const { peers } = desiredPeers(records, self, this.#configured, (node) => book.listing.mayHold(node));
     const first: DesiredPeer[] = [];
     for (const { kind, peer } of reconcilePeers(this.#configured, peers)) {
       if (kind === 'remove') {

@@ -172,7 +172,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
           for (const membership of networks.all) membership.identityRenewed();
         },
         onStoreReplaced: () => recovery.storeReplaced(),
-        onRecovering: (isRecovering) => recovery.heard(isRecovering),
+        onRecovering: (isRecovering, storeId, askedAt) => {
+          recovery.heard(isRecovering);
+          for (const one of networks.all) one.registryIsRecovering(isRecovering, storeId, askedAt);
+        },
         onBack: () => keeper.registryIsBack(),
         onMembershipsLost: (reason) => keeper.loseAll(reason),
         onEnrolledAnew: () => keeper.renewSoon(),

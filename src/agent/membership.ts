@@ -180,6 +180,8 @@ export class Membership {
 
   /** Configures the peers, initiates to those there was a session with, and sets the router up. */
   async start(): Promise<void> {
+    // An agent that died as the last attachment went has not written it down.
+    this.saved.used(this.attachments().length === 0, this.#deps.clock.wall());
     this.peers.reconcile();
     await this.router.setUp();
     this.names.attachmentsChanged();
@@ -311,6 +313,12 @@ export class Membership {
     this.#mustRelist = this.#position !== undefined;
   }
 
+  /** The registry says whether it is recovering; asked at `askedAt` of CLOCK_BOOTTIME, of this store. */
+  registryIsRecovering(isRecovering: boolean, storeId: string, askedAt: number): void {
+    if (isRecovering) this.#book.listing.doubted();
+    else if (this.#book.listing.decided(storeId, askedAt)) this.peers.reconcile();
+  }
+
   /** Records of others that the registry does not know, once it has said what it knows in this store. */
   testimony(storeId: string): SignedRecord[] {
     if (this.#mustRelist || this.#position?.storeId !== storeId) return [];
@@ -368,7 +376,7 @@ export class Membership {
     if (step.case === 'snapshot' || step.case === 'delta') {
       const { network, nodes, tombstones } = step.value;
       const now = this.#deps.clock.moment();
-      if (step.case === 'snapshot') this.#book.beginListing();
+      if (step.case === 'snapshot') this.#book.listing.begin(storeId, now.boot);
       if (network !== undefined) await this.#applyNetwork(network);
       for (const { node, record, alive, names } of nodes) {
         this.#book.setAlive(node, alive);

@@ -200,7 +200,9 @@ export class Networks implements AsyncDisposable {
       const { network, emptySince, isLeaving } = membership;
       const isUnused =
         !this.#options.permanent.includes(network) && emptySince > 0 && now - emptySince >= LEAVE_AFTER_MS;
-      if (!isUnused && !isLeaving) continue;
+      // All was lost, and it died before it wrote down that it leaves.
+      const isLost = membership.prefixes.length === 0;
+      if (!isUnused && !isLeaving && !isLost) continue;
       if (membership.attachments().length > 0 || this.#opening.has(network) || isBusy(network)) continue;
       try {
         await this.#leave(membership);

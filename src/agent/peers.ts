@@ -80,7 +80,9 @@ export class Peers {
       publicKey: toBase64(tunnel.publicKey),
       claims: saved.claims(clock.moment()),
     };
-    const { peers, conflicts } = desiredPeers(records, self, this.#configured);
+    const { peers, conflicts } = desiredPeers(records, self, this.#configured, (node) =>
+      book.listing.mayHold(node),
+    );
     this.#conflicts = conflicts;
     const actions = reconcilePeers(this.#configured, peers);
     if (actions.length === 0) return;

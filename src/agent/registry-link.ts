@@ -40,8 +40,8 @@ export interface RegistryLinkDeps {
   readonly onObserved: (address: string) => void;
   /** The registry has another store than before. */
   readonly onStoreReplaced: () => void;
-  /** It said whether it is recovering from a loss of memory. */
-  readonly onRecovering: (isRecovering: boolean) => void;
+  /** It said whether it is recovering from a loss of memory; asked at `askedAt` of CLOCK_BOOTTIME, of this store. */
+  readonly onRecovering: (isRecovering: boolean, storeId: string, askedAt: number) => void;
   /** It answers after it did not. */
   readonly onBack: () => void;
   readonly onRenewed: () => void;
@@ -165,7 +165,7 @@ export class RegistryLink implements AsyncDisposable {
     this.#carryOut(() => {
       if (seen.answered(answer, told)) onStoreReplaced();
     });
-    this.#carryOut(() => onRecovering(answer.recovering));
+    this.#carryOut(() => onRecovering(answer.recovering, answer.storeId, askedAt));
     this.#carryOut(() => onObserved(answer.observedAddress));
   }
 

@@ -51,6 +51,27 @@ describe('desired peers', () => {
     expect(conflicts).toEqual([]);
   });
 
+  it('do not keep a prefix that the registry, without its older holder, has given to another', () => {
+    const gone = record('gone', [['10.60.1.0/24', 60]]);
+    const here = record('here', [['10.60.1.0/24', 70]]);
+    const configured = desiredPeers([gone], SELF).peers;
+    const mayHold = (node: string) => node !== 'gone';
+    const { peers, conflicts } = desiredPeers([gone, here], SELF, configured, mayHold);
+    expect(prefixesOf(peers)).toEqual({ gone: [], here: ['10.60.1.0/24'] });
+    expect(conflicts).toEqual([{ node: 'gone', claim: '10.60.1.0/24', heldBy: 'here' }]);
+    // Absence alone takes nothing.
+    expect(prefixesOf(desiredPeers([gone], SELF, configured, mayHold).peers)).toEqual({
+      gone: ['10.60.1.0/24'],
+    });
+  });
+
+  it('do not keep what this node has leased, when the registry has decided without who else claims it', () => {
+    const gone = record('gone', [['10.60.0.0/24', 40]]);
+    const configured = desiredPeers([gone], { ...SELF, claims: [] }).peers;
+    expect(prefixesOf(desiredPeers([gone], SELF, configured).peers)).toEqual({ gone: ['10.60.0.0/24'] });
+    expect(prefixesOf(desiredPeers([gone], SELF, configured, () => false).peers)).toEqual({ gone: [] });
+  });
+
   it('keep a prefix with the older claim, and the newer one is reported', () => {
     const records = [record('late', [['10.60.1.0/24', 70]]), record('early', [['10.60.1.0/24', 60]])];
     const { peers, conflicts } = desiredPeers(records, SELF);

@@ -181,7 +181,7 @@ test('this node testifies of what the registry does not list, or lists an older 
   book.accept('two', recordOf(2), NOW);
   book.accept('three', recordOf(1, third), NOW);
   expect(book.testimony(NOW)).toEqual([]);
-  book.beginListing();
+  book.listing.begin('store', NOW.boot);
   expect(book.testimony(NOW)).toEqual([recordOf(2), recordOf(1, third)]);
   book.accept('two', recordOf(1), NOW);
   book.accept('three', recordOf(1, third), NOW);
@@ -194,6 +194,6 @@ test('it never testifies of a record that did not verify', () => {
   const forged = recordOf(1);
   forged.signature[0] = (forged.signature[0] ?? 0) ^ 1;
   book.accept('two', forged, NOW);
-  book.beginListing();
+  book.listing.begin('store', NOW.boot);
   expect(book.testimony(NOW)).toEqual([]);
 });
