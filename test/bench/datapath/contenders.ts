@@ -1,6 +1,7 @@
 // Who is measured: vl3's device, every other WireGuard in userspace that speaks the same protocol to `wg`, nebula, and two
 // limits: a TUN copy without crypto, and the cable itself. All are given the same addresses, MTU and peers by the same commands.
 
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Lab } from '../../lab/lab.ts';
@@ -60,7 +61,7 @@ export const findContenders = (
   return [
     wireguard(OURS, vl3.command('device'), vl3.about, {}),
     ...[...debian, ...wireguards].map(({ name, path }) =>
-      wireguard(name, [path], path, { networks: ONE_NETWORK }),
+      wireguard(name, [path], `${path}, ${versionOf(path, '--version')}`, { networks: ONE_NETWORK }),
     ),
     ...[...debianNebula, ...nebulas].map(nebula),
     {
@@ -90,7 +91,7 @@ export const findContenders = (
 
 const nebula = ({ name, path }: Named): Contender => ({
   name,
-  about: path,
+  about: `${path}, ${versionOf(path, '-version')}`,
   cannot: {
     pods: 'has its TUN where its socket is',
     'v6-inside': 'carries IPv4 inside',
@@ -155,6 +156,16 @@ const wireguard = (
     };
   },
 });
+
+/** The first line of what it says of itself. */
+const versionOf = (path: string, option: string): string => {
+  const { stdout } = spawnSync(path, [option], {
+    encoding: 'utf8',
+    timeout: 5000,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  return stdout?.split('\n')[0]?.trim() || 'version unknown';
+};
 
 /** Each with a prefix of its own, as the nodes of a large network have. */
 const strangers = (count: number): WireguardPeer[] =>

@@ -97,7 +97,10 @@ const namesOf = (stages: readonly Stage[]): string[] =>
 /** Who was not asked for what, and why. */
 const unable = (stages: readonly Stage[], contenders: ReturnType<typeof findContenders>): string[] => {
   const needed = new Set(
-    stages.flatMap((stage) => [...stage.needs, ...stage.probes.flatMap(({ needs = [] }) => needs)]),
+    stages.flatMap((stage) => [
+      ...stage.needs,
+      ...[...stage.variants, ...stage.probes].flatMap(({ needs = [] }) => needs),
+    ]),
   );
   return contenders.flatMap(({ name, cannot }) =>
     [...needed].flatMap((ability) => {

@@ -5,7 +5,7 @@
 import type { Lab } from '../../lab/lab.ts';
 import { type MachineTime, machineTime, stolenShare } from '../../lab/machine-time.ts';
 import { ping } from '../../lab/ping.ts';
-import type { Contender } from './contenders.ts';
+import type { Ability, Contender } from './contenders.ts';
 import type { Load, Probe, Scene } from './probe.ts';
 import { Samples } from './samples.ts';
 import type { Stage, Variant } from './stages.ts';
@@ -35,8 +35,8 @@ const MAX_TRIES = 3;
 /** Until the first packet comes through. */
 const PATIENCE_SECONDS = 20;
 
-export const canTakePart = (contender: Contender, stage: Stage, probe?: Probe): boolean =>
-  [...stage.needs, ...(probe?.needs ?? [])].every((ability) => contender.cannot[ability] === undefined);
+export const isAble = (contender: Contender, ...parts: readonly { needs?: readonly Ability[] }[]): boolean =>
+  parts.every(({ needs = [] }) => needs.every((ability) => contender.cannot[ability] === undefined));
 
 /** About how many seconds it takes. */
 export const estimate = (
@@ -47,10 +47,11 @@ export const estimate = (
 ): number => {
   let sum = 0;
   for (const stage of stages) {
-    for (const contender of contenders.filter((one) => canTakePart(one, stage))) {
-      const probes = stage.probes.filter((probe) => canTakePart(contender, stage, probe));
-      const each = probes.reduce((total, probe) => total + probe.takes(seconds), 0);
-      for (const { takes } of stage.variants) sum += takes + each;
+    for (const variant of stage.variants) {
+      for (const contender of contenders.filter((one) => isAble(one, stage, variant))) {
+        const probes = stage.probes.filter((probe) => isAble(contender, probe));
+        sum += probes.reduce((total, probe) => total + probe.takes(seconds), variant.takes);
+      }
     }
   }
   return sum * repetitions;
@@ -100,14 +101,16 @@ export class Runner {
   }
 
   async #stage(stage: Stage, contenders: readonly Contender[]): Promise<void> {
-    const participants: Participant[] = contenders
-      .filter((contender) => canTakePart(contender, stage))
-      .flatMap((contender) => stage.variants.map((variant) => ({ contender, variant, scene: undefined })));
+    const participants: Participant[] = contenders.flatMap((contender) =>
+      stage.variants
+        .filter((variant) => isAble(contender, stage, variant))
+        .map((variant) => ({ contender, variant, scene: undefined })),
+    );
     try {
       for (const participant of participants) await this.#start(stage, participant);
       for (const probe of stage.probes) {
         for (const participant of participants)
-          if (canTakePart(participant.contender, stage, probe)) await this.#measure(probe, participant);
+          if (isAble(participant.contender, probe)) await this.#measure(probe, participant);
       }
     } finally {
       for (const { scene } of participants) await scene?.running.stop();
@@ -124,8 +127,7 @@ export class Runner {
       await participant.scene?.running.stop();
       participant.scene = undefined;
       for (const probe of stage.probes)
-        if (canTakePart(contender, stage, probe))
-          this.#fails(participant, probe, `did not start: ${messageOf(error)}`);
+        if (isAble(contender, probe)) this.#fails(participant, probe, `did not start: ${messageOf(error)}`);
     }
   }
 

@@ -18,6 +18,7 @@ import type { Vl3Program } from './vl3-program.ts';
 export interface Variant {
   /** What the names of its rows end with. */
   readonly suffix: string;
+  readonly needs: readonly Ability[];
   /** About how many seconds it takes to start one contender, and to end it. */
   readonly takes: number;
   readonly start: (contender: Contender, lab: Lab) => Promise<Scene>;
@@ -38,25 +39,17 @@ const CALLERS = 512;
 export const PACKET_SIZES = [64, 128, 256, 512, 1024, 1372];
 /** Mbit/s. */
 export const LOADS = [100, 250, 500, 1000, 1500, 2000];
-/** What a quick run measures. */
-const QUICK = ['rtt-idle', 'tcp1', 'tcp4', 'udp100-100k'];
-const QUICK_STAGES = ['bare', 'pods'];
-const QUICK_PODS = ['tcp1'];
-
-/** Every TCP case there is over v4 outside, on the bare device and pod to pod. */
-const tcpCases = (): Probe[] => [
-  tcp('tcp1', { withPing: true }),
-  tcp('tcp4', { streams: 4 }),
-  tcp('tcp16', { streams: 16 }),
-  tcp('tcp1-reverse', { reverse: true }),
-  tcp('tcp1-v6-inside', { family: 'v6', needs: ['v6-inside'] }),
-];
-const v6Outside = tcp('tcp1-v6-outside');
+/** What a quick run measures, by stage. */
+const QUICK: Readonly<Record<string, readonly string[]>> = {
+  tcp: ['tcp1', 'tcp4'],
+  bare: ['rtt-idle', 'udp100-100k'],
+};
 
 export const allStages = (vl3: Vl3Program): Stage[] => {
   const worlds = new Map<string, Promise<World>>();
   const device = (topology: Topology, suffix: string, setUp: Partial<SetUp> = {}): Variant => ({
     suffix,
+    needs: topology === 'pods' ? ['pods'] : [],
     takes: 1.5 + (setUp.strangers ?? 0) / 1000,
     start: async (contender, lab) => {
       const name = `${contender.name}-${topology}${suffix}`;
@@ -70,12 +63,29 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
   const callers = Array.from({ length: CALLERS }, wireguardKeys);
   return [
     {
+      name: 'tcp',
+      needs: [],
+      variants: [device('bare', ''), device('pods', '-pods')],
+      probes: [
+        tcp('tcp1', { withPing: true }),
+        tcp('tcp4', { streams: 4 }),
+        tcp('tcp16', { streams: 16 }),
+        tcp('tcp1-reverse', { reverse: true }),
+        tcp('tcp1-v6-inside', { family: 'v6', needs: ['v6-inside'] }),
+      ],
+    },
+    {
+      name: 'v6-outside',
+      needs: ['v6-outside'],
+      variants: [device('bare', '', { outside: 'v6' }), device('pods', '-pods', { outside: 'v6' })],
+      probes: [tcp('tcp1-v6-outside')],
+    },
+    {
       name: 'bare',
       needs: [],
       variants: [device('bare', '')],
       probes: [
         rttIdle,
-        ...tcpCases(),
         udpAtRate('udp100-20k', 100, 20_000),
         udpAtRate('udp100-50k', 100, 50_000),
         udpAtRate('udp100-100k', 100, 100_000),
@@ -86,19 +96,6 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
         ...PACKET_SIZES.map((size) => udpFlood(`size-${size}`, size, 'Mbit/s')),
         ...LOADS.map(rttAt),
       ],
-    },
-    { name: 'pods', needs: ['pods'], variants: [device('pods', '-pods')], probes: tcpCases() },
-    {
-      name: 'bare-v6-outside',
-      needs: ['v6-outside'],
-      variants: [device('bare', '', { outside: 'v6' })],
-      probes: [v6Outside],
-    },
-    {
-      name: 'pods-v6-outside',
-      needs: ['v6-outside', 'pods'],
-      variants: [device('pods', '-pods', { outside: 'v6' })],
-      probes: [v6Outside],
     },
     {
       name: 'responder',
@@ -120,9 +117,10 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
       name: 'networks',
       needs: ['networks'],
       variants: [
-        { suffix: '-1-network', takes: 10, start: async () => await startAgents(vl3, 1) },
+        { suffix: '-1-network', needs: [], takes: 10, start: async () => await startAgents(vl3, 1) },
         {
           suffix: '-50-networks',
+          needs: [],
           takes: 50,
           start: async () => await startAgents(vl3, MANY_NETWORKS),
         },
@@ -134,12 +132,10 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
 
 /** What of it fits into a minute. */
 export const quickly = (stages: readonly Stage[]): Stage[] =>
-  stages
-    .filter(({ name }) => QUICK_STAGES.includes(name))
-    .map((stage) => ({
-      ...stage,
-      probes: stage.probes.filter(({ name }) => (stage.name === 'pods' ? QUICK_PODS : QUICK).includes(name)),
-    }));
+  stages.flatMap((stage) => {
+    const probes = stage.probes.filter(({ name }) => QUICK[stage.name]?.includes(name));
+    return probes.length === 0 ? [] : [{ ...stage, probes }];
+  });
 
 /** The stages with those cases alone that match a pattern: names, in which * stands for anything. */
 export const selected = (stages: readonly Stage[], patterns: readonly string[]): Stage[] => {
