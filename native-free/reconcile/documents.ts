@@ -41,6 +41,8 @@ const networkSchema = z.object({
   nodePrefixLengthV4: z.number().int().default(0),
   nodePrefixLengthV6: z.number().int().default(0),
   createdAt: z.number().default(0),
+  /** Since when the registry holds this node for a member, in its time; 0 or absent: unknown. */
+  joinedAt: z.number().optional(),
   leases: z.array(leaseSchema),
   /** By family, what names the request for another prefix until it is answered. */
   leaseRequests: z.record(z.string(), z.string()).optional(),

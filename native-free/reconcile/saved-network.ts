@@ -169,13 +169,18 @@ export const leasePhase = (lease: LeaseDocument, now: Moment): Phase =>
 export const newNetwork = (
   network: Network,
   leases: LeaseDocument[],
-  { privateKey, wall }: { readonly privateKey: string; readonly wall: number },
+  {
+    privateKey,
+    wall,
+    joinedAt,
+  }: { readonly privateKey: string; readonly wall: number; readonly joinedAt: number },
 ): NetworkDocument => ({
   name: network.name,
   uid: network.uid,
   poolV4: network.poolV4 ?? '',
   poolV6: network.poolV6 ?? '',
   ...definitionOf(network),
+  joinedAt,
   leases,
   privateKey,
   timestampMark: '',

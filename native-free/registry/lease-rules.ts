@@ -49,6 +49,8 @@ export interface Membership {
   readonly network: Network;
   readonly networkRevision: number;
   readonly leases: readonly Lease[];
+  /** Since when; 0: a registry that lost its memory took it from what the node holds. */
+  readonly joinedAt: number;
 }
 
 export const FAMILIES: readonly Family[] = [4, 6];
@@ -158,7 +160,8 @@ export const joinNetwork = (
       const existing = state.leases(network);
       const own = heldBy(node, existing);
       const operations: Operation[] = [];
-      if (state.member(network, node) === undefined) {
+      const member = state.member(network, node)?.value;
+      if (member === undefined) {
         mustIssue(state, 'membership');
         operations.push(put(memberKey, memberSchema, { network, node, joinedAt: now }));
       }
@@ -178,6 +181,7 @@ export const joinNetwork = (
         network: value,
         networkRevision: revision,
         leases: own.map((lease) => renewed(lease, clock)),
+        joinedAt: member?.joinedAt ?? now,
       };
       if (operations.length === 0) return settled(answer);
       return {
@@ -363,14 +367,23 @@ export const endMembership = (state: State, network: string, node: string, now: 
   };
 };
 
-/** The node itself leaves. Repeated, it does nothing. Answers the prefixes that became free. */
-export const leaveNetwork = (network: string, node: string, now: number): Rule<readonly Lease[]> => {
+/**
+ * The node itself leaves the membership that began at `joinedAt`, or, with 0, whichever there is. Repeated, or come so late
+ * that the node has joined again, it does nothing. Answers the prefixes that became free.
+ */
+export const leaveNetwork = (
+  network: string,
+  node: string,
+  now: number,
+  joinedAt = 0,
+): Rule<readonly Lease[]> => {
   check(nameSchema, network, 'network');
   return {
     reads: membershipReads(network, node),
     decide: (state) => {
       mustBeEnrolled(state, node);
-      if (state.member(network, node) === undefined) return settled([]);
+      const member = state.member(network, node)?.value;
+      if (member === undefined || (joinedAt > 0 && member.joinedAt > joinedAt)) return settled([]);
       return endMembership(state, network, node, now);
     },
   };

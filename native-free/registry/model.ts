@@ -172,6 +172,7 @@ export const token = z.strictObject({
 });
 export type Token = z.infer<typeof token>;
 
+/** `joinedAt` 0: not known, since it was taken from what a node holds. */
 export const member = z.strictObject({ network: name, node: name, joinedAt: time });
 export type Member = z.infer<typeof member>;
 

@@ -117,7 +117,7 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
         ),
         state.noneNewer(below.leases(name)),
       ];
-      if (!isMember) operations.push(put(memberKey, memberSchema, { network: name, node, joinedAt: now }));
+      if (!isMember) operations.push(put(memberKey, memberSchema, { network: name, node, joinedAt: 0 }));
       const plan = renewOn(state, node, network, claims, since);
       operations.push(...plan.operations);
       operations.push(...withdrawal(state, name, node, plan.freed, now));

@@ -112,7 +112,7 @@ export const testify = (witness: string, testimony: Testimony, now: number): Rul
         );
       }
       if (state.member(network, node) === undefined) {
-        operations.push(put(keys.member(network, node), memberSchema, { network, node, joinedAt: now }));
+        operations.push(put(keys.member(network, node), memberSchema, { network, node, joinedAt: 0 }));
       }
       return {
         compares: [

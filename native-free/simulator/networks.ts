@@ -81,12 +81,12 @@ export class SimulatedNetworks {
         enter(() => {
           this.#settle(network, done, () => {
             if (!outcome.ok) throw outcome.error;
-            const { network: joined, leases, termMs } = outcome.answer;
+            const { network: joined, leases, termMs, joinedAt } = outcome.answer;
             const term = { termMs, since: hooks.leasesFromAnswer ? leaseMoment() : sent };
             const document = newNetwork(
               joined,
               leases.map(({ prefix, leasedAt }) => ({ prefix, leasedAt, term })),
-              { privateKey: toBase64(randomBytes(32)), wall: time().wallclock },
+              { privateKey: toBase64(randomBytes(32)), wall: time().wallclock, joinedAt },
             );
             documents.put(NETWORK, network, document);
             return this.#open(network);
@@ -126,11 +126,12 @@ export class SimulatedNetworks {
       return;
     }
     this.#opening.set(network, []);
+    const { joinedAt } = membership.saved.document;
     calls.run((finish) =>
       control.call(
         name,
         `leaves ${network}`,
-        (registry) => registry.leaveNetwork(identity(), network),
+        (registry) => registry.leaveNetwork(identity(), network, joinedAt ?? 0),
         (outcome) =>
           enter(() => {
             finish();

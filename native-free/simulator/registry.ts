@@ -283,9 +283,9 @@ export class RegistryProcess {
     return { lease, termMs: this.#terms.termMs };
   }
 
-  leaveNetwork(identity: SimulatedIdentity, network: string): void {
+  leaveNetwork(identity: SimulatedIdentity, network: string, joinedAt: number): void {
     this.#mustBe(identity);
-    this.store.run(leaveNetwork(network, identity.node, this.#now));
+    this.store.run(leaveNetwork(network, identity.node, this.#now, joinedAt));
   }
 
   putRecord(identity: SimulatedIdentity, network: string, signed: SignedRecord): void {

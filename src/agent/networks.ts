@@ -3,6 +3,7 @@
 // holds up no other.
 
 import { randomBytes } from 'node:crypto';
+import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import { Vl3Error } from '../../native-free/error.ts';
 import { NETWORK } from '../../native-free/reconcile/documents.ts';
 import { newNetwork } from '../../native-free/reconcile/saved-network.ts';
@@ -155,7 +156,7 @@ export class Networks implements AsyncDisposable {
     const ends = [this.#closing.signal, AbortSignal.timeout(JOIN_TIMEOUT_MS)];
     const call = { signal: AbortSignal.any(signal === undefined ? ends : [...ends, signal]) };
     const since = clock.moment();
-    const { network: joined, leases, leaseTermMs } = await client().joinNetwork({ network }, call);
+    const { network: joined, leases, leaseTermMs, joinedAt } = await client().joinNetwork({ network }, call);
     if (joined === undefined || joined.name !== network) {
       throw new Vl3Error('internal', `the registry answered without the network ${network}`);
     }
@@ -165,7 +166,11 @@ export class Networks implements AsyncDisposable {
     const document = newNetwork(
       networkOf(joined),
       leases.map((lease) => leaseFrom(lease, termFrom(leaseTermMs, since))),
-      { privateKey: toBase64(privateKey), wall: clock.wall() },
+      {
+        privateKey: toBase64(privateKey),
+        wall: clock.wall(),
+        joinedAt: joinedAt === undefined ? 0 : timestampMs(joinedAt),
+      },
     );
     state.put(NETWORK, network, document);
     this.#deps.logger.info({ network, prefixes: document.leases.map(({ prefix }) => prefix) }, 'joined');
@@ -228,9 +233,12 @@ export class Networks implements AsyncDisposable {
    * so it was written down before, and is asked again until it answers.
    */
   async #finishLeaving(membership: Membership): Promise<void> {
-    const { network } = membership;
+    const { network, saved } = membership;
+    const { joinedAt = 0 } = saved.document;
+    // A call that was given up may arrive when this node has joined again: it says which membership it means.
+    const meant = { network, ...(joinedAt > 0 && { joinedAt: timestampFromMs(joinedAt) }) };
     await this.#deps.leaseCalls.run(() =>
-      this.#deps.client().leaveNetwork({ network }, { timeoutMs: JOIN_TIMEOUT_MS }),
+      this.#deps.client().leaveNetwork(meant, { timeoutMs: JOIN_TIMEOUT_MS }),
     );
     await this.#stop(network);
     await membership.remove();

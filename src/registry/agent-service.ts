@@ -92,6 +92,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         network: networkMessage(answer.network, answer.networkRevision),
         leases: answer.leases.map(leaseMessage),
         leaseTermMs,
+        ...(answer.joinedAt > 0 && { joinedAt: timestampFromMs(answer.joinedAt) }),
       };
     },
 
@@ -114,9 +115,10 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       return {};
     },
 
-    async leaveNetwork({ network }, handler) {
+    async leaveNetwork({ network, joinedAt }, handler) {
       const { name } = callingNode(handler);
-      const { answer } = await transactor.run(leaveNetwork(network, name, now()));
+      const since = joinedAt === undefined ? 0 : timestampMs(joinedAt);
+      const { answer } = await transactor.run(leaveNetwork(network, name, now(), since));
       logger.info({ node: name, network, freed: answer.map(({ prefix }) => prefix) }, 'node left');
       return {};
     },

@@ -305,6 +305,20 @@ describe('membership and leases', () => {
     expect(await run(leaveNetwork('red', 'n1', NOW + 2))).toEqual([]);
   });
 
+  test('a leave that comes when its node has joined again does nothing to what it is then', async () => {
+    const first = await run(joinNetwork('red', 'n1', NOW, firstFit));
+    expect(first.joinedAt).toBe(NOW);
+    expect(await run(joinNetwork('red', 'n1', NOW + 1, firstFit))).toMatchObject({ joinedAt: NOW });
+    expect(await run(leaveNetwork('red', 'n1', NOW + 2, first.joinedAt))).toHaveLength(first.leases.length);
+    const second = await run(joinNetwork('red', 'n1', NOW + 3, firstFit));
+    expect(await run(leaveNetwork('red', 'n1', NOW + 4, first.joinedAt))).toEqual([]);
+    expect(await run(joinNetwork('red', 'n1', NOW + 5, firstFit))).toMatchObject({
+      joinedAt: NOW + 3,
+      leases: second.leases.map(({ prefix }) => ({ prefix })),
+    });
+    expect(await run(leaveNetwork('red', 'n1', NOW + 6, second.joinedAt))).toHaveLength(second.leases.length);
+  });
+
   test('after coming back, a record must be past the tombstone, which then goes', async () => {
     await join('n1');
     await run(putRecord('red', 'n1', record({ sequence: 7 })));
