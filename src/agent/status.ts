@@ -74,6 +74,7 @@ const peerStatus = async (
     lastHandshakeAt: status?.lastHandshake?.wallclock ?? 0,
     rxBytes: activity?.rxBytes ?? 0,
     txBytes: activity?.txBytes ?? 0,
+    pathMtu: membership.tunnel.pathMtu(id) ?? null,
     rttMs,
     alive: membership.isAlive(desired.node),
     withdrawn: membership.reachability.isWithdrawn(id),
@@ -182,7 +183,9 @@ export const agentStatus = async (
     ? (router, address) => gate.pass(() => echo(router, address))
     : undefined;
   const joined = await Promise.all(networks.all.map((one) => networkStatus(parts, one, echoes)));
-  const all = [...joined, ...[...networks.pending].map((one) => pendingStatus(parts, one))];
+  // What is being left to be joined anew is both.
+  const pending = [...networks.pending].filter(([name]) => networks.get(name) === undefined);
+  const all = [...joined, ...pending.map((one) => pendingStatus(parts, one))];
   const { egress, ingress } = datapath.stats();
   const { identity } = link;
   const svid = { leftMs: link.svidLeftMs, termMs: link.svidTermMs };

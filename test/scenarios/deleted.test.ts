@@ -32,9 +32,22 @@ test('its status says what is the matter and what to do, and nothing of leases t
     expect(stdout).toMatch(
       /^problem: this node was deleted at the registry: its join token is refused \(.*\): start the agent with a new join token/m,
     );
-    expect(stdout.match(/deleted/g), stdout).toHaveLength(1);
+    expect(stdout.match(/^problem: .*the registry: its join token/gm), stdout).toHaveLength(1);
     expect(stdout).not.toMatch(/good|may be gone|does not answer/);
   }, SOON);
+});
+
+test('what it had attached is taken down at once, and waits: its addresses are free for others', async () => {
+  await vi.waitFor(async () => {
+    expect(await web.host.run(['ip', '-br', 'link'])).not.toMatch(/^red/m);
+    const { stdout } = await a1.tryVl3('status');
+    expect(stdout).toMatch(/^problem: network red: web waits to be attached: node "a1" was deleted/m);
+    expect(stdout.match(/^network red/gm)).toHaveLength(1);
+    expect(stdout).toMatch(/ago: this node was deleted at the registry: what was attached is taken down/m);
+  }, SOON);
+  const log = a1.log().map(({ msg }) => msg);
+  for (const one of ['all prefixes lost', 'withdrawn'])
+    expect(log.filter((msg) => msg === one)).toHaveLength(1);
 });
 
 test('started with a new token it is there again, and its pods with it, on prefixes leased anew', async () => {
@@ -48,9 +61,7 @@ test('started with a new token it is there again, and its pods with it, on prefi
     expect(await web.reaches(far.v4('red'))).toBe(true);
   }, SOON);
   const log = a1.log().map(({ msg }) => msg);
-  for (const one of ['all prefixes lost', 'withdrawn', 'left', 'joined', 'attached'])
-    expect(log).toContain(one);
-  expect(log.indexOf('withdrawn')).toBeLessThan(log.indexOf('left'));
+  for (const one of ['all prefixes lost', 'left', 'joined', 'attached']) expect(log).toContain(one);
   expect(log.filter((msg) => msg === 'registry refuses this node')).toHaveLength(1);
   expect(web.on('red').id).toBe(before.id);
 }, 180_000);
