@@ -105,18 +105,22 @@ export class Egress {
 
   /** Until it is told to stop. */
   run(): void {
-    const { state, poller, events } = this.#parts;
-    while (!state.stopped) {
-      poller.wait();
-      state.enter('egress');
-      this.#turn();
-      state.leave('egress');
-      events.flush();
-    }
+    const { state } = this.#parts;
+    while (!state.stopped) this.turn();
     this.#key.wipe();
   }
 
-  #turn(): void {
+  /** Waits until there is something to do, and does it. */
+  turn(): void {
+    const { state, poller, events } = this.#parts;
+    poller.wait();
+    state.enter('egress');
+    this.#work();
+    state.leave('egress');
+    events.flush();
+  }
+
+  #work(): void {
     this.#now = monotonicNow();
     if (this.#parts.poller.takeWakeup()) {
       this.configure();
@@ -128,20 +132,7 @@ export class Egress {
       if (events === POLLIN) this.#readTun(device);
       else if (events !== 0) this.#lose(device);
     }
-    this.finishTurn();
-  }
-
-  /** Sends what waits for more. */
-  finishTurn(): void {
     this.#parts.outbox.flush();
-  }
-
-  /** Treats `packet` (behind its virtio_net_hdr) as if it had been read from the device's TUN. Borrows it. */
-  inject(device: number, packet: Uint8Array): void {
-    const target = this.#devices.get(device);
-    if (target === undefined) return;
-    this.#memory.bytes.set(packet, this.#readAt);
-    this.#receive(target, packet.length);
   }
 
   #readTun(device: WorkerDevice): void {
@@ -318,7 +309,12 @@ export class Egress {
   }
 
   #sendStaged(peer: number): void {
-    for (const { device, bytes } of this.#staging.take(peer)) this.inject(device, bytes);
+    for (const { device, bytes } of this.#staging.take(peer)) {
+      const target = this.#devices.get(device);
+      if (target === undefined) continue;
+      this.#memory.bytes.set(bytes, this.#readAt);
+      this.#receive(target, bytes.length);
+    }
   }
 
   #dropStaged(peer: number): void {

@@ -139,6 +139,8 @@ export class Ingress {
     this.#area = arena.allocate(AREA);
     this.#cursor = this.#area;
     this.#iov = arena.allocate(MAX_SLICES * IOVEC);
+    const { v4, v6 } = parts.udp;
+    parts.poller.watch(v6 < 0 ? [v4] : [v4, v6]);
   }
 
   get aeadTier(): AeadTier {
@@ -147,18 +149,21 @@ export class Ingress {
 
   /** Until it is told to stop. */
   run(): void {
-    const { state, poller, events, udp } = this.#parts;
-    poller.watch(udp.v6 < 0 ? [udp.v4] : [udp.v4, udp.v6]);
-    while (!state.stopped) {
-      poller.wait();
-      state.enter('ingress');
-      if (poller.takeWakeup()) this.configure();
-      if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);
-      if (udp.v6 >= 0 && poller.eventsAt(1) !== 0) this.#receive(udp.v6);
-      state.leave('ingress');
-      events.flush();
-    }
+    const { state } = this.#parts;
+    while (!state.stopped) this.turn();
     this.#key.wipe();
+  }
+
+  /** Waits until there is something to do, and does it. */
+  turn(): void {
+    const { state, poller, events, udp } = this.#parts;
+    poller.wait();
+    state.enter('ingress');
+    if (poller.takeWakeup()) this.configure();
+    if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);
+    if (udp.v6 >= 0 && poller.eventsAt(1) !== 0) this.#receive(udp.v6);
+    state.leave('ingress');
+    events.flush();
   }
 
   #receive(fd: number): void {

@@ -276,14 +276,7 @@ const openSocket = (scratch: Arena, family: number, port: number): number => {
   // The path's MTU is ours to find. Until it is found, better in pieces than not at all, and as stock WireGuard does.
   if (family === AF_INET) set(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_OMIT);
   else set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_OMIT);
-  // With every datagram: its ECN mark, and which address of ours it was sent to.
-  if (family === AF_INET) {
-    set(IPPROTO_IP, IP_RECVTOS, 1);
-    set(IPPROTO_IP, IP_PKTINFO, 1);
-  } else {
-    set(IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
-    set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
-  }
+  askForControl(scratch, fd, family);
   setSendTimeout(scratch, fd);
 
   const address = encodeSockaddr({ address: family === AF_INET ? '0.0.0.0' : '::', port });
@@ -294,6 +287,17 @@ const openSocket = (scratch: Arena, family: number, port: number): number => {
     throw new SocketError(code, port, family);
   }
   return fd;
+};
+
+/** With every datagram: its ECN mark, and which address of ours it was sent to. */
+const askForControl = (scratch: Arena, fd: number, family: number): void => {
+  if (family === AF_INET) {
+    setInt(scratch, fd, IPPROTO_IP, IP_RECVTOS, 1);
+    setInt(scratch, fd, IPPROTO_IP, IP_PKTINFO, 1);
+  } else {
+    setInt(scratch, fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+    setInt(scratch, fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+  }
 };
 
 const setInt = (scratch: Arena, fd: number, level: number, option: number, value: number): boolean => {
@@ -344,13 +348,15 @@ const offloadsWork = (scratch: Arena): boolean => {
 };
 
 /**
- * A socket for warming up: its datagrams to its own port stay in its buffer until it is closed. The buffer holds them
+ * A socket for warming up: its datagrams to its own port stay in its buffer until they are read. The buffer holds them
  * all, or the kernel would count them as lost for want of room, and an operator would wonder.
  */
-export const openSink = (): { readonly fd: number; readonly port: number } => {
+export const openSink = (coalescing: boolean): { readonly fd: number; readonly port: number } => {
   const scratch = new Arena(256);
   const sink = openLoopback(scratch);
   setInt(scratch, sink.fd, SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20);
+  askForControl(scratch, sink.fd, AF_INET);
+  if (coalescing) setInt(scratch, sink.fd, SOL_UDP, UDP_GRO, 1);
   scratch.unmap();
   return sink;
 };

@@ -87,6 +87,9 @@ export const socket: (domain: number, type: number, protocol: number) => number 
   'int',
   'int',
 ]);
+/** `pair`: where the two descriptors go, an int each. */
+export const socketpair: (domain: number, type: number, protocol: number, pair: Address) => number =
+  libc.func('socketpair', 'int', ['int', 'int', 'int', POINTER]);
 export const bind: (fd: number, address: Address, length: number) => number = libc.func('bind', 'int', [
   'int',
   POINTER,
