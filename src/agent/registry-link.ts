@@ -140,6 +140,7 @@ export class RegistryLink implements AsyncDisposable {
 
   async #beat(signal: AbortSignal): Promise<void> {
     const told = this.#deps.seen.position;
+    const askedAt = this.#deps.clock.moment().boot;
     let answer: HeartbeatResponse;
     try {
       const call = { signal, timeoutMs: CALL_TIMEOUT_MS };
@@ -148,10 +149,10 @@ export class RegistryLink implements AsyncDisposable {
       if (!signal.aborted) await this.#refused(this.#explained(fromConnectError(error)));
       return;
     }
-    this.#heard(answer, told);
+    this.#heard(answer, told, askedAt);
   }
 
-  #heard(answer: HeartbeatResponse, told: SeenStore['position']): void {
+  #heard(answer: HeartbeatResponse, told: SeenStore['position'], askedAt: number): void {
     const { logger, clock, seen, onObserved, onStoreReplaced, onRecovering, onBack } = this.#deps;
     this.#lastContactAt = clock.wall();
     this.#leaseTermMs = Number(answer.leaseTermMs);
