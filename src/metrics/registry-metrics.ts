@@ -109,6 +109,12 @@ const addDomain = (instruments: Instruments, { context, transactor }: ObservedRe
     ['reason'],
     () => [...context.counters.refusedEnrolments].map(([reason, count]): Sample => [{ reason }, count]),
   );
+  instruments.counter(
+    'vl3_registry_announcements_refused_total',
+    'Announcements refused since the start, since their node announced too often.',
+    [],
+    () => [[{}, context.counters.refusedAnnouncements]],
+  );
   gauge('vl3_registry_networks', 'Networks.', [], (now) => [[{}, now.networks().length]]);
   gauge('vl3_registry_attachments', 'Attachments that nodes have announced.', [], (now) => [
     [{}, now.attachments().length],

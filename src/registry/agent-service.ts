@@ -20,6 +20,7 @@ import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import { renew } from '../../native-free/registry/node-rules.ts';
 import { decodeVerified } from '../../native-free/registry/record.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
+import { TokenBuckets } from '../../native-free/token-buckets.ts';
 import type { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Attachment } from '../api/generated/vl3/v1/common_pb.js';
 import { type Caller, callerKey } from './caller.ts';
@@ -29,6 +30,12 @@ import { isRecovering, renewLeases, testifyRecords } from './lease-renewal.ts';
 import { bundleMessage, leaseMessage, networkMessage, storedRecord } from './messages.ts';
 import { putNodeNames } from './node-names.ts';
 import { streamKey, Watches } from './watch-network.ts';
+
+/**
+ * Each announcement is written, and told to every watcher of its network. A node says all of it whenever something changed,
+ * and again after a refusal: this is far more than pods come and go.
+ */
+const ANNOUNCEMENTS = { perSecond: 25, burst: 500 };
 
 type NodeCaller = Caller & { readonly role: 'node' | 'admin' };
 
@@ -52,6 +59,15 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
   const { transactor, store, feed, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
   const leaseTermMs = BigInt(terms.termMs);
   const watches = new Watches(context);
+  const announcements = new TokenBuckets(ANNOUNCEMENTS);
+  const mustNotFlood = (node: string): void => {
+    if (announcements.take(node, performance.now())) return;
+    context.counters.refusedAnnouncements += 1;
+    throw new Vl3Error(
+      'resource-exhausted',
+      `node "${node}" announces more than ${ANNOUNCEMENTS.perSecond} times a second: its agent tries again by itself`,
+    );
+  };
   /** Called only when something new is issued. */
   const choosePrefix: ChoosePrefix = (request) => {
     hearing.mustIssue();
@@ -125,6 +141,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
 
     async putRecord({ network, record: signed }, handler) {
       const { name } = callingNode(handler);
+      mustNotFlood(name);
       check(nameSchema, network, 'network');
       if (signed === undefined) throw new Vl3Error('invalid-argument', 'record: it is missing');
       const { value } = mustBeNetwork(await transactor.read([one(keys.network(network))]), network);
@@ -158,6 +175,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
 
     async putAttachments({ network, attachments, names }, handler) {
       const { name } = callingNode(handler);
+      mustNotFlood(name);
       const wanted = attachments.map(announced);
       for (;;) {
         const { answer, revision } = await transactor.run(putAttachments(network, name, wanted, now()));

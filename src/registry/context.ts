@@ -43,6 +43,8 @@ export interface RegistryContext {
 
 export class Counters {
   watchers = 0;
+  /** Since a node announced too often. */
+  refusedAnnouncements = 0;
   readonly refusedEnrolments = new Map<string, number>();
 
   countRefusal(reason: string): void {

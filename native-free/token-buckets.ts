@@ -1,0 +1,49 @@
+// How often each of many may do something: a token bucket for each name. One that nobody has asked for long enough is full,
+// as a new one is, and is forgotten, so that no more are kept than have asked lately.
+
+export interface BucketOptions {
+  /** In the long run. */
+  readonly perSecond: number;
+  /** At once, after a rest. */
+  readonly burst: number;
+}
+
+interface Bucket {
+  /** Milliseconds' worth of tokens. */
+  saved: number;
+  askedAt: number;
+}
+
+export class TokenBuckets {
+  readonly #cost: number;
+  readonly #full: number;
+  /** The least recently asked first. */
+  readonly #buckets = new Map<string, Bucket>();
+
+  constructor({ perSecond, burst }: BucketOptions) {
+    this.#cost = 1000 / perSecond;
+    this.#full = this.#cost * burst;
+  }
+
+  get size(): number {
+    return this.#buckets.size;
+  }
+
+  /** Whether `name` may once more, at `now` (milliseconds that only grow); then one of its tokens is gone. */
+  take(name: string, now: number): boolean {
+    this.#forgetFull(now);
+    const { saved, askedAt } = this.#buckets.get(name) ?? { saved: this.#full, askedAt: now };
+    const present = Math.min(this.#full, saved + Math.max(0, now - askedAt));
+    const mayDo = present >= this.#cost;
+    this.#buckets.delete(name);
+    this.#buckets.set(name, { saved: mayDo ? present - this.#cost : present, askedAt: now });
+    return mayDo;
+  }
+
+  #forgetFull(now: number): void {
+    for (const [name, { askedAt }] of this.#buckets) {
+      if (now - askedAt < this.#full) return;
+      this.#buckets.delete(name);
+    }
+  }
+}

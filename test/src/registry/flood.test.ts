@@ -1,0 +1,32 @@
+// A node that announces without end.
+
+import { expect, test } from 'vitest';
+import { fromConnectError } from '../../../src/api/errors.ts';
+import { red, startDomain } from './fixture.ts';
+
+test('a node that announces without end is told to wait, and keeps nobody else from announcing', async () => {
+  const domain = await startDomain();
+  await (await domain.admin()).createNetwork({ network: red });
+  const [{ client: flooder }, { client: other }] = [await domain.enrol('n1'), await domain.enrol('n2')];
+  for (const client of [flooder, other]) await client.joinNetwork({ network: 'red' });
+  const refused = new Set<string>();
+  let taken = 0;
+  while (refused.size === 0 && taken < 5000) {
+    const announce = async (): Promise<void> => {
+      try {
+        await flooder.putAttachments({ network: 'red', attachments: [] });
+        taken += 1;
+      } catch (error) {
+        const { code, message } = fromConnectError(error);
+        refused.add(`${code}: ${message}`);
+      }
+    };
+    await Promise.all(Array.from({ length: 50 }, announce));
+  }
+  expect([...refused]).toEqual([
+    'resource-exhausted: node "n1" announces more than 25 times a second: its agent tries again by itself',
+  ]);
+  expect(taken).toBeGreaterThanOrEqual(500);
+  expect(domain.registry.observed.context.counters.refusedAnnouncements).toBeGreaterThan(0);
+  await other.putAttachments({ network: 'red', attachments: [] });
+}, 60_000);
