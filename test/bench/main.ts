@@ -1,8 +1,9 @@
-// `npm run bench [-- NAME [options]]`: what is measured against what, by name; without a name, everything. The exit code is 1 when
+// `npm run bench [-- NAME] [options]`: what is measured against what, by name; without a name, the datapath. The exit code is 1 when
 // something could not be measured.
 
 import { benchDatapath } from './datapath/datapath.ts';
 import { benchLifecycle } from './lifecycle.ts';
+import { Refusal } from './refusal.ts';
 import { benchScale } from './scale.ts';
 
 const repetitions = Number(process.env['REPETITIONS'] ?? 3);
@@ -22,11 +23,17 @@ const benches: Record<string, Bench> = {
   },
 };
 
-const [first, ...args] = process.argv.slice(2);
-const isNamed = first !== undefined && !first.startsWith('-');
-for (const name of isNamed ? [first] : Object.keys(benches)) {
+const [first = '', ...rest] = process.argv.slice(2);
+const isNamed = first !== '' && !first.startsWith('-');
+const name = isNamed ? first : 'datapath';
+try {
   const bench = benches[name];
-  if (bench === undefined) throw new Error(`no bench ${name}: there are ${Object.keys(benches).join(', ')}`);
-  const isComplete = await bench(isNamed || first === undefined ? args : [first, ...args]);
+  if (bench === undefined)
+    throw new Refusal(`there is no bench ${name}: write one of ${Object.keys(benches).join(', ')}`);
+  const isComplete = await bench(isNamed ? rest : process.argv.slice(2));
   if (!isComplete) process.exitCode = 1;
+} catch (error) {
+  if (!(error instanceof Refusal)) throw error;
+  console.error(`bench: ${error.message}`);
+  process.exitCode = 1;
 }

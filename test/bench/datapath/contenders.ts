@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Lab } from '../../lab/lab.ts';
 import { type KeyPair, WireguardGo, type WireguardPeer, wireguardKeys } from '../../lab/wireguard-go.ts';
+import { Refusal } from '../refusal.ts';
 import { startCable, startTunCopy } from './limits.ts';
 import { startNebula } from './nebula.ts';
 import { OURS } from './samples.ts';
@@ -182,7 +183,7 @@ const bracketed = (address: string): string => (address.includes(':') ? `[${addr
 export const parseNamed = (option: string, text: string): Named => {
   const at = text.indexOf('=');
   const named = { name: text.slice(0, at), path: text.slice(at + 1) };
-  if (at <= 0 || !/^[\w.-]+$/.test(named.name)) throw new Error(`${option} ${text}: write NAME=PATH`);
-  if (!existsSync(named.path)) throw new Error(`${option} ${text}: there is no ${join(named.path)}`);
+  if (at <= 0 || !/^[\w.-]+$/.test(named.name)) throw new Refusal(`${option} ${text}: write NAME=PATH`);
+  if (!existsSync(named.path)) throw new Refusal(`${option} ${text}: there is no ${join(named.path)}`);
   return named;
 };

@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Lab } from '../../lab/lab.ts';
+import { Refusal } from '../refusal.ts';
 import { findContenders } from './contenders.ts';
 import { HELP, type Options, parseOptions } from './options.ts';
 import { plots } from './plots.ts';
@@ -37,8 +38,8 @@ export const benchDatapath = async (args: readonly string[]): Promise<boolean> =
   const all = allStages(vl3);
   const stages = selected(options.quick ? quickly(all) : all, options.cases);
   if (contenders.length === 0)
-    throw new Error(`--only ${options.only.join(' --only ')}: there is none of that name`);
-  if (stages.length === 0) throw new Error(`--case ${options.cases.join(' --case ')}: see --list`);
+    throw new Refusal(`--only ${options.only.join(' --only ')}: there is none of that name`);
+  if (stages.length === 0) throw new Refusal(`--case ${options.cases.join(' --case ')}: see --list`);
   const { repetitions, seconds } = options;
   const minutes = Math.ceil(estimate(stages, contenders, seconds, repetitions) / 60);
   progress(`about ${minutes} min: ${repetitions} times, ${seconds} s of traffic each`);

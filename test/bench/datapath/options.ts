@@ -1,6 +1,7 @@
 // What was asked for on the command line and in the environment.
 
 import { parseArgs } from 'node:util';
+import { Refusal } from '../refusal.ts';
 import { type Named, parseNamed } from './contenders.ts';
 
 export interface Options {
@@ -20,7 +21,7 @@ export interface Options {
   readonly report: string;
 }
 
-export const HELP = `npm run bench -- datapath [options]
+export const HELP = `npm run bench -- [datapath] [options]
 
 vl3's device, as it ships, against every userspace tunnel that is installed, and against two limits: a TUN copy without
 crypto, and the cable. All between the same two hosts, made of namespaces, in one run, alternating. Prints a table of
@@ -40,30 +41,34 @@ medians, spread and ratios, and the same as JSON on the last line. Exit code 1: 
   --sources            vl3 as it is in this clone, not built
 
 Examples:
-  npm run bench -- datapath --quick
-  npm run bench -- datapath --peer wireguard-go-current=/usr/local/bin/wireguard-go
-  npm run bench -- datapath --case 'tcp1*' --case 'udp100-*' --only vl3 --only wireguard-go-debian
-  npm run bench -- datapath --case 'flood-*' --flood-rate 50000 --repetitions 5`;
+  npm run bench -- --quick
+  npm run bench -- --peer wireguard-go-current=/usr/local/bin/wireguard-go
+  npm run bench -- --case 'tcp1*' --case 'udp100-*' --only vl3 --only wireguard-go-debian
+  npm run bench -- --case 'flood-*' --flood-rate 50000 --repetitions 5
+
+There are also npm run bench -- lifecycle (what an operator feels) and -- scale (one registry under many agents).`;
 
 export const parseOptions = (args: readonly string[]): Options => {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      help: { type: 'boolean', default: false, short: 'h' },
-      list: { type: 'boolean', default: false },
-      quick: { type: 'boolean', default: false },
-      sources: { type: 'boolean', default: false },
-      repetitions: { type: 'string' },
-      seconds: { type: 'string' },
-      'flood-rate': { type: 'string', default: '20000' },
-      'max-steal': { type: 'string', default: '5' },
-      case: { type: 'string', multiple: true, default: [] },
-      only: { type: 'string', multiple: true, default: [] },
-      peer: { type: 'string', multiple: true, default: [] },
-      nebula: { type: 'string', multiple: true, default: [] },
-      report: { type: 'string', default: 'bench-report' },
-    },
-  });
+  const { values } = refusing(() =>
+    parseArgs({
+      args: [...args],
+      options: {
+        help: { type: 'boolean', default: false, short: 'h' },
+        list: { type: 'boolean', default: false },
+        quick: { type: 'boolean', default: false },
+        sources: { type: 'boolean', default: false },
+        repetitions: { type: 'string' },
+        seconds: { type: 'string' },
+        'flood-rate': { type: 'string', default: '20000' },
+        'max-steal': { type: 'string', default: '5' },
+        case: { type: 'string', multiple: true, default: [] },
+        only: { type: 'string', multiple: true, default: [] },
+        peer: { type: 'string', multiple: true, default: [] },
+        nebula: { type: 'string', multiple: true, default: [] },
+        report: { type: 'string', default: 'bench-report' },
+      },
+    }),
+  );
   const { help, list, quick, sources, only, report } = values;
   return {
     help,
@@ -82,12 +87,20 @@ export const parseOptions = (args: readonly string[]): Options => {
   };
 };
 
+const refusing = <T>(work: () => T): T => {
+  try {
+    return work();
+  } catch (error) {
+    throw new Refusal(`${error instanceof Error ? error.message : String(error)}: see --help`);
+  }
+};
+
 const listed = (variable: string): string[] =>
   (process.env[variable] ?? '').split(',').filter((one) => one !== '');
 
 const positive = (option: string, text: string): number => {
   const value = Number(text);
   if (text.trim() === '' || !Number.isFinite(value) || value <= 0)
-    throw new Error(`${option} ${text}: write a number above 0`);
+    throw new Refusal(`${option} ${text}: write a number above 0`);
   return value;
 };

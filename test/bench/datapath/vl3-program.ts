@@ -4,6 +4,7 @@ import { symlinkSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Lab } from '../../lab/lab.ts';
 import { type Program, vl3 } from '../../lab/program.ts';
+import { Refusal } from '../refusal.ts';
 
 export interface Vl3Program {
   readonly command: Program;
@@ -16,7 +17,12 @@ const ROOT = resolve(import.meta.dirname, '../../..');
 /** Builds it into the lab's own directory; it goes with the lab. */
 export const buildVl3 = async (lab: Lab): Promise<Vl3Program> => {
   const directory = join(lab.scratch, 'vl3');
-  await lab.run(['sh', join(ROOT, 'deploy/build.sh'), directory], { timeoutMs: 300_000 });
+  const build = ['sh', join(ROOT, 'deploy/build.sh'), directory];
+  const { code, stdout, stderr } = await lab.tryRun(build, { timeoutMs: 300_000 });
+  if (code !== 0)
+    throw new Refusal(
+      `vl3 could not be built (--sources measures it as it is in this clone):\n${stdout}${stderr}`.trimEnd(),
+    );
   symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'));
   // For profiles: --perf-basic-prof and the like, for vl3 alone.
   const options = (process.env['TUNNEL_NODE_OPTIONS'] ?? '').split(' ').filter((one) => one !== '');
