@@ -1,13 +1,13 @@
 // From outside to inside, one message at a time (whitepaper section 3, 5.4.6 and 6.5). Functions stand in the order
 // of the flow:
 //
-//   1. receiveTransport   the receiver index names the keypair, which must be young enough
+//   1. receiveTransport   the receiver index names the keypair, which must be young enough and not have counted too far
 //   2. open               authenticate, then consult the replay window: a forgery never moves it
 //   3. takeNote           for the timers; tell the device of a confirmed keypair and of another endpoint
 //   4. deliver            an empty packet is a keepalive; else cut to the IP length, and the source's longest match
 //                         among the allowed IPs must be exactly this peer; the outer header's ECN mark is taken over
 
-import { REJECT_AFTER_TIME } from '../noise/constants.ts';
+import { RECEIVE_LIMIT_HIGH, REJECT_AFTER_TIME } from '../noise/constants.ts';
 import { ECN_MASK, leaveTunnel, NOT_ECT } from '../wire/ecn.ts';
 import { Transport } from '../wire/message.ts';
 import type { Endpoint } from './data-plane.ts';
@@ -31,6 +31,7 @@ export const receiveTransport = (
   const installed = plane.keypair(message.receiver);
   if (installed === undefined) return 'unknown-index';
   if (now - installed.keypair.createdAt >= REJECT_AFTER_TIME) return 'keypair-expired';
+  if (message.counterHigh >= RECEIVE_LIMIT_HIGH) return 'keypair-expired';
   const packet = open(plane, installed, message);
   if (typeof packet === 'string') return packet;
   takeNote(plane, installed, datagram.length, packet.length > 0, source, now);

@@ -1,7 +1,8 @@
 // From inside to outside, one packet at a time (whitepaper section 3 and 5.4.6). Functions stand in the order of the
 // flow:
 //
-//   1. sendPacket      the destination's longest match among the allowed IPs names the peer
+//   1. sendPacket      the destination's longest match among the allowed IPs names the peer, which must have an
+//                      endpoint; what lies past the packet's own length is not sent
 //   2. stage           the packet joins the peer's queue; when that is full, the oldest goes
 //   3. sendStaged      the keypair in use must be young enough and have counters left, else a handshake is asked for
 //   4. seal            take the next counter, pad to 16 up to the MTU, seal
@@ -32,7 +33,8 @@ export const sendPacket = (plane: Plane, packet: Uint8Array, now: number): DropR
   const id = plane.allowedIps.lookup(inner.destination);
   if (id === undefined) return 'no-peer';
   const peer = plane.peer(id);
-  stage(plane, peer, packet);
+  if (peer.endpoint === undefined) return 'no-endpoint';
+  stage(plane, peer, packet.subarray(0, inner.totalLength));
   sendStaged(plane, peer, now);
   return undefined;
 };

@@ -32,6 +32,8 @@ export const REJECT_AFTER_MESSAGES_LOW = 0xffffdfff;
  */
 export const REKEY_AFTER_MESSAGES = 2 ** 52;
 export const SEND_AFTER_MESSAGES_LIMIT = Number.MAX_SAFE_INTEGER;
+/** Nor are counters from 2^53 on taken: the upper half of the first that is not. */
+export const RECEIVE_LIMIT_HIGH = 0x20_0000;
 
 /** Section 6.1: retries are spread by up to a third of a second, so that two ends don't collide for ever. */
 export const REKEY_TIMEOUT_JITTER = 333;

@@ -271,9 +271,11 @@ describe('a peer', () => {
     alice.send(bob, 'where are you?');
     lab.run(20_000);
     expect(lab.wire).toEqual([]);
+    expect(alice.dropped('no-endpoint')).toBe(1);
     alice.knows(bob);
+    alice.send(bob, 'there you are');
     lab.run(200);
-    expect(bob.received()).toEqual(['where are you?']);
+    expect(bob.received()).toEqual(['there you are']);
   });
 });
 
