@@ -16,6 +16,8 @@ export interface Budget {
 export interface FuzzOptions {
   readonly seed: string;
   readonly budget: Budget;
+  /** How many executions making a failing input smaller may take. */
+  readonly minimising?: number;
   /** Inputs to start from: the saved cases. */
   readonly corpus?: readonly Uint8Array[];
   /** Whether something ran that had not run before since the last call. */
@@ -50,7 +52,7 @@ const MAX_CPU_MS = 5000;
 const MINIMISING_EXECUTIONS = 2000;
 
 export const fuzz = async (target: Target, options: FuzzOptions): Promise<FuzzResult> => {
-  const { seed, budget, isNew, onInput } = options;
+  const { seed, budget, isNew, onInput, minimising = MINIMISING_EXECUTIONS } = options;
   const random = new Random(`${seed}/${target.name}`);
   const pool: Uint8Array[] = [...(options.corpus ?? [])];
   let interesting = 0;
@@ -76,7 +78,7 @@ export const fuzz = async (target: Target, options: FuzzOptions): Promise<FuzzRe
         onInput?.(smaller);
         return isAlike(await failureOf(open, smaller), error);
       };
-      const minimal = await minimise(input, fails, MINIMISING_EXECUTIONS);
+      const minimal = await minimise(input, fails, minimising);
       return end({ input, minimal, error: (await failureOf(open, minimal)) ?? error, execution: executions });
     }
     if (isNew === undefined) continue;

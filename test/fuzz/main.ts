@@ -17,7 +17,7 @@ import { saveCase, savedCases } from './corpus.ts';
 import { Coverage } from './coverage.ts';
 import { type FuzzResult, fuzz } from './engine.ts';
 import type { Target } from './target.ts';
-import { TARGETS } from './targets.ts';
+import { MACHINE_TARGETS, TARGETS } from './targets.ts';
 import { Watchdog } from './watchdog.ts';
 
 const { values } = parseArgs({
@@ -55,9 +55,10 @@ const say = (text: string): void => {
   else console.log(text);
 };
 
-const chosen = TARGETS.filter(({ name }) => values.target?.includes(name) ?? true);
+const all = [...TARGETS, ...(process.getuid?.() === 0 ? MACHINE_TARGETS : [])];
+const chosen = all.filter(({ name }) => values.target?.includes(name) ?? true);
 if (chosen.length === 0) {
-  console.error(`there is no such target; there are: ${TARGETS.map(({ name }) => name).join(', ')}`);
+  console.error(`there is no such target; there are: ${all.map(({ name }) => name).join(', ')}`);
   process.exit(2);
 }
 const minutes = values.minutes === undefined ? 1 / chosen.length : Number(values.minutes);

@@ -12,6 +12,7 @@ import { savedStateTargets } from './targets/saved-state.ts';
 import { segmentationTargets } from './targets/segmentation.ts';
 import { tableTargets } from './targets/tables.ts';
 import { wireTargets } from './targets/wire.ts';
+import { workersTarget } from './targets/workers.ts';
 
 export const TARGETS: readonly Target[] = [
   ...wireTargets,
@@ -26,3 +27,6 @@ export const TARGETS: readonly Target[] = [
   ...savedStateTargets,
   registryTarget,
 ];
+
+/** These need root, and make a namespace. */
+export const MACHINE_TARGETS: readonly Target[] = [workersTarget];
