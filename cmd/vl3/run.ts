@@ -1,12 +1,18 @@
 // vl3 run: a command in a fresh network namespace of its own, on the networks it asks for. The namespace goes when the
-// command ends; the agent notices when this process is killed and cannot say so.
+// command ends; the agent notices when this process is killed and cannot say so. Names are resolved by this process, on the
+// namespace's loopback; the command sees a resolv.conf of its own that says so.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { constants } from 'node:os';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
+import { zoneOf } from '../../native-free/names/name.ts';
+import { formatResolvConf, parseResolvConf } from '../../native-free/names/resolv-conf.ts';
 import { LocalClient } from '../../src/agent/local-client.ts';
+import { RESOLVER_ADDRESS } from '../../src/names/resolver-address.ts';
 import { collect, collectLabel } from './arguments.ts';
 import { attachAll, parseWait, reportPending, WAIT_SECONDS } from './attaching.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
@@ -19,12 +25,25 @@ interface RunOptions {
   wait: number;
   all?: true;
   label?: Record<string, string>;
+  /** False: with --no-resolver. */
+  resolver: boolean;
   socket: string;
 }
 
-// Inside the new namespace: loopback up, say so on 4, wait for the word on 3, become the command.
-const WRAPPER =
-  'ip link set lo up && echo ready >&4 && read -r go <&3 && [ "$go" = go ] && exec "$@" 3<&- 4>&-';
+// Inside the new namespace: loopback up, say so on 4, wait for the word on 3, become the command. With a resolv.conf the mount
+// namespace is new as well: that file takes the place of the machine's, and what answers for the machine's names past it, by
+// a socket, is out of reach (nss-resolve and nscd then leave it to resolv.conf).
+const WRAPPER = `
+ip link set lo up || exit 1
+resolv=$1
+shift
+if [ -n "$resolv" ]; then
+  mount --bind "$resolv" /etc/resolv.conf || echo "vl3: names of networks are not resolved: there is no /etc/resolv.conf" >&2
+  for socket in /run/systemd/resolve/io.systemd.Resolve /run/nscd/socket; do
+    [ ! -S "$socket" ] || mount --bind /dev/null "$socket"
+  done
+fi
+echo ready >&4 && read -r go <&3 && [ "$go" = go ] && exec "$@" 3<&- 4>&-`;
 
 const waitUntilReady = async (child: ChildProcess): Promise<void> => {
   const ready = child.stdio[4];
@@ -53,7 +72,10 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
   const client = new LocalClient(options.socket);
   // Killed in a way that cannot be caught, this process takes the command with it: nobody else would end it.
   const dieWithMe = ['--pdeathsig', 'KILL', '--'];
-  const inNamespace = ['unshare', '--net', '--', 'sh', '-c', WRAPPER, 'sh', ...command];
+  const resolvConf = options.resolver ? writeResolvConf(options.network) : undefined;
+  const namespaces = resolvConf === undefined ? ['--net'] : ['--net', '--mount', '--propagation', 'slave'];
+  const wrapper = ['sh', '-c', WRAPPER, 'sh', resolvConf?.path ?? ''];
+  const inNamespace = ['unshare', ...namespaces, '--', ...wrapper, ...command];
   const child = spawn('setpriv', [...dieWithMe, ...inNamespace], {
     stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
   });
@@ -63,8 +85,13 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
     child.kill('SIGTERM');
   };
   context.signal.addEventListener('abort', stop);
+  let resolver: AsyncDisposable | undefined;
   try {
     await waitUntilReady(child);
+    if (resolvConf !== undefined) {
+      resolvConf.remove();
+      if (child.pid !== undefined) resolver = await openResolver(child.pid);
+    }
     const netns = `/proc/${child.pid}/ns/net`;
     const labels = options.label === undefined ? {} : { labels: options.label };
     const addresses = options.address === undefined ? {} : { addresses: options.address };
@@ -91,7 +118,32 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
   } finally {
     context.signal.removeEventListener('abort', stop);
     child.kill('SIGKILL');
+    resolvConf?.remove();
+    await resolver?.[Symbol.asyncDispose]();
   }
+};
+
+const MACHINE_RESOLV_CONF = '/etc/resolv.conf';
+
+/** The namespace's own, in a file that is mounted over the machine's and can be removed then. */
+const writeResolvConf = (
+  networks: readonly string[],
+): { readonly path: string; readonly remove: () => void } => {
+  const directory = mkdtempSync(join(tmpdir(), 'vl3-run-'));
+  const path = join(directory, 'resolv.conf');
+  const machine = existsSync(MACHINE_RESOLV_CONF) ? readFileSync(MACHINE_RESOLV_CONF, 'utf8') : '';
+  const search = [
+    ...networks.map((network) => zoneOf(network).join('.')),
+    ...parseResolvConf(machine).search,
+  ];
+  writeFileSync(path, formatResolvConf({ servers: [RESOLVER_ADDRESS], search }), { mode: 0o644 });
+  return { path, remove: () => rmSync(directory, { recursive: true, force: true }) };
+};
+
+/** Loaded only when it is needed: it opens sockets in another namespace. */
+const openResolver = async (pid: number): Promise<AsyncDisposable> => {
+  const { NamespaceResolver } = await import('../../src/names/namespace-resolver.ts');
+  return new NamespaceResolver({ pid, resolvConf: MACHINE_RESOLV_CONF });
 };
 
 export const runCommand: CommandGroup = (program: Command, context: Context): void => {
@@ -113,11 +165,15 @@ export const runCommand: CommandGroup = (program: Command, context: Context): vo
     )
     .option('--all', 'run the command only if all of the networks are available')
     .option('--label <key=value>', 'a label of the workload; may be repeated', collectLabel)
+    .option(
+      '--no-resolver',
+      "leave the machine's resolv.conf in its place: names of networks are not resolved",
+    )
     .addOption(socketOption(context))
     .argument('<command...>', 'the command and its arguments, after --')
     .addHelpText(
       'after',
-      "\nNetworks that are not available are attached while the command runs, as soon as they can be.\nThe exit code is the command's; 5 if it was not run since no network was available.\n\nExamples:\n  vl3 run --network red -- ip address\n  vl3 run --network red --network green --name web -- python3 -m http.server",
+      "\nNetworks that are not available are attached while the command runs, as soon as they can be.\nThe command finds workloads as <name>.<network>.vl3, or <name> alone;\nother names are resolved as on this machine.\nThe exit code is the command's; 5 if it was not run since no network was available.\n\nExamples:\n  vl3 run --network red -- ip address\n  vl3 run --network red --network green --name web -- python3 -m http.server",
     )
     .action(async (command: string[], options: RunOptions) => {
       if (new Set(options.network).size !== options.network.length) {

@@ -14,6 +14,7 @@ export const CLASS_IN = 1;
 
 export const NOERROR = 0;
 export const FORMERR = 1;
+export const SERVFAIL = 2;
 export const NXDOMAIN = 3;
 export const NOTIMP = 4;
 export const REFUSED = 5;
