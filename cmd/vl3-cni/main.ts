@@ -4,6 +4,7 @@
 import { readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { CNI_CODE, CniError } from '../../native-free/cni/cni-error.ts';
 import { MAX_INPUT_BYTES } from '../../native-free/cni/json.ts';
+import { askAgent } from './agent-call.ts';
 import { runPlugin, type World } from './plugin.ts';
 
 const [STDIN, STDOUT, STDERR] = [0, 1, 2];
@@ -71,10 +72,7 @@ const world: World = {
       return undefined;
     }
   },
-  ask: async (...call) => {
-    const { askAgent } = await import('./agent-call.ts');
-    return await askAgent(...call);
-  },
+  ask: askAgent,
   warn: (line) => write(STDERR, `${line}\n`),
 };
 

@@ -2,7 +2,7 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -74,4 +74,14 @@ test('the built packet workers start and stop', () => {
     console.log(datapath.port > 0);`,
   );
   expect(execFileSync(process.execPath, [script], { env, encoding: 'utf8', timeout: 30_000 })).toBe('true\n');
+});
+
+test('the built CNI plugin is one file that answers a runtime', () => {
+  const cniEnv = { CNI_COMMAND: 'VERSION', PATH: process.env['PATH'] };
+  const plugin = join(dist, 'cmd/vl3-cni/vl3-cni.cjs');
+  // Anywhere, with nothing beside it.
+  const elsewhere = join(scratch, 'vl3-cni');
+  copyFileSync(plugin, elsewhere);
+  const answer = execFileSync(process.execPath, [elsewhere], { env: cniEnv, input: '', encoding: 'utf8' });
+  expect(JSON.parse(answer)).toMatchObject({ cniVersion: '1.1.0' });
 });
