@@ -1,12 +1,15 @@
 // The control socket in rough hands: many allowed IPs, lines as long as they may be and longer, questions while things change,
 // and clients that go away, stop half way, or never read. Of vl3; what wireguard-go does is not ours to judge.
 
+import { statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
 import { Lab } from '../lab/lab.ts';
 import { wireguardKeys } from '../lab/wireguard-go.ts';
 import { End } from './suite-end.ts';
 import { until } from './suite-scene.ts';
+import { ask as askAt, type Connection, get, open as openAt } from './uapi-client.ts';
 
 const lab = Lab.create();
 let end: End;
@@ -26,34 +29,8 @@ afterAll(async () => await lab.close());
 const hex = (base64: string): string => Buffer.from(base64, 'base64').toString('hex');
 const someKey = (): string => hex(wireguardKeys().publicKey);
 
-/** A connection to the control socket, and what came back. */
-const open = async (): Promise<{ socket: Socket; received: () => string }> => {
-  const socket = connect(end.socket);
-  let text = '';
-  socket.setEncoding('latin1');
-  socket.on('data', (more: string) => {
-    text += more;
-  });
-  socket.on('error', () => {});
-  await new Promise<void>((resolve, reject) => {
-    socket.once('connect', () => resolve());
-    socket.once('error', reject);
-  });
-  return { socket, received: () => text };
-};
-
-/** Sends a request and returns its answer. `isLast`: it says at once that it has nothing more to ask. */
-const ask = async (request: string, isLast = false): Promise<string> => {
-  const { socket, received } = await open();
-  if (isLast) socket.end(request);
-  else socket.write(request);
-  const answer = await until(
-    async () => received(),
-    (text) => (!isLast && text.endsWith('\n\n')) || socket.closed,
-  );
-  socket.destroy();
-  return answer;
-};
+const open = (): Promise<Connection> => openAt(end.socket);
+const ask = (request: string, isLast = false): Promise<string> => askAt(end.socket, request, isLast);
 
 test('thirty peers without a key, then with one', async () => {
   const keys = Array.from({ length: 30 }, () => wireguardKeys().publicKey);
@@ -157,4 +134,142 @@ test('wg show and wg set at the same time each see a whole configuration', async
     }
   };
   await Promise.all([configuring(), looking(), looking(), looking()]);
+});
+
+const PRESHARED = 'ab'.repeat(32);
+const NONE = '0'.repeat(64);
+
+/** What a peer is said to be, without its traffic. */
+const settingsOf = async (key: string): Promise<string[] | undefined> => {
+  const lines = await get(end.socket);
+  const at = lines.indexOf(`public_key=${key}`);
+  if (at < 0) return undefined;
+  const rest = lines.slice(at + 1);
+  const past = rest.findIndex((line) => /^(public_key|errno)=/.test(line));
+  return rest.slice(0, past).filter((line) => !/^(last_handshake|[tr]x_bytes|protocol)/.test(line));
+};
+const set = async (...lines: string[]): Promise<string> => await ask(`set=1\n${lines.join('\n')}\n\n`);
+
+test('every key of the device and of a peer is set, said again, changed and taken back', async () => {
+  const [one, other] = [someKey(), someKey()];
+  const ok = 'errno=0\n\n';
+  const privateKey = hex(end.keys.privateKey);
+  const device = [`private_key=${privateKey}`, 'listen_port=7117', 'fwmark=66'];
+  expect(await set(...device, `public_key=${one}`, `public_key=${other}`)).toBe(ok);
+  expect((await get(end.socket)).slice(0, 3)).toEqual(device);
+  expect(await settingsOf(one)).toEqual([`preshared_key=${NONE}`, 'persistent_keepalive_interval=0']);
+
+  const peer = [
+    `preshared_key=${PRESHARED}`,
+    'endpoint=[2001:db8::7]:9',
+    'persistent_keepalive_interval=25',
+    'allowed_ip=10.0.0.0/8',
+    'allowed_ip=fd00::/8',
+  ];
+  expect(await set(`public_key=${one}`, ...peer, 'protocol_version=1')).toBe(ok);
+  expect((await settingsOf(one))?.sort()).toEqual(peer.sort());
+  // What is not named stays.
+  expect(await set(`public_key=${one}`, 'endpoint=192.0.2.7:9', 'allowed_ip=-fd00::/8')).toBe(ok);
+  expect((await settingsOf(one))?.slice(0, 2)).toEqual([
+    `preshared_key=${PRESHARED}`,
+    'endpoint=192.0.2.7:9',
+  ]);
+  expect((await settingsOf(one))?.filter((line) => line.startsWith('allowed'))).toEqual([
+    'allowed_ip=10.0.0.0/8',
+  ]);
+  expect(await set(`public_key=${one}`, 'replace_allowed_ips=true', 'allowed_ip=192.0.2.0/24')).toBe(ok);
+  expect((await settingsOf(one))?.at(-1)).toBe('allowed_ip=192.0.2.0/24');
+  expect(
+    await set(
+      `public_key=${one}`,
+      `preshared_key=${NONE}`,
+      'persistent_keepalive_interval=0',
+      'replace_allowed_ips=true',
+    ),
+  ).toBe(ok);
+  expect(await settingsOf(one)).toEqual([
+    `preshared_key=${NONE}`,
+    'endpoint=192.0.2.7:9',
+    'persistent_keepalive_interval=0',
+  ]);
+  // A prefix is one peer's; of whom is nobody's, nothing is made by an update.
+  expect(
+    await set(`public_key=${one}`, 'allowed_ip=10.7.0.0/16', `public_key=${other}`, 'allowed_ip=10.7.0.0/16'),
+  ).toBe(ok);
+  expect((await settingsOf(one))?.at(-1)).toBe('persistent_keepalive_interval=0');
+  expect((await settingsOf(other))?.at(-1)).toBe('allowed_ip=10.7.0.0/16');
+  const stranger = someKey();
+  expect(await set(`public_key=${stranger}`, 'update_only=true', 'allowed_ip=10.7.0.0/16')).toBe(ok);
+  expect(await settingsOf(stranger)).toBeUndefined();
+  expect((await settingsOf(other))?.at(-1)).toBe('allowed_ip=10.7.0.0/16');
+  expect(await set(`public_key=${other}`, 'update_only=true', 'persistent_keepalive_interval=7')).toBe(ok);
+  expect(await settingsOf(other)).toContain('persistent_keepalive_interval=7');
+
+  expect(await set(`public_key=${one}`, 'remove=true', `public_key=${stranger}`, 'remove=true')).toBe(ok);
+  expect(await settingsOf(one)).toBeUndefined();
+  expect(await set('replace_peers=true', `public_key=${stranger}`)).toBe(ok);
+  expect((await end.peers()).map(({ publicKey }) => hex(publicKey))).toEqual([stranger]);
+  expect(await set(`private_key=${NONE}`, 'fwmark=0', 'listen_port=0')).toBe(ok);
+  const [port, ...rest] = await get(end.socket);
+  expect(port).toMatch(/^listen_port=[1-9]\d*$/);
+  expect(rest.filter((line) => /^(private_key|fwmark)/.test(line))).toEqual([]);
+});
+
+test('several operations on one connection are answered in turn, each with the sign that wg expects', async () => {
+  const key = someKey();
+  const { socket, received } = await open();
+  const operations: [request: string, answer: RegExp][] = [
+    ['get=1\n\n', /errno=0$/],
+    [`set=1\npublic_key=${key}\nallowed_ip=10.0.0.0/8\n\n`, /^errno=0$/],
+    ['set=1\nlisten_port=many\n\n', /^errno=-22$/],
+    ['get=1\nlisten_port=1\n\n', /^errno=22$/],
+    ['hello=1\n\n', /^errno=-71$/],
+    [`set=1\npublic_key=${key}\nremove=true\n\n`, /^errno=0$/],
+    ['get=1\n\n', /errno=0$/],
+  ];
+  socket.write(operations.map(([request]) => request).join(''));
+  const text = await until(
+    async () => received(),
+    (all) => all.split('\n\n').length === operations.length + 1,
+  );
+  const answers = text.split('\n\n').slice(0, -1);
+  operations.forEach(([, answer], i) => {
+    expect(answers[i]).toMatch(answer);
+  });
+  expect(answers.at(-1)).toBe(answers[0]);
+  socket.destroy();
+});
+
+test('two thousand connections that say nothing, and some that begin to, keep nobody from being served', async () => {
+  const before = end.rssMb;
+  const idle: Connection[] = [];
+  for (let i = 0; i < 2000; i++) idle.push(await open());
+  for (const { socket } of idle.slice(0, 500)) socket.write('set=1\nlisten_port=47');
+  expect(await set(`public_key=${someKey()}`)).toBe('errno=0\n\n');
+  expect(await end.peers()).toHaveLength(1);
+  expect(end.rssMb - before).toBeLessThan(150);
+  // A line without end on many at once is cut off on each.
+  for (const { socket } of idle.slice(0, 50)) socket.write('1'.repeat(100_000));
+  await until(
+    async () => idle.slice(0, 50).every(({ socket }) => socket.closed),
+    (all) => all,
+  );
+  for (const { socket } of idle) socket.destroy();
+  expect(await end.show('listen-port')).not.toMatch(/^47/);
+});
+
+test('the socket is for its owner alone', async () => {
+  const { mode } = statSync(end.socket);
+  expect(mode & 0o777).toBe(0o700);
+  expect(statSync(dirname(end.socket)).mode & 0o022).toBe(0);
+  const nobody = await lab.tryRun([
+    'setpriv',
+    '--reuid=65534',
+    '--clear-groups',
+    'wg',
+    'show',
+    end.interface,
+  ]);
+  expect(nobody.code).not.toBe(0);
+  expect(nobody.stdout).toBe('');
 });
