@@ -204,11 +204,13 @@ export class PathMtu {
   }
 
   #found(size: number, now: number): void {
+    // Confirming what is known puts nothing off.
+    if (size !== this.#known || now >= this.#raiseAt) this.#raiseAt = now + RAISE_EVERY;
+    if (size >= this.#ceiling) this.#raiseAt = NEVER;
     this.#known = size;
     this.#told = undefined;
     this.#hint = undefined;
     this.#round = undefined;
-    this.#raiseAt = size < this.#ceiling ? now + RAISE_EVERY : NEVER;
     this.#nextAt = now + CONFIRM_EVERY;
   }
 
@@ -217,6 +219,7 @@ export class PathMtu {
     const [first, longest] = this.#hasAnswered ? [SILENCE, LONGEST_SILENCE] : [STRANGER, LONGEST_STRANGER];
     this.#silence = Math.min(longest, this.#silence === 0 ? first : this.#silence * 2);
     this.#nextAt = now + this.#silence;
+    if (this.#told !== undefined) this.#nextAt = Math.min(this.#nextAt, this.#raiseAt);
     if (!this.#hasAnswered && this.#hint !== undefined) this.#believe(this.#hint, now);
     this.#hint = undefined;
     return [];

@@ -2,22 +2,27 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { LONGEST_UNREACHABLE, writeUnreachable } from '../../../native-free/wire/icmp.ts';
+import {
+  LONGEST_UNREACHABLE,
+  mayBeCut,
+  writeTooBig,
+  writeUnreachable,
+} from '../../../native-free/wire/icmp.ts';
 import { IpHeader } from '../../../native-free/wire/ip.ts';
 import { PacketMemory } from '../../../native-free/wire/packet-memory.ts';
-import { be16, buildPacket, concat, type Flow, flowArbitrary, payload, slowSum } from './packets.ts';
+import { be16, be32, buildPacket, concat, type Flow, flowArbitrary, payload, slowSum } from './packets.ts';
 
 const AT = 64;
 
 /** The answer to `packet`; undefined when there is none. Nothing past it may have been written. */
-const answerTo = (packet: Uint8Array): Uint8Array | undefined => {
+const answerTo = (packet: Uint8Array, mtu?: number): Uint8Array | undefined => {
   const from = AT + LONGEST_UNREACHABLE + 64;
   const memory = new PacketMemory(new SharedArrayBuffer(from + packet.length));
   memory.bytes.fill(0xaa);
   memory.bytes.set(packet, from);
   const ip = new IpHeader();
   if (ip.parse(memory, from, packet.length) !== undefined) throw new Error('no IP packet');
-  const length = writeUnreachable(memory, ip, AT);
+  const length = mtu === undefined ? writeUnreachable(memory, ip, AT) : writeTooBig(memory, ip, mtu, AT);
   const written = memory.bytes.slice(AT, AT + length);
   expect(memory.bytes.subarray(0, AT).every((byte) => byte === 0xaa)).toBe(true);
   expect(memory.bytes.subarray(AT + length, from).every((byte) => byte === 0xaa)).toBe(true);
@@ -103,5 +108,52 @@ describe('an unreachable', () => {
     ['about no later IPv4 fragment', withByte(buildPacket(V4, payload(9, 1)), 7, 1), false],
   ])('is sent %s', (_, packet, isAnswered) => {
     expect(answerTo(packet) !== undefined).toBe(isAnswered);
+  });
+});
+
+describe('a packet too big', () => {
+  it('is an unreachable but for type, code and MTU', () => {
+    fc.assert(
+      fc.property(flowArbitrary, fc.nat(3000), fc.integer({ min: 0, max: 70_000 }), (flow, length, mtu) => {
+        const packet = buildPacket(flow, payload(length, 1));
+        const [unreachable, tooBig] = [answerTo(packet), answerTo(packet, mtu)];
+        if (unreachable === undefined || tooBig === undefined) throw new Error('no answer');
+        const isV4 = flow.version === 4;
+        const header = isV4 ? 20 : 40;
+        const said = Math.max(mtu, isV4 ? 576 : 1280);
+        const told = isV4 ? concat(be16(0), be16(Math.min(said, 0xffff))) : be32(said);
+        expect(tooBig.slice(header, header + 2)).toEqual(isV4 ? Uint8Array.of(3, 4) : Uint8Array.of(2, 0));
+        expect(tooBig.slice(header + 4, header + 8)).toEqual(told);
+        const sameAgain = tooBig.slice();
+        sameAgain.set(unreachable.subarray(header, header + 8), header);
+        expect(sameAgain).toEqual(unreachable);
+        const pseudo = concat(
+          tooBig.subarray(8, 40),
+          be16(0),
+          be16(tooBig.length - 40),
+          Uint8Array.of(0, 0, 0, 58),
+        );
+        const body = tooBig.subarray(header);
+        expect(slowSum(isV4 ? body : concat(pseudo, body))).toBe(0xffff);
+      }),
+    );
+  });
+
+  it('is not sent about an error', () => {
+    expect(answerTo(icmp(V4, 3), 1000)).toBeUndefined();
+    expect(answerTo(icmp(V6, 2), 1000)).toBeUndefined();
+  });
+
+  it.each([
+    ['an IPv4 packet that may be cut', withByte(buildPacket(V4, payload(1400, 1)), 6, 0), true],
+    ['an IPv4 packet that may not', withByte(buildPacket(V4, payload(1400, 1)), 6, 0x40), false],
+    ['an IPv6 packet of 1280 bytes', buildPacket(V6, payload(1232, 1)), true],
+    ['an IPv6 packet of 1281 bytes', buildPacket(V6, payload(1233, 1)), false],
+  ])('is not what becomes of %s: %#', (_, packet, isCut) => {
+    const memory = new PacketMemory(new ArrayBuffer(2048));
+    memory.bytes.set(packet);
+    const ip = new IpHeader();
+    expect(ip.parse(memory, 0, packet.length)).toBeUndefined();
+    expect(mayBeCut(memory, ip, packet.length)).toBe(isCut);
   });
 });
