@@ -271,6 +271,11 @@ export class Membership {
         (one) =>
           `${one.node} claims ${one.claim}, which ${one.heldBy} has held for longer: its claim is ignored`,
       ),
+      ...(this.peers.refused === 0
+        ? []
+        : [
+            `there is no room for ${this.peers.refused} more peers: leave a network, or spread the workloads over more nodes`,
+          ]),
       ...[...this.#book.refusals].map(([node, reason]) => `the record of ${node} was refused: ${reason}`),
     ];
   }

@@ -54,6 +54,8 @@ export class Peers {
   readonly #savedEndpoints = new Map<PeerId, Endpoint>();
   readonly #closed = new AbortController();
   #conflicts: readonly Conflict[] = [];
+  /** How many there was no room for. */
+  #refused = 0;
   /** How many records held when they were last looked at. */
   #valid = 0;
 
@@ -68,6 +70,11 @@ export class Peers {
   /** Claims of others that are not honoured. */
   get conflicts(): readonly Conflict[] {
     return this.#conflicts;
+  }
+
+  /** How many this node has no room for. They are taken in, as others go. */
+  get refused(): number {
+    return this.#refused;
   }
 
   /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
@@ -85,6 +92,7 @@ export class Peers {
     );
     this.#conflicts = conflicts;
     const actions = reconcilePeers(this.#configured, peers);
+    this.#refused = 0;
     if (actions.length === 0) return;
     const first: PeerId[] = [];
     for (const { kind, peer } of actions) {
@@ -95,21 +103,28 @@ export class Peers {
         state.delete(PEER, this.#key(id));
         this.#savedEndpoints.delete(id);
       } else {
-        this.#configured.set(peer.publicKey, peer);
         const isKnown = this.#configure(peer);
+        if (isKnown === undefined) {
+          this.#refused += 1;
+          continue;
+        }
+        this.#configured.set(peer.publicKey, peer);
         if (kind === 'add' && (isKnown || surroundings.behindNat)) first.push(id);
       }
       logger.info({ network: saved.name, peer: peer.node, change: kind }, 'peer reconciled');
     }
+    if (this.#refused > 0)
+      logger.warn({ network: saved.name, peers: this.#refused }, 'no room for more peers');
     tunnel.publishAllowedIps();
     void this.#initiateAll(first);
   }
 
   /** Reconciles when a record has run out, or one that was refused holds now that the clock was set. */
   expire(): void {
-    const { book, clock } = this.#deps;
+    const { book, clock, tunnel } = this.#deps;
     const now = clock.moment();
-    if (book.retry(now) || book.valid(now).length !== this.#valid) this.reconcile();
+    const isThereRoom = this.#refused > 0 && tunnel.roomForPeers > 0;
+    if (book.retry(now) || book.valid(now).length !== this.#valid || isThereRoom) this.reconcile();
   }
 
   /** The node moved (it is behind a NAT now, or at another site): what it tries and how often it speaks changes. */
@@ -152,20 +167,20 @@ export class Peers {
     this.#closed.abort();
   }
 
-  /** True when there was a session with the peer before. */
-  #configure(peer: DesiredPeer): boolean {
+  /** True when there was a session with the peer before; undefined when there is no room for it. */
+  #configure(peer: DesiredPeer): boolean | undefined {
     const { state, tunnel, surroundings } = this.#deps;
     const id = idOf(peer);
     const learned = state.get(PEER, this.#key(id));
     if (learned !== undefined) this.#savedEndpoints.set(id, learned.endpoint);
-    tunnel.setPeer(id, {
+    const isSet = tunnel.setPeer(id, {
       publicKey: fromBase64(peer.publicKey),
       allowedIps: peer.prefixes,
       endpoints: candidates(peer.endpoints, surroundings.site),
       learnedEndpoint: learned?.endpoint,
       persistentKeepalive: surroundings.behindNat ? NAT_KEEPALIVE_MS : 0,
     });
-    return learned !== undefined;
+    return isSet ? learned !== undefined : undefined;
   }
 
   async #initiateAll(peers: readonly PeerId[]): Promise<void> {

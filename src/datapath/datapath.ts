@@ -43,7 +43,7 @@ export interface DatapathOptions {
   readonly allowOffloads?: boolean;
   /** The fastest AEAD tier to try. */
   readonly aeadTier?: AeadTier;
-  /** Of all devices together. Default 8192. */
+  /** Of all devices together. Default 32768. */
   readonly maxPeers?: number;
 }
 
@@ -65,6 +65,8 @@ interface DeviceState {
   allowedIps: readonly AllowedIpsOf[];
 }
 
+/** Memory that no peer uses costs nothing, so this is more than a node has to do with. */
+const MAX_PEERS = 32_768;
 /** Keypairs a peer may have at once: previous, current and next, and some in the making. Rounded up to 2^n. */
 const KEYPAIRS_PER_PEER = 4;
 /** How soon to look again whether what was retired may be wiped, and whether a full ring has room. */
@@ -91,10 +93,10 @@ export class Datapath implements AsyncDisposable {
   static async start(options: DatapathOptions, handlers: DatapathHandlers): Promise<Datapath> {
     const allowOffloads = options.allowOffloads ?? true;
     const udp = openUdp({ port: options.port, allowOffloads });
-    const maxPeers = options.maxPeers ?? 8192;
+    const maxPeers = options.maxPeers ?? MAX_PEERS;
     const maxKeypairs = 2 ** Math.ceil(Math.log2(maxPeers * KEYPAIRS_PER_PEER));
-    const memory = createSharedMemory(maxPeers, maxKeypairs);
-    const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), handlers);
+    const memory = createSharedMemory(PeerSlots.slotsFor(maxPeers), maxKeypairs);
+    const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), maxPeers, handlers);
     try {
       await datapath.#workers.start({ memory, udp, aeadTier: options.aeadTier ?? 'openssl-low-level' });
       return datapath;
@@ -108,12 +110,13 @@ export class Datapath implements AsyncDisposable {
     udp: UdpSockets,
     allowOffloads: boolean,
     state: SharedState,
+    maxPeers: number,
     handlers: DatapathHandlers,
   ) {
     this.#udp = udp;
     this.#allowOffloads = allowOffloads;
     this.#state = state;
-    this.#peers = new PeerSlots(state.maxPeers);
+    this.#peers = new PeerSlots(maxPeers);
     this.#keypairs = new KeypairSlots(state);
     this.#sender = new DatagramSender(udp);
     this.#mailbox = new Mailbox(handlers, {
@@ -202,12 +205,25 @@ export class Datapath implements AsyncDisposable {
     this.#workers.configure({ kind: 'set-mtu', device: this.#device(deviceId).number, mtu });
   }
 
-  addPeer(deviceId: string, peerId: PeerId): void {
+  /** Of all devices together. */
+  get maxPeers(): number {
+    return this.#peers.max;
+  }
+
+  /** How many more peers there is room for. */
+  get roomForPeers(): number {
+    return this.#peers.room;
+  }
+
+  /** False when there is no room for it: no packet will move to it or from it. */
+  addPeer(deviceId: string, peerId: PeerId): boolean {
     const device = this.#device(deviceId);
-    if (device.peers.has(peerId)) return;
-    const { slot } = this.#peers.take(deviceId, peerId);
-    this.#state.initPeer(slot, device.number);
-    device.peers.set(peerId, slot);
+    if (device.peers.has(peerId)) return true;
+    const taken = this.#peers.take(deviceId, peerId);
+    if (taken === undefined) return false;
+    this.#state.initPeer(taken.slot, device.number);
+    device.peers.set(peerId, taken.slot);
+    return true;
   }
 
   removePeer(deviceId: string, peerId: PeerId): void {

@@ -2,7 +2,6 @@
 // is reused only after both workers have taken over the configuration that no longer names it.
 
 import type { PeerId } from '../../native-free/device/data-plane.ts';
-import { Vl3Error } from '../../native-free/error.ts';
 
 export interface PeerSlot {
   readonly slot: number;
@@ -11,26 +10,39 @@ export interface PeerSlot {
 }
 
 export class PeerSlots {
-  readonly #max: number;
+  readonly max: number;
   readonly #bySlot: (PeerSlot | undefined)[] = [];
   #free: number[] = [];
   #unused = 0;
+  #taken = 0;
   #retired: { readonly slot: number; readonly mayReuse: () => boolean }[] = [];
 
+  /** Room for `max` peers, and as many slots again for those that have gone and may not be reused yet. */
   constructor(max: number) {
-    this.#max = max;
+    this.max = max;
+  }
+
+  /** How many slots there have to be for so many peers. */
+  static slotsFor(max: number): number {
+    return 2 * max;
+  }
+
+  /** How many peers there is room for. */
+  get room(): number {
+    return this.max - this.#taken;
   }
 
   get(slot: number): PeerSlot | undefined {
     return this.#bySlot[slot];
   }
 
-  take(deviceId: string, peerId: PeerId): PeerSlot {
+  /** Undefined when all are taken. */
+  take(deviceId: string, peerId: PeerId): PeerSlot | undefined {
     this.#reap();
+    if (this.room === 0) return undefined;
     const slot = this.#free.pop() ?? this.#unused;
-    if (slot === this.#max) {
-      throw new Vl3Error('resource-exhausted', `all ${this.#max} peer slots of this node are taken`);
-    }
+    if (slot === PeerSlots.slotsFor(this.max)) return undefined;
+    this.#taken += 1;
     if (slot === this.#unused) this.#unused += 1;
     const peer = { slot, deviceId, peerId };
     this.#bySlot[slot] = peer;
@@ -39,6 +51,7 @@ export class PeerSlots {
 
   giveBack(slot: number, mayReuse: () => boolean): void {
     this.#bySlot[slot] = undefined;
+    this.#taken -= 1;
     this.#retired.push({ slot, mayReuse });
   }
 

@@ -180,10 +180,19 @@ export class Tunnel {
     if (!this.#isAsleep) this.#deps.port.add(device);
   }
 
-  /** Adds the peer or changes it. Packets are routed to it by the next `publishAllowedIps`. */
-  setPeer(peer: PeerId, config: PeerConfig): void {
-    this.#deps.datapath.addPeer(this.name, peer);
+  /** How many more peers this node has room for, in all its networks. */
+  get roomForPeers(): number {
+    return this.#deps.datapath.roomForPeers;
+  }
+
+  /**
+   * Adds the peer or changes it. Packets are routed to it by the next `publishAllowedIps`. False, and nothing is done, when
+   * the node has no room for another peer.
+   */
+  setPeer(peer: PeerId, config: PeerConfig): boolean {
+    if (!this.#deps.datapath.addPeer(this.name, peer)) return false;
     this.carry(this.#device.setPeer(config));
+    return true;
   }
 
   removePeer(peer: PeerId): void {

@@ -16,6 +16,7 @@ export const UAPI_DIRECTORY = '/var/run/wireguard';
 const EADDRINUSE = 98;
 const EPERM = 1;
 const EIO = 5;
+const ENOSPC = 28;
 
 /** A request that grows past this without a newline is none. */
 const MAX_UNFINISHED_LINE = 4096;
@@ -156,5 +157,6 @@ const errnoOf = (error: unknown): number => {
   if (!(error instanceof Vl3Error)) return EIO;
   if (error.code === 'already-exists') return EADDRINUSE;
   if (error.code === 'permission-denied') return EPERM;
+  if (error.code === 'resource-exhausted') return ENOSPC;
   return error.code === 'internal' ? EIO : EINVAL;
 };

@@ -195,10 +195,11 @@ export class WireguardDevice implements AsyncDisposable {
 
   /**
    * Carries out a change. What can fail comes first, so that a change that fails changes nothing. Throws Vl3Error when the
-   * port cannot be had, or the mark not be set.
+   * port cannot be had, the mark not be set, or there are too many peers.
    */
   configure(change: DeviceChange): void {
     const { listenPort, fwmark, privateKey, replacePeers, peers } = change;
+    this.#checkRoom(change);
     this.#setMark(fwmark ?? this.#fwmark, () => {
       if (listenPort === undefined || (listenPort === this.port && this.#isBound)) return;
       this.#datapath.rebind(listenPort);
@@ -210,6 +211,18 @@ export class WireguardDevice implements AsyncDisposable {
     for (const peer of peers) this.#changePeer(peer, changed);
     for (const id of changed) this.#apply(id);
     this.#tunnel.publishAllowedIps();
+  }
+
+  /** Whether the peers that there will be, at most, have room. */
+  #checkRoom({ replacePeers, peers }: DeviceChange): void {
+    const ids = new Set(replacePeers ? [] : this.#peers.keys());
+    for (const peer of peers) if (!peer.remove && !peer.updateOnly) ids.add(peerId(peer.publicKey));
+    const most = this.#datapath.maxPeers;
+    if (ids.size > most)
+      throw new Vl3Error(
+        'resource-exhausted',
+        `a device has ${most} peers at most, and these would be ${ids.size}`,
+      );
   }
 
   /** Stays as it was when `work` throws. */
@@ -273,7 +286,7 @@ export class WireguardDevice implements AsyncDisposable {
     const settings = this.#peers.get(id);
     if (settings === undefined || this.#privateKey === undefined) return;
     const { publicKey, presharedKey, persistentKeepalive, endpoint } = settings;
-    this.#tunnel.setPeer(id, {
+    const isSet = this.#tunnel.setPeer(id, {
       publicKey,
       presharedKey,
       allowedIps: this.#allowedIps.heldBy(id),
@@ -281,6 +294,8 @@ export class WireguardDevice implements AsyncDisposable {
       learnedEndpoint: endpoint,
       persistentKeepalive: persistentKeepalive * 1000,
     });
+    if (!isSet)
+      throw new Vl3Error('resource-exhausted', 'peers that were removed are not yet gone: try again');
   }
 
   #removePeer(id: PeerId): void {

@@ -92,6 +92,18 @@ describe('the port', () => {
   });
 });
 
+test('a peer that there is no room for is refused, the others go on, and it has room when one of them goes', async () => {
+  await using a = await End.start(hostA, 'tun0', { maxPeers: 2 });
+  expect(['b', 'c', 'd'].map((peer) => a.datapath.addPeer(DEVICE, peer))).toEqual([true, true, false]);
+  expect(a.datapath.roomForPeers).toBe(0);
+  a.allow({ b: ['10.0.0.2/32'], d: ['10.0.0.4/32'] });
+  a.apply({ kind: 'set-endpoint', peer: 'd', endpoint: { address: '192.0.2.2', port: 9 } });
+  expect(a.datapath.activity(DEVICE, 'b')).toBeDefined();
+  expect(a.datapath.activity(DEVICE, 'd')).toBeUndefined();
+  a.datapath.removePeer(DEVICE, 'c');
+  expect(a.datapath.addPeer(DEVICE, 'd')).toBe(true);
+});
+
 test('a datapath that is closed does nothing any more, and does not fall over', async () => {
   const a = await End.start(hostA, 'tun0');
   a.datapath.addPeer(DEVICE, 'b');
