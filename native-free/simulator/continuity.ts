@@ -45,13 +45,13 @@ export class Continuity {
     return this.#lasting === 0 && this.#disturbedAt < time;
   }
 
-  /** A request was sent; `answeredAt` says when the last answer came. */
-  requested(from: Place, to: Place, answeredAt: () => number): void {
+  /** A request was sent; `answeredAt` says when the last answer came from this address. */
+  requested(from: Place, to: Place, address: string, answeredAt: () => number): void {
     const { scheduler, invariants, isBeyondBudget } = this.#dependencies;
     const sentAt = scheduler.now;
     const last = answeredAt();
     if (!this.isCalmSince(last) || Math.max(from.changedAt, to.changedAt) >= last) return;
-    const pair = `${from.network} ${from.pod.name} ${to.pod.name}`;
+    const pair = `${from.network} ${from.pod.name} ${to.pod.name} ${address}`;
     if (this.#watched.has(pair)) return;
     this.#watched.add(pair);
     scheduler.after(PATIENCE_MS, `${pair}: looks for the answer`, () => {
@@ -64,7 +64,7 @@ export class Continuity {
         'no outage stops anything',
         answeredAt() >= sentAt,
         () =>
-          `${from.pod.name} on ${machines[0]} reached ${to.pod.name} on ${machines[1]} on ${from.network}, and since ${sentAt} it is not answered, though nothing happened that may stop it`,
+          `${from.pod.name} on ${machines[0]} reached ${to.pod.name} (${address}) on ${machines[1]} on ${from.network}, and since ${sentAt} it is not answered, though nothing happened that may stop it`,
       );
     });
   }

@@ -50,6 +50,7 @@ export interface PodsDependencies {
 export class Pods {
   readonly #dependencies: PodsDependencies;
   readonly #pods = new Map<string, Pod>();
+  /** By who asked whom, and by the address that was asked. */
   readonly #answeredAt = new Map<string, number>();
   #question = 0;
 
@@ -288,8 +289,9 @@ export class Pods {
     const [fromAddress, toAddress] = [from.acknowledged[family], to.acknowledged[family]];
     if (fromAddress === undefined || toAddress === undefined) return;
     counters.add('echo requests');
-    const [network, name, other] = [from.network, from.pod.name, to.pod.name];
-    continuity.requested(from, to, () => this.answeredAt(network, name, other));
+    // One address of a pod may be out of reach while another is not: each is its own.
+    const asked = `${from.network} ${from.pod.name} ${to.pod.name} ${toAddress}`;
+    continuity.requested(from, to, toAddress, () => this.#answeredAt.get(asked) ?? Number.NEGATIVE_INFINITY);
     this.#send(from.pod, {
       kind: 'request',
       network: from.network,
@@ -314,7 +316,9 @@ export class Pods {
     }
     if (echo.kind === 'reply') {
       counters.add('echo replies');
-      this.#answeredAt.set(`${network} ${pod.name} ${echo.from}`, scheduler.now);
+      const asked = `${network} ${pod.name} ${echo.from}`;
+      this.#answeredAt.set(asked, scheduler.now);
+      this.#answeredAt.set(`${asked} ${echo.fromAddress}`, scheduler.now);
       return;
     }
     const { from, to, fromAddress, toAddress } = echo;
