@@ -30,6 +30,8 @@ const peerStatusSchema = z.object({
   lastHandshakeAt: z.number(),
   rxBytes: z.number(),
   txBytes: z.number(),
+  /** The greatest packet of the underlay that was shown to reach it; null: not known. */
+  pathMtu: z.number().nullable().default(null),
   /** Round trip of an echo inside the tunnel; null: not probed (no session) or not answered. */
   rttMs: z.number().nullable(),
   /** As the registry last said. */
