@@ -13,7 +13,7 @@ import { plots } from './plots.ts';
 import { json, table } from './report.ts';
 import { estimate, Runner } from './run.ts';
 import { derive } from './samples.ts';
-import { allStages, DERIVED, quickly, rowsOf, type Stage, selected } from './stages.ts';
+import { allStages, DERIVED, namesOf, quickly, rowsOf, type Stage, selected } from './stages.ts';
 import { buildVl3, sourcesOfVl3 } from './vl3-program.ts';
 
 /** Resolves with false when a case could not be measured. */
@@ -28,6 +28,7 @@ export const benchDatapath = async (args: readonly string[]): Promise<boolean> =
       console.log(`${stage.name.padEnd(16)} ${namesOf([stage]).join(' ')}`);
     return true;
   }
+  const loadBefore = loadavg()[0] ?? 0;
   await using lab = Lab.create();
   const progress = (line: string): void => console.error(line);
   if (!options.sources) progress('building vl3');
@@ -44,7 +45,6 @@ export const benchDatapath = async (args: readonly string[]): Promise<boolean> =
   const minutes = Math.ceil(estimate(stages, contenders, seconds, repetitions) / 60);
   progress(`about ${minutes} min: ${repetitions} times, ${seconds} s of traffic each`);
 
-  const loadBefore = loadavg()[0] ?? 0;
   const runner = new Runner(lab, { ...options, progress });
   const { samples, discarded, missing } = await runner.run(stages, contenders);
   const names = contenders.map(({ name }) => name);
@@ -89,12 +89,6 @@ const isMeasured = (
   names: readonly string[],
 ): boolean => names.some((name) => samples.of(row, name).length > 0);
 
-/** Of cases, as `--case` takes them. */
-const namesOf = (stages: readonly Stage[]): string[] =>
-  stages.flatMap(({ probes, variants }) =>
-    probes.flatMap((probe) => variants.map(({ suffix }) => `${probe.name}${suffix}`)),
-  );
-
 /** Who was not asked for what, and why. */
 const unable = (stages: readonly Stage[], contenders: ReturnType<typeof findContenders>): string[] => {
   const needed = new Set(
@@ -116,6 +110,7 @@ const commit = (): string => {
     return execFileSync('git', ['describe', '--always', '--dirty'], {
       cwd: import.meta.dirname,
       encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
     }).trim();
   } catch {
     return 'unknown';

@@ -21,6 +21,8 @@ export interface Load {
 export interface Probe {
   readonly name: string;
   readonly needs?: readonly Ability[];
+  /** In which variants of its stage it runs, by their suffixes; undefined: in all. */
+  readonly variants?: readonly string[];
   readonly rows: readonly Row[];
   /** About how many seconds it takes. */
   readonly takes: (seconds: number) => number;

@@ -7,7 +7,7 @@ import type { Contender } from './contenders.ts';
 import { parseOptions } from './options.ts';
 import type { Probe, Scene } from './probe.ts';
 import { estimate, type Outcome, Runner } from './run.ts';
-import { allStages, matchesPattern, quickly, type Stage, selected } from './stages.ts';
+import { allStages, matchesPattern, namesOf, quickly, rowsOf, type Stage, selected } from './stages.ts';
 import { sourcesOfVl3 } from './vl3-program.ts';
 
 const SCENE: Scene = Object.assign(Object.create(null), { running: { pids: [], stop: async () => {} } });
@@ -146,30 +146,19 @@ describe('a run', () => {
 
 describe('which cases', () => {
   const stages = allStages(sourcesOfVl3);
-  const names = (some: readonly Stage[]): string[] =>
-    some.flatMap(({ probes, variants }) =>
-      probes.flatMap((one) => variants.map(({ suffix }) => one.name + suffix)),
-    );
-
   test('a pattern names whole cases', () => {
     expect(matchesPattern('tcp1-pods', 'tcp1*')).toBe(true);
     expect(matchesPattern('tcp16', 'tcp1')).toBe(false);
     expect(matchesPattern('tcp1', '*')).toBe(true);
-    expect(names(selected(stages, ['tcp4', 'tcp4-pods']))).toEqual(['tcp4', 'tcp4-pods']);
+    expect(namesOf(selected(stages, ['tcp4', 'tcp4-pods']))).toEqual(['tcp4', 'tcp4-pods']);
   });
 
   test('every name is there once, and the quick ones are among them', () => {
-    const all = names(stages);
+    const all = namesOf(stages);
     expect(new Set(all).size).toBe(all.length);
-    expect(names(quickly(stages))).toEqual([
-      'tcp1',
-      'tcp1-pods',
-      'tcp4',
-      'tcp4-pods',
-      'rtt-idle',
-      'udp100-100k',
-    ]);
-    expect(all).toEqual(expect.arrayContaining(names(quickly(stages))));
+    expect(namesOf(quickly(stages))).toEqual(['rtt-idle', 'tcp1', 'tcp1-pods', 'tcp4', 'udp100-100k']);
+    expect(all).toEqual(expect.arrayContaining(namesOf(quickly(stages))));
+    expect(rowsOf(quickly(stages)).map(({ name }) => name)).toContain('tcp1-cpu-per-gb-pods');
   });
 });
 

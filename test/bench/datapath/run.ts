@@ -8,7 +8,7 @@ import { ping } from '../../lab/ping.ts';
 import type { Ability, Contender } from './contenders.ts';
 import type { Load, Probe, Scene } from './probe.ts';
 import { Samples } from './samples.ts';
-import type { Stage, Variant } from './stages.ts';
+import { type Stage, type Variant, variantsOf } from './stages.ts';
 
 export interface RunOptions extends Load {
   readonly repetitions: number;
@@ -48,9 +48,10 @@ export const estimate = (
   let sum = 0;
   for (const stage of stages) {
     for (const variant of stage.variants) {
+      const probes = stage.probes.filter((probe) => variantsOf(stage, probe).includes(variant));
       for (const contender of contenders.filter((one) => isAble(one, stage, variant))) {
-        const probes = stage.probes.filter((probe) => isAble(contender, probe));
-        sum += probes.reduce((total, probe) => total + probe.takes(seconds), variant.takes);
+        const able = probes.filter((probe) => isAble(contender, probe));
+        sum += able.reduce((total, probe) => total + probe.takes(seconds), variant.takes);
       }
     }
   }
@@ -110,7 +111,7 @@ export class Runner {
       for (const participant of participants) await this.#start(stage, participant);
       for (const probe of stage.probes) {
         for (const participant of participants)
-          if (isAble(participant.contender, probe)) await this.#measure(probe, participant);
+          if (runsWith(stage, probe, participant)) await this.#measure(probe, participant);
       }
     } finally {
       for (const { scene } of participants) await scene?.running.stop();
@@ -178,6 +179,9 @@ export class Runner {
     this.#problems.set(problemName(probe, variant, contender), why);
   }
 }
+
+const runsWith = (stage: Stage, probe: Probe, { contender, variant }: Participant): boolean =>
+  isAble(contender, probe) && variantsOf(stage, probe).includes(variant);
 
 const problemName = (probe: Probe, variant: Variant, contender: Contender): string =>
   `${probe.name}${variant.suffix} of ${contender.name}`;

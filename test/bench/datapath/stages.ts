@@ -39,11 +39,8 @@ const CALLERS = 512;
 export const PACKET_SIZES = [64, 128, 256, 512, 1024, 1372];
 /** Mbit/s. */
 export const LOADS = [100, 250, 500, 1000, 1500, 2000];
-/** What a quick run measures, by stage. */
-const QUICK: Readonly<Record<string, readonly string[]>> = {
-  tcp: ['tcp1', 'tcp4'],
-  bare: ['rtt-idle', 'udp100-100k'],
-};
+/** What a quick run measures. */
+const QUICK = ['tcp1', 'tcp1-pods', 'tcp4', 'rtt-idle', 'udp100-100k'];
 
 export const allStages = (vl3: Vl3Program): Stage[] => {
   const worlds = new Map<string, Promise<World>>();
@@ -63,15 +60,27 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
   const callers = Array.from({ length: CALLERS }, wireguardKeys);
   return [
     {
-      name: 'tcp',
+      name: 'traffic',
       needs: [],
       variants: [device('bare', ''), device('pods', '-pods')],
       probes: [
+        { ...rttIdle, variants: [''] },
         tcp('tcp1', { withPing: true }),
         tcp('tcp4', { streams: 4 }),
         tcp('tcp16', { streams: 16 }),
         tcp('tcp1-reverse', { reverse: true }),
         tcp('tcp1-v6-inside', { family: 'v6', needs: ['v6-inside'] }),
+        ...[
+          udpAtRate('udp100-20k', 100, 20_000),
+          udpAtRate('udp100-50k', 100, 50_000),
+          udpAtRate('udp100-100k', 100, 100_000),
+          udpFlood('udp100-flood', 100, 'packets/s'),
+          udpFlood('udp1400', 1372, 'Mbit/s'),
+          udpSegmented('udp1400-uso', 1372),
+          connections,
+          ...PACKET_SIZES.map((size) => udpFlood(`size-${size}`, size, 'Mbit/s')),
+          ...LOADS.map(rttAt),
+        ].map((probe) => ({ ...probe, variants: [''] })),
       ],
     },
     {
@@ -79,23 +88,6 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
       needs: ['v6-outside'],
       variants: [device('bare', '', { outside: 'v6' }), device('pods', '-pods', { outside: 'v6' })],
       probes: [tcp('tcp1-v6-outside')],
-    },
-    {
-      name: 'bare',
-      needs: [],
-      variants: [device('bare', '')],
-      probes: [
-        rttIdle,
-        udpAtRate('udp100-20k', 100, 20_000),
-        udpAtRate('udp100-50k', 100, 50_000),
-        udpAtRate('udp100-100k', 100, 100_000),
-        udpFlood('udp100-flood', 100, 'packets/s'),
-        udpFlood('udp1400', 1372, 'Mbit/s'),
-        udpSegmented('udp1400-uso', 1372),
-        connections,
-        ...PACKET_SIZES.map((size) => udpFlood(`size-${size}`, size, 'Mbit/s')),
-        ...LOADS.map(rttAt),
-      ],
     },
     {
       name: 'responder',
@@ -130,25 +122,34 @@ export const allStages = (vl3: Vl3Program): Stage[] => {
   ];
 };
 
-/** What of it fits into a minute. */
-export const quickly = (stages: readonly Stage[]): Stage[] =>
-  stages.flatMap((stage) => {
-    const probes = stage.probes.filter(({ name }) => QUICK[stage.name]?.includes(name));
-    return probes.length === 0 ? [] : [{ ...stage, probes }];
-  });
+/** Where a probe runs. */
+export const variantsOf = (stage: Stage, probe: Probe): Variant[] =>
+  stage.variants.filter(({ suffix }) => probe.variants?.includes(suffix) ?? true);
 
-/** The stages with those cases alone that match a pattern: names, in which * stands for anything. */
+/** What of it fits into a minute. */
+export const quickly = (stages: readonly Stage[]): Stage[] => selected(stages, QUICK);
+
+/** The stages with those cases alone that match a pattern: names, in which * stands for anything. None: all. */
 export const selected = (stages: readonly Stage[], patterns: readonly string[]): Stage[] => {
   if (patterns.length === 0) return [...stages];
-  const matches = (name: string): boolean => patterns.some((pattern) => matchesPattern(name, pattern));
   return stages.flatMap((stage) => {
-    const suffixes = stage.variants.map(({ suffix }) => suffix);
-    const probes = stage.probes.filter((probe) =>
-      suffixes.some((suffix) => matches(`${probe.name}${suffix}`)),
-    );
-    return probes.length === 0 ? [] : [{ ...stage, probes }];
+    const probes = stage.probes.flatMap((probe) => {
+      const variants = variantsOf(stage, probe)
+        .map(({ suffix }) => suffix)
+        .filter((suffix) => patterns.some((pattern) => matchesPattern(`${probe.name}${suffix}`, pattern)));
+      return variants.length === 0 ? [] : [{ ...probe, variants }];
+    });
+    const isUsed = (variant: Variant): boolean =>
+      probes.some((probe) => probe.variants.includes(variant.suffix));
+    return probes.length === 0 ? [] : [{ ...stage, probes, variants: stage.variants.filter(isUsed) }];
   });
 };
+
+/** Of cases, as `--case` takes them. */
+export const namesOf = (stages: readonly Stage[]): string[] =>
+  stages.flatMap((stage) =>
+    stage.probes.flatMap((probe) => variantsOf(stage, probe).map(({ suffix }) => `${probe.name}${suffix}`)),
+  );
 
 export const matchesPattern = (name: string, pattern: string): boolean => {
   const parts = pattern.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
@@ -157,9 +158,11 @@ export const matchesPattern = (name: string, pattern: string): boolean => {
 
 /** The rows that these stages fill, and those that follow from them. */
 export const rowsOf = (stages: readonly Stage[]): Row[] =>
-  stages.flatMap(({ variants, probes }) =>
-    probes.flatMap(({ rows }) =>
-      variants.flatMap(({ suffix }) => rows.map((row) => ({ ...row, name: `${row.name}${suffix}` }))),
+  stages.flatMap((stage) =>
+    stage.probes.flatMap((probe) =>
+      variantsOf(stage, probe).flatMap(({ suffix }) =>
+        probe.rows.map((row) => ({ ...row, name: `${row.name}${suffix}` })),
+      ),
     ),
   );
 

@@ -52,10 +52,10 @@ export const tcp = (name: string, options: TcpOptions = {}): Probe => {
 export const rttIdle: Probe = {
   name: 'rtt-idle',
   rows: [{ name: 'rtt-idle', unit: 'ms', better: 'less' }],
-  takes: () => 1.3,
+  takes: () => 0.9,
   run: async ({ sites: [a, b] }) => {
     await ping(a.end, b.inside.v4, { count: 5, interval: 0.01 });
-    const { rttMs } = await ping(a.end, b.inside.v4, { count: 100, interval: 0.01 });
+    const { rttMs } = await ping(a.end, b.inside.v4, { count: 60, interval: 0.01 });
     if (rttMs === undefined) throw new Error('no ping came back');
     return { 'rtt-idle': rttMs };
   },
