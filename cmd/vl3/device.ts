@@ -12,6 +12,8 @@ import type { CommandGroup, Context } from './context.ts';
 /** What a background process says on the descriptor it was given, before anything else: empty for "up". */
 const READY_FD = 3;
 const DEFAULT_MTU = 1420;
+/** What wireguard-go takes its descriptors from; here both are opened anew, and nobody must think otherwise. */
+const DESCRIPTORS = ['WG_TUN_FD', 'WG_UAPI_FD'] as const;
 /** One device configures little: the young generation need not grow. */
 const SMALL_HEAP = ['--max-semi-space-size=1'];
 
@@ -29,6 +31,9 @@ export const deviceCommand: CommandGroup = (program: Command, context: Context):
     .addHelpText(
       'after',
       `
+Like wireguard-go it stays in the foreground with WG_PROCESS_FOREGROUND=1; what it has to say of itself
+comes from wg, so LOG_LEVEL changes nothing.
+
 It ends on SIGINT or SIGTERM, when its interface is deleted, and when its control socket
 /var/run/wireguard/<interface>.sock is.
 
@@ -37,7 +42,15 @@ Examples:
   WG_QUICK_USERSPACE_IMPLEMENTATION=vl3-wg wg-quick up wg0`,
     )
     .action(async (name: string, options: DeviceOptions) => {
-      if (options.foreground === true || options.readyFd === true) await runDevice(name, options, context);
+      const { env } = context;
+      for (const variable of DESCRIPTORS)
+        if (env[variable] !== undefined && env[variable] !== '')
+          throw new Vl3Error(
+            'invalid-argument',
+            `${variable} is set, but vl3 opens interface and control socket itself: unset it`,
+          );
+      const foreground = options.foreground === true || env['WG_PROCESS_FOREGROUND'] === '1';
+      if (foreground || options.readyFd === true) await runDevice(name, options, context);
       else await startInBackground(name);
     });
 };

@@ -72,10 +72,11 @@ export interface Tun {
 
 /** Makes the TUN, or takes it up again with the addresses and routes it has. The caller closes `fd`. */
 export const openTun = (options: TunOptions): Tun => {
-  if (!/^[^\s/:]{1,15}$/.test(options.name)) {
+  // The kernel would put a number in place of "%d".
+  if (!/^[^\s/:%]{1,15}$/.test(options.name)) {
     throw new Vl3Error(
       'invalid-argument',
-      `"${options.name}" cannot name an interface: use 1 to 15 characters without spaces, "/" and ":"`,
+      `"${options.name}" cannot name an interface: use 1 to 15 characters without spaces, "/", ":" and "%"`,
     );
   }
   return inNamespace(options.netns, () => {
