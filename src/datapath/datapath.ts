@@ -421,11 +421,12 @@ export class Datapath implements AsyncDisposable {
 
   // --- what has to wait: wiping retired keys, and commands that found the ring full
 
+  /** Wakes the workers once for all that has been retired until then, so that they wipe their copies too. */
   #scheduleRetry(): void {
-    this.#workers.wake();
     if (this.#retry !== undefined || this.#isClosed) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
+      this.#workers.wake();
       const isSent = this.#mailbox.retry();
       const isWiped = this.#keypairs.reap();
       if (!isSent || !isWiped) this.#scheduleRetry();
