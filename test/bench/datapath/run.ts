@@ -108,13 +108,13 @@ export class Runner {
         .map((variant) => ({ contender, variant, scene: undefined })),
     );
     try {
-      for (const participant of participants) await this.#start(stage, participant);
+      await Promise.all(participants.map(async (participant) => await this.#start(stage, participant)));
       for (const probe of stage.probes) {
         for (const participant of participants)
           if (runsWith(stage, probe, participant)) await this.#measure(probe, participant);
       }
     } finally {
-      for (const { scene } of participants) await scene?.running.stop();
+      await Promise.all(participants.map(async ({ scene }) => await scene?.running.stop()));
     }
   }
 
