@@ -34,7 +34,10 @@ export class NameTable {
     // Two of its workloads may have one name.
     const merged = new Map<string, Address[]>();
     for (const { name, addresses } of entries) merged.set(name, [...(merged.get(name) ?? []), ...addresses]);
-    const kept = [...merged].map(([name, addresses]) => ({ name, addresses }));
+    // A name without addresses is none.
+    const kept = [...merged].flatMap(([name, addresses]) =>
+      addresses.length === 0 ? [] : [{ name, addresses }],
+    );
     if (kept.length > 0) this.#held.set(holder, kept);
     for (const entry of kept) this.#add(holder, entry);
     this.#serial = (this.#serial + 1) >>> 0;

@@ -1,7 +1,7 @@
 // What the attachments of one node are called: by the label vl3.io/name if somebody gave one, else by the workload's name.
-// What cannot be a name has none, and says why.
+// What cannot be a name has none.
 
-import { isName, MAX_NAME_LENGTH } from './name.ts';
+import { isName } from './name.ts';
 
 /** A workload's own name, in place of the network's way to name it. */
 export const NAME_LABEL = 'vl3.io/name';
@@ -16,7 +16,3 @@ export const nameOf = ({ workload, labels }: Named): string | undefined => {
   const name = (labels[NAME_LABEL] ?? workload).toLowerCase();
   return isName(name) ? name : undefined;
 };
-
-/** Why something has no name, in a sentence. */
-export const noName = ({ workload, labels }: Named): string =>
-  `"${labels[NAME_LABEL] ?? workload}" has no name in DNS: use labels of letters, digits and inner hyphens, each of at most 63 and ${MAX_NAME_LENGTH} in all`;

@@ -62,7 +62,7 @@ export class NameServer implements AsyncDisposable {
   constructor(options: NameServerOptions, deps: NameServerDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#limiter = new QueryLimiter(options.rates ?? QUERY_RATES, deps.now());
+    this.#limiter = new QueryLimiter(options.rates ?? QUERY_RATES);
   }
 
   get counts(): NameServerCounts {

@@ -2,6 +2,7 @@
 
 import type { Target } from './target.ts';
 import { datapathTargets } from './targets/datapath.ts';
+import { dnsTargets } from './targets/dns.ts';
 import { identityTargets } from './targets/identity.ts';
 import { kubeTargets } from './targets/kube.ts';
 import { nameTargets } from './targets/names.ts';
@@ -21,6 +22,7 @@ export const TARGETS: readonly Target[] = [
   ...protocolTargets,
   ...datapathTargets,
   ...nameTargets,
+  ...dnsTargets,
   ...kubeTargets,
   ...identityTargets,
   ...programTargets,
