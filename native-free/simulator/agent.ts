@@ -260,7 +260,7 @@ export class SimulatedAgent {
           if (seen.answered(outcome.answer, told)) this.#recovery.storeReplaced();
           this.#recovery.heard(recovering);
           for (const membership of this.#networks.all)
-            membership.registryIsRecovering(recovering, storeId, askedAt);
+            attempt(() => membership.registryIsRecovering(recovering, storeId, askedAt));
           if (observedAddress === this.#observed) return;
           this.#observed = observedAddress;
           if (this.#lookAround()) this.#moved();

@@ -92,7 +92,6 @@ export class SimulatedMembership {
   }
 
   start(): void {
-    this.saved.used(this.attachments.length === 0, this.#context.time().wallclock);
     this.#peers.reconcile();
     this.#watcher.open();
     this.#announcer.announce();
@@ -180,8 +179,13 @@ export class SimulatedMembership {
     return isGone;
   }
 
-  attachmentsChanged(): void {
+  /** Writes down whether anything is attached: an agent that died as the last attachment went has not. */
+  noteUse(): void {
     this.saved.used(this.attachments.length === 0, this.#context.time().wallclock);
+  }
+
+  attachmentsChanged(): void {
+    this.noteUse();
     this.#announcer.attachmentsChanged();
   }
 

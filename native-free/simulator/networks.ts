@@ -105,11 +105,14 @@ export class SimulatedNetworks {
   /** Leaves what nothing has used for a while. */
   leaveUnused(isBusy: (network: string) => boolean): void {
     const { time, pace } = this.#context;
-    for (const { network, saved, isLeaving, attachments } of this.all) {
+    for (const membership of this.all) {
+      const { network, saved, isLeaving, attachments } = membership;
+      if (attachments.length > 0 || isBusy(network)) continue;
+      // On a full disk it is tried again.
+      if (!attempt(() => membership.noteUse()).ok) continue;
       const { emptySince, leases } = saved.document;
-      const isLost = leases.length === 0;
-      const isUnused = isLost || (emptySince > 0 && time().wallclock - emptySince >= pace.leaveAfterMs);
-      if ((isUnused && attachments.length === 0 && !isBusy(network)) || isLeaving) this.#leave(network);
+      const isUnused = time().wallclock - emptySince >= pace.leaveAfterMs;
+      if (isUnused || isLeaving || leases.length === 0) this.#leave(network);
     }
   }
 

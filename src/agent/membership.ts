@@ -180,8 +180,6 @@ export class Membership {
 
   /** Configures the peers, initiates to those there was a session with, and sets the router up. */
   async start(): Promise<void> {
-    // An agent that died as the last attachment went has not written it down.
-    this.saved.used(this.attachments().length === 0, this.#deps.clock.wall());
     this.peers.reconcile();
     await this.router.setUp();
     this.names.attachmentsChanged();
@@ -359,8 +357,13 @@ export class Membership {
     this.#deps.logger.info({ network: this.network, mtu: this.mtu }, 'MTU changed');
   }
 
-  attachmentsChanged(): void {
+  /** Writes down whether anything is attached: an agent that died as the last attachment went has not. */
+  noteUse(): void {
     this.saved.used(this.attachments().length === 0, this.#deps.clock.wall());
+  }
+
+  attachmentsChanged(): void {
+    this.noteUse();
     this.names.attachmentsChanged();
     this.#announcer.attachmentsChanged();
   }

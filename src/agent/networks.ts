@@ -202,15 +202,15 @@ export class Networks implements AsyncDisposable {
   async leaveUnused(isBusy: (network: string) => boolean): Promise<void> {
     const now = this.#deps.clock.wall();
     for (const { membership } of [...this.#running.values()]) {
-      const { network, emptySince, isLeaving } = membership;
-      const isUnused =
-        !this.#options.permanent.includes(network) && emptySince > 0 && now - emptySince >= LEAVE_AFTER_MS;
-      // All was lost, and it died before it wrote down that it leaves.
-      const isLost = membership.prefixes.length === 0;
-      if (!isUnused && !isLeaving && !isLost) continue;
+      const { network, isLeaving } = membership;
       if (membership.attachments().length > 0 || this.#opening.has(network) || isBusy(network)) continue;
       try {
-        await this.#leave(membership);
+        membership.noteUse();
+        const isUnused =
+          !this.#options.permanent.includes(network) && now - membership.emptySince >= LEAVE_AFTER_MS;
+        // All was lost, and it died before it wrote down that it leaves.
+        const isLost = membership.prefixes.length === 0;
+        if (isUnused || isLeaving || isLost) await this.#leave(membership);
       } catch (error) {
         this.#notLeft.say(error, { network });
       }
