@@ -3,6 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 import type { Action, DataPlaneEvent, Endpoint, Keypair } from '../../../native-free/device/data-plane.ts';
+import type { PathEvent } from '../../../native-free/device/path-mtus.ts';
 import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { Datapath, type DatapathOptions } from '../../../src/datapath/datapath.ts';
 import { inNamespace, openTun, removeTun, type Tun } from '../../../src/datapath/tun.ts';
@@ -26,12 +27,14 @@ export class End implements AsyncDisposable {
   readonly datapath: Datapath;
   readonly tun: Tun;
   readonly events: DataPlaneEvent[] = [];
+  readonly pathEvents: PathEvent[];
   readonly datagrams: { datagram: Uint8Array; source: Endpoint }[] = [];
   readonly lost: string[] = [];
   #isRemoved = false;
 
   static async start(host: Host, tunName: string, options: EndOptions = {}): Promise<End> {
     const events: DataPlaneEvent[] = [];
+    const pathEvents: PathEvent[] = [];
     const datagrams: End['datagrams'] = [];
     const lost: string[] = [];
     const datapath = await inNamespace(host.netns, () =>
@@ -39,6 +42,7 @@ export class End implements AsyncDisposable {
         { port: 0, ...options },
         {
           onEvent: (_, event) => events.push(event),
+          onPathEvent: (_, event) => pathEvents.push(event),
           onDatagram: (datagram, source) => datagrams.push({ datagram, source }),
           onDeviceLost: (deviceId) => lost.push(deviceId),
           onFailure: (error) => {
@@ -54,7 +58,7 @@ export class End implements AsyncDisposable {
       allowOffloads: options.tunOffloads ?? true,
     });
     datapath.addDevice(DEVICE, tun, MTU);
-    return new End(host, tunHost, datapath, tun, events, datagrams, lost);
+    return new End(host, tunHost, datapath, tun, events, pathEvents, datagrams, lost);
   }
 
   private constructor(
@@ -63,6 +67,7 @@ export class End implements AsyncDisposable {
     datapath: Datapath,
     tun: Tun,
     events: DataPlaneEvent[],
+    pathEvents: PathEvent[],
     datagrams: End['datagrams'],
     lost: string[],
   ) {
@@ -71,6 +76,7 @@ export class End implements AsyncDisposable {
     this.datapath = datapath;
     this.tun = tun;
     this.events = events;
+    this.pathEvents = pathEvents;
     this.datagrams = datagrams;
     this.lost = lost;
   }
