@@ -7,6 +7,7 @@ import { VERSION } from '../../src/version.ts';
 import { agentCommands } from './agent.ts';
 import { attachCommands } from './attach.ts';
 import { attachmentCommands } from './attachment.ts';
+import { cniCommands } from './cni.ts';
 import { type Context, EXIT } from './context.ts';
 import { deviceCommand } from './device.ts';
 import { networkCommands } from './network.ts';
@@ -51,6 +52,7 @@ export const buildProgram = (context: Context): Command => {
     attachmentCommands,
     agentCommands,
     attachCommands,
+    cniCommands,
     runCommand,
     statusCommand,
     deviceCommand,

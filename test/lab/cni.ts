@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import type { Node } from './node.ts';
 
 const MAIN = resolve(import.meta.dirname, '../../cmd/vl3-cni/main.ts');
-export const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations';
+const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations';
 
 /** What the cluster's own plugin made before. */
 export const BEFORE = {

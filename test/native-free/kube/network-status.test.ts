@@ -1,7 +1,7 @@
 // The status annotation.
 
 import { expect, test } from 'vitest';
-import { formatNetworkStatus } from '../../../native-free/kube/network-status.ts';
+import { formatNetworkStatus, STATUS_KEY } from '../../../native-free/kube/network-status.ts';
 
 const red = {
   name: 'red',
@@ -17,6 +17,10 @@ test('lists networks as others read it, pending ones with the reason', () => {
     { name: 'green', interface: 'net1', ips: [], default: false, dns: {}, pending: green.pending },
     { ...red, default: false, dns: {} },
   ]);
+});
+
+test('stands under a key of its own: Multus writes the other', () => {
+  expect(STATUS_KEY).toBe('vl3.io/network-status');
 });
 
 test('says the same of the same networks, whatever their order, and cuts a long reason', () => {

@@ -1,0 +1,162 @@
+// Installing on a node that is a temporary directory: order, modes, crashes, files that are rewritten, Cilium.
+
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { run } from '../../../cmd/vl3/program.ts';
+
+const FIXTURES = resolve(import.meta.dirname, '../../fixtures/cni');
+const SOON = { timeout: 20_000, interval: 20 };
+
+let root: string;
+let net: string;
+let bin: string;
+let plugin: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'vl3-cni-'));
+  net = join(root, 'net.d');
+  bin = join(root, 'bin');
+  plugin = join(root, 'built.cjs');
+  mkdirSync(net);
+  mkdirSync(bin);
+  writeFileSync(plugin, '#!/usr/bin/env node\nconsole.log("I am the plugin");\n');
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+interface Ran {
+  code: number;
+  out: string[];
+  err: string[];
+}
+const vl3 = async (args: string[], signal = new AbortController().signal): Promise<Ran> => {
+  const ran: Ran = { code: 0, out: [], err: [] };
+  const context = {
+    env: {},
+    signal,
+    out: (line: string) => void ran.out.push(line),
+    err: (line: string) => void ran.err.push(line),
+  };
+  const exit = (code: number): void => {
+    ran.code = code;
+  };
+  await run(args, { ...context, exit });
+  return ran;
+};
+const place = () => ['--net-dir', net, '--bin-dir', bin];
+const install = (...more: string[]) => vl3(['cni', 'install', ...place(), '--plugin', plugin, ...more]);
+const use = (name: string): string => {
+  const path = join(net, name);
+  copyFileSync(join(FIXTURES, name), path);
+  return path;
+};
+const types = (path: string): string[] =>
+  JSON.parse(readFileSync(path, 'utf8')).plugins.map(({ type }: { type: string }) => type);
+
+test('installs the program, then the entry; takes off the entry, then the program; and nothing else has changed', async () => {
+  const path = use('10-calico.conflist');
+  chmodSync(path, 0o640);
+  const before = readFileSync(path, 'utf8');
+  expect((await install('--socket', '/run/other/agent.sock')).out).toEqual([
+    `wrote ${bin}/vl3-cni`,
+    `wrote ${path}`,
+  ]);
+  expect(execFileSync(join(bin, 'vl3-cni'), { encoding: 'utf8' })).toBe('I am the plugin\n');
+  expect(types(path)).toEqual(['calico', 'portmap', 'bandwidth', 'vl3-cni']);
+  expect(readFileSync(path, 'utf8')).toContain('/run/other/agent.sock');
+  expect(statSync(path).mode & 0o777).toBe(0o640);
+  expect((await install('--socket', '/run/other/agent.sock')).out.at(-1)).toMatch(/has the entry already/);
+
+  const removed = await vl3(['cni', 'uninstall', ...place()]);
+  expect(removed.out).toEqual([`changed ${path}`, `removed ${bin}/vl3-cni`]);
+  expect(readFileSync(path, 'utf8')).toBe(before);
+  expect(readdirSync(net)).toEqual(['10-calico.conflist']);
+  expect(readdirSync(bin)).toEqual([]);
+  expect((await vl3(['cni', 'uninstall', ...place()])).out).toEqual(['nothing to remove']);
+});
+
+test('brings its Node along when asked to, and names it as the node sees it', async () => {
+  use('10-flannel.conflist');
+  await install('--copy-node', '--host-bin-dir', bin);
+  expect(readFileSync(join(bin, 'vl3-cni'), 'utf8')).toMatch(`#!${bin}/vl3-node\n`);
+  expect(execFileSync(join(bin, 'vl3-cni'), { encoding: 'utf8', env: {} })).toBe('I am the plugin\n');
+  await vl3(['cni', 'uninstall', ...place()]);
+  expect(readdirSync(bin)).toEqual([]);
+});
+
+test('a configuration that is a link goes on being one', async () => {
+  const target = join(root, 'elsewhere.conflist');
+  copyFileSync(join(FIXTURES, '10-aws.conflist'), target);
+  symlinkSync(target, join(net, '10-aws.conflist'));
+  await install();
+  expect(types(target)).toEqual(['aws-cni', 'egress-cni', 'portmap', 'vl3-cni']);
+});
+
+test.each<[string, () => string[], RegExp]>([
+  ['no configuration', () => [], /there is no CNI configuration yet: the cluster's own plugin/],
+  ['no plugin', () => ['--plugin', '/nonexistent'], /no built plugin at \/nonexistent: build it/],
+  [
+    'no directory',
+    () => ['--bin-dir', '/nonexistent'],
+    /no directory \/nonexistent: name the runtime's with --bin-dir/,
+  ],
+  ['a Node that is none', () => ['--node', 'node'], /name Node by a whole path/],
+])('%s is said in a sentence', async (_, more, sentence) => {
+  const { code, err } = await install(...more());
+  expect(code).toBe(1);
+  expect(err).toHaveLength(1);
+  expect(err[0]).toMatch(sentence);
+  expect(readdirSync(net)).toEqual([]);
+});
+
+test('watching, it waits for a configuration, and puts the entry back when that is rewritten', async () => {
+  const stop = new AbortController();
+  const keeping = vl3(['cni', 'install', ...place(), '--plugin', plugin, '--watch'], stop.signal);
+  const path = join(net, '10-flannel.conflist');
+  await vi.waitFor(() => expect(readdirSync(bin)).toEqual(['vl3-cni']), SOON);
+  for (let time = 0; time < 2; time++) {
+    use('10-flannel.conflist');
+    await vi.waitFor(() => expect(types(path)).toEqual(['flannel', 'portmap', 'vl3-cni']), SOON);
+  }
+  // Another that comes before it.
+  use('05-cilium.conflist');
+  await vi.waitFor(() => expect(types(join(net, '05-cilium.conflist'))).toContain('vl3-cni'), SOON);
+  stop.abort();
+  expect(await keeping).toMatchObject({ code: 0, err: [] });
+  expect(types(path)).toContain('vl3-cni');
+});
+
+test('Cilium that lets it be gets the entry; one that takes it out is not fought', async () => {
+  const path = use('05-cilium.conflist');
+  expect(await install()).toMatchObject({ code: 0, out: expect.arrayContaining([`wrote ${path}`]) });
+  use('05-cilium.conflist');
+  const cilium = watch(net, () => {
+    if (types(path).includes('vl3-cni')) use('05-cilium.conflist');
+  });
+  try {
+    const { code, err } = await install();
+    expect(code).toBe(1);
+    expect(err[0]).toMatch(
+      /Cilium on this node takes vl3's entry out .* set cni\.exclusive=false .*informer alone/,
+    );
+    const kept = await vl3(['cni', 'install', ...place(), '--plugin', plugin, '--watch']);
+    expect(kept.err[0]).toMatch(
+      /took vl3's entry out of 05-cilium\.conflist 5 times .* set cni\.exclusive=false/,
+    );
+  } finally {
+    cilium.close();
+  }
+});
