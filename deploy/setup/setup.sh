@@ -32,6 +32,7 @@ curl curl
 openssl openssl
 ethtool ethtool
 jq jq
+dig bind9-dnsutils
 update-ca-certificates ca-certificates
 LIST
 }
