@@ -2,7 +2,7 @@
 // userspace protocol (native-free/uapi); several requests a connection, one after another, each answered before the next.
 
 import { once } from 'node:events';
-import { mkdirSync, type Stats, statSync, unlinkSync } from 'node:fs';
+import { linkSync, mkdirSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -42,16 +42,22 @@ export class UapiServer implements AsyncDisposable {
     mkdirSync(directory, { recursive: true, mode: 0o755 });
     await removeStale(path);
     const server = createServer({ allowHalfOpen: true });
+    // Whoever sees the socket may connect at once, and wg deletes one that refuses: so it listens before it has its name.
+    const unnamed = join(directory, `.${name}.${process.pid}`);
+    unlinkIfThere(unnamed);
     const before = process.umask(0o077);
     try {
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
-        server.listen(path, () => resolve());
+        server.listen(unnamed, () => resolve());
       });
+      linkSync(unnamed, path);
     } catch (cause) {
+      server.close();
       throw new Vl3Error('failed-precondition', `cannot open the control socket ${path}`, { cause });
     } finally {
       process.umask(before);
+      unlinkIfThere(unnamed);
     }
     return new UapiServer(device, path, server);
   }
