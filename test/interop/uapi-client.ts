@@ -1,6 +1,7 @@
 // Speaks to a device's control socket as no tool does: byte for byte what a test wants to say, and what came back.
 
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from './suite-scene.ts';
 
 export interface Connection {
@@ -10,18 +11,22 @@ export interface Connection {
 
 /** A connection to the control socket at `path`, and what came back. */
 export const open = async (path: string): Promise<Connection> => {
-  const socket = connect(path);
-  let text = '';
-  socket.setEncoding('latin1');
-  socket.on('data', (more: string) => {
-    text += more;
-  });
-  socket.on('error', () => {});
-  await new Promise<void>((resolve, reject) => {
-    socket.once('connect', () => resolve());
-    socket.once('error', reject);
-  });
-  return { socket, received: () => text };
+  for (;;) {
+    const socket = connect(path);
+    let text = '';
+    socket.setEncoding('latin1');
+    socket.on('data', (more: string) => {
+      text += more;
+    });
+    const refusal = await new Promise<Error | undefined>((resolve) => {
+      socket.once('connect', () => resolve(undefined));
+      socket.on('error', resolve);
+    });
+    if (refusal === undefined) return { socket, received: () => text };
+    // So many wait to be taken that one more has to try again.
+    if (!('code' in refusal && refusal.code === 'EAGAIN')) throw refusal;
+    await sleep(10);
+  }
 };
 
 /** Sends a request and returns its answer. `isLast`: it says at once that it has nothing more to ask. */
