@@ -12,6 +12,7 @@ import { registryTarget } from './targets/registry.ts';
 import { savedStateTargets } from './targets/saved-state.ts';
 import { segmentationTargets } from './targets/segmentation.ts';
 import { tableTargets } from './targets/tables.ts';
+import { uapiTargets } from './targets/uapi.ts';
 import { wireTargets } from './targets/wire.ts';
 import { workersTarget } from './targets/workers.ts';
 
@@ -21,6 +22,7 @@ export const TARGETS: readonly Target[] = [
   ...tableTargets,
   ...protocolTargets,
   ...datapathTargets,
+  ...uapiTargets,
   ...nameTargets,
   ...dnsTargets,
   ...kubeTargets,
