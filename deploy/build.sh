@@ -9,8 +9,6 @@ tsc --project tsconfig.build.json --outDir "$out"
 mkdir -p "$out/src/api/generated"
 cp -R src/api/generated/vl3 "$out/src/api/generated/"
 cp cmd/vl3/vl3 "$out/cmd/vl3/vl3"
-# One file without imports: it starts once for every pod. "vl3 cni install" puts it where runtimes look for plugins.
-rolldown cmd/vl3-cni/main.ts --platform node --format cjs --minify \
-  --file "$out/cmd/vl3-cni/vl3-cni.cjs" >/dev/null
+sh deploy/bundle-cni.sh "$out/cmd/vl3-cni/vl3-cni.cjs"
 rm -f "$out"/cmd/vl3-cni/*.js "$out"/cmd/vl3-cni/*.map
 cp package.json package-lock.json .npmrc LICENSE "$out/"

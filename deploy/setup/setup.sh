@@ -33,6 +33,10 @@ openssl openssl
 ethtool ethtool
 jq jq
 dig bind9-dnsutils
+podman podman
+runc runc
+/usr/lib/cni/bridge containernetworking-plugins
+/bin/busybox busybox-static
 update-ca-certificates ca-certificates
 LIST
 }
