@@ -96,6 +96,14 @@ describe('names of workloads', () => {
       expect(await dig(client, name, 'A')).toMatchObject({ status: 'REFUSED', answers: [] });
   });
 
+  test('are told to pods of the node alone', async () => {
+    const elsewhere = await gateway(alpha, 'red');
+    expect(await client.reaches(elsewhere)).toBe(true);
+    const asked = ['dig', '+tries=1', '+time=2', `@${elsewhere}`, 'web.red.vl3'];
+    expect((await client.host.tryRun(asked)).code).toBe(9);
+    expect((await web.host.tryRun(asked)).code).toBe(0);
+  });
+
   test('stay while the registry is gone, also over a restart of the agent', async () => {
     await domain.stopRegistry();
     await beta.agent.stop('SIGKILL');
