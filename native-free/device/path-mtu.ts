@@ -22,6 +22,8 @@ const FIRST_WAIT = 1_000;
 const SHORTEST_WAIT = 200;
 const LONGEST_WAIT = 3_000;
 
+/** Until anything is known, how soon to look again whether data is sent: sessions that only live cost no probe. */
+const LOOK_EVERY = 500;
 const CONFIRM_EVERY = 5_000;
 /** RFC 8899 section 5.1.1, PMTU_RAISE_TIMER. */
 const RAISE_EVERY = 600_000;
@@ -156,20 +158,21 @@ export class PathMtu {
     const known = this.#known;
     if (this.#told !== undefined && now >= this.#raiseAt) this.#told = undefined;
     const hint = this.#hint ?? BASE_PATH_MTU;
-    if (!isBusy && this.#hint === undefined && !this.#isNew) return [];
+    if (!isBusy && this.#hint === undefined) return [];
     if (known === undefined) return [BASE_PATH_MTU, hint, this.#ceiling];
     if (now >= this.#raiseAt) return [BASE_PATH_MTU, known, this.#ceiling];
     return known > BASE_PATH_MTU ? [BASE_PATH_MTU, hint, known] : [];
   }
 
-  /** Nothing was tried yet: the first probes need not wait for data. */
+  /** Nothing was tried yet. */
   get #isNew(): boolean {
     return this.#known === undefined && this.#silence === 0;
   }
 
   #begin(sizes: readonly number[], now: number): PathProbe[] {
     if (sizes.length === 0) {
-      this.#nextAt = this.#ceiling <= BASE_PATH_MTU ? NEVER : now + CONFIRM_EVERY;
+      this.#nextAt =
+        this.#ceiling <= BASE_PATH_MTU ? NEVER : now + (this.#isNew ? LOOK_EVERY : CONFIRM_EVERY);
       return [];
     }
     const ascending = [...new Set(sizes)].sort((a, b) => a - b);

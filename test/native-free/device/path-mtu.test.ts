@@ -145,6 +145,16 @@ describe('the path MTU', () => {
     expect(path.sent).toBe(0);
   });
 
+  it('is not asked for before data is sent, and then at once', () => {
+    const path = new Path({ carries: 1400 });
+    path.isBusy = false;
+    path.run(100_000);
+    expect(path.sent).toBe(0);
+    path.isBusy = true;
+    path.run(3_500);
+    expect(path.mtu.limit).toBeGreaterThan(1392);
+  });
+
   it('is found anew when the way is another one', () => {
     const path = new Path({ carries: 1300 }).run(10_000);
     path.carries = 1450;
