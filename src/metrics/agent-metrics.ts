@@ -107,6 +107,18 @@ const addTraffic = (instruments: Instruments, { datapath, devices, networks }: O
     },
   );
   instruments.counter(
+    'vl3_agent_icmp_errors_total',
+    'ICMP errors that pods were answered with: there is no way to a destination, or a packet is too big for it.',
+    ['kind'],
+    () => {
+      const { unreachables, 'too-bigs': tooBigs } = datapath.stats().egress;
+      return [
+        [{ kind: 'unreachable' }, unreachables],
+        [{ kind: 'too-big' }, tooBigs],
+      ];
+    },
+  );
+  instruments.counter(
     'vl3_agent_dropped_handshakes_total',
     'Handshake messages dropped, by reason; without a network where none could be told.',
     ['network', 'reason'],
