@@ -13,7 +13,7 @@ import { SqliteStore } from '../../src/registry/sqlite-store.ts';
 import { Transactor } from '../../src/registry/transactor.ts';
 import { loadDatabase } from '../lab/sqlite-text.ts';
 
-const FIXTURES = join(import.meta.dirname, '../fixtures');
+const FIXTURES = join(import.meta.dirname, '../fixtures/upgrade');
 const versions = readdirSync(FIXTURES, { withFileTypes: true }).flatMap((entry) =>
   entry.isDirectory() ? [entry.name] : [],
 );
