@@ -1,5 +1,7 @@
 // The annotation grammar: both dialects, every way to be wrong and where it points, and random annotations there and back.
 
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -215,4 +217,16 @@ test('any text is read or refused with a place inside it', () => {
     }),
     { numRuns: 2000 },
   );
+});
+
+test('what people are shown is read', () => {
+  const page = resolve(import.meta.dirname, '../../../deploy/examples/kubernetes/README.md');
+  const shown = [
+    ...readFileSync(page, 'utf8').matchAll(/^(vl3\.io\/networks|networkservicemesh\.io): (.*)$/gm),
+  ];
+  expect(shown).toHaveLength(6);
+  for (const [, key, text = ''] of shown)
+    expect(parseAnnotation(key === NSM ? NSM : VL3, text.replace(/^""$/, '')).length).toBe(
+      text === '""' ? 0 : text.split(',').length,
+    );
 });
