@@ -1,6 +1,7 @@
 // `npm run bench [-- NAME] [options]`: what is measured against what, by name; without a name, the datapath. The exit code is 1 when
 // something could not be measured.
 
+import { benchCni } from './cni.ts';
 import { benchDatapath } from './datapath/datapath.ts';
 import { benchLifecycle } from './lifecycle.ts';
 import { Refusal } from './refusal.ts';
@@ -15,6 +16,10 @@ const benches: Record<string, Bench> = {
   datapath: benchDatapath,
   lifecycle: async () => {
     await benchLifecycle(repetitions);
+    return true;
+  },
+  cni: async () => {
+    await benchCni(repetitions);
     return true;
   },
   scale: async () => {
