@@ -17,7 +17,8 @@ export interface RecoveryDependencies {
 export class SimulatedRecovery {
   readonly #dependencies: RecoveryDependencies;
   readonly #said = new Set<string>();
-  #isRecovering = false;
+  /** By its stamp, the run of the registry that recovers. */
+  #recovering: string | undefined;
   #isWaiting = false;
 
   constructor(dependencies: RecoveryDependencies) {
@@ -29,9 +30,10 @@ export class SimulatedRecovery {
     this.#sayAll();
   }
 
-  heard(isRecovering: boolean): void {
-    if (isRecovering === this.#isRecovering) return;
-    this.#isRecovering = isRecovering;
+  heard(isRecovering: boolean, stamp: Uint8Array): void {
+    const recovering = isRecovering ? toBase64(stamp) : undefined;
+    if (recovering === this.#recovering) return;
+    this.#recovering = recovering;
     this.#said.clear();
     if (!isRecovering) return;
     this.#sayAll();
@@ -50,7 +52,7 @@ export class SimulatedRecovery {
     this.#isWaiting = true;
     later(LEAST_DELAY_MS + random.fraction() * DELAY_SPREAD_MS, 'may testify', () => {
       this.#isWaiting = false;
-      if (!this.#isRecovering) return;
+      if (this.#recovering === undefined) return;
       for (const membership of this.#dependencies.memberships()) this.#testify(membership);
       this.#testifyLater();
     });

@@ -172,9 +172,9 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
           for (const membership of networks.all) membership.identityRenewed();
         },
         onStoreReplaced: () => recovery.storeReplaced(),
-        onRecovering: (isRecovering, storeId, askedAt) => {
-          recovery.heard(isRecovering);
-          for (const one of networks.all) one.registryIsRecovering(isRecovering, storeId, askedAt);
+        onRecovering: ({ recovering, storeId, stamp }, askedAt) => {
+          recovery.heard(recovering, stamp);
+          for (const one of networks.all) one.registryIsRecovering(recovering, storeId, askedAt);
         },
         onBack: () => keeper.registryIsBack(),
         onMembershipsLost: (reason) => keeper.loseAll(reason),

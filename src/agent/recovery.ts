@@ -31,7 +31,8 @@ export interface RecoveryDeps {
 
 export class Recovery {
   readonly #deps: RecoveryDeps;
-  #isRecovering = false;
+  /** By its stamp, the run of the registry that recovers. */
+  #recovering: string | undefined;
   /** What the registry was told in this recovery, by network and record: once is enough. */
   readonly #said = new Set<string>();
 
@@ -41,7 +42,7 @@ export class Recovery {
 
   /** What is wrong, in sentences. */
   get problems(): string[] {
-    return this.#isRecovering
+    return this.#recovering !== undefined
       ? [
           'the registry lost its memory and asks all nodes what they hold, which this one has told it: until all have, no prefix is issued ("vl3 registry status" names those that are missing, "vl3 registry settle" ends the wait)',
         ]
@@ -55,10 +56,14 @@ export class Recovery {
     this.#sayAll();
   }
 
-  /** The registry said whether it is recovering. */
-  heard(isRecovering: boolean): void {
-    if (isRecovering === this.#isRecovering) return;
-    this.#isRecovering = isRecovering;
+  /**
+   * The registry said whether it is recovering, with its stamp of revision 0. One that was started again meanwhile may have
+   * lost what it was told in this recovery.
+   */
+  heard(isRecovering: boolean, stamp: Uint8Array): void {
+    const recovering = isRecovering ? Buffer.from(stamp).toString('base64') : undefined;
+    if (recovering === this.#recovering) return;
+    this.#recovering = recovering;
     this.#said.clear();
     if (!isRecovering) {
       this.#deps.report('the registry has recovered what it had forgotten');
@@ -80,7 +85,7 @@ export class Recovery {
     const failures = new Failures('testimony failed', this.#deps);
     while (!signal.aborted) {
       await pause(LEAST_DELAY_MS + Math.random() * DELAY_SPREAD_MS, signal);
-      if (!this.#isRecovering || signal.aborted) continue;
+      if (this.#recovering === undefined || signal.aborted) continue;
       for (const membership of this.#deps.memberships()) {
         try {
           await this.#testify(membership, signal);

@@ -41,7 +41,10 @@ export interface RegistryLinkDeps {
   /** The registry has another store than before. */
   readonly onStoreReplaced: () => void;
   /** It said whether it is recovering from a loss of memory; asked at `askedAt` of CLOCK_BOOTTIME, of this store. */
-  readonly onRecovering: (isRecovering: boolean, storeId: string, askedAt: number) => void;
+  readonly onRecovering: (
+    answer: Pick<HeartbeatResponse, 'recovering' | 'storeId' | 'stamp'>,
+    askedAt: number,
+  ) => void;
   /** It answers after it did not. */
   readonly onBack: () => void;
   readonly onRenewed: () => void;
@@ -166,7 +169,7 @@ export class RegistryLink implements AsyncDisposable {
     this.#carryOut(() => {
       if (seen.answered(answer, told)) onStoreReplaced();
     });
-    this.#carryOut(() => onRecovering(answer.recovering, answer.storeId, askedAt));
+    this.#carryOut(() => onRecovering(answer, askedAt));
     this.#carryOut(() => onObserved(answer.observedAddress));
   }
 
