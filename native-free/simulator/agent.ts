@@ -5,7 +5,7 @@
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { Endpoint } from '../device/data-plane.ts';
 import type { Time } from '../device/tunnel.ts';
-import { Vl3Error } from '../error.ts';
+import { NotEnrolled, Vl3Error } from '../error.ts';
 import { LeaseCalls } from '../ipam/lease-calls.ts';
 import { renewalDelay, retryDelay } from '../ipam/lease-clock.ts';
 import type { Moment } from '../moment.ts';
@@ -94,6 +94,8 @@ export class SimulatedAgent {
   #renewAt = 0;
   /** Why the registry will not have it any more. */
   #refusal: Vl3Error | undefined;
+  /** What it had when it was refused is taken down. */
+  #isTakenDown = false;
 
   constructor(dependencies: AgentDependencies) {
     this.#context = {
@@ -115,7 +117,6 @@ export class SimulatedAgent {
       memberships,
       renewals: dependencies.renewals,
       withdraw: (membership, prefix, isLost) => this.#attachments.withdraw(membership, prefix, isLost),
-      heardRecovering: (isRecovering) => this.#recovery.heard(isRecovering),
     });
     this.#recovery = new SimulatedRecovery({
       context: this.#context,
@@ -184,8 +185,10 @@ export class SimulatedAgent {
       (registry) => registry.enroll(name, token(), `key of ${name}`),
       (outcome) =>
         enter(() => {
-          if (!outcome.ok || !attempt(() => this.#save(outcome.answer)).ok) return;
+          if (!outcome.ok || (this.#refusal instanceof NotEnrolled && !this.#loseAll(this.#refusal))) return;
+          if (!attempt(() => this.#save(outcome.answer)).ok) return;
           this.#refusal = undefined;
+          this.#isTakenDown = false;
           this.#keeper.renewSoon();
           for (const membership of this.#networks.all) membership.identityRenewed();
         }),
@@ -248,17 +251,18 @@ export class SimulatedAgent {
       (registry) => registry.heartbeat(this.#mustIdentity(), internet.publicAddress(name), told),
       (outcome) =>
         enter(() => {
-          if (!outcome.ok && outcome.error.code === 'unauthenticated') this.#refusal = outcome.error;
           if (!outcome.ok) {
             this.#isCutOff = true;
+            this.#refused(outcome.error);
             return;
           }
           this.#refusal = undefined;
+          this.#isTakenDown = false;
           if (this.#isCutOff) this.#keeper.renewSoon();
           this.#isCutOff = false;
-          const { recovering, observedAddress, storeId } = outcome.answer;
+          const { recovering, observedAddress, storeId, stamp } = outcome.answer;
           if (seen.answered(outcome.answer, told)) this.#recovery.storeReplaced();
-          this.#recovery.heard(recovering);
+          this.#recovery.heard(recovering, stamp);
           for (const membership of this.#networks.all)
             attempt(() => membership.registryIsRecovering(recovering, storeId, askedAt));
           if (observedAddress === this.#observed) return;
@@ -266,6 +270,19 @@ export class SimulatedAgent {
           if (this.#lookAround()) this.#moved();
         }),
     );
+  }
+
+  #refused(error: Vl3Error): void {
+    if (error.code !== 'unauthenticated') return;
+    this.#refusal = error;
+    // Others may have its prefixes from now on. That it is not known is what an empty registry says, too.
+    if (error instanceof NotEnrolled && error.why === 'deleted') this.#loseAll(error);
+  }
+
+  /** Once; false: it failed, and has to be tried again. */
+  #loseAll({ message }: NotEnrolled): boolean {
+    this.#isTakenDown ||= attempt(() => this.#keeper.loseAll(message)).ok;
+    return this.#isTakenDown;
   }
 
   /** The SVID, well before it ends. */

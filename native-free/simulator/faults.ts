@@ -153,7 +153,8 @@ export class Faults {
         return true;
       case 'stop-agent':
       case 'suspend-machine':
-        if (machine.freezer.isFrozen) return true;
+        if (machine.freezer.isFrozen || (step.kind === 'stop-agent' && machine.agent === undefined))
+          return true;
         machine.renewals.began();
         machine.freezer.freeze(step.kind === 'stop-agent' ? 'stopped' : 'asleep');
         this.#during(step.forMs, `${machine.name} goes on`, () => {

@@ -59,6 +59,8 @@ export interface Delivery {
   readonly pod: string;
   readonly source: string;
   readonly destination: string;
+  /** Those that it left, was meant for and came to. */
+  readonly machines: readonly string[];
 }
 
 /** Whether a node takes this prefix, or the prefix around this address, for its own and may have attachments there. */
@@ -288,16 +290,18 @@ export class Invariants {
   // --- packets
 
   /** True when it came to whom it was for; false when an address changed hands while it was under way. */
-  delivered({ sent, network, pod, source, destination }: Delivery): boolean {
+  delivered({ sent, network, pod, source, destination, machines }: Delivery): boolean {
     this.judge(
       'no packet astray',
       sent.network === network,
       () => `a packet of ${sent.from} on ${sent.network} came out on ${network} at ${pod}`,
     );
     const since = this.#holders.get(`${network} ${destination}`)?.since ?? Number.POSITIVE_INFINITY;
+    // What was deleted has what is another's by now, until it hears of that.
+    const isOfDeleted = machines.some((machine) => this.#deleted.has(machine));
     this.judge(
       'no packet astray',
-      sent.to === pod || since > sent.at,
+      sent.to === pod || since > sent.at || isOfDeleted,
       () => `a packet of ${sent.from} to ${sent.to} (${destination} of ${network}) came out at ${pod}`,
     );
     this.judge(

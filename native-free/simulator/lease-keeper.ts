@@ -18,7 +18,6 @@ export interface LeaseKeeperDependencies {
   readonly renewals: LeaseRenewals;
   /** Takes off everything that is attached from the prefix. */
   readonly withdraw: (membership: SimulatedMembership, prefix: string, isLost: boolean) => void;
-  readonly heardRecovering: (isRecovering: boolean) => void;
 }
 
 export class SimulatedLeaseKeeper {
@@ -43,6 +42,16 @@ export class SimulatedLeaseKeeper {
   renewSoon(): void {
     this.#due = 0;
     this.#lookIn(0);
+  }
+
+  /** Nothing that this node leases is its own any more. Throws when that cannot be written down. */
+  loseAll(reason: string): void {
+    for (const membership of this.#dependencies.memberships()) {
+      const { leases } = membership.saved.document;
+      for (const { prefix } of leases) membership.saved.changeLease(prefix, { lost: reason });
+      if (leases.length === 0) membership.markLeaving();
+    }
+    this.#enforce();
   }
 
   #look(): void {
@@ -73,7 +82,7 @@ export class SimulatedLeaseKeeper {
   }
 
   #renew(): void {
-    const { context, memberships, renewals, heardRecovering } = this.#dependencies;
+    const { context, memberships, renewals } = this.#dependencies;
     const { control, name, identity, enter, leaseMoment: moment, calls, random, seen, hooks } = context;
     this.#isRenewing = true;
     calls.renew((finish) => {
@@ -113,7 +122,6 @@ export class SimulatedLeaseKeeper {
             this.#due =
               moment().boot +
               (recovering || isPending ? retryDelay(termMs) : renewalDelay(termMs, random.fraction()));
-            heardRecovering(recovering);
             for (const membership of memberships()) membership.claimsChanged();
             this.#look();
           }),

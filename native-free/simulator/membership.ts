@@ -219,13 +219,14 @@ export class SimulatedMembership {
       done({ ok: true, answer: taken.addresses });
       return;
     }
-    this.#context.calls.run((finish) =>
-      this.#lease(taken.missing, (leased) => {
+    this.#context.calls.run((finish) => {
+      const leased = (outcome: Outcome<void>): void => {
         finish();
-        if (leased.ok) this.allocate(owner, also, done);
-        else done(leased);
-      }),
-    );
+        if (outcome.ok) this.allocate(owner, also, done);
+        else done(outcome);
+      };
+      orFail(leased, () => this.#lease(taken.missing, leased));
+    });
   }
 
   #lease(family: Family, done: (outcome: Outcome<void>) => void): void {

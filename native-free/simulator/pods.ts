@@ -310,7 +310,11 @@ export class Pods {
   #receive(pod: Pod, network: string, packet: Uint8Array): void {
     const { invariants, counters, scheduler } = this.#dependencies;
     const { echo, source, destination } = readEcho(packet);
-    if (!invariants.delivered({ sent: echo, network, pod: pod.name, source, destination })) {
+    const machines = [echo.from, echo.to, pod.name].flatMap((name) => {
+      const machine = this.#pods.get(name)?.machine.name;
+      return machine === undefined ? [] : [machine];
+    });
+    if (!invariants.delivered({ sent: echo, network, pod: pod.name, source, destination, machines })) {
       counters.add('packets to an address that changed hands');
       return;
     }
