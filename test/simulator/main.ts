@@ -1,13 +1,4 @@
-// `npm run simulate`: the simulator for as long as asked.
-//
-//   --seed N        this seed, and no other unless --minutes is given too
-//   --minutes T     one seed after another for so long (default: 1)
-//   --steps M       of each plan (default: 100)
-//   --nodes A-B     machines of each plan (default: 2-8)
-//   --noble         with the real cryptography; without it with a toy that is faster
-//   --quiet         weeks of virtual time in which little happens by itself
-//   -o json         figures as JSON
-//   --trace         with --seed: the end of the trace, also when nothing is broken
+// `npm run simulate`: the simulator for as long as asked, and what it found.
 
 import { parseArgs } from 'node:util';
 import { makePlan } from '../../native-free/simulator/planner.ts';
@@ -15,8 +6,25 @@ import { shrink } from '../../native-free/simulator/shrink.ts';
 import { type Result, simulate } from '../../native-free/simulator/simulator.ts';
 import { failureLines, Statistics } from './report.ts';
 
+const HELP = `npm run simulate -- [options]: whole nodes and a registry in one process, faults by a seed, judged all the while.
+The exit code is 1 when something that must hold did not; the seed that broke it is printed, and the least plan that does.
+
+  --seed N        this seed, and no other unless --minutes is given too
+  --minutes T     one seed after another for so long (default: 1)
+  --steps M       of each plan (default: 100)
+  --nodes A-B     machines of each plan (default: 2-8)
+  --noble         with the real cryptography; without it with a toy that is faster
+  --quiet         weeks of virtual time in which little happens by itself
+  --trace         with --seed: the end of the trace, also when nothing is broken
+  -o json         figures as JSON
+
+  npm run simulate -- --minutes 30 --nodes 4-30 --steps 60
+  npm run simulate -- --seed 20204 --nodes 4-30 --steps 60 --trace
+`;
+
 const { values } = parseArgs({
   options: {
+    help: { type: 'boolean', short: 'h', default: false },
     seed: { type: 'string' },
     minutes: { type: 'string' },
     steps: { type: 'string', default: '100' },
@@ -27,6 +35,11 @@ const { values } = parseArgs({
     trace: { type: 'boolean', default: false },
   },
 });
+
+if (values.help) {
+  console.log(HELP);
+  process.exit(0);
+}
 
 const isJson = values.output === 'json';
 const SMALLER_PLANS_TRIED = 300;
