@@ -317,8 +317,12 @@ export class Twins {
     this.#expectedCounts.set(name, (this.#expectedCounts.get(name) ?? 0) + 1);
   }
 
-  /** All that was asked so far is done, and alike. */
+  /**
+   * All that was asked so far is done, and alike. The workers take configuration over between two turns: once they have, what
+   * they received before is counted to the end, and what main has asked for is done before the next frame is read.
+   */
   async check(): Promise<void> {
+    await this.setMtu(this.reference.mtu);
     this.#markers += 1;
     const malformed = this.#expectedCounts.get('out malformed-packet') ?? 0;
     await this.world.insideIsTaken((this.#base['out dropped:malformed'] ?? 0) + malformed + this.#markers);
