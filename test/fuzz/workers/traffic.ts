@@ -3,6 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 import type { Keypair } from '../../../native-free/device/data-plane.ts';
+import { TCP_CWR } from '../../../native-free/wire/ip.ts';
 import { Transport } from '../../../native-free/wire/message.ts';
 import { monotonicNow } from '../../../src/ffi/clock.ts';
 import { opensslPrimitives } from '../../../src/noise/openssl-primitives.ts';
@@ -42,13 +43,20 @@ const plain = (bytes: Uint8Array): Sent => ({
   packets: [bytes],
 });
 
-/** A packet that leaves its checksum to be completed; a sum of zero is then written in its other form, as by Linux. */
-const incomplete = (flow: Flow, data: Uint8Array): Sent => {
-  const built = buildPacket(flow, data);
+/** Of a packet that leaves its checksum to be completed, a sum of zero is written in its other form, as by Linux. */
+const completed = (flow: Flow, built: Uint8Array): Uint8Array => {
   const at = headerLength(flow) - (flow.protocol === 'tcp' ? 4 + flow.options.length : 2);
   if (built[at] === 0 && built[at + 1] === 0) built.fill(0xff, at, at + 2);
-  return { frame: buildSuperPacket(flow, data, 0), packets: [built] };
+  return built;
 };
+
+const incomplete = (flow: Flow, data: Uint8Array): Sent => ({
+  frame: buildSuperPacket(flow, data, 0),
+  packets: [completed(flow, buildPacket(flow, data))],
+});
+
+/** The TUN does not ask for super-packets with CWR (TUN_F_TSO_ECN), so the kernel cuts them and leaves the checksums to us. */
+const isCutByKernel = ({ protocol, flags }: Flow): boolean => protocol === 'tcp' && (flags & TCP_CWR) !== 0;
 
 /** A packet, or one of what packets can be wrong in. */
 const someBytes = (source: Source): Uint8Array => {
@@ -84,7 +92,11 @@ export const someSent = (source: Source, isPlain: boolean): Sent => {
   );
   const data = payload(room, source.byte());
   if (data.length <= gsoSize) return incomplete(flow, data);
-  return { frame: buildSuperPacket(flow, data, gsoSize), packets: buildSegments(flow, data, gsoSize) };
+  const segments = buildSegments(flow, data, gsoSize);
+  return {
+    frame: buildSuperPacket(flow, data, gsoSize),
+    packets: isCutByKernel(flow) ? segments.map((segment) => completed(flow, segment)) : segments,
+  };
 };
 
 // --- sessions
