@@ -36,6 +36,8 @@ export const saveCase = (target: string, input: Uint8Array, why: string): string
   mkdirSync(join(DIRECTORY, target), { recursive: true });
   const comment = why
     .split('\n')
+    // Where it was thrown says nothing on another machine.
+    .filter((line) => !line.trimStart().startsWith('at '))
     .slice(0, 3)
     .map((line) => `# ${line.slice(0, 200)}\n`)
     .join('');
