@@ -20,7 +20,7 @@ import { SimulatedAnnouncer } from './announcer.ts';
 import { ATTACHMENT, type SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
 import { SimulatedPeers } from './peers.ts';
-import type { WatchMessage } from './registry.ts';
+import type { WatchMessage } from './registry-feed.ts';
 import { savedRecords } from './saved-records.ts';
 import { SimulatedWatcher } from './watcher.ts';
 

@@ -1,6 +1,6 @@
-// The registry as a process on a machine of its own: the real rules over a durable store, liveness leases, and watchers
-// that are told a snapshot and then deltas. What the process knows beside its disk is gone when it dies; liveness leases
-// then get their full term again. Not here: the network between it and the nodes (control-plane.ts).
+// The registry as a process on a machine of its own: the real rules over a durable store, and liveness leases. What
+// the process knows beside its disk is gone when it dies; liveness leases then get their full term again. Not here: its
+// watchers (registry-feed.ts), and the network between it and the nodes (control-plane.ts).
 
 import { fromBase64, toBase64 } from '../base64.ts';
 import { Vl3Error } from '../error.ts';
@@ -35,14 +35,15 @@ import type { Holding } from '../registry/renewal-rules.ts';
 import { mustBeNetwork } from '../registry/rules.ts';
 import { State } from '../registry/state.ts';
 import { createToken } from '../registry/token-rules.ts';
-import type { Batch, Range, ReadResult } from '../registry/transaction.ts';
-import { type NetworkStep, RegistryView } from '../registry/view.ts';
+import type { Range, ReadResult } from '../registry/transaction.ts';
+import { RegistryView } from '../registry/view.ts';
 import type { Disk } from './disk.ts';
 import { DurableStore, type StoreObserver } from './durable-store.ts';
 import type { Hooks } from './hooks.ts';
 import { attempt } from './outcome.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
+import { SimulatedFeed, type WatchSink } from './registry-feed.ts';
 import { isRecovering, type RenewalAnswer, renewAll, testifyAll } from './registry-renewal.ts';
 import { openStore, tick } from './registry-upkeep.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -51,27 +52,6 @@ import { SimulatedStamps } from './stamps.ts';
 
 /** Of a join token. */
 const TOKEN_TTL_MS = 7 * 24 * 60 * 60 * 1000;
-
-/** Undefined `step`: nothing changed, the stream is alive. */
-export interface WatchMessage extends StorePosition {
-  readonly step: NetworkStep | undefined;
-}
-
-/** One stream: takes a message when it is ready for one, and is told when the registry ends it. */
-export interface WatchSink {
-  /** Carries a message; `delivered` is called when the next may come. */
-  send(message: WatchMessage, delivered: () => void): void;
-  end(reason: Vl3Error): void;
-}
-
-interface Watcher {
-  readonly network: string;
-  readonly node: string;
-  readonly sink: WatchSink;
-  seen: number | undefined;
-  isBusy: boolean;
-  spokeAt: number;
-}
 
 export interface RegistryDependencies {
   readonly disk: Disk;
@@ -101,9 +81,8 @@ export interface HeartbeatAnswer {
 export class RegistryProcess {
   readonly store: DurableStore;
   readonly #dependencies: RegistryDependencies;
-  readonly #view = new RegistryView();
   readonly #leases = new Map<string, number>();
-  readonly #watchers = new Set<Watcher>();
+  readonly #feed: SimulatedFeed;
   readonly #timer;
   readonly #clock;
   readonly #terms: LeaseTerms;
@@ -121,14 +100,15 @@ export class RegistryProcess {
     const identity = `store-${this.#hex(8)}`;
     this.store = new DurableStore({ identity, syncs: hooks.storeSyncs }, disk, {
       writing: (batch) => dependencies.observer.writing(batch),
-      written: (batch) => this.#changed(batch),
+      written: (batch) => this.#feed.changed(batch, (written) => dependencies.observer.written(written)),
     });
     dependencies.observer.opened(this.store.read([{ prefix: '/' }]));
     this.#stamps = new SimulatedStamps(Math.floor(scheduler.now * 1000).toString(16), this.store.identity);
+    this.#feed = new SimulatedFeed({ store: this.store, stamps: this.#stamps, scheduler, pace });
     this.#hearing = new Hearing(this.#state(Hearing.reads), this.revision, scheduler.now + pace.hearingMs);
     openStore(this.store, dependencies.hasCa, hooks);
     const everything = this.store.read(RegistryView.reads);
-    this.#view.load(everything);
+    this.#feed.load(everything);
     for (const { lease } of everything.entries)
       if (lease !== undefined) this.#leases.set(lease, scheduler.now + pace.livenessTtlMs);
     this.#timer = scheduler.every(pace.registryCheckMs, pace.registryCheckMs, 'registry checks leases', () =>
@@ -145,7 +125,7 @@ export class RegistryProcess {
   }
 
   get watchers(): number {
-    return this.#watchers.size;
+    return this.#feed.watchers;
   }
 
   get revision(): number {
@@ -156,7 +136,7 @@ export class RegistryProcess {
   died(): void {
     this.#timer.cancel();
     this.#clock.cancel();
-    this.#watchers.clear();
+    this.#feed.died();
   }
 
   // --- what an admin does, and a node without an identity
@@ -330,20 +310,9 @@ export class RegistryProcess {
     this.#mustBe(identity);
     // A watch that begins anew says nothing of what the node has seen.
     if (position !== undefined) this.#hear(node, position);
-    const known = position?.storeId === this.store.identity ? Number(position.revision) : 0;
-    const watcher: Watcher = {
-      network,
-      node,
-      sink,
-      seen: known > 0 && known <= this.revision ? known : undefined,
-      isBusy: false,
-      spokeAt: Number.NEGATIVE_INFINITY,
-    };
-    this.#mustStillWatch(watcher);
-    this.#watchers.add(watcher);
-    this.#pump(watcher);
+    const end = this.#feed.watch(network, node, position, sink);
     return () => {
-      this.#watchers.delete(watcher);
+      end();
       if (this.#dependencies.hooks.streamFreesPrefixes) this.#freeSoon(node, network);
     };
   }
@@ -354,53 +323,6 @@ export class RegistryProcess {
     const rule = this.#hearing.rule(node, told, { identity, revision: this.revision, stamps: this.#stamps });
     if (rule !== undefined) this.store.run(rule);
     this.#hearing.forget(node);
-  }
-
-  // --- watchers
-
-  #changed(batch: Batch): void {
-    const touched = this.#view.apply(batch);
-    this.#dependencies.observer.written(batch);
-    for (const watcher of [...this.#watchers]) if (touched.has(watcher.network)) this.#pump(watcher);
-  }
-
-  #pump(watcher: Watcher): void {
-    if (watcher.isBusy || !this.#watchers.has(watcher)) return;
-    try {
-      this.#mustStillWatch(watcher);
-    } catch (error) {
-      this.#watchers.delete(watcher);
-      if (error instanceof Vl3Error) watcher.sink.end(error);
-      else throw error;
-      return;
-    }
-    const { network, seen } = watcher;
-    const { scheduler, pace } = this.#dependencies;
-    const step = seen === undefined ? this.#view.snapshot(network) : this.#view.since(network, seen);
-    if (step === undefined && scheduler.now - watcher.spokeAt < pace.progressMs) return;
-    const { revision } = this.#view;
-    watcher.isBusy = true;
-    watcher.seen = revision;
-    watcher.spokeAt = scheduler.now;
-    const position = {
-      storeId: this.store.identity,
-      revision: BigInt(revision),
-      stamp: this.#stamps.of(revision),
-    };
-    watcher.sink.send({ ...position, step }, () => {
-      watcher.isBusy = false;
-      this.#pump(watcher);
-    });
-  }
-
-  #mustStillWatch({ node, network }: Watcher): void {
-    if (this.#view.node(node)?.deletedAt !== undefined)
-      throw new Vl3Error('unauthenticated', `node "${node}" was deleted`);
-    if (!this.#view.isMember(network, node))
-      throw new Vl3Error(
-        'permission-denied',
-        `node "${node}" is not on network "${network}": it must join first`,
-      );
   }
 
   // --- liveness
@@ -419,7 +341,7 @@ export class RegistryProcess {
       if (!(error instanceof Vl3Error)) throw error;
       for (const lease of ended) this.#leases.set(lease, now);
     }
-    for (const watcher of [...this.#watchers]) this.#pump(watcher);
+    this.#feed.breathe();
   }
 
   /** A planted bug, and what Network Service Mesh does. */

@@ -5,7 +5,7 @@ import { backoffMs } from '../reconcile/backoff.ts';
 import type { StorePosition } from '../reconcile/seen-store.ts';
 import type { AgentContext } from './agent.ts';
 import { attempt } from './outcome.ts';
-import type { WatchMessage } from './registry.ts';
+import type { WatchMessage } from './registry-feed.ts';
 
 const FIRST_BACKOFF_MS = 250;
 
