@@ -1,12 +1,18 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/longest-first.ts';
 
 // `npm run test:long` sets VL3_LONG_TESTS: the tests that take minutes run too.
 const long = process.env['VL3_LONG_TESTS'] ? [] : ['test/**/*.long.test.ts'];
-// These run whole domains of their own and mostly wait for leases, back-offs and timers: several at a time.
-const scenarios = ['test/scenarios/**'];
-// These make namespaces, move packets and look at the clock: one file at a time, after all others, so that none is
-// judged by how busy its neighbour keeps the machine.
-const machine = ['test/{lab,demo,bench,interop,cmd}/**', 'test/src/{agent,datapath,netns}/**'];
+// These measure, flood, or look at the clock: one file at a time, after all others, so that none is judged by how busy
+// its neighbour keeps the machine.
+const alone = [
+  'test/demo/**/*.test.ts',
+  'test/src/datapath/**/*.test.ts',
+  'test/src/netns/{isolation,super-packets}.test.ts',
+  'test/interop/cookie.test.ts',
+];
+// These run domains, devices and programs of their own and mostly wait: for leases, back-offs, timers and each other.
+const together = ['test/{scenarios,interop,lab,cmd}/**/*.test.ts', 'test/src/{agent,netns}/**/*.test.ts'];
 
 export default defineConfig({
   test: {
@@ -14,13 +20,14 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
         test: {
           name: 'computing',
           include: ['test/**/*.test.ts'],
-          exclude: [...machine, ...scenarios, ...long],
+          exclude: [...alone, ...together, ...long],
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },
@@ -28,18 +35,18 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          name: 'scenarios',
-          include: scenarios.map((folder) => `${folder}/*.test.ts`),
-          exclude: long,
-          maxWorkers: 3,
+          name: 'together',
+          include: together,
+          exclude: [...alone, ...long],
+          maxWorkers: 4,
           sequence: { groupOrder: 1 },
         },
       },
       {
         extends: true,
         test: {
-          name: 'machine',
-          include: machine.map((folder) => `${folder}/*.test.ts`),
+          name: 'alone',
+          include: alone,
           exclude: long,
           maxWorkers: 1,
           sequence: { groupOrder: 2 },
