@@ -122,7 +122,7 @@ npm_ci() {
 
 # 4. Generated code: only when the schema, or what generates from it, changed.
 generated=src/api/generated
-code_stamp() { cat src/api/vl3/*/*.proto buf.gen.yaml package-lock.json | sha256sum; }
+code_stamp() { cat src/api/*/*/*.proto buf.gen.yaml package-lock.json | sha256sum; }
 code_ready() { [ "$(cat $generated/.stamp 2>/dev/null)" = "$(code_stamp)" ]; }
 generate_code() {
   say 'generating code from the schema'
