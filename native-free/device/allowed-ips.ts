@@ -2,14 +2,46 @@
 // from it. A binary trie per family with single-child paths compressed: readable, changed in place, the truth. The
 // packet path reads the flat copy of it that allowed-ips-table.ts makes.
 
-import { addressBytes, formatPrefix, type Prefix, prefixAround } from '../ipam/prefix.ts';
+import {
+  addressFromBytes,
+  familyBits,
+  hostPrefix,
+  type Prefix,
+  prefixAround,
+  prefixCovers,
+} from '../ipam/prefix.ts';
 
-interface Node<T> {
+/** All there is to a prefix, or a fork: a device may have thousands, most of which no packet is ever for. */
+class Node<T> {
   readonly prefix: Prefix;
-  readonly bytes: Uint8Array;
   /** Undefined in a node that only branches. */
   value: T | undefined;
-  readonly children: [Node<T> | undefined, Node<T> | undefined];
+  zero: Node<T> | undefined;
+  one: Node<T> | undefined;
+  /** The nodes of one value are a ring by age: after the youngest comes the oldest. */
+  younger: Node<T> = this;
+  older: Node<T> = this;
+
+  constructor(prefix: Prefix) {
+    this.prefix = prefix;
+  }
+
+  /** What is below on the way to `prefix`, which this node covers. */
+  towards(prefix: Prefix): Node<T> | undefined {
+    return this.#isOne(prefix) ? this.one : this.zero;
+  }
+
+  /** Puts `node` below, in place of what is there. */
+  adopt(node: Node<T> | undefined, prefix: Prefix): void {
+    if (this.#isOne(prefix)) this.one = node;
+    else this.zero = node;
+  }
+
+  /** The first bit of `prefix` past this node's own. */
+  #isOne({ family, value }: Prefix): boolean {
+    const after = familyBits(family) - this.prefix.length - 1;
+    return after >= 0 && ((value >> BigInt(after)) & 1n) === 1n;
+  }
 }
 
 export interface AllowedIp<T> {
@@ -17,69 +49,52 @@ export interface AllowedIp<T> {
   readonly value: T;
 }
 
-const bitAt = (bytes: Uint8Array, index: number): 0 | 1 =>
-  (((bytes[index >>> 3] ?? 0) >>> (7 - (index & 7))) & 1) === 0 ? 0 : 1;
-
-/** How many leading bits are alike, at most `limit`. */
-const commonLength = (a: Uint8Array, b: Uint8Array, limit: number): number => {
-  let length = 0;
-  while (length < limit) {
-    const difference = (a[length >>> 3] ?? 0) ^ (b[length >>> 3] ?? 0);
-    const here = difference === 0 ? 8 : Math.clz32(difference) - 24;
-    length += here;
-    if (here < 8) break;
-  }
-  return Math.min(length, limit);
-};
-
 export class AllowedIps<T extends NonNullable<unknown>> {
   readonly #roots: { 4: Node<T> | undefined; 6: Node<T> | undefined } = { 4: undefined, 6: undefined };
-  /** What each value holds, by the prefix's text. */
-  readonly #held = new Map<T, Map<string, Prefix>>();
+  /** The youngest node of each value. */
+  readonly #held = new Map<T, Node<T>>();
 
   /** Gives the prefix to `value`; a prefix that another holds moves. */
   insert(prefix: Prefix, value: T): void {
-    const key = formatPrefix(prefix);
     const node = this.#nodeFor(prefix);
-    if (node.value !== undefined) this.#forget(node.value, key);
-    node.value = value;
-    const held = this.#held.get(value);
-    if (held === undefined) this.#held.set(value, new Map([[key, prefix]]));
-    else held.set(key, prefix);
+    this.#forget(node);
+    this.#hold(node, value);
   }
 
   /** Takes the prefix from `value`; false (and nothing changes) when `value` does not hold exactly this prefix. */
   remove(prefix: Prefix, value: T): boolean {
-    const key = formatPrefix(prefix);
-    if (this.#held.get(value)?.has(key) !== true) return false;
-    this.#forget(value, key);
-    this.#roots[prefix.family] = this.#without(this.#roots[prefix.family], prefix, addressBytes(prefix));
+    const node = this.#find(prefix);
+    if (node?.value !== value) return false;
+    this.#forget(node);
+    this.#roots[prefix.family] = pruned(this.#roots[prefix.family], prefix);
     return true;
   }
 
   /** Takes all prefixes from `value`. */
   removeAll(value: T): void {
-    for (const prefix of [...(this.#held.get(value)?.values() ?? [])]) this.remove(prefix, value);
+    for (const prefix of this.heldBy(value)) this.remove(prefix, value);
   }
 
   /** Who holds the longest prefix that covers the address (4 or 16 bytes, borrowed). */
   lookup(address: Uint8Array): T | undefined {
-    const bits = address.length * 8;
-    let node = this.#roots[bits === 32 ? 4 : 6];
+    const sought = hostPrefix(addressFromBytes(address));
     let best: T | undefined;
-    while (node !== undefined) {
-      const { length } = node.prefix;
-      if (commonLength(node.bytes, address, length) < length) break;
+    for (let node = this.#roots[sought.family]; node !== undefined; node = node.towards(sought)) {
+      if (!prefixCovers(node.prefix, sought)) break;
       if (node.value !== undefined) best = node.value;
-      if (length === bits) break;
-      node = node.children[bitAt(address, length)];
     }
     return best;
   }
 
   /** What one value holds, oldest first. */
   heldBy(value: T): Prefix[] {
-    return [...(this.#held.get(value)?.values() ?? [])];
+    const prefixes: Prefix[] = [];
+    const youngest = this.#held.get(value);
+    if (youngest === undefined) return prefixes;
+    for (let node = youngest.younger; ; node = node.younger) {
+      prefixes.push(node.prefix);
+      if (node === youngest) return prefixes;
+    }
   }
 
   /** All of them, by family and address, a covering prefix before those inside it. */
@@ -91,75 +106,81 @@ export class AllowedIps<T extends NonNullable<unknown>> {
   *#walk(node: Node<T> | undefined): Generator<AllowedIp<T>> {
     if (node === undefined) return;
     if (node.value !== undefined) yield { prefix: node.prefix, value: node.value };
-    yield* this.#walk(node.children[0]);
-    yield* this.#walk(node.children[1]);
+    yield* this.#walk(node.zero);
+    yield* this.#walk(node.one);
   }
 
-  #forget(value: T, key: string): void {
-    const held = this.#held.get(value);
-    held?.delete(key);
-    if (held?.size === 0) this.#held.delete(value);
+  #hold(node: Node<T>, value: T): void {
+    node.value = value;
+    const youngest = this.#held.get(value);
+    if (youngest !== undefined) {
+      node.older = youngest;
+      node.younger = youngest.younger;
+      node.older.younger = node;
+      node.younger.older = node;
+    }
+    this.#held.set(value, node);
+  }
+
+  #forget(node: Node<T>): void {
+    const { value, older, younger } = node;
+    if (value === undefined) return;
+    if (older === node) this.#held.delete(value);
+    else if (this.#held.get(value) === node) this.#held.set(value, older);
+    older.younger = younger;
+    younger.older = older;
+    node.value = undefined;
+    node.older = node;
+    node.younger = node;
+  }
+
+  #find(prefix: Prefix): Node<T> | undefined {
+    for (let node = this.#roots[prefix.family]; node !== undefined; node = node.towards(prefix)) {
+      if (!prefixCovers(node.prefix, prefix)) return undefined;
+      if (node.prefix.length === prefix.length) return node;
+    }
+    return undefined;
   }
 
   /** The node of exactly this prefix, made where it belongs. */
   #nodeFor(prefix: Prefix): Node<T> {
-    const made: Node<T> = {
-      prefix,
-      bytes: addressBytes(prefix),
-      value: undefined,
-      children: [undefined, undefined],
-    };
     let parent: Node<T> | undefined;
     for (;;) {
-      const node: Node<T> | undefined =
-        parent === undefined
-          ? this.#roots[prefix.family]
-          : parent.children[bitAt(made.bytes, parent.prefix.length)];
-      if (node === undefined) {
-        this.#attach(parent, made);
-        return made;
-      }
-      const common = commonLength(node.bytes, made.bytes, Math.min(node.prefix.length, prefix.length));
-      if (common === node.prefix.length && common === prefix.length) return node;
-      if (common === node.prefix.length) {
+      const node = parent === undefined ? this.#roots[prefix.family] : parent.towards(prefix);
+      if (node === undefined) return this.#attach(parent, prefix);
+      if (prefixCovers(node.prefix, prefix)) {
+        if (node.prefix.length === prefix.length) return node;
         parent = node;
         continue;
       }
-      if (common === prefix.length) {
-        made.children[bitAt(node.bytes, common)] = node;
-        this.#attach(parent, made);
-        return made;
-      }
-      const fork = prefixAround(prefix, common);
-      const branch: Node<T> = {
-        prefix: fork,
-        bytes: addressBytes(fork),
-        value: undefined,
-        children: [undefined, undefined],
-      };
-      branch.children[bitAt(node.bytes, common)] = node;
-      branch.children[bitAt(made.bytes, common)] = made;
-      this.#attach(parent, branch);
-      return made;
+      const common = commonLength(node.prefix, prefix);
+      const above = this.#attach(parent, prefixAround(prefix, common));
+      above.adopt(node, node.prefix);
+      return common === prefix.length ? above : this.#attach(above, prefix);
     }
   }
 
-  #attach(parent: Node<T> | undefined, node: Node<T>): void {
-    if (parent === undefined) this.#roots[node.prefix.family] = node;
-    else parent.children[bitAt(node.bytes, parent.prefix.length)] = node;
-  }
-
-  /** The subtree without the prefix's value; nodes that no longer hold a value or branch are taken out. */
-  #without(node: Node<T> | undefined, prefix: Prefix, bytes: Uint8Array): Node<T> | undefined {
-    if (node === undefined) return undefined;
-    if (node.prefix.length === prefix.length) {
-      node.value = undefined;
-    } else {
-      const side = bitAt(bytes, node.prefix.length);
-      node.children[side] = this.#without(node.children[side], prefix, bytes);
-    }
-    if (node.value !== undefined || (node.children[0] !== undefined && node.children[1] !== undefined))
-      return node;
-    return node.children[0] ?? node.children[1];
+  /** A new node in place of what was below `parent` there. */
+  #attach(parent: Node<T> | undefined, prefix: Prefix): Node<T> {
+    const node = new Node<T>(prefix);
+    if (parent === undefined) this.#roots[prefix.family] = node;
+    else parent.adopt(node, prefix);
+    return node;
   }
 }
+
+/** The subtree without the nodes on the way to `prefix` that neither hold a value nor branch any more. */
+const pruned = <T>(node: Node<T> | undefined, prefix: Prefix): Node<T> | undefined => {
+  if (node === undefined) return undefined;
+  if (node.prefix.length < prefix.length) node.adopt(pruned(node.towards(prefix), prefix), prefix);
+  const isOfUse = node.value !== undefined || (node.zero !== undefined && node.one !== undefined);
+  return isOfUse ? node : (node.zero ?? node.one);
+};
+
+/** How many leading bits are alike, as far as both have that many. */
+const commonLength = (a: Prefix, b: Prefix): number => {
+  const difference = a.value ^ b.value;
+  const alike =
+    difference === 0n ? Number.POSITIVE_INFINITY : familyBits(a.family) - difference.toString(2).length;
+  return Math.min(alike, a.length, b.length);
+};

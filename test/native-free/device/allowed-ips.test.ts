@@ -113,6 +113,10 @@ describe('allowed IPs', () => {
           const text = ({ prefix, value }: { prefix: Prefix; value: string }) =>
             `${formatPrefix(prefix)} ${value}`;
           expect([...trie.entries()].map(text).sort()).toEqual(linear.entries.map(text).sort());
+          for (const holder of ['a', 'b', 'c']) {
+            const held = linear.entries.filter(({ value }) => value === holder);
+            expect(trie.heldBy(holder)).toEqual(held.map(({ prefix }) => prefix));
+          }
           const table = buildAllowedIpsTable(
             [...trie.entries()].map(({ prefix, value }) => ({ prefix, value: value.charCodeAt(0) })),
           );
