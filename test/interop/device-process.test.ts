@@ -5,6 +5,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { isListening } from '../lab/control-socket.ts';
 import type { Daemon } from '../lab/daemon.ts';
 import type { Host } from '../lab/host.ts';
 import { Lab } from '../lab/lab.ts';
@@ -40,7 +41,7 @@ const traces = async (name: string): Promise<[socket: boolean, link: boolean]> =
 
 const isUp = async (name: string, daemon: Daemon): Promise<void> => {
   await until(
-    async () => (daemon.running ? existsSync(socketOf(name)) : daemon.output()),
+    async () => (daemon.running ? await isListening(socketOf(name)) : daemon.output()),
     (answer) => answer !== false,
   );
   expect(daemon.output()).toBe('');

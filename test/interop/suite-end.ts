@@ -1,9 +1,9 @@
 // One end of the suite: a WireGuard device of either maker, started as people start it and driven by Debian's wg alone, so
 // that every step can be taken by each maker against each.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { untilListening } from '../lab/control-socket.ts';
 import type { Daemon } from '../lab/daemon.ts';
 import type { Host, Result } from '../lab/host.ts';
 import type { Lab } from '../lab/lab.ts';
@@ -11,8 +11,6 @@ import { vl3 } from '../lab/program.ts';
 import { wireguardKeys } from '../lab/wireguard-go.ts';
 
 export type Maker = 'vl3' | 'wireguard-go';
-
-const STARTS_WITHIN_MS = 60_000;
 
 /** What `wg show NAME dump` says of a peer. */
 export interface PeerLine {
@@ -50,11 +48,7 @@ export class End implements AsyncDisposable {
       maker === 'vl3'
         ? host.start(vl3('device', '--foreground', name))
         : host.start(['wireguard-go', '--foreground', name], { env: { LOG_LEVEL: 'error' } });
-    for (let waited = 0; !existsSync(socket); waited += 10) {
-      if (!daemon.running || waited > STARTS_WITHIN_MS)
-        throw new Error(`${maker} did not start:\n${daemon.output()}`);
-      await sleep(10);
-    }
+    await untilListening(daemon, socket);
     return new End(lab, host, maker, name, daemon);
   }
 

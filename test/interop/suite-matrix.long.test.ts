@@ -24,8 +24,8 @@ describe.each(cases)(
     beforeAll(async () => {
       made += 1;
       pair = await Pair.start(lab, await makeHosts(lab, `m${made}`), makers, { outside, mtu });
-    });
-    afterAll(async () => await pair[Symbol.asyncDispose]());
+    }, SEVERAL_MINUTES);
+    afterAll(async () => await pair?.[Symbol.asyncDispose]());
 
     test('pings pass both ways, v4 and v6', () => pair.isWhole());
     test('a flood of pings passes whole', () => steps.flood(pair, 1000));

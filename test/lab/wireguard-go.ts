@@ -1,9 +1,9 @@
 // Debian's wireguard-go, configured by Debian's wg: the other implementation to talk to and to be measured against.
 
 import { generateKeyPairSync } from 'node:crypto';
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { untilListening } from './control-socket.ts';
 import type { Daemon } from './daemon.ts';
 import type { Host } from './host.ts';
 import type { Lab } from './lab.ts';
@@ -60,11 +60,7 @@ export class WireguardGo {
     lab.ledger.record({ kind: 'file', path: socket });
     const { program = ['wireguard-go'] } = options;
     const daemon = host.start([...program, '--foreground', name], { env: { LOG_LEVEL: 'error' } });
-    for (let waited = 0; !existsSync(socket); waited += 10) {
-      if (!daemon.running || waited > 20_000)
-        throw new Error(`wireguard-go did not start:\n${daemon.output()}`);
-      await sleep(10);
-    }
+    await untilListening(daemon, socket);
     const device = new WireguardGo(lab, name, daemon);
     await device.configure(options);
     const tunHost = options.tunIn ?? host;
