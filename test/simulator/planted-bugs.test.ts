@@ -1,12 +1,15 @@
 // The simulator finds every bug that is planted, says by which seed, replays it exactly and makes it smaller. Were one not
 // found, a clean run would mean nothing.
 
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { INVARIANTS } from '../../native-free/simulator/invariants.ts';
 import { shrink } from '../../native-free/simulator/shrink.ts';
 import { type Result, simulate } from '../../native-free/simulator/simulator.ts';
 import { PLANTED_BUGS, type PlantedBug, plantedPlan } from './planted-bugs.ts';
 import { failureLines } from './report.ts';
+
+// On a busy machine many seeds take long.
+vi.setConfig({ testTimeout: 600_000 });
 
 const OPTIONS = { steps: 60, nodes: [2, 4], usesToyPrimitives: true } as const;
 const MOST_SEEDS = 300;

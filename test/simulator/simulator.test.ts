@@ -1,7 +1,7 @@
 // The simulator over many seeds, within a fixed time: whatever it finds is printed with its seed. Real cryptography for
 // the first seeds, a toy for the many.
 
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { Step } from '../../native-free/simulator/plan.ts';
 import { makePlan } from '../../native-free/simulator/planner.ts';
 import { shrink } from '../../native-free/simulator/shrink.ts';
@@ -43,6 +43,9 @@ const FAULTS = [
   'suspend-machine',
   'weather',
 ];
+
+// On a busy machine a seed takes long, and a failing one is made smaller before it is told.
+vi.setConfig({ testTimeout: 600_000 });
 
 const statistics = new Statistics();
 
