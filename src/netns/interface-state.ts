@@ -24,6 +24,16 @@ export interface RouteState {
   readonly source?: Address;
 }
 
+export interface NeighbourState {
+  readonly address: Address;
+  readonly mac: string;
+  /**
+   * An IPv6 gateway. Of one that is none, Linux forgets every 30 s which path MTUs were learned through it: each time
+   * packets are lost again, and UDP sockets that are connected get EMSGSIZE.
+   */
+  readonly isRouter: boolean;
+}
+
 export interface InterfaceState {
   readonly name: string;
   readonly mtu: number;
@@ -33,7 +43,7 @@ export interface InterfaceState {
   readonly alias?: string;
   readonly addresses: readonly { readonly address: Address; readonly length: number }[];
   readonly routes: readonly RouteState[];
-  readonly neighbours: readonly { readonly address: Address; readonly mac: string }[];
+  readonly neighbours: readonly NeighbourState[];
 }
 
 const sameAddress = (a: Address | undefined, b: Address | undefined): boolean =>
@@ -123,13 +133,16 @@ const replaceRoute = (route: RouteState, device: string): Command => {
   return words;
 };
 
+const sameNeighbour = (a: NeighbourState, b: NeighbourState): boolean =>
+  sameAddress(a.address, b.address) && a.mac === b.mac && a.isRouter === b.isRouter;
+
 const neighbourCommands = (wanted: InterfaceState, found: NamespaceState): Command[] => {
   const mine = found.neighbours.filter(({ device }) => device === wanted.name);
   const set = wanted.neighbours
-    .filter(({ address, mac }) => !mine.some((one) => sameAddress(one.address, address) && one.mac === mac))
-    .map(({ address, mac }) => [
+    .filter((neighbour) => !mine.some((one) => sameNeighbour(one, neighbour)))
+    .map(({ address, mac, isRouter }) => [
       ...['neighbour', 'replace', formatAddress(address)],
-      ...['dev', wanted.name, 'lladdr', mac, 'nud', 'permanent'],
+      ...['dev', wanted.name, 'lladdr', mac, 'nud', 'permanent', ...(isRouter ? ['router'] : [])],
     ]);
   const removed = mine
     .filter(({ address }) => !wanted.neighbours.some((one) => sameAddress(one.address, address)))

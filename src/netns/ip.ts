@@ -68,6 +68,7 @@ export interface Neighbour {
   readonly address: Address;
   readonly device: string;
   readonly mac: string;
+  readonly isRouter: boolean;
 }
 
 export interface NamespaceState {
@@ -132,6 +133,8 @@ const neighbourSchema = z.object({
   dst: z.string(),
   dev: z.string().optional(),
   lladdr: z.string().optional(),
+  // A flag: there or not.
+  router: z.unknown().optional(),
 });
 
 // Interfaces that keep no state (the loopback, a TUN) say UNKNOWN.
@@ -235,10 +238,11 @@ export const applyAndRead = async (
     neighbours: z
       .array(neighbourSchema)
       .parse(neighbours)
-      .map(({ dst, dev, lladdr }) => ({
+      .map(({ dst, dev, lladdr, router }) => ({
         address: parseAddress(dst),
         device: dev ?? device ?? '',
         mac: lladdr ?? '',
+        isRouter: router !== undefined,
       })),
   };
 };

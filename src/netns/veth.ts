@@ -212,14 +212,14 @@ const podEnd = (spec: AttachmentSpec): InterfaceState => {
     for (const pool of spec.pools.filter(({ family }) => family === 4)) {
       routes.push({ destination: pool, gateway: gateway4, source: source4 });
     }
-    neighbours.push({ address: gateway4, mac: hostMac });
+    neighbours.push({ address: gateway4, mac: hostMac, isRouter: false });
   }
   if (source6 !== undefined) {
     addresses.push({ address: podLinkLocal(spec.attachmentId), length: 64 });
     for (const pool of spec.pools.filter(({ family }) => family === 6)) {
       routes.push({ destination: pool, gateway: ROUTER_LINK_LOCAL, source: source6 });
     }
-    neighbours.push({ address: ROUTER_LINK_LOCAL, mac: hostMac });
+    neighbours.push({ address: ROUTER_LINK_LOCAL, mac: hostMac, isRouter: true });
   }
   return { name: spec.podInterface, mtu: spec.mtu, needsCarrier: true, addresses, routes, neighbours };
 };
@@ -236,7 +236,7 @@ const hostEnd = (spec: AttachmentSpec): InterfaceState => {
     alias: attachmentAlias(spec.attachmentId),
     addresses: withIpv6 ? [{ address: ROUTER_LINK_LOCAL, length: 64 }] : [],
     routes: spec.addresses.map((address) => ({ destination: hostPrefix(address) })),
-    neighbours: reached.map((address) => ({ address, mac })),
+    neighbours: reached.map((address) => ({ address, mac, isRouter: false })),
   };
 };
 

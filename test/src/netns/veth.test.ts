@@ -8,7 +8,7 @@ import { readPodRoutes } from '../../../src/netns/pod-routes.ts';
 import { readRouter, removeRouter } from '../../../src/netns/router.ts';
 import { ensureAttachment, removeAttachment } from '../../../src/netns/veth.ts';
 import { BreakingRunner, RecordingRunner } from './failing-runner.ts';
-import { Fixture } from './fixture.ts';
+import { Fixture, TUN } from './fixture.ts';
 
 let fixture: Fixture;
 
@@ -58,6 +58,26 @@ describe('run twice', () => {
     expect(addresses).not.toContain('10.60.1.2/');
     expect(pingsGateway(pod)).toBe(true);
   });
+});
+
+test('what a pod has learned of a small path over IPv6 outlives that the kernel tidies up', async () => {
+  const pod = fixture.makePod('a');
+  await ensureAttachment(fixture.tools, fixture.attachment(pod, 2));
+  // As an agent before this one had left it, and as it is to be healed.
+  const [gateway] = fixture
+    .inside(pod, 'ip', 'neighbour', 'show', 'fe80::1', 'nud', 'permanent')
+    .split(/ router| PERMANENT/);
+  fixture.inside(pod, 'ip', 'neighbour', 'replace', ...(gateway ?? '').split(' '), 'nud', 'permanent');
+  await ensureAttachment(fixture.tools, fixture.attachment(pod, 2));
+
+  fixture.inside(fixture.router, 'ip', 'link', 'set', 'dev', TUN, 'mtu', '1280', 'up');
+  const far = 'fd00:60::2:9';
+  const path = (): string => fixture.inside(pod, 'ip', '-6', 'route', 'get', far);
+  fixture.pings(pod, far, '-s', '1300', '-M', 'do');
+  expect(path()).toContain('mtu 1280');
+  // What happens every net.ipv6.route.gc_interval anyway.
+  fixture.inside(pod, 'sysctl', '-qw', 'net.ipv6.route.flush=1');
+  expect(path()).toContain('mtu 1280');
 });
 
 describe('broken off', () => {
