@@ -122,7 +122,12 @@ export const podSchema = z.object({
   name: z.string().min(1).max(253),
   uid: z.string().max(64),
 });
-const originFields = { cni: cniSchema.optional(), pod: podSchema.optional() };
+const originFields = {
+  cni: cniSchema.optional(),
+  pod: podSchema.optional(),
+  /** The plugin's entry in the conflist asked for it, and no annotation. */
+  isConfigured: z.boolean().optional(),
+};
 /** Who asked for it, when not a person. */
 export type Origin = { [K in keyof typeof originFields]?: z.infer<(typeof originFields)[K]> };
 
@@ -168,5 +173,7 @@ const wishSchema = z.object({
   reason: z.string(),
 });
 export type WishDocument = z.infer<typeof wishSchema>;
+/** The reason of a wish that has not been tried to its end yet. */
+export const BEING_ATTACHED = 'it is being attached';
 /** What was asked for and is not attached: it will be as soon as it can, until somebody detaches it. Named as attachments are. */
 export const WISH: DocumentKind<WishDocument> = { kind: 'wish', schema: wishSchema };

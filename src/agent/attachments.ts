@@ -3,13 +3,13 @@
 // not available now holds up no other. How one is made is pod-interfaces.ts, what keeps them in order upkeep.ts.
 
 import { randomBytes } from 'node:crypto';
-import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../../native-free/ipam/prefix.ts';
 import {
   ATTACHMENT,
   type AttachmentDocument,
+  BEING_ATTACHED,
   type Origin,
   type WishDocument,
 } from '../../native-free/reconcile/documents.ts';
@@ -23,6 +23,7 @@ import { pause } from './backoff.ts';
 import type { LocalAttachment } from './local-messages.ts';
 import type { AttachRequest, DetachRequest } from './local-requests.ts';
 import type { Membership } from './membership.ts';
+import { mustAgree } from './must-agree.ts';
 import { PodInterfaces } from './pod-interfaces.ts';
 import { Queues } from './queues.ts';
 import type { AgentState } from './state.ts';
@@ -137,33 +138,15 @@ export class Attachments implements AsyncDisposable {
     netnsId: string,
     asking: Asking,
   ): Promise<string> {
-    const { network, netns, interfaceName } = request;
-    const found = this.#find(network, netnsId);
-    const isLeft = found !== undefined && (await this.#isLeft(found, netns));
-    if (isLeft && 'ready' in found) await this.#takeOff(found);
-    else if (isLeft) this.#wishes.strike(found.id);
-    const present = isLeft ? undefined : found;
+    const { network, netns } = request;
+    const present = await this.#present(network, netnsId, netns);
     if (present !== undefined) mustAgree(request, present);
     if (present !== undefined && 'ready' in present) {
       // Also when it was made before: its interface may have been removed since.
       await this.#interfaces.make(await this.#deps.join(network), present);
       return present.id;
     }
-    const id = present?.id ?? randomBytes(6).toString('hex');
-    this.#wishes.put({
-      ...(present === undefined ? request.origin : { cni: present.cni, pod: present.pod }),
-      id,
-      network,
-      workload: request.workload ?? present?.workload ?? `netns-${id}`,
-      labels: request.labels ?? present?.labels ?? {},
-      netns,
-      netnsId,
-      interfaceName: interfaceName ?? present?.interfaceName ?? defaultInterfaceName(network),
-      fixed: request.addresses ?? present?.fixed ?? [],
-      preferred: present?.preferred ?? [],
-      askedAt: this.#deps.clock.wall(),
-      reason: 'it is being attached',
-    });
+    const id = this.#wish(request, netnsId, present);
     try {
       await this.#attempt(id);
     } catch (cause) {
@@ -179,6 +162,71 @@ export class Attachments implements AsyncDisposable {
       if (error.code !== 'unavailable' && error.code !== 'aborted') asking.until = 0;
     }
     return id;
+  }
+
+  /** Writes down that it is wanted; answers its id. */
+  #wish(
+    { network, netns, origin, ...wanted }: AttachRequest & { readonly origin: Origin },
+    netnsId: string,
+    present?: WishDocument,
+  ): string {
+    const id = present?.id ?? randomBytes(6).toString('hex');
+    this.#wishes.put({
+      ...(present === undefined
+        ? origin
+        : { cni: present.cni, pod: present.pod, isConfigured: present.isConfigured }),
+      id,
+      network,
+      workload: wanted.workload ?? present?.workload ?? `netns-${id}`,
+      labels: wanted.labels ?? present?.labels ?? {},
+      netns,
+      netnsId,
+      interfaceName: wanted.interfaceName ?? present?.interfaceName ?? defaultInterfaceName(network),
+      fixed: wanted.addresses ?? present?.fixed ?? [],
+      preferred: present?.preferred ?? [],
+      askedAt: this.#deps.clock.wall(),
+      reason: BEING_ATTACHED,
+    });
+    return id;
+  }
+
+  /** What is there of it; what is left of an earlier one goes first. */
+  async #present(
+    network: string,
+    netnsId: string,
+    netns: string,
+  ): Promise<AttachmentDocument | WishDocument | undefined> {
+    const found = this.#find(network, netnsId);
+    if (found === undefined || !(await this.#isLeft(found, netns))) return found;
+    if ('ready' in found) await this.#takeOff(found);
+    else this.#wishes.strike(found.id);
+    return undefined;
+  }
+
+  /** Wants it until it is attached or detached, and waits for neither; what is there of it stays as it is. */
+  async want(request: Omit<AttachRequest, 'waitMs' | 'awaitNetwork'>, origin: Origin): Promise<void> {
+    const { network, netns, interfaceName } = request;
+    checkInterfaceName(interfaceName ?? defaultInterfaceName(network));
+    const netnsId = await this.#identity(netns);
+    await this.#inTurn({ network, netnsId }, async () => {
+      if ((await this.#present(network, netnsId, netns)) === undefined)
+        this.#wish({ ...request, origin }, netnsId);
+    });
+    this.pursue();
+  }
+
+  /** Gives it other labels; nothing else of it changes. */
+  async relabel(id: string, labels: Readonly<Record<string, string>>): Promise<void> {
+    const found = this.#get(id);
+    if (found === undefined) return;
+    await this.#inTurn(found, async () => {
+      const wish = this.#wishes.get(id);
+      if (wish !== undefined) this.#wishes.put({ ...wish, labels: { ...labels } });
+      const attachment = this.#deps.state.get(ATTACHMENT, id);
+      if (attachment === undefined) return;
+      this.#deps.state.put(ATTACHMENT, id, { ...attachment, labels: { ...labels } });
+      this.#deps.member(attachment.network)?.attachmentsChanged();
+    });
   }
 
   /** Being detached, or of a namespace that is gone: the kernel gives its inode to the next one at once. */
@@ -336,37 +384,6 @@ export class Attachments implements AsyncDisposable {
     await this.#queues.idle();
   }
 }
-
-/** Throws when what is there is not what is asked for now. */
-const mustAgree = (
-  { network, netns, interfaceName, workload, labels, addresses = [] }: AttachRequest,
-  present: WishDocument | AttachmentDocument,
-) => {
-  if (interfaceName !== undefined && interfaceName !== present.interfaceName) {
-    throw new Vl3Error(
-      'already-exists',
-      `${netns} is on ${network} already, as ${present.interfaceName}: detach it first to rename it`,
-    );
-  }
-  if (workload !== undefined && workload !== present.workload) {
-    throw new Vl3Error(
-      'already-exists',
-      `${netns} is on ${network} already, as the workload "${present.workload}": detach it first to call it another`,
-    );
-  }
-  if (labels !== undefined && !isDeepStrictEqual(labels, present.labels)) {
-    throw new Vl3Error(
-      'already-exists',
-      `${netns} is on ${network} already, with other labels: detach it first to give it these`,
-    );
-  }
-  if ('ready' in present && addresses.some((one) => !present.addresses.includes(one))) {
-    throw new Vl3Error(
-      'already-exists',
-      `${netns} is on ${network} already, as ${present.addresses.join(' and ')}: detach it first to give it other addresses`,
-    );
-  }
-};
 
 const toLocal = (document: AttachmentDocument | WishDocument): LocalAttachment => {
   const { id, network, workload, interfaceName, labels, netns } = document;

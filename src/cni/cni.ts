@@ -12,6 +12,7 @@ import type {
 import { Vl3Error } from '../../native-free/error.ts';
 import { parseAnnotation, refuseForeign, type WantedNetwork } from '../../native-free/kube/annotation.ts';
 import { AnnotationError } from '../../native-free/kube/annotation-error.ts';
+import { NAMESPACE_LABEL } from '../../native-free/kube/pod-labels.ts';
 import type { AttachmentDocument, WishDocument } from '../../native-free/reconcile/documents.ts';
 import type { Attachments } from '../agent/attachments.ts';
 import type { Router } from '../agent/router.ts';
@@ -23,9 +24,6 @@ export interface CniDeps {
   readonly router: (network: string) => Router | undefined;
   readonly homeDomain: () => string;
 }
-
-/** Which pod namespace a workload is of, as container runtimes label it. */
-const NAMESPACE_LABEL = 'io.kubernetes.pod.namespace';
 
 export class Cni {
   readonly #deps: CniDeps;
@@ -43,7 +41,7 @@ export class Cni {
     const networks = this.#networks(request);
     const before = new Set(attachments.documents.map(({ id }) => id));
     const outcomes = await Promise.allSettled(
-      networks.map((one) => attachments.attach(toAttach(one, request), origin(request))),
+      networks.map((one) => attachments.attach(this.#toAttach(one, request), origin(request))),
     );
     const refused = outcomes.find((outcome) => outcome.status === 'rejected');
     if (refused !== undefined) {
@@ -112,6 +110,15 @@ export class Cni {
     );
   }
 
+  /** The labels of one that the informer knows already are the pod's: they are left as they are. */
+  #toAttach(one: WantedNetwork, request: Wire<AddRequest>) {
+    const { labels, ...others } = toAttach(one, request);
+    const isKnown = this.#deps.attachments.documents.some(
+      ({ network, netns, pod }) => network === one.network && netns === request.netns && pod !== undefined,
+    );
+    return isKnown ? others : { ...others, labels };
+  }
+
   #networks({ wanted: { by, key, text }, pod }: Wire<CheckRequest>): WantedNetwork[] {
     try {
       const networks = parseAnnotation(key, text);
@@ -128,7 +135,11 @@ export class Cni {
   }
 }
 
-const origin = ({ owner, pod }: Wire<AddRequest>) => ({ cni: owner, ...(pod === undefined ? {} : { pod }) });
+const origin = ({ owner, pod, wanted }: Wire<AddRequest>) => ({
+  cni: owner,
+  ...(pod === undefined ? {} : { pod }),
+  ...(wanted.by === 'configuration' ? { isConfigured: true } : {}),
+});
 
 const toAttach = (
   { network, interfaceName, labels, addresses }: WantedNetwork,

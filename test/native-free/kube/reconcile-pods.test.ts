@@ -1,0 +1,386 @@
+// What the informer decides: by examples, and for whatever is seen by a model that carries out what it is told.
+
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { STATUS_KEY } from '../../../native-free/kube/network-status.ts';
+import { type Pod, readPod } from '../../../native-free/kube/pod.ts';
+import {
+  type Action,
+  type Held,
+  type Observed,
+  podsToFind,
+  reconcilePods,
+} from '../../../native-free/kube/reconcile-pods.ts';
+import { BEING_ATTACHED } from '../../../native-free/reconcile/documents.ts';
+
+const HOME = 'test.example';
+
+const pod = (over: Partial<Pod> & { asks?: string } = {}): Pod => {
+  const { asks, ...others } = over;
+  const uid = others.uid ?? 'u1';
+  return {
+    uid,
+    objectUid: uid,
+    namespace: 'team-a',
+    name: `web-${uid}`,
+    labels: {},
+    annotations: asks === undefined ? {} : { 'vl3.io/networks': asks },
+    isHostNetwork: false,
+    hasEnded: false,
+    ...others,
+  };
+};
+const attached = (over: Partial<Held> = {}): Held => ({
+  id: 'a1',
+  network: 'red',
+  workload: 'web-u1',
+  labels: { 'io.kubernetes.pod.namespace': 'team-a' },
+  netns: '/run/netns/u1',
+  netnsId: 'n-u1',
+  interfaceName: 'red',
+  addresses: ['10.60.0.2'],
+  fixed: [],
+  ready: true,
+  attachedAt: 1,
+  isLeaving: false,
+  pod: { namespace: 'team-a', name: 'web-u1', uid: 'u1' },
+  ...over,
+});
+const wish = (over: Partial<Held> = {}): Held => {
+  const { addresses: _, ready: __, attachedAt: ___, isLeaving: ____, ...others } = { ...attached() } as never;
+  return { ...(others as object), preferred: [], askedAt: 1, reason: 'no registry', ...over } as Held;
+};
+const see = (over: Partial<Observed> = {}): Observed => ({
+  pods: [],
+  namespaces: new Map([['team-a', {}]]),
+  attachments: [],
+  sandboxes: new Map([['u1', { path: '/run/netns/u1', id: 'n-u1' }]]),
+  gone: new Set(),
+  home: HOME,
+  defaultInterfaceName: (network) => network.slice(0, 15),
+  shown: () => ({ mac: '02:00:00:00:00:01', mtu: 1400 }),
+  ...over,
+});
+const actions = (over: Partial<Observed>): readonly Action[] => reconcilePods(see(over)).actions;
+const kinds = (over: Partial<Observed>): string[] => actions(over).map(({ kind }) => kind);
+/** What the pod shows once nothing is to be done. */
+const shownBy = (over: Partial<Observed>): string | undefined =>
+  actions(over).flatMap((one) => (one.kind === 'show' ? [one.text] : []))[0];
+
+describe('a pod', () => {
+  test('that asks is attached with its labels, those asked for, and its namespace', () => {
+    const asking = pod({ asks: 'red/net1?app=web&address=10.60.0.7', labels: { app: 'x', tier: 'front' } });
+    expect(actions({ pods: [asking] })).toEqual([
+      {
+        kind: 'attach',
+        pod: { namespace: 'team-a', name: 'web-u1', uid: 'u1' },
+        network: 'red',
+        netns: { path: '/run/netns/u1', id: 'n-u1' },
+        interfaceName: 'net1',
+        labels: { app: 'web', tier: 'front', 'io.kubernetes.pod.namespace': 'team-a' },
+        addresses: ['10.60.0.7'],
+      },
+    ]);
+  });
+
+  test("goes by its namespace's annotation, and its own beats that, also when it is empty", () => {
+    const namespaces = new Map([['team-a', { 'vl3.io/networks': 'green' }]]);
+    expect(actions({ pods: [pod()], namespaces })).toMatchObject([{ kind: 'attach', network: 'green' }]);
+    expect(actions({ pods: [pod({ asks: 'red' })], namespaces })).toMatchObject([{ network: 'red' }]);
+    expect(actions({ pods: [pod({ asks: '' })], namespaces })).toEqual([]);
+  });
+
+  test('whose namespace has not been seen is left as it is, unless its own annotation decides', () => {
+    const namespaces = new Map();
+    expect(actions({ pods: [pod()], namespaces, attachments: [attached()] })).toEqual([]);
+    expect(kinds({ pods: [pod({ asks: 'red' })], namespaces })).toEqual(['attach']);
+  });
+
+  test('that was attached by the CNI plugin is taken over: labelled, shown, and not attached twice', () => {
+    const cni = { cniNetwork: 'cluster', containerId: 'c1', ifName: 'eth0' };
+    const labels = { app: 'web' };
+    const found = actions({ pods: [pod({ asks: 'red', labels })], attachments: [attached({ cni })] });
+    expect(found.map(({ kind }) => kind)).toEqual(['relabel', 'show']);
+    expect(found[0]).toMatchObject({ labels: { app: 'web', 'io.kubernetes.pod.namespace': 'team-a' } });
+  });
+
+  test("that has what the plugin's configuration asked for keeps it while no annotation decides", () => {
+    const attachments = [attached({ isConfigured: true })];
+    expect(kinds({ pods: [pod()], attachments })).toEqual(['show']);
+    expect(kinds({ pods: [pod({ asks: '' })], attachments })).toEqual(['detach']);
+    expect(kinds({ pods: [pod({ asks: 'green' })], attachments })).toEqual(['detach', 'attach']);
+    expect(kinds({ pods: [pod()], attachments: [attached()] })).toEqual(['detach']);
+  });
+
+  test('whose annotation is wrong keeps what it has, and is told the place', () => {
+    const found = actions({ pods: [pod({ asks: 'red, Blue' })], attachments: [attached()] });
+    expect(found).toMatchObject([
+      {
+        kind: 'warn',
+        reason: 'InvalidAnnotation',
+        message: expect.stringMatching(/^vl3\.io\/networks, character 6: "Blue"/),
+      },
+      { kind: 'show' },
+    ]);
+    const namespaces = new Map([['team-a', { 'vl3.io/networks': 'Blue' }]]);
+    expect(actions({ pods: [pod()], namespaces })).toMatchObject([
+      {
+        message: expect.stringMatching(/^the annotation of namespace team-a: vl3\.io\/networks, character 1/),
+      },
+    ]);
+  });
+
+  test("that asks for another domain's network is told, shown why, and has its others", () => {
+    const asking = pod({ asks: 'red, green@partner.example/g1, red@test.example/r2' });
+    expect(actions({ pods: [asking] })).toMatchObject([
+      { kind: 'attach', network: 'red' },
+      {
+        kind: 'warn',
+        reason: 'NotFederated',
+        message: expect.stringMatching(/character 12: .*not federated/),
+      },
+      { kind: 'warn', reason: 'InvalidAnnotation', message: expect.stringMatching(/asked for twice/) },
+    ]);
+    const text = shownBy({ pods: [asking], attachments: [attached()] }) ?? expect.fail('nothing is shown');
+    expect(JSON.parse(text)).toMatchObject([
+      {
+        name: 'green@partner.example',
+        interface: 'g1',
+        pending: expect.stringMatching(/not federated[^\n]*$/),
+      },
+      { name: 'red', ips: ['10.60.0.2'], mac: '02:00:00:00:00:01', mtu: 1400, default: false },
+      { name: 'red@test.example' },
+    ]);
+  });
+
+  test('on the network of its host is left out, and told', () => {
+    const asking = pod({ asks: 'red', isHostNetwork: true });
+    expect(actions({ pods: [asking] })).toMatchObject([{ kind: 'warn', reason: 'HostNetwork' }]);
+    expect(podsToFind(see({ pods: [asking] }))).toEqual(new Set());
+  });
+
+  test('that has ended is detached and shows nothing any more', () => {
+    const ended = pod({ asks: 'red', hasEnded: true });
+    expect(kinds({ pods: [ended], attachments: [attached()] })).toEqual(['detach']);
+    const shows = { ...ended, annotations: { ...ended.annotations, [STATUS_KEY]: '[]' } };
+    expect(actions({ pods: [shows] })).toMatchObject([{ kind: 'show', text: undefined }]);
+  });
+
+  test.each<[string, Partial<Held>, string]>([
+    ['another interface name', { interfaceName: 'net9' }, 'red'],
+    ['another address', {}, 'red?address=10.60.0.9'],
+    ['another namespace, as of a sandbox that was made anew', { netnsId: 'n-old' }, 'red'],
+  ])('with %s is detached first, and attached anew when that is done', (_, over, asks) => {
+    const pods = [pod({ asks })];
+    const found = reconcilePods(see({ pods, attachments: [attached(over)] }));
+    expect(found).toMatchObject({ actions: [{ kind: 'detach', id: 'a1' }], isUnsettled: true });
+    expect(kinds({ pods, attachments: [attached({ ...over, isLeaving: true })] })).toEqual([]);
+    expect(kinds({ pods })).toEqual(['attach']);
+  });
+
+  test('keeps its address when it does not ask for that one any more', () => {
+    const attachments = [attached({ fixed: ['10.60.0.2'] })];
+    expect(kinds({ pods: [pod({ asks: 'red' })], attachments })).toEqual(['show']);
+    const waiting = [wish({ fixed: ['10.60.0.2'] })];
+    expect(kinds({ pods: [pod({ asks: 'red' })], attachments: waiting })).toEqual(['detach']);
+  });
+
+  test('that waits shows why, but nothing while it is being attached', () => {
+    const pods = [pod({ asks: 'red' })];
+    const waiting = actions({ pods, attachments: [wish()] });
+    expect(waiting).toMatchObject([
+      { kind: 'warn', reason: 'NetworkPending', message: 'red is not attached yet: no registry' },
+      { kind: 'show', text: expect.stringContaining('"pending": "no registry"') },
+    ]);
+    const busy = reconcilePods(see({ pods, attachments: [wish({ reason: BEING_ATTACHED })] }));
+    expect(busy).toMatchObject({ actions: [], isUnsettled: true });
+    expect(reconcilePods(see({ pods, sandboxes: new Map() }))).toMatchObject({
+      actions: [],
+      isUnsettled: true,
+    });
+  });
+
+  test('somebody attached by hand keeps that, and shows it', () => {
+    const { pod: _, ...byHand } = attached({ labels: { own: 'yes' } });
+    expect(kinds({ pods: [pod({ asks: 'red' })], attachments: [byHand] })).toEqual(['show']);
+    expect(kinds({ pods: [pod()], attachments: [byHand] })).toEqual([]);
+  });
+});
+
+describe('a pod that is not listed', () => {
+  test('is asked for, and detached only when it is gone and no sandbox of it runs', () => {
+    const attachments = [attached()];
+    expect(actions({ attachments })).toEqual([
+      { kind: 'confirm', pod: { namespace: 'team-a', name: 'web-u1', uid: 'u1' } },
+    ]);
+    const gone = new Set(['u1']);
+    expect(kinds({ attachments, gone })).toEqual([]);
+    expect(kinds({ attachments, gone, sandboxes: undefined })).toEqual([]);
+    expect(kinds({ attachments, gone, sandboxes: new Map() })).toEqual(['detach']);
+    const nameless = [attached({ pod: { namespace: 'team-a', name: 'web-u1', uid: '' } })];
+    expect(kinds({ attachments: nameless, gone, sandboxes: new Map() })).toEqual([]);
+  });
+});
+
+test("a static pod is known by the kubelet's name for it", () => {
+  const metadata = {
+    uid: 'mirror',
+    name: 'p',
+    namespace: 'n',
+    annotations: { 'kubernetes.io/config.hash': 'own' },
+  };
+  expect(readPod({ metadata, spec: {}, status: {} })).toMatchObject({ uid: 'own', objectUid: 'mirror' });
+  expect(readPod({ metadata: { name: 'p' } })).toBeUndefined();
+});
+
+describe('whatever is seen', () => {
+  const text = fc.constantFrom(
+    undefined,
+    '',
+    'red',
+    'red,green',
+    'green/net1?app=web',
+    'red?address=10.60.0.9',
+    'red@other.example,green',
+    'red, red@test.example/x',
+    'Broken',
+  );
+  const anyPod = fc.record({
+    asks: text,
+    labels: fc.dictionary(fc.constantFrom('app', 'tier', 'x.io/y'), fc.constantFrom('1', '2'), {
+      maxKeys: 3,
+    }),
+    isHostNetwork: fc.boolean(),
+    hasEnded: fc.boolean(),
+    runs: fc.boolean(),
+    isListed: fc.boolean(),
+  });
+  const anyHeld = fc.record({
+    pod: fc.constantFrom('u0', 'u1', 'u2', 'u3', 'strange', undefined),
+    network: fc.constantFrom('red', 'green', 'blue'),
+    netns: fc.constantFrom('n-u0', 'n-u1', 'n-u2', 'n-old'),
+    isWish: fc.boolean(),
+    isConfigured: fc.boolean(),
+    isLeaving: fc.boolean(),
+  });
+  const world = fc.record({
+    pods: fc.array(anyPod, { maxLength: 4 }),
+    held: fc.array(anyHeld, { maxLength: 8 }),
+    namespace: text,
+  });
+
+  const build = ({ pods, held, namespace }: typeof world extends fc.Arbitrary<infer W> ? W : never) => {
+    const all = pods.map(({ asks, runs, isListed, ...others }, index) => ({
+      pod: pod({ ...others, uid: `u${index}`, ...(asks === undefined ? {} : { asks }) }),
+      runs,
+      isListed,
+    }));
+    const attachments = held.map(({ pod: uid, network, netns, isWish, ...flags }, index): Held => {
+      const made = isWish ? wish() : attached({ isLeaving: flags.isLeaving });
+      const { pod: _, ...bare } = made;
+      return {
+        ...bare,
+        ...(uid === undefined ? {} : { pod: { namespace: 'team-a', name: `web-${uid}`, uid } }),
+        id: `h${index}`,
+        network,
+        netnsId: netns,
+        ...(flags.isConfigured ? { isConfigured: true } : {}),
+      };
+    });
+    return see({
+      pods: all.filter(({ isListed }) => isListed).map((one) => one.pod),
+      namespaces: new Map([['team-a', namespace === undefined ? {} : { 'vl3.io/networks': namespace }]]),
+      sandboxes: new Map(
+        all.filter(({ runs }) => runs).map((one) => [one.pod.uid, { path: '/x', id: `n-${one.pod.uid}` }]),
+      ),
+      attachments,
+    });
+  };
+
+  /** Does what it is told, as the agent would. */
+  const carryOut = (seen: Observed, todo: readonly Action[]): Observed => {
+    let attachments = seen.attachments.filter((one) => !('isLeaving' in one && one.isLeaving));
+    let pods = [...seen.pods];
+    const gone = new Set(seen.gone);
+    for (const one of todo) {
+      if (one.kind === 'detach') attachments = attachments.filter(({ id }) => id !== one.id);
+      if (one.kind === 'relabel')
+        attachments = attachments.map((held) =>
+          held.id === one.id ? { ...held, labels: one.labels } : held,
+        );
+      if (one.kind === 'confirm') gone.add(one.pod.uid);
+      if (one.kind === 'attach')
+        attachments = [
+          ...attachments,
+          attached({
+            ...one,
+            id: `n${attachments.length}-${one.network}-${one.pod.uid}`,
+            netnsId: one.netns.id,
+            netns: one.netns.path,
+            addresses: one.addresses.length === 0 ? ['10.60.0.2'] : [...one.addresses],
+            fixed: [...one.addresses],
+            labels: { ...one.labels },
+          } as Partial<Held>),
+        ];
+      if (one.kind === 'show')
+        pods = pods.map((other) => {
+          if (other.uid !== one.pod.uid) return other;
+          const { [STATUS_KEY]: _, ...annotations } = other.annotations;
+          return {
+            ...other,
+            annotations: one.text === undefined ? annotations : { ...annotations, [STATUS_KEY]: one.text },
+          };
+        });
+    }
+    return { ...seen, attachments, pods, gone };
+  };
+  const settle = (seen: Observed): Observed => {
+    for (let round = 0; round < 6; round++) seen = carryOut(seen, reconcilePods(seen).actions);
+    return seen;
+  };
+
+  test('a few rounds are enough: then there is nothing to do but to warn', () => {
+    fc.assert(
+      fc.property(world, (made) => {
+        const left = reconcilePods(settle(build(made))).actions.map(({ kind }) => kind);
+        expect(left.filter((kind) => kind !== 'warn')).toEqual([]);
+      }),
+    );
+  });
+
+  test('what nobody made for a pod is never touched, and one network of a pod is attached once', () => {
+    fc.assert(
+      fc.property(world, (made) => {
+        const seen = build(made);
+        const after = settle(seen).attachments;
+        for (const one of seen.attachments)
+          if (one.pod === undefined && !('isLeaving' in one && one.isLeaving))
+            expect(after).toContainEqual(one);
+        for (const one of seen.pods) {
+          const own = after.filter((held) => held.pod?.uid === one.uid).map(({ network }) => network);
+          if (!reconcilePods(seen).actions.some((action) => action.kind === 'warn' && action.pod === one))
+            expect(new Set(own).size).toBe(own.length);
+        }
+      }),
+    );
+  });
+
+  test('without a word of the container runtime nothing of unlisted pods is detached, nor anything attached', () => {
+    fc.assert(
+      fc.property(world, (made) => {
+        const seen = {
+          ...build(made),
+          sandboxes: undefined,
+          gone: new Set(['u0', 'u1', 'u2', 'u3', 'strange']),
+        };
+        const listed = new Set([...seen.pods].map(({ uid }) => uid));
+        for (const one of reconcilePods(seen).actions) {
+          expect(one.kind).not.toBe('attach');
+          if (one.kind !== 'detach') continue;
+          const held = seen.attachments.find(({ id }) => id === one.id);
+          expect(listed).toContain(held?.pod?.uid);
+        }
+      }),
+    );
+  });
+});
