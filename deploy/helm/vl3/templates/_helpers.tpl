@@ -1,0 +1,51 @@
+{{/* What all objects are called by, and the labels that they bear. */}}
+{{- define "vl3.fullname" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "vl3.selector" -}}
+app.kubernetes.io/name: vl3
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "vl3.labels" -}}
+{{ include "vl3.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- define "vl3.image" -}}
+{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "vl3.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where the Service is found, and what else is advertised. */}}
+{{- define "vl3.registry.addresses" -}}
+{{- $own := printf "%s-registry.%s.svc:%v" (include "vl3.fullname" .) .Release.Namespace .Values.registry.service.port }}
+{{- join "," (concat (list $own) .Values.registry.advertise) }}
+{{- end }}
+
+{{/*
+What the agent's process keeps, of all that a privileged container has. The container is privileged for two reasons: it pins
+network namespaces in the node's mount namespace (Bidirectional mount propagation, which Kubernetes gives to none else), and it
+sets /proc/sys/net of the namespaces that it makes (read-only for all others). The rest is dropped before it starts.
+
+  net_admin         interfaces, routes, nftables, TUN, large socket buffers
+  sys_admin         make, pin and enter network namespaces
+  sys_ptrace        open /proc/PID/ns/net of a pod whose processes have other users
+  net_raw           hear what routers say about packets that are too big
+  net_bind_service  answer for names at port 53 of networks' gateway addresses
+*/}}
+{{- define "vl3.agent.keep" -}}
+-all,+net_admin,+sys_admin,+sys_ptrace,+net_raw,+net_bind_service
+{{- end }}
