@@ -17,20 +17,17 @@ import {
   REKEY_ATTEMPT_TIME,
   REKEY_TIMEOUT,
 } from '../noise/constants.ts';
-import { remoteStatic } from '../noise/handshake.ts';
 import type { StaticKey } from '../noise/ikpsk2.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import { TimestampClock } from '../noise/tai64n.ts';
 import { CookieReply, Initiation, type Macs, Response } from '../wire/message.ts';
 import { AllowedIps } from './allowed-ips.ts';
 import type { Action, Activity, DataPlaneEvent, Endpoint, PeerId } from './data-plane.ts';
+import { Deadlines } from './deadlines.ts';
 import { Drops } from './drops.ts';
 import { Endpoints, sameEndpoint } from './endpoints.ts';
 import { Handshakes, learn } from './handshakes.ts';
-import { Peer } from './peer.ts';
-
-const NO_PRESHARED_KEY = new Uint8Array(KEY_LENGTH);
-const NEVER = Number.POSITIVE_INFINITY;
+import { Peer, type PeerDependencies } from './peer.ts';
 
 export interface DeviceOptions {
   /** 32 B; the device keeps a copy and wipes it on `close`. */
@@ -80,8 +77,6 @@ export interface PeerStatus {
   readonly keypair: { readonly createdAt: number; readonly isInitiator: boolean } | undefined;
   /** An initiation is waiting for its response. */
   readonly isHandshaking: boolean;
-  /** False for a key of low order, with which no handshake can succeed. */
-  readonly hasUsableKey: boolean;
 }
 
 export class Device {
@@ -93,10 +88,16 @@ export class Device {
   /** Handshake messages dropped. */
   readonly drops = new Drops();
   readonly #own: StaticKey;
-  readonly #primitives: Primitives;
+  readonly #ofPeers: PeerDependencies;
   readonly #timestamps: TimestampClock;
   readonly #handshakes: Handshakes;
   readonly #peers = new Map<PeerId, Peer>();
+  /** How many peers were ever made. */
+  #made = 0;
+  /** When something is to be done for a peer even if nothing moves. */
+  readonly #deadlines = new Deadlines<Peer>();
+  /** Those that have keypairs, for whom packets may move at any time. */
+  readonly #moving = new Set<Peer>();
 
   constructor(options: DeviceOptions, dependencies: DeviceDependencies) {
     const { primitives, random, indices } = dependencies;
@@ -104,7 +105,7 @@ export class Device {
     this.publicKey = primitives.publicKey(privateKey);
     this.id = peerId(this.publicKey);
     this.#own = { privateKey, publicKey: this.publicKey };
-    this.#primitives = primitives;
+    this.#ofPeers = { primitives, own: this.#own, jitter: () => this.#handshakes.jitter() };
     const isNew = options.timestampMark === undefined || options.timestampMark.length === 0;
     this.#timestamps = new TimestampClock(isNew ? undefined : options.timestampMark);
     this.#handshakes = new Handshakes({
@@ -116,6 +117,7 @@ export class Device {
       claimIndex: () => indices.claim(this),
       releaseIndex: (index) => indices.release(index),
       findPeer: (id) => this.#peers.get(id),
+      changed: (peer) => this.#schedule(peer),
     });
   }
 
@@ -125,30 +127,33 @@ export class Device {
   setPeer(config: PeerConfig): Action[] {
     const id = peerId(checkKey(config.publicKey, 'a public key'));
     if (id === this.id) return [];
-    const presharedKey =
-      config.presharedKey === undefined
-        ? NO_PRESHARED_KEY
-        : checkKey(config.presharedKey, 'a preshared key').slice();
+    const presharedKey = presharedKeyOf(config);
     this.allowedIps.removeAll(id);
     for (const prefix of config.allowedIps) this.allowedIps.insert(prefix, id);
 
     const known = this.#peers.get(id);
     const before = known?.endpoints.current;
     const peer = known ?? this.#newPeer(id, config);
+    peer.presharedKey?.fill(0);
     peer.presharedKey = presharedKey;
     peer.endpoints.announce(config.endpoints);
-    peer.timers.persistentKeepalive = config.persistentKeepalive ?? 0;
+    peer.persistentKeepalive = config.persistentKeepalive ?? 0;
     // An initiation that had nowhere to go need not wait for its retry.
     if (peer.attempt !== undefined && peer.attempt.state === undefined)
       peer.attempt = { ...peer.attempt, retryAt: Number.NEGATIVE_INFINITY };
+    this.#schedule(peer);
     const { current } = peer.endpoints;
     return isSameOrNone(before, current) ? [] : [{ kind: 'set-endpoint', peer: id, endpoint: current }];
   }
 
   #newPeer(id: PeerId, config: PeerConfig): Peer {
-    const remote = remoteStatic(this.#primitives, this.#own, config.publicKey.slice());
-    const endpoints = new Endpoints(config.endpoints, config.learnedEndpoint);
-    const peer = new Peer(id, remote, endpoints, this.#primitives, () => this.#handshakes.jitter());
+    const peer = new Peer(
+      id,
+      new Endpoints(config.endpoints, config.learnedEndpoint),
+      this.#made,
+      this.#ofPeers,
+    );
+    this.#made += 1;
     this.#peers.set(id, peer);
     return peer;
   }
@@ -165,7 +170,11 @@ export class Device {
     if (peer === undefined) return [];
     this.#peers.delete(id);
     this.allowedIps.removeAll(id);
-    return [...this.#endSessions(peer), { kind: 'set-endpoint', peer: id, endpoint: undefined }];
+    const actions = this.#endSessions(peer);
+    this.#deadlines.delete(peer);
+    this.#moving.delete(peer);
+    peer.wipe();
+    return [...actions, { kind: 'set-endpoint', peer: id, endpoint: undefined }];
   }
 
   /**
@@ -178,13 +187,12 @@ export class Device {
 
   #endSessions(peer: Peer): Action[] {
     this.#handshakes.endAttempt(peer);
-    peer.initiateAt = undefined;
-    peer.lookAgainAt = undefined;
-    peer.handshakeSentAt = Number.NEGATIVE_INFINITY;
-    peer.timers.restart();
+    peer.restart();
+    const forgotten = peer.forgetKeypairs(() => true);
+    this.#schedule(peer);
     return [
       { kind: 'use-keypair', peer: peer.id, localIndex: undefined },
-      ...this.#handshakes.removeKeypairs(peer.keypairs.removeIf(() => true)),
+      ...this.#handshakes.removeKeypairs(forgotten),
       { kind: 'drop-staged', peer: peer.id },
     ];
   }
@@ -201,12 +209,21 @@ export class Device {
   /** Starts a handshake with the peer; when one is under way or just was, it is prolonged or waits its turn. */
   initiate(id: PeerId, now: number, wallclock: number): Action[] {
     const peer = this.#peers.get(id);
-    return peer === undefined ? [] : this.#initiate(peer, now, wallclock);
+    if (peer === undefined) return [];
+    const actions = this.#initiate(peer, now, wallclock);
+    this.#schedule(peer);
+    return actions;
   }
 
   event(event: DataPlaneEvent, now: number, wallclock: number): Action[] {
     const peer = this.#peers.get(event.peer);
     if (peer === undefined) return [];
+    const actions = this.#event(peer, event, now, wallclock);
+    this.#schedule(peer);
+    return actions;
+  }
+
+  #event(peer: Peer, event: DataPlaneEvent, now: number, wallclock: number): Action[] {
     switch (event.kind) {
       case 'handshake-needed':
         return this.#handshakeNeeded(peer, now, wallclock);
@@ -222,35 +239,49 @@ export class Device {
    * a young session is looked at again before: only one whose counter is used up needs another.
    */
   #handshakeNeeded(peer: Peer, now: number, wallclock: number): Action[] {
-    const { current } = peer.keypairs;
+    const { current } = peer;
     if (current === undefined || now - current.createdAt >= REKEY_TIMEOUT)
       return this.#initiate(peer, now, wallclock);
     peer.lookAgainAt = current.createdAt + REKEY_TIMEOUT;
     return [];
   }
 
-  /** Looks at every peer; to be called several times a second. `activity` may return the same object each time. */
+  /**
+   * Looks at the peers for whom something is due or may have moved; to be called several times a second. `activity` may return
+   * the same object each time.
+   */
   tick(now: number, wallclock: number, activity: (peer: PeerId) => Activity | undefined): Action[] {
     const actions: Action[] = [];
-    for (const peer of this.#peers.values())
+    for (const peer of this.#toLookAt(now)) {
+      // It is looked at once more after its last keypair has gone: something may have moved until then.
+      if (!peer.isInSession) this.#moving.delete(peer);
       actions.push(...this.#tickPeer(peer, now, wallclock, activity(peer.id)));
+      this.#schedule(peer);
+    }
     return actions;
+  }
+
+  /** In the order in which they were configured. */
+  #toLookAt(now: number): Peer[] {
+    const peers = new Set(this.#moving);
+    for (const peer of this.#deadlines.due(now)) peers.add(peer);
+    return [...peers].sort((a, b) => a.number - b.number);
+  }
+
+  /** To be called whenever something was done for the peer. */
+  #schedule(peer: Peer): void {
+    this.#deadlines.set(peer, peer.nextDeadline);
+    if (peer.isInSession) this.#moving.add(peer);
   }
 
   /** When a tick would do something even if nothing moves; Infinity: never. */
   get nextDeadline(): number {
-    let next = NEVER;
-    for (const { timers, attempt, initiateAt, lookAgainAt, keypairs } of this.#peers.values()) {
-      next = Math.min(next, timers.nextDeadline, attempt?.retryAt ?? NEVER);
-      next = Math.min(next, initiateAt ?? NEVER, lookAgainAt ?? NEVER);
-      for (const keypair of keypairs.all()) next = Math.min(next, keypair.createdAt + REJECT_AFTER_TIME);
-    }
-    return next;
+    return this.#deadlines.next;
   }
 
   #tickPeer(peer: Peer, now: number, wallclock: number, activity: Activity | undefined): Action[] {
     const actions = this.#expireKeypairs(peer, now);
-    const wantsRekey = activity !== undefined && peer.timers.observe(activity, peer.keypairs.current);
+    const wantsRekey = activity !== undefined && peer.timers.observe(activity, peer.current);
     if (peer.attempt !== undefined && now >= peer.attempt.retryAt)
       actions.push(...this.#retry(peer, peer.attempt.giveUpAt, now, wallclock));
     const isWaitOver = peer.initiateAt !== undefined && now >= peer.initiateAt;
@@ -265,10 +296,10 @@ export class Device {
    * useless, not at three times that; an unanswered initiation's ephemeral key goes when the attempt is given up.
    */
   #expireKeypairs(peer: Peer, now: number): Action[] {
-    const before = peer.keypairs.current;
-    const over = peer.keypairs.removeIf(({ createdAt }) => now - createdAt >= REJECT_AFTER_TIME);
+    const before = peer.current;
+    const over = peer.forgetKeypairs(({ createdAt }) => now - createdAt >= REJECT_AFTER_TIME);
     const actions = this.#handshakes.removeKeypairs(over);
-    if (before !== undefined && peer.keypairs.current === undefined)
+    if (before !== undefined && peer.current === undefined)
       actions.unshift({ kind: 'use-keypair', peer: peer.id, localIndex: undefined });
     return actions;
   }
@@ -296,7 +327,7 @@ export class Device {
   #keepAlive(peer: Peer, now: number, wallclock: number): Action[] {
     const due = peer.timers.takeKeepalive(now);
     if (due === undefined) return [];
-    if (peer.keypairs.current !== undefined) return [{ kind: 'send-keepalive', peer: peer.id }];
+    if (peer.current !== undefined) return [{ kind: 'send-keepalive', peer: peer.id }];
     return due === 'persistent' ? this.#initiate(peer, now, wallclock) : [];
   }
 
@@ -348,7 +379,7 @@ export class Device {
   status(id: PeerId): PeerStatus | undefined {
     const peer = this.#peers.get(id);
     if (peer === undefined) return undefined;
-    const { current } = peer.keypairs;
+    const { current } = peer;
     return {
       id,
       endpoint: peer.endpoints.current,
@@ -356,7 +387,6 @@ export class Device {
       lastHandshake: peer.lastHandshake,
       keypair: current && { createdAt: current.createdAt, isInitiator: current.isInitiator },
       isHandshaking: peer.attempt !== undefined,
-      hasUsableKey: peer.remote.staticStatic !== undefined,
     };
   }
 }
@@ -365,11 +395,18 @@ export class Device {
 const isUsedUp = (peer: Peer, now: number, activity: Activity | undefined): boolean => {
   if (peer.lookAgainAt === undefined || now < peer.lookAgainAt) return false;
   peer.lookAgainAt = undefined;
-  return peer.keypairs.current === undefined || (activity?.sendCounter ?? 0) >= REKEY_AFTER_MESSAGES;
+  return peer.current === undefined || (activity?.sendCounter ?? 0) >= REKEY_AFTER_MESSAGES;
 };
 
 /** The name of a public key within a device. */
 export const peerId = (publicKey: Uint8Array): PeerId => bytesToHex(publicKey);
+
+/** A copy of it; undefined for none, which is what all zeros mean. */
+const presharedKeyOf = ({ presharedKey }: PeerConfig): Uint8Array | undefined => {
+  if (presharedKey === undefined) return undefined;
+  checkKey(presharedKey, 'a preshared key');
+  return presharedKey.every((byte) => byte === 0) ? undefined : presharedKey.slice();
+};
 
 const checkKey = (key: Uint8Array, what: string): Uint8Array => {
   if (key.length === KEY_LENGTH) return key;

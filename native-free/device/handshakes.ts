@@ -23,6 +23,8 @@ import type { Action, Endpoint, PeerId } from './data-plane.ts';
 import type { DropReason, Drops } from './drops.ts';
 import type { Peer, SessionKeypair } from './peer.ts';
 
+const NO_PRESHARED_KEY = new Uint8Array(KEY_LENGTH);
+
 export interface HandshakesDependencies {
   readonly own: StaticKey;
   readonly primitives: Primitives;
@@ -32,6 +34,8 @@ export interface HandshakesDependencies {
   readonly claimIndex: () => number;
   readonly releaseIndex: (index: number) => void;
   readonly findPeer: (id: PeerId) => Peer | undefined;
+  /** Told of every peer of whom something is different after a message that was received. */
+  readonly changed: (peer: Peer) => void;
 }
 
 export class Handshakes {
@@ -86,7 +90,7 @@ export class Handshakes {
     const state = peer?.attempt?.state;
     if (peer?.attempt === undefined || state?.localIndex !== message.receiver)
       return this.#drop('unknown-index');
-    const keys = consumeResponse(primitives, own, peer.presharedKey, state, message);
+    const keys = consumeResponse(primitives, own, peer.presharedKey ?? NO_PRESHARED_KEY, state, message);
     if (keys === undefined) {
       peer.attempt = { ...peer.attempt, isForged: true };
       return this.#drop('bad-response');
@@ -109,6 +113,7 @@ export class Handshakes {
     const keypair = { ...keys, localIndex, isInitiator: true, createdAt: now };
     const forgotten = peer.keypairs.installAsInitiator(withoutKeys(keypair));
     this.#completed(peer, now, wallclock);
+    this.#dependencies.changed(peer);
     return [
       ...learn(peer, source),
       { kind: 'install-keypair', peer: peer.id, keypair },
@@ -150,7 +155,7 @@ export class Handshakes {
     const response = createResponse(
       primitives,
       peer.remote,
-      peer.presharedKey,
+      peer.presharedKey ?? NO_PRESHARED_KEY,
       message,
       consumed,
       localIndex,
@@ -166,6 +171,7 @@ export class Handshakes {
     peer.timers.handshakeSent(now);
     const keypair = { ...response.keys, localIndex, isInitiator: false, createdAt: now };
     const forgotten = peer.keypairs.installAsResponder(withoutKeys(keypair));
+    this.#dependencies.changed(peer);
     return [
       ...learn(peer, source),
       { kind: 'install-keypair', peer: peer.id, keypair },

@@ -1,14 +1,18 @@
 // What a device knows of one peer: its keys, where it can be reached, its keypairs, its timers, and the initiation
 // under way. State only; device.ts decides.
 
-import { KEY_LENGTH } from '../noise/constants.ts';
+import { hexToBytes } from '@noble/hashes/utils.js';
+import { REJECT_AFTER_TIME } from '../noise/constants.ts';
 import { CookieJar } from '../noise/cookie.ts';
-import type { InitiatorState, RemoteStatic } from '../noise/handshake.ts';
+import { type InitiatorState, type RemoteStatic, remoteStatic } from '../noise/handshake.ts';
+import type { StaticKey } from '../noise/ikpsk2.ts';
 import { Keypairs } from '../noise/keypair.ts';
 import type { Primitives } from '../noise/primitives.ts';
 import type { PeerId } from './data-plane.ts';
 import type { Endpoints } from './endpoints.ts';
 import { type Session, Timers } from './timers.ts';
+
+const NEVER = Number.POSITIVE_INFINITY;
 
 /** A keypair without its keys, which only the data plane holds. */
 export interface SessionKeypair extends Session {
@@ -26,15 +30,22 @@ export interface HandshakeAttempt {
   readonly isForged?: boolean;
 }
 
+/** What all peers of a device are made with. */
+export interface PeerDependencies {
+  readonly primitives: Primitives;
+  readonly own: StaticKey;
+  /** 0 to 333 ms. */
+  readonly jitter: () => number;
+}
+
+/** Most peers of a large network are only configured: what a handshake needs, or leaves behind, is made by the first. */
 export class Peer {
   readonly id: PeerId;
-  readonly remote: RemoteStatic;
+  /** How many were made before it by its device. */
+  readonly number: number;
   readonly endpoints: Endpoints;
-  readonly timers: Timers;
-  readonly cookies: CookieJar;
-  readonly keypairs = new Keypairs<SessionKeypair>();
-  /** 32 B; all zero when there is none. */
-  presharedKey: Uint8Array = new Uint8Array(KEY_LENGTH);
+  /** 32 B. Kept; undefined: none. */
+  presharedKey: Uint8Array | undefined;
   attempt: HandshakeAttempt | undefined;
   /** An initiation that has to wait, because the last handshake message is too fresh. */
   initiateAt: number | undefined;
@@ -49,18 +60,80 @@ export class Peer {
   sentTimestamp: Uint8Array | undefined;
   /** The last completed handshake, on the monotonic and on the wall clock. */
   lastHandshake: { readonly at: number; readonly wallclock: number } | undefined;
+  readonly #dependencies: PeerDependencies;
+  #remote: RemoteStatic | undefined;
+  #cookies: CookieJar | undefined;
+  #timers: Timers | undefined;
+  #keypairs: Keypairs<SessionKeypair> | undefined;
 
-  constructor(
-    id: PeerId,
-    remote: RemoteStatic,
-    endpoints: Endpoints,
-    primitives: Primitives,
-    jitter: () => number,
-  ) {
+  constructor(id: PeerId, endpoints: Endpoints, number: number, dependencies: PeerDependencies) {
     this.id = id;
-    this.remote = remote;
+    this.number = number;
     this.endpoints = endpoints;
-    this.timers = new Timers(jitter);
-    this.cookies = new CookieJar(primitives, remote.publicKey);
+    this.#dependencies = dependencies;
+  }
+
+  get remote(): RemoteStatic {
+    const { primitives, own } = this.#dependencies;
+    this.#remote ??= remoteStatic(primitives, own, hexToBytes(this.id));
+    return this.#remote;
+  }
+
+  get cookies(): CookieJar {
+    this.#cookies ??= new CookieJar(this.#dependencies.primitives, this.remote.publicKey);
+    return this.#cookies;
+  }
+
+  get timers(): Timers {
+    this.#timers ??= new Timers(this.#dependencies.jitter);
+    return this.#timers;
+  }
+
+  get keypairs(): Keypairs<SessionKeypair> {
+    this.#keypairs ??= new Keypairs();
+    return this.#keypairs;
+  }
+
+  /** The keypair in use. */
+  get current(): SessionKeypair | undefined {
+    return this.#keypairs?.current;
+  }
+
+  /** Whether there are keypairs that packets may move under. */
+  get isInSession(): boolean {
+    return this.#keypairs?.isEmpty === false;
+  }
+
+  /** Forgets the keypairs for which `isOver` holds, and returns them. */
+  forgetKeypairs(isOver: (keypair: SessionKeypair) => boolean): SessionKeypair[] {
+    return this.#keypairs?.removeIf(isOver) ?? [];
+  }
+
+  /** Milliseconds; 0: off. */
+  set persistentKeepalive(interval: number) {
+    if (interval !== 0 || this.#timers !== undefined) this.timers.persistentKeepalive = interval;
+  }
+
+  /** When a tick would do something even if nothing moves; Infinity: never. */
+  get nextDeadline(): number {
+    let next = Math.min(this.#timers?.nextDeadline ?? NEVER, this.attempt?.retryAt ?? NEVER);
+    next = Math.min(next, this.initiateAt ?? NEVER, this.lookAgainAt ?? NEVER);
+    for (const { createdAt } of this.#keypairs?.all() ?? [])
+      next = Math.min(next, createdAt + REJECT_AFTER_TIME);
+    return next;
+  }
+
+  /** Nothing waits any more, as if nothing had been sent yet. */
+  restart(): void {
+    this.initiateAt = undefined;
+    this.lookAgainAt = undefined;
+    this.handshakeSentAt = Number.NEGATIVE_INFINITY;
+    this.#timers?.restart();
+  }
+
+  /** Its secrets: it is of no use any more. */
+  wipe(): void {
+    this.presharedKey?.fill(0);
+    this.#remote?.staticStatic?.fill(0);
   }
 }

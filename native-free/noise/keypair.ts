@@ -31,6 +31,11 @@ export class Keypairs<K extends Indexed> {
     return this.#previous;
   }
 
+  get isEmpty(): boolean {
+    const { current, previous, next } = this;
+    return (current ?? previous ?? next ?? this.#retired) === undefined;
+  }
+
   /** All that packets may still arrive under. */
   all(): K[] {
     return [this.#current, this.#previous, this.#next, this.#retired].filter((one) => one !== undefined);
