@@ -27,32 +27,21 @@ const attempt = async (...args: string[]): Promise<{ code: number; out: string; 
   return seen;
 };
 
-const COMMANDS = [
-  'registry run',
-  'registry config',
-  'registry status',
-  'registry backup',
-  'registry restore',
-  'token create',
-  'token list',
-  'token revoke',
-  'network create',
-  'network list',
-  'network show',
-  'network update',
-  'network delete',
-  'node list',
-  'node show',
-  'node delete',
-  'attachment list',
-  'agent run',
-  'agent clean',
-  'agent config',
-  'attach',
-  'detach',
-  'run',
-  'status',
-];
+const COMMANDS = commandsOf(programTree()).map(([words]) => words);
+
+test('help of every command leads to all of them', async () => {
+  const below = async (words: readonly string[]): Promise<string[]> => {
+    const { code, out } = await attempt(...words, '--help');
+    expect(code).toBe(0);
+    const [, list = ''] = /^Commands:\n((?: .*\n?)*)/m.exec(out) ?? [];
+    const names = [...list.matchAll(/^ {2}([a-z][a-z-]*)/gm)].map(([, name = '']) => name);
+    const commands = names.filter((name) => name !== 'help');
+    if (commands.length === 0) return [words.join(' ')];
+    return (await Promise.all(commands.map((name) => below([...words, name])))).flat();
+  };
+  expect(COMMANDS.length).toBeGreaterThan(20);
+  expect((await below([])).sort()).toEqual([...COMMANDS].sort());
+});
 
 test.each(COMMANDS)('the examples of vl3 %s use options that it has', async (command) => {
   const { code, out } = await attempt(...command.split(' '), '--help');
