@@ -39,6 +39,7 @@ export default defineConfig({
           include: together,
           exclude: [...alone, ...long],
           maxWorkers: 4,
+          globalSetup: 'test/lab/bundle-commands.ts',
           sequence: { groupOrder: 1 },
         },
       },
