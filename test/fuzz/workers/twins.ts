@@ -2,6 +2,7 @@
 // must have sent, delivered, dropped and counted the same. Where a device would decide, this does: a session that is confirmed
 // is used, and an endpoint that was heard is kept.
 
+import { setImmediate } from 'node:timers/promises';
 import { AllowedIps } from '../../../native-free/device/allowed-ips.ts';
 import type { Action, DataPlaneEvent, Endpoint, Keypair } from '../../../native-free/device/data-plane.ts';
 import { receiveTransport } from '../../../native-free/device/inbound.ts';
@@ -100,8 +101,11 @@ export class Twins {
 
   /** Whatever the case before left behind is gone. */
   static async open(world: World): Promise<Twins> {
-    world.end.datapath.setMtu(DEVICE, MTU);
+    await settle(world, MTU);
     await world.insideIsTaken((world.counts['out dropped:malformed'] ?? 0) + 1);
+    // What that led to is told at the end of the turn, and heard before the next immediate.
+    await settle(world, MTU);
+    await setImmediate();
     world.drain();
     const twins = new Twins(world);
     await twins.#publishAllowedIps();
@@ -184,8 +188,7 @@ export class Twins {
 
   async setMtu(mtu: number): Promise<void> {
     this.reference.mtu = mtu;
-    this.world.end.datapath.setMtu(DEVICE, mtu);
-    await this.world.end.datapath.settled();
+    await settle(this.world, mtu);
   }
 
   /** Gives the prefix to that peer. What is staged stays with its peer in the one, and in the other not. */
@@ -317,12 +320,9 @@ export class Twins {
     this.#expectedCounts.set(name, (this.#expectedCounts.get(name) ?? 0) + 1);
   }
 
-  /**
-   * All that was asked so far is done, and alike. The workers take configuration over between two turns: once they have, what
-   * they received before is counted to the end, and what main has asked for is done before the next frame is read.
-   */
+  /** All that was asked so far is done, and alike. */
   async check(): Promise<void> {
-    await this.setMtu(this.reference.mtu);
+    await settle(this.world, this.reference.mtu);
     this.#markers += 1;
     const malformed = this.#expectedCounts.get('out malformed-packet') ?? 0;
     await this.world.insideIsTaken((this.#base['out dropped:malformed'] ?? 0) + malformed + this.#markers);
@@ -396,6 +396,15 @@ export class Twins {
     }
   }
 }
+
+/**
+ * The workers take configuration over between two turns: once they have, what they received before is counted to the end, and
+ * what main has asked for is done before the next frame is read.
+ */
+const settle = async (world: World, mtu: number): Promise<void> => {
+  world.end.datapath.setMtu(DEVICE, mtu);
+  await world.end.datapath.settled();
+};
 
 const plain = (packet: Uint8Array): Uint8Array => {
   const frame = new Uint8Array(10 + packet.length);
