@@ -6,13 +6,15 @@ const long = process.env['VL3_LONG_TESTS'] ? [] : ['test/**/*.long.test.ts'];
 // These measure, flood, or look at the clock: one file at a time, after all others, so that none is judged by how busy
 // its neighbour keeps the machine.
 const alone = [
-  'test/demo/**/*.test.ts',
   'test/src/datapath/**/*.test.ts',
   'test/src/netns/{isolation,super-packets}.test.ts',
   'test/interop/cookie.test.ts',
 ];
 // These run domains, devices and programs of their own and mostly wait: for leases, back-offs, timers and each other.
-const together = ['test/{scenarios,interop,lab,cmd}/**/*.test.ts', 'test/src/{agent,netns}/**/*.test.ts'];
+const together = [
+  'test/{scenarios,interop,demo,lab,cmd}/**/*.test.ts',
+  'test/src/{agent,netns}/**/*.test.ts',
+];
 
 export default defineConfig({
   test: {

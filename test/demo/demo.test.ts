@@ -5,6 +5,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { processesMarked } from '../lab/processes.ts';
+import { COMMANDS } from '../lab/program.ts';
 
 interface Summary {
   run: string;
@@ -14,7 +15,11 @@ interface Summary {
 
 test('the demo holds in every step and leaves nothing behind', { timeout: 240_000 }, () => {
   const main = join(import.meta.dirname, 'main.ts');
-  const { stdout, stderr, status } = spawnSync(process.execPath, [main, '-o', 'json'], { encoding: 'utf8' });
+  const env = { ...process.env, [COMMANDS]: '' };
+  const { stdout, stderr, status } = spawnSync(process.execPath, [main, '-o', 'json'], {
+    encoding: 'utf8',
+    env,
+  });
   const summary: Summary = JSON.parse(stdout);
   expect(summary.steps.filter((step) => !step.held)).toEqual([]);
   expect({ held: summary.held, status }, stderr).toEqual({ held: true, status: 0 });
