@@ -56,7 +56,7 @@ export class Daemon {
   }
 
   /** Resolves with the match once its output matches; rejects when it ends first or `timeoutMs` pass. */
-  async printed(pattern: RegExp, timeoutMs = 10_000): Promise<RegExpExecArray> {
+  async printed(pattern: RegExp, timeoutMs = 40_000): Promise<RegExpExecArray> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const ended = !this.running;

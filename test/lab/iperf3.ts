@@ -47,12 +47,12 @@ export async function iperf3(
       '--port',
       `${port}`,
       '--connect-timeout',
-      '5000',
+      '20000',
     ];
     command.push('--time', `${seconds}`, '--parallel', `${streams}`, ...(options.options ?? []));
     if (options.reverse) command.push('--reverse');
     if (udp) command.push('--udp', '--bitrate', `${udp.bitsPerSecond}`, '--length', `${udp.payload ?? 1200}`);
-    const { stdout, stderr } = await client.tryRun(command, { timeoutMs: seconds * 1000 + 20_000 });
+    const { stdout, stderr } = await client.tryRun(command, { timeoutMs: seconds * 1000 + 60_000 });
     const report: unknown = JSON.parse(stdout || '{}');
     const error = at(report, 'error');
     if (error !== undefined || stdout === '')
