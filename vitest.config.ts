@@ -12,7 +12,7 @@ const alone = [
 ];
 // These run domains, devices and programs of their own and mostly wait: for leases, back-offs, timers and each other.
 const together = [
-  'test/{scenarios,interop,demo,lab,cmd}/**/*.test.ts',
+  'test/{scenarios,interop,deploy,demo,lab,cmd}/**/*.test.ts',
   'test/src/{agent,netns}/**/*.test.ts',
 ];
 
