@@ -62,7 +62,16 @@ interface DeviceState {
   readonly number: number;
   readonly offload: TunOffload;
   readonly peers: Map<PeerId, number>;
-  allowedIps: readonly AllowedIpsOf[];
+  allowedIps: Iterable<AllowedIpsOf>;
+  /** The table that the workers have names peers that have gone: another is to be made. */
+  outdated: Outdated | undefined;
+}
+
+interface Outdated {
+  /** Whether the workers have taken over the next table. */
+  hasTaken: () => boolean;
+  /** What the slots of those peers wait for. */
+  readonly mayReuse: () => boolean;
 }
 
 /** Memory that no peer uses costs nothing, so this is more than a node has to do with. */
@@ -180,6 +189,7 @@ export class Datapath implements AsyncDisposable {
       offload: tun.offload,
       peers: new Map(),
       allowedIps: [],
+      outdated: undefined,
     });
     this.#workers.configure({ kind: 'add-device', device: number, fd: tun.fd, mtu, offload: tun.offload });
   }
@@ -191,6 +201,7 @@ export class Datapath implements AsyncDisposable {
     for (const peerId of [...device.peers.keys()]) this.removePeer(deviceId, peerId);
     this.#devices.delete(deviceId);
     const hasTaken = this.#workers.configure({ kind: 'remove-device', device: device.number });
+    if (device.outdated !== undefined) device.outdated.hasTaken = hasTaken;
     await this.#workers.until(hasTaken);
     this.#numbers[device.number] = undefined;
   }
@@ -234,25 +245,34 @@ export class Datapath implements AsyncDisposable {
     this.#keypairs.removeAllOf(slot);
     this.#state.paths.setEndpoint(slot, undefined);
     this.#command(COMMAND_DROP_STAGED, slot);
-    const hasTaken = this.#sendAllowedIps(
-      device,
-      device.allowedIps.filter((entry) => entry.peer !== peerId),
-    );
-    // Events that still name the slot have been drained, to nobody, by then.
-    this.#peers.giveBack(slot, () => {
-      this.#mailbox.drain();
-      return hasTaken();
-    });
+    // Of many that go at once one table is made, not one each.
+    device.outdated ??= this.#outdated();
+    this.#peers.giveBack(slot, device.outdated.mayReuse);
     this.#scheduleRetry();
   }
 
-  /** Replaces all allowed IPs of the device. Those of unknown peers are left out. */
-  setAllowedIps(deviceId: string, entries: readonly AllowedIpsOf[]): void {
-    this.#sendAllowedIps(this.#device(deviceId), entries);
+  #outdated(): Outdated {
+    const outdated: Outdated = {
+      hasTaken: () => false,
+      mayReuse: () => {
+        // Events that still name a slot have been drained, to nobody, by then.
+        this.#mailbox.drain();
+        return outdated.hasTaken();
+      },
+    };
+    return outdated;
+  }
+
+  /** Replaces all allowed IPs of the device. Those of unknown peers are left out. Read again when a peer goes. */
+  setAllowedIps(deviceId: string, entries: Iterable<AllowedIpsOf>): void {
+    const device = this.#device(deviceId);
+    device.allowedIps = entries;
+    this.#sendAllowedIps(device);
   }
 
   /** Resolves when both workers have taken over all that was configured so far: devices and allowed IPs. */
   async settled(): Promise<void> {
+    this.#renewTables();
     await this.#workers.settled();
   }
 
@@ -399,18 +419,22 @@ export class Datapath implements AsyncDisposable {
 
   // --- configuration
 
-  #sendAllowedIps(device: DeviceState, entries: readonly AllowedIpsOf[]): () => boolean {
-    device.allowedIps = entries;
+  #sendAllowedIps(device: DeviceState): void {
     const known: AllowedIpsEntry[] = [];
-    for (const { prefix, peer } of entries) {
+    for (const { prefix, peer } of device.allowedIps) {
       const slot = device.peers.get(peer);
       if (slot !== undefined) known.push({ prefix, value: slot });
     }
-    return this.#workers.configure({
-      kind: 'set-allowed-ips',
-      device: device.number,
-      allowedIps: buildAllowedIpsTable(known),
-    });
+    const allowedIps = buildAllowedIpsTable(known);
+    const hasTaken = this.#workers.configure({ kind: 'set-allowed-ips', device: device.number, allowedIps });
+    if (device.outdated !== undefined) device.outdated.hasTaken = hasTaken;
+    device.outdated = undefined;
+  }
+
+  #renewTables(): void {
+    if (this.#isClosed) return;
+    for (const device of this.#devices.values())
+      if (device.outdated !== undefined) this.#sendAllowedIps(device);
   }
 
   #device(deviceId: string): DeviceState {
@@ -419,13 +443,14 @@ export class Datapath implements AsyncDisposable {
     return device;
   }
 
-  // --- what has to wait: wiping retired keys, and commands that found the ring full
+  // --- what has to wait: wiping retired keys, tables without peers that have gone, and commands that found the ring full
 
   /** Wakes the workers once for all that has been retired until then, so that they wipe their copies too. */
   #scheduleRetry(): void {
     if (this.#retry !== undefined || this.#isClosed) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
+      this.#renewTables();
       this.#workers.wake();
       const isSent = this.#mailbox.retry();
       const isWiped = this.#keypairs.reap();

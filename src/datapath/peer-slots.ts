@@ -15,7 +15,8 @@ export class PeerSlots {
   #free: number[] = [];
   #unused = 0;
   #taken = 0;
-  #retired: { readonly slot: number; readonly mayReuse: () => boolean }[] = [];
+  /** Those that wait for the same stand together. */
+  #retired: { readonly slots: number[]; readonly mayReuse: () => boolean }[] = [];
 
   /** Room for `max` peers, and as many slots again for those that have gone and may not be reused yet. */
   constructor(max: number) {
@@ -52,13 +53,15 @@ export class PeerSlots {
   giveBack(slot: number, mayReuse: () => boolean): void {
     this.#bySlot[slot] = undefined;
     this.#taken -= 1;
-    this.#retired.push({ slot, mayReuse });
+    const last = this.#retired.at(-1);
+    if (last?.mayReuse === mayReuse) last.slots.push(slot);
+    else this.#retired.push({ slots: [slot], mayReuse });
   }
 
   #reap(): void {
-    this.#retired = this.#retired.filter(({ slot, mayReuse }) => {
+    this.#retired = this.#retired.filter(({ slots, mayReuse }) => {
       if (!mayReuse()) return true;
-      this.#free.push(slot);
+      for (const slot of slots) this.#free.push(slot);
       return false;
     });
   }

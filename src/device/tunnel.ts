@@ -14,7 +14,7 @@ import { type PathAction, type PathEvent, PathMtus } from '../../native-free/dev
 import { mac1KeyOf } from '../../native-free/noise/cookie.ts';
 import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';
 import type { Port } from '../../native-free/port/port.ts';
-import type { Datapath } from '../datapath/datapath.ts';
+import type { AllowedIpsOf, Datapath } from '../datapath/datapath.ts';
 import { closeTun, openTun, removeTun, type Tun, type TunOptions } from '../datapath/tun.ts';
 import { type Link, readLink } from './link.ts';
 
@@ -207,11 +207,11 @@ export class Tunnel {
 
   /** Hands the datapath the allowed IPs of all peers. */
   publishAllowedIps(): void {
-    const allowed = [...this.#device.allowedIps.entries()];
-    this.#deps.datapath.setAllowedIps(
-      this.name,
-      allowed.map(({ prefix, value }) => ({ prefix, peer: value })),
-    );
+    this.#deps.datapath.setAllowedIps(this.name, { [Symbol.iterator]: () => this.#allowedIps() });
+  }
+
+  *#allowedIps(): Generator<AllowedIpsOf> {
+    for (const { prefix, value } of this.#device.allowedIps.entries()) yield { prefix, peer: value };
   }
 
   setMtu(mtu: number): void {

@@ -102,6 +102,17 @@ test('a peer that there is no room for is refused, the others go on, and it has 
   expect(a.datapath.addPeer(DEVICE, 'd')).toBe(true);
 });
 
+test('all peers can be replaced again and again: places are free once the workers know that their peers have gone', async () => {
+  await using a = await End.start(hostA, 'tun0', { maxPeers: 3 });
+  for (let turn = 0; turn < 4; turn++) {
+    const peers = ['b', 'c', 'd'].map((peer) => `${peer}${turn}`);
+    expect(peers.map((peer) => a.datapath.addPeer(DEVICE, peer))).toEqual([true, true, true]);
+    a.allow(Object.fromEntries(peers.map((peer, i) => [peer, [`10.0.0.${i + 2}/32`]])));
+    for (const peer of peers) a.datapath.removePeer(DEVICE, peer);
+    await a.datapath.settled();
+  }
+});
+
 test('a datapath that is closed does nothing any more, and does not fall over', async () => {
   const a = await End.start(hostA, 'tun0');
   a.datapath.addPeer(DEVICE, 'b');
