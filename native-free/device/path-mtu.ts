@@ -110,6 +110,13 @@ export class PathMtu {
     this.#urge(now);
   }
 
+  /** It probes the way to us, so it answers, too: no reason to leave it alone any longer. */
+  asked(now: number): void {
+    if (this.#hasAnswered || this.#silence === 0) return;
+    this.#silence = 0;
+    this.#urge(now);
+  }
+
   /** A router of the way says that `size` is the most it carries. */
   tooBig(size: number, now: number): void {
     const inUse = this.limit ?? this.#ceiling;
@@ -157,11 +164,19 @@ export class PathMtu {
     if (this.#ceiling <= BASE_PATH_MTU) return [];
     const known = this.#known;
     if (this.#told !== undefined && now >= this.#raiseAt) this.#told = undefined;
-    const hint = this.#hint ?? BASE_PATH_MTU;
     if (!isBusy && this.#hint === undefined) return [];
-    if (known === undefined) return [BASE_PATH_MTU, hint, this.#ceiling];
+    if (known === undefined) return [...this.#lowest(this.#ceiling), this.#ceiling];
     if (now >= this.#raiseAt) return [BASE_PATH_MTU, known, this.#ceiling];
-    return known > BASE_PATH_MTU ? [BASE_PATH_MTU, hint, known] : [];
+    return known > BASE_PATH_MTU ? [...this.#lowest(known), known] : [];
+  }
+
+  /**
+   * What is tried besides `upper`. A hint is believed if what is larger by no more than can be won does not pass: who only
+   * has an eye on the way, and no hand, could else make a search end at whatever it says.
+   */
+  #lowest(upper: number): number[] {
+    const hint = this.#hint;
+    return hint === undefined ? [BASE_PATH_MTU] : [BASE_PATH_MTU, hint, Math.min(hint + PRECISION, upper)];
   }
 
   /** Nothing was tried yet. */
@@ -197,7 +212,7 @@ export class PathMtu {
   #conclude(round: Round, now: number): PathProbe[] {
     const lower = round.passed;
     const upper = round.sizes.find((size) => size > lower);
-    if (upper === undefined || upper - lower <= PRECISION || lower === this.#hint) {
+    if (upper === undefined || upper - lower <= PRECISION) {
       this.#found(lower, now);
       return [];
     }
@@ -219,6 +234,7 @@ export class PathMtu {
 
   #unanswered(now: number): PathProbe[] {
     this.#round = undefined;
+    if (this.#silence === LONGEST_SILENCE) this.#estrange(now);
     const [first, longest] = this.#hasAnswered ? [SILENCE, LONGEST_SILENCE] : [STRANGER, LONGEST_STRANGER];
     this.#silence = Math.min(longest, this.#silence === 0 ? first : this.#silence * 2);
     this.#nextAt = now + this.#silence;
@@ -226,6 +242,14 @@ export class PathMtu {
     if (!this.#hasAnswered && this.#hint !== undefined) this.#believe(this.#hint, now);
     this.#hint = undefined;
     return [];
+  }
+
+  /** It answers no more, maybe since it is another program now: what it has proved is not to stay for ever. */
+  #estrange(now: number): void {
+    this.#hasAnswered = false;
+    const known = this.#known;
+    this.#known = undefined;
+    if (known !== undefined) this.#believe(known, now);
   }
 
   /** Where there is no proof to be had. It is forgotten when it is time to raise it: then the router says so again. */

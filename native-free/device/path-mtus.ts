@@ -103,6 +103,7 @@ export class PathMtus {
     if (path === undefined) return [];
     switch (event.kind) {
       case 'probe':
+        path.mtu.asked(now);
         return mayAnswer(path, now) ? [{ kind: 'answer-probe', peer, sequence: event.sequence }] : [];
       case 'probe-answered':
         path.mtu.answered(event.sequence, now);
@@ -117,12 +118,23 @@ export class PathMtus {
   /** To be called several times a second. `dataSentAt`: when data was last sent to a peer. */
   tick(now: number, dataSentAt: (peer: PeerId) => number): PathAction[] {
     const actions: PathAction[] = [];
+    const looked: [PeerId, Path][] = [];
     for (const [peer, path] of this.#paths) {
       if (path.mtu.nextAt > now) continue;
+      looked.push([peer, path]);
       actions.push(...this.#step(peer, path, dataSentAt(peer), now));
       if (actions.length >= PROBES_A_TICK) break;
     }
+    if (actions.length >= PROBES_A_TICK) this.#putLast(looked);
     return actions;
+  }
+
+  /** So that the others have their turn, however often these are due. */
+  #putLast(looked: readonly [PeerId, Path][]): void {
+    for (const [peer, path] of looked) {
+      this.#paths.delete(peer);
+      this.#paths.set(peer, path);
+    }
   }
 
   #step(peer: PeerId, path: Path, dataSentAt: number, now: number): PathAction[] {

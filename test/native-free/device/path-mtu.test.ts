@@ -229,6 +229,65 @@ describe('what a router tells of a peer that answers', () => {
   });
 });
 
+describe('lies told during a search', () => {
+  it('neither end it early nor shrink what it finds', () => {
+    for (const lie of [0, 68, 1281, 1290, 1400]) {
+      const path = new Path({ carries: 1450, roundTrip: 150 });
+      for (let i = 0; i < 100; i++) {
+        path.mtu.tooBig(lie, path.now);
+        path.run(TICK);
+      }
+      // Before the first answer it may be anybody who is silent.
+      expect(path.mtu.proven, `${lie}`).toBeGreaterThan(1441);
+      path.run(10_000);
+      expect(path.mtu.limit, `${lie}`).toBeGreaterThan(1441);
+    }
+  });
+
+  it('and a router that does not say how much it carries has the truth found out', () => {
+    const path = new Path().run(10_000);
+    path.carries = 1400;
+    path.mtu.tooBig(0, path.now);
+    path.run(3_000);
+    expect(path.mtu.limit).toBeGreaterThan(1392);
+  });
+});
+
+describe('a peer that answers no more', () => {
+  it('though data is sent, keeps its small limit for minutes and not for ever', () => {
+    const path = new Path({ carries: 1300 }).run(10_000);
+    path.answers = false;
+    path.run(300_000);
+    expect(path.mtu.limit).toBeGreaterThan(1292);
+    path.run(900_000);
+    expect(path.mtu.limit).toBeUndefined();
+    path.sent = 0;
+    path.run(86_400_000);
+    expect(path.sent).toBeLessThan(90);
+  });
+
+  it('but asks, is asked again at once', () => {
+    const path = new Path({ carries: 1300, answers: false }).run(7_200_000);
+    path.answers = true;
+    path.sent = 0;
+    path.run(60_000);
+    expect(path.sent).toBe(0);
+    path.mtu.asked(path.now);
+    path.run(5_000);
+    expect(path.mtu.limit).toBeGreaterThan(1292);
+  });
+
+  it('however often it asks, is asked but once a second', () => {
+    const path = new Path({ answers: false }).run(100_000);
+    path.sent = 0;
+    for (let i = 0; i < 600; i++) {
+      path.mtu.asked(path.now);
+      path.run(TICK);
+    }
+    expect(path.sent).toBeLessThan(130);
+  });
+});
+
 describe('answers', () => {
   it('that nobody asked for, or that come twice or late, change nothing', () => {
     fc.assert(

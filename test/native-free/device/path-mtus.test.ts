@@ -107,3 +107,20 @@ test('of thousands of peers only some are probed at a time, and all soon', () =>
   }
   expect(seen.size).toBe(3000);
 });
+
+test('who is due at every tick keeps nobody else from being probed', () => {
+  const paths = new PathMtus(MTU);
+  for (let i = 0; i < 1000; i++) {
+    paths.setAddress(`${i}`, V4, 0);
+    paths.sessionBegun(`${i}`, 0);
+  }
+  const seen = new Set<string>();
+  for (let n = 0; n < 20; n++) {
+    const now = n * 5_000;
+    for (const { peer, sequence } of probesOf(paths.tick(now, () => now + 1))) {
+      seen.add(peer);
+      paths.event({ kind: 'probe-answered', peer, sequence }, now);
+    }
+  }
+  expect(seen.size).toBe(1000);
+});
