@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
 import { EINVAL, type Request, RequestError, RequestParser } from '../../native-free/uapi/request.ts';
 import { formatOutcome, formatView } from '../../native-free/uapi/response.ts';
+import { compactMemory } from '../ffi/trim.ts';
 import type { WireguardDevice } from './wireguard-device.ts';
 
 /** Where WireGuard's tools look. */
@@ -23,6 +24,10 @@ const MAX_UNFINISHED_LINE = 4096;
 /** How often to look whether somebody has deleted the socket, which is how a device is told to end. */
 const LOOK_MS = 500;
 
+/** Understanding a request of so many bytes has made garbage worth giving back, once no other has come for so long. */
+const LARGE_REQUEST = 256 * 1024;
+const QUIET_MS = 1000;
+
 export class UapiServer implements AsyncDisposable {
   readonly path: string;
   /** Resolves when somebody has deleted the socket. */
@@ -31,6 +36,7 @@ export class UapiServer implements AsyncDisposable {
   readonly #connections = new Set<Socket>();
   readonly #looking: NodeJS.Timeout;
   readonly #inode: number;
+  #tidying: NodeJS.Timeout | undefined;
 
   /** Opens the socket, readable for its owner alone. Throws Vl3Error('already-exists') when a device of the name is up. */
   static async listen(
@@ -73,9 +79,20 @@ export class UapiServer implements AsyncDisposable {
     }, LOOK_MS);
     server.on('connection', (connection) => {
       this.#connections.add(connection);
-      connection.once('close', () => this.#connections.delete(connection));
+      connection.once('close', () => {
+        this.#connections.delete(connection);
+        if (connection.bytesRead >= LARGE_REQUEST) this.#tidySoon();
+      });
       void serve(device, connection);
     });
+  }
+
+  #tidySoon(): void {
+    this.#tidying ??= setTimeout(() => {
+      this.#tidying = undefined;
+      compactMemory();
+    }, QUIET_MS).unref();
+    this.#tidying.refresh();
   }
 
   #isThere(): boolean {
@@ -84,6 +101,7 @@ export class UapiServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#looking);
+    clearTimeout(this.#tidying);
     // Node removes the socket's file when it closes: it must not be another's by now.
     const isOurs = this.#isThere();
     for (const connection of this.#connections) connection.destroy();

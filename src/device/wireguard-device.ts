@@ -2,6 +2,7 @@
 // configuration it was given. No registry, no agent, no files; addresses, routes and the interface's state are the
 // caller's. A device without a key keeps its peers, but talks to none: nobody knows the key that it has in the meantime.
 
+import { hexToBytes } from '@noble/hashes/utils.js';
 import { AllowedIps } from '../../native-free/device/allowed-ips.ts';
 import type { Activity, Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
 import { type PeerStatus, peerId } from '../../native-free/device/device.ts';
@@ -30,8 +31,8 @@ export interface WireguardDeviceDeps {
 
 /** What was asked for, whether or not there is a key to do it with. */
 interface PeerSettings {
-  readonly publicKey: Uint8Array;
-  presharedKey: Uint8Array;
+  /** Undefined: none. */
+  presharedKey: Uint8Array | undefined;
   /** Seconds. */
   persistentKeepalive: number;
   /** As configured, or learned under an earlier key. */
@@ -39,6 +40,10 @@ interface PeerSettings {
   /** Of the last handshake under an earlier key, milliseconds since 1970; 0: none. */
   lastHandshakeAt: number;
 }
+
+const NO_PRESHARED_KEY = new Uint8Array(KEY_LENGTH);
+/** Endpoints are what it was told or heard: nobody announces any. */
+const NO_CANDIDATES: readonly Endpoint[] = [];
 
 interface Parts {
   readonly datapath: Datapath;
@@ -265,10 +270,13 @@ export class WireguardDevice implements AsyncDisposable {
     }
     const known = this.#peers.get(id);
     if (id === this.#tunnel.id || (known === undefined && change.updateOnly)) return;
-    const settings = known ?? newSettings(change.publicKey);
+    const settings = known ?? newSettings();
     this.#peers.set(id, settings);
     changed.add(id);
-    if (change.presharedKey !== undefined) settings.presharedKey = change.presharedKey.slice();
+    if (change.presharedKey !== undefined) {
+      settings.presharedKey?.fill(0);
+      settings.presharedKey = isNone(change.presharedKey) ? undefined : change.presharedKey.slice();
+    }
     if (change.persistentKeepalive !== undefined) settings.persistentKeepalive = change.persistentKeepalive;
     if (change.endpoint !== undefined) {
       settings.endpoint = change.endpoint;
@@ -285,12 +293,12 @@ export class WireguardDevice implements AsyncDisposable {
   #apply(id: PeerId): void {
     const settings = this.#peers.get(id);
     if (settings === undefined || this.#privateKey === undefined) return;
-    const { publicKey, presharedKey, persistentKeepalive, endpoint } = settings;
+    const { presharedKey, persistentKeepalive, endpoint } = settings;
     const isSet = this.#tunnel.setPeer(id, {
-      publicKey,
+      publicKey: hexToBytes(id),
       presharedKey,
       allowedIps: this.#allowedIps.heldBy(id),
-      endpoints: [],
+      endpoints: NO_CANDIDATES,
       learnedEndpoint: endpoint,
       persistentKeepalive: persistentKeepalive * 1000,
     });
@@ -302,7 +310,7 @@ export class WireguardDevice implements AsyncDisposable {
     const settings = this.#peers.get(id);
     if (settings === undefined) return;
     this.#peers.delete(id);
-    settings.presharedKey.fill(0);
+    settings.presharedKey?.fill(0);
     this.#allowedIps.removeAll(id);
     this.#tunnel.removePeer(id);
   }
@@ -322,8 +330,8 @@ export class WireguardDevice implements AsyncDisposable {
     const status = this.status(id);
     const activity = this.activity(id);
     return {
-      publicKey: settings.publicKey,
-      presharedKey: settings.presharedKey,
+      publicKey: hexToBytes(id),
+      presharedKey: settings.presharedKey ?? NO_PRESHARED_KEY,
       endpoint: status?.endpoint ?? settings.endpoint,
       lastHandshakeAt: status?.lastHandshake?.wallclock ?? settings.lastHandshakeAt,
       txBytes: activity?.txBytes ?? 0,
@@ -358,17 +366,18 @@ export class WireguardDevice implements AsyncDisposable {
     await this.#tunnel.remove();
     await this.#datapath[Symbol.asyncDispose]();
     this.#privateKey?.fill(0);
-    for (const { presharedKey } of this.#peers.values()) presharedKey.fill(0);
+    for (const { presharedKey } of this.#peers.values()) presharedKey?.fill(0);
   }
 }
 
-const newSettings = (publicKey: Uint8Array): PeerSettings => ({
-  publicKey,
-  presharedKey: new Uint8Array(KEY_LENGTH),
+const newSettings = (): PeerSettings => ({
+  presharedKey: undefined,
   persistentKeepalive: 0,
   endpoint: undefined,
   lastHandshakeAt: 0,
 });
+
+const isNone = (key: Uint8Array): boolean => key.every((byte) => byte === 0);
 
 const isSame = (a: Uint8Array | undefined, b: Uint8Array | undefined): boolean =>
   a === b || (a !== undefined && b !== undefined && a.every((byte, i) => byte === b[i]));
