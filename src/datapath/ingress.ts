@@ -42,6 +42,7 @@ import { HandshakeIntake } from './handshake-intake.ts';
 import { KeyCache } from './key-cache.ts';
 import { MessageBatch } from './message-batch.ts';
 import type { Poller } from './poller.ts';
+import { ProbeBudget } from './probe-budget.ts';
 import { ReplayWindows } from './replay-windows.ts';
 import type { Ring } from './ring.ts';
 import { NO_SLOT, type SharedState } from './shared-state.ts';
@@ -97,6 +98,7 @@ export class Ingress {
   readonly #windowOf: Int32Array;
   readonly #confirmed: Int32Array;
   readonly #movedAt: Float64Array;
+  readonly #probes: ProbeBudget;
   #cursor: number;
   #now = 0;
   /** The ECN mark of the datagrams at hand. */
@@ -129,6 +131,7 @@ export class Ingress {
     this.#windowOf = new Int32Array(state.maxKeypairs);
     this.#confirmed = new Int32Array(state.maxKeypairs);
     this.#movedAt = new Float64Array(state.maxPeers);
+    this.#probes = new ProbeBudget(state.maxPeers);
     this.#key = new KeyCache(arena, state);
     this.#batch = new MessageBatch(arena, BATCH, 1);
     this.#receiveAt = arena.allocate(BATCH * RECEIVE_ROOM);
@@ -326,7 +329,7 @@ export class Ingress {
   /** What is no IP packet may ask, or answer, how large a datagram gets through. */
   #takeProbe(at: number, length: number): boolean {
     const kind = pathProbeKind(this.#memory, at, length);
-    if (kind === 0) return false;
+    if (kind === 0 || !this.#probes.take(this.#peer, this.#now)) return false;
     const sequence = pathProbeSequence(this.#memory, at);
     return this.#parts.events.probe(this.#peer, sequence, kind === PROBE_ANSWER);
   }

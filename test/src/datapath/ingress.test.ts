@@ -4,7 +4,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Keypair } from '../../../native-free/device/data-plane.ts';
+import { PacketMemory } from '../../../native-free/wire/packet-memory.ts';
+import { PROBE, PROBE_ANSWER, writePathProbe } from '../../../native-free/wire/path-probe.ts';
 import type { IngressCounter } from '../../../src/datapath/counters.ts';
+import { PROBES_A_SECOND } from '../../../src/datapath/probe-budget.ts';
 import { monotonicNow } from '../../../src/ffi/clock.ts';
 import type { Host } from '../../lab/host.ts';
 import { Lab } from '../../lab/lab.ts';
@@ -114,6 +117,21 @@ describe('transport data', () => {
     expect(b.datapath.stats().ingress.writes).toBe(0);
     eve.send(seal(far, 3, good()), at());
     await counted('writes', 1);
+  });
+
+  test('is passed on so often a second when it is a probe of the way, and the rest goes on', async () => {
+    const memory = new PacketMemory(new ArrayBuffer(64));
+    const started = performance.now();
+    for (let n = 0; n < 1000; n++) {
+      writePathProbe(memory, 0, 16, n % 2 === 0 ? PROBE : PROBE_ANSWER, n);
+      eve.send(seal(far, n, memory.bytes.slice(0, 16)), at());
+    }
+    eve.send(seal(far, 1000, good()), at());
+    await counted('writes', 1);
+    await heard(() => b.pathEvents.length >= PROBES_A_SECOND);
+    const seconds = (performance.now() - started) / 1000;
+    expect(b.pathEvents.length).toBeLessThanOrEqual(PROBES_A_SECOND * (1 + seconds));
+    expect(b.pathEvents.length + b.datapath.stats().ingress['dropped:bad-inside']).toBe(1000);
   });
 
   test('is cut to its IP length, and dropped when that is longer than the message', async () => {
