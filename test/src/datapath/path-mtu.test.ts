@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import type { PathEvent } from '../../../native-free/device/path-mtus.ts';
 import { encodeSockaddr } from '../../../src/datapath/sockaddr.ts';
 import { inNamespace } from '../../../src/datapath/tun.ts';
-import { close, errno, sendto, setsockopt, socket } from '../../../src/ffi/libc.ts';
+import { bind, close, errno, sendto, setsockopt, socket } from '../../../src/ffi/libc.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
 import { Capture } from '../../lab/capture.ts';
 import { eventually } from '../../lab/eventually.ts';
@@ -60,6 +60,13 @@ const limit = (length: number | undefined): void =>
 
 const heard = async (end: End, event: PathEvent): Promise<void> =>
   await eventually(async () => expect(end.pathEvents).toContainEqual(event), SOON);
+
+/** So many packets, or more, were too big. */
+const dropped = async (count: number): Promise<void> =>
+  await eventually(
+    async () => expect(a.datapath.stats().egress['dropped:too-big']).toBeGreaterThanOrEqual(count),
+    SOON,
+  );
 
 /** What ping says, with packets that may not be cut. */
 const pingUncut = async (address: string, size: number): Promise<string> => {
@@ -138,14 +145,24 @@ test('a flood of packets too big is answered a bounded number of times', async (
   limit(1200);
   const started = performance.now();
   flood(hostA, '10.0.0.2', 1000);
-  await eventually(
-    async () => expect(a.datapath.stats().egress['dropped:too-big']).toBeGreaterThan(200),
-    SOON,
-  );
+  await dropped(201);
   const earned = ((performance.now() - started) / 1000) * 100;
   const { egress } = a.datapath.stats();
   expect(egress['too-bigs']).toBeGreaterThan(9);
   expect(egress['too-bigs']).toBeLessThanOrEqual(51 + earned);
+});
+
+test('who floods the way with packets too big leaves others their answers', async () => {
+  await a.up(['10.0.0.3/32'], []);
+  await meet('192.0.2.1', '192.0.2.2');
+  limit(1200);
+  // No more than the TUN's queue takes.
+  flood(hostA, '10.0.0.2', 300);
+  await dropped(300);
+  const before = a.datapath.stats().egress['too-bigs'];
+  flood(hostA, '10.0.0.2', 20, '10.0.0.3');
+  await dropped(320);
+  expect(a.datapath.stats().egress['too-bigs'] - before).toBeGreaterThanOrEqual(20);
 });
 
 test.each(UNDERLAYS)('over %s a router is heard about a message of ours, a forger is not', async (...on) => {
@@ -191,12 +208,14 @@ test.each(UNDERLAYS)('over %s a router is heard about a message of ours, a forge
 });
 
 /** UDP from somebody who sends on whatever it is told of the path (IP_PMTUDISC_PROBE). */
-const flood = (host: Host, address: string, count: number): void =>
+const flood = (host: Host, address: string, count: number, from = '0.0.0.0'): void =>
   inNamespace(host.netns, () => {
     const fd = socket(2, 2, 0);
     const arena = new Arena(4096);
     arena.view.setInt32(0, 3, true);
     setsockopt(fd, 0, 10, arena.address, 4);
+    arena.bytes.set(encodeSockaddr({ address: from, port: 0 }), 0);
+    bind(fd, arena.address, 16);
     arena.bytes.set(encodeSockaddr({ address, port: 9 }), 0);
     for (let i = 0; i < count; i++) sendto(fd, arena.address + 64, 1380, 0, arena.address, 16);
     close(fd);
