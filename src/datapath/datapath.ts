@@ -134,7 +134,7 @@ export class Datapath implements AsyncDisposable {
     });
     this.#workers = new Workers({ state, mailbox: this.#mailbox, onFailure: handlers.onFailure });
     this.#handlers = handlers;
-    this.#pathErrors = new PathErrors((error) => this.#tooBig(error));
+    this.#pathErrors = new PathErrors((errors) => this.#tooBig(errors));
     process.on('exit', this.#onExit);
   }
 
@@ -311,16 +311,17 @@ export class Datapath implements AsyncDisposable {
     }
   }
 
-  /** From a router, or from somebody who would have to guess a receiver index of 32 bits. */
-  #tooBig({ sourcePort, receiver, mtu }: TooBig): void {
+  /** From routers, or from somebody who would have to guess a receiver index of 32 bits. */
+  #tooBig(errors: readonly TooBig[]): void {
     const { onPathEvent } = this.#handlers;
-    if (sourcePort !== this.port || onPathEvent === undefined) return;
+    const ours = errors.filter(({ sourcePort }) => sourcePort === this.port);
+    if (ours.length === 0 || onPathEvent === undefined) return;
+    const sizes = new Map(ours.map(({ receiver, mtu }) => [receiver, mtu]));
     for (const { id, peers } of this.#devices.values()) {
       for (const [peer, slot] of peers) {
         const keypair = this.#state.keypairToSealWith(slot);
-        if (keypair === NO_SLOT || this.#state.remoteIndexOf(keypair) !== receiver) continue;
-        onPathEvent(id, { kind: 'too-big', peer, size: mtu });
-        return;
+        const size = keypair === NO_SLOT ? undefined : sizes.get(this.#state.remoteIndexOf(keypair));
+        if (size !== undefined) onPathEvent(id, { kind: 'too-big', peer, size });
       }
     }
   }

@@ -30,10 +30,11 @@ export class PathErrors {
   readonly #at = this.#arena.allocate(ROOM);
   readonly #v4: number;
   readonly #v6: number;
-  readonly #handler: (error: TooBig) => void;
+  readonly #handler: (errors: readonly TooBig[]) => void;
   readonly #timer: NodeJS.Timeout;
 
-  constructor(handler: (error: TooBig) => void) {
+  /** `handler` is told of all that came since it was told last: looking whose they are costs much, and forging them little. */
+  constructor(handler: (errors: readonly TooBig[]) => void) {
     this.#handler = handler;
     this.#v4 = this.#open(AF_INET);
     this.#v6 = this.#open(AF_INET6);
@@ -59,18 +60,20 @@ export class PathErrors {
   }
 
   #poll(): void {
-    this.#drain(this.#v4, parseTooBigV4);
-    this.#drain(this.#v6, parseTooBigV6);
+    const errors = [...this.#drain(this.#v4, parseTooBigV4), ...this.#drain(this.#v6, parseTooBigV6)];
+    if (errors.length > 0) this.#handler(errors);
   }
 
-  #drain(fd: number, parse: (bytes: Uint8Array) => TooBig | undefined): void {
-    if (fd < 0) return;
+  #drain(fd: number, parse: (bytes: Uint8Array) => TooBig | undefined): TooBig[] {
+    const errors: TooBig[] = [];
+    if (fd < 0) return errors;
     const { bytes, address } = this.#arena;
     for (let i = 0; i < MOST; i++) {
       const length = read(fd, address + this.#at, ROOM);
-      if (length <= 0) return;
+      if (length <= 0) break;
       const error = parse(bytes.subarray(this.#at, this.#at + length));
-      if (error !== undefined) this.#handler(error);
+      if (error !== undefined) errors.push(error);
     }
+    return errors;
   }
 }
