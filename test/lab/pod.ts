@@ -1,6 +1,7 @@
 // A pod under test: a bare network namespace, as a container runtime makes one, and what it got on its networks.
 
 import { isIPv6 } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
 import type { Host } from './host.ts';
 import type { Lab } from './lab.ts';
@@ -60,8 +61,16 @@ export class Pod {
   }
 }
 
+const PATIENCE_MS = 40_000;
+
 /** Whether `address` answers a ping from `host` sooner or later: a handshake may have to come first. */
 export async function reaches(host: Host, address: string): Promise<boolean> {
-  const { received } = await ping(host, address, { patience: 40 });
-  return received > 0;
+  const deadline = performance.now() + PATIENCE_MS;
+  // A ping gives up when it is told that the way is not there yet.
+  while (performance.now() < deadline) {
+    const { received } = await ping(host, address, { patience: 10 });
+    if (received > 0) return true;
+    await sleep(100);
+  }
+  return false;
 }
