@@ -2,21 +2,12 @@
 // directory; what it insists on keeping elsewhere is in a mount namespace of its own, which goes with its process.
 
 import { execFileSync } from 'node:child_process';
-import {
-  copyFileSync,
-  globSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, globSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { removeCgroup } from './cgroup.ts';
 import type { Daemon } from './daemon.ts';
 import type { Host } from './host.ts';
 import type { Lab } from './lab.ts';
-import { sleepSync } from './processes.ts';
 
 export class Podman {
   /** For CNI configuration and plugins. */
@@ -70,15 +61,10 @@ export class Podman {
 
   /** Removes what it has outside of the scratch directory. Blocks. */
   close(): void {
-    const cgroups = globSync(`/sys/fs/cgroup/{*/,}${this.#cgroup}/**/`).toSorted(
-      (one, other) => other.length - one.length,
-    );
     // A test that failed may have left some.
-    for (const path of cgroups)
-      for (const pid of readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n'))
-        if (pid !== '') process.kill(Number(pid), 'SIGKILL');
-    for (const name of this.#namespaces) execFileSync('ip', ['netns', 'delete', name]);
-    for (const path of cgroups) remove(path);
+    removeCgroup(this.#cgroup, () => {
+      for (const name of this.#namespaces) execFileSync('ip', ['netns', 'delete', name]);
+    });
   }
 
   get #namespaces(): string[] {
@@ -147,18 +133,5 @@ export class Podman {
       basename(name),
       ...podman,
     ];
-  }
-}
-
-/** What has been killed leaves its cgroup a moment later. */
-function remove(cgroup: string): void {
-  for (let time = 0; ; time++) {
-    try {
-      rmdirSync(cgroup);
-      return;
-    } catch (error) {
-      if (time === 100) throw error;
-      sleepSync(20);
-    }
   }
 }

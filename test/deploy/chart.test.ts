@@ -1,0 +1,162 @@
+// K3: what the chart renders, without a cluster: Helm's own checks, Kubernetes' schemas, and that all names agree.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { KubernetesObject, V1DaemonSet, V1PodSpec, V1StatefulSet } from '@kubernetes/client-node';
+import { expect, test } from 'vitest';
+import { parse as parseYaml } from 'yaml';
+import { agentSettings } from '../../src/config/agent-settings.ts';
+import { registrySettings } from '../../src/config/registry-settings.ts';
+import { CHART, DOMAIN, only, ROOT, render, run, template } from './chart.ts';
+import { problemsOf } from './schemas.ts';
+
+/** The chart in all its shapes. */
+const SHAPES: Record<string, string[]> = {
+  'as it is': DOMAIN,
+  'with the plugin': [...DOMAIN, '--set', 'cni.enabled=true'],
+  'with everything': [
+    ...DOMAIN,
+    ...[
+      '--set',
+      'cni.enabled=true,networkPolicy.enabled=true,image.pullSecrets={one},agent.networks={red,green}',
+    ],
+    ...['--set', 'registry.advertise={registry.example:7443},registry.reservedRanges={10.96.0.0/12}'],
+    ...['--set', 'agent.reservedRanges={10.96.0.0/12,fd00:96::/112},registry.storage.storageClassName=fast'],
+    ...[
+      '--set',
+      'registry.service.type=LoadBalancer,registry.service.annotations.a=b,registry.priorityClassName=high',
+    ],
+    ...['--set', 'registry.service.loadBalancerSourceRanges={192.0.2.0/24},registry.service.nodePort=30743'],
+    ...['--set', 'networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring'],
+    ...['--set', 'agent.metrics.host=0.0.0.0'],
+  ],
+  'for a cluster without a registry': ['--set', 'registry.enabled=false'],
+  'that only has a registry': [...DOMAIN, '--set', 'agent.enabled=false'],
+  'that cleans the nodes': [...DOMAIN, '--set', 'agent.clean=true,cni.enabled=true'],
+};
+
+const podSpecs = (objects: readonly KubernetesObject[]): V1PodSpec[] =>
+  objects
+    .filter((one): one is V1DaemonSet | V1StatefulSet =>
+      ['DaemonSet', 'StatefulSet'].includes(one.kind ?? ''),
+    )
+    .map(({ spec }) => {
+      if (spec?.template.spec === undefined) throw new Error('it has no pods');
+      return spec.template.spec;
+    });
+
+const containers = (pod: V1PodSpec) => [...(pod.initContainers ?? []), ...pod.containers];
+
+test.each(Object.entries(SHAPES))(
+  'the chart %s is well-formed, by Helm and by Kubernetes',
+  async (_, options) => {
+    expect(run('helm', 'lint', '--strict', CHART, ...options)).toMatch(/0 chart\(s\) failed/);
+    const objects = render(...options);
+    const problems = await Promise.all(objects.map(problemsOf));
+    expect(problems.flat()).toEqual([]);
+  },
+);
+
+test.each(Object.entries(SHAPES))('in the chart %s, all that is named is there', (_, options) => {
+  const objects = render(...options);
+  const names = (kind: string) =>
+    objects.filter((one) => one.kind === kind).map(({ metadata }) => metadata?.name);
+  for (const { metadata } of objects) {
+    const isOfCluster = metadata?.namespace === undefined;
+    expect(isOfCluster || metadata.namespace === 'vl3-system').toBe(true);
+  }
+  for (const pod of podSpecs(objects)) {
+    expect(names('ServiceAccount')).toContain(pod.serviceAccountName);
+    const claims = objects.flatMap((one) =>
+      one.kind === 'StatefulSet' && 'spec' in one ? claimsOf(one) : [],
+    );
+    const volumes = [...(pod.volumes ?? []).map(({ name }) => name), ...claims];
+    const mounted = containers(pod).flatMap(({ volumeMounts = [] }) => volumeMounts.map(({ name }) => name));
+    for (const name of mounted) expect(volumes).toContain(name);
+    for (const { name } of pod.volumes ?? [])
+      if (options.join().includes('clean') === false) expect(mounted).toContain(name);
+    for (const { ports = [], livenessProbe, readinessProbe, image, resources } of containers(pod)) {
+      expect(image).toMatch(/^vl3:\d/);
+      expect(resources?.requests?.['memory']).toBeDefined();
+      const known = ports.map(({ name }) => name);
+      for (const probe of [livenessProbe, readinessProbe])
+        if (probe !== undefined) expect(known).toContain(probe.httpGet?.port);
+    }
+  }
+});
+
+const claimsOf = (object: KubernetesObject): string[] => {
+  const set: V1StatefulSet = object;
+  return (set.spec?.volumeClaimTemplates ?? []).map(({ metadata }) => metadata?.name ?? '');
+};
+
+test.each(Object.entries(SHAPES))('what the chart %s sets in the environment are settings', (_, options) => {
+  const known = [agentSettings, registrySettings].flatMap(({ schema, environmentPrefix }) =>
+    Object.keys(schema.shape).map((key) => `${environmentPrefix}${key.toUpperCase().replaceAll('-', '_')}`),
+  );
+  const others = ['VL3_TOKEN_FILE', 'VL3_AGENT_UDP_PORT', 'NODE_NAME', 'NODE_NAME_PREFIX'];
+  for (const pod of podSpecs(render(...options)))
+    for (const { env = [] } of containers(pod))
+      for (const { name } of env) expect([...known, ...others]).toContain(name);
+});
+
+test('only the agent is privileged, and all others may do nothing', () => {
+  for (const pod of podSpecs(render(...(SHAPES['with everything'] ?? []))))
+    for (const { name, securityContext } of containers(pod)) {
+      expect(securityContext?.readOnlyRootFilesystem).toBe(true);
+      if (name === 'agent') expect(securityContext?.privileged).toBe(true);
+      else
+        expect(securityContext).toMatchObject({
+          allowPrivilegeEscalation: false,
+          capabilities: { drop: ['ALL'] },
+        });
+    }
+});
+
+test('nobody asks the API server', () => {
+  for (const pod of podSpecs(render(...DOMAIN))) expect(pod.automountServiceAccountToken).toBe(false);
+});
+
+test.each([
+  ['a key that there is not', 'agent.prot=51820', /additional properties 'prot' not allowed/],
+  ['a port that is none', 'agent.port=70000', /maximum/],
+  ['an update of nothing at a time', 'agent.maxUnavailable=0', /minimum/],
+  ['a range that is none', 'agent.reservedRanges={everything}', /pattern/],
+  ['a directory that is not a whole path', 'agent.runDirectory=run/vl3', /pattern/],
+  ['a domain that is none', 'registry.trustDomain=Two Words', /pattern/],
+  ['a budget that is no duration', 'registry.outageBudget=soon', /pattern/],
+  ['no domain', 'registry.trustDomain=', /registry\.trustDomain is required/],
+])('%s is refused', (_, value, reason) => {
+  let said = '';
+  try {
+    template(...DOMAIN, '--set', value);
+  } catch (error) {
+    said = String(error);
+  }
+  expect(said).toMatch(reason);
+});
+
+test('every value that the chart reads is in its schema, with the same default', () => {
+  const used = new Set<string>();
+  for (const name of readdirSync(resolve(CHART, 'templates')))
+    for (const [, path = ''] of readFileSync(resolve(CHART, 'templates', name), 'utf8').matchAll(
+      /\.Values\.([A-Za-z.]+)/g,
+    ))
+      used.add(path);
+  const values: unknown = parseYaml(readFileSync(resolve(CHART, 'values.yaml'), 'utf8'));
+  const at = (path: string): unknown =>
+    path.split('.').reduce<unknown>((value, key) => Object(value)[key], values);
+  for (const path of used) expect({ path, value: at(path) }).not.toEqual({ path, value: undefined });
+});
+
+test('the version of the chart is that of the package', () => {
+  const chart = parseYaml(readFileSync(resolve(CHART, 'Chart.yaml'), 'utf8'));
+  const { version } = JSON.parse(readFileSync(resolve(ROOT, 'package.json'), 'utf8'));
+  expect(chart).toMatchObject({ version, appVersion: version });
+});
+
+test('what is mounted from the node is a directory, so that a socket that is made anew is seen', () => {
+  const pod = podSpecs([only(render(...DOMAIN), 'DaemonSet')])[0];
+  for (const { hostPath } of pod?.volumes ?? [])
+    if (hostPath !== undefined) expect(hostPath.type).toMatch(/^Directory(OrCreate)?$/);
+});

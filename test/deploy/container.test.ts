@@ -1,0 +1,105 @@
+// K3, as far as a container runtime without a kubelet can show: the image, and the agent of the chart in a container of it.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { V1DaemonSet } from '@kubernetes/client-node';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { VERSION } from '../../src/version.ts';
+import { AgentContainer } from '../lab/agent-container.ts';
+import { Domain, SOON } from '../lab/domain.ts';
+import { makeImage } from '../lab/image.ts';
+import type { Node } from '../lab/node.ts';
+import { Stream } from '../lab/stream.ts';
+import { DOMAIN, only, render } from './chart.ts';
+
+let domain: Domain;
+let image: string;
+let container: AgentContainer;
+let a1: Node;
+let a2: Node;
+
+beforeAll(async () => {
+  domain = await Domain.start();
+  image = join(domain.lab.scratch, 'image');
+  makeImage(image);
+  await domain.createNetwork('red', '--pool-v4', '10.60.0.0/16', '--pool-v6', 'fd00:60::/48');
+  const daemonSet: V1DaemonSet = only(render(...DOMAIN), 'DaemonSet');
+  container = new AgentContainer({ lab: domain.lab, node: 'a1', image, daemonSet });
+  a1 = await domain.addNode('a1', { program: container.program });
+  a2 = await domain.startNode('a2');
+  // By the name that the DaemonSet makes of its node's.
+  await a1.start('--token', await domain.token('--node', 'a1'));
+}, 300_000);
+
+afterAll(async () => {
+  await domain?.close();
+  container?.close();
+});
+
+/** A command in the image as the user it names, who may do nothing. */
+const asNobody = (...command: string[]): string[] => [
+  ...['env', '-i', 'PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'NODE_ENV=production'],
+  ...['unshare', '--mount', 'sh', '-c', 'mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"', image],
+  ...['setpriv', '--reuid', '65532', '--regid', '65532', '--clear-groups'],
+  ...['--inh-caps=-all', '--bounding-set=-all', '--', ...command],
+];
+
+test('the image runs vl3 for somebody who may do nothing, a registry too', async () => {
+  expect(await domain.host.run(asNobody('vl3', '--version'))).toBe(`${VERSION}\n`);
+  const place = ['--state-dir', '/var/lib/vl3/registry', '--listen', '127.0.0.1:7500'];
+  const registry = domain.host.start(
+    asNobody('vl3', 'registry', 'run', '--trust-domain', 'b.example', ...place),
+  );
+  await registry.printed(/"registry is up"/, SOON.timeout);
+  expect(await registry.stop()).toBe(0);
+});
+
+test('what the image holds is told by package', () => {
+  const status = readFileSync(join(image, 'var/lib/dpkg/status.d/nftables'), 'utf8');
+  expect(status).toMatch(/^Package: nftables\n(.+\n)*Version: \d/);
+});
+
+test('an agent in a container keeps five capabilities of all that it is given', () => {
+  const status = readFileSync(`/proc/${container.pid}/status`, 'utf8');
+  // net_bind_service 10, net_admin 12, net_raw 13, sys_ptrace 19, sys_admin 21
+  const kept = [10n, 12n, 13n, 19n, 21n].reduce((sum, bit) => sum | (1n << bit), 0n);
+  expect(BigInt(`0x${/^CapEff:\s*(\S+)/m.exec(status)?.[1]}`)).toBe(kept);
+  expect(BigInt(`0x${/^CapBnd:\s*(\S+)/m.exec(status)?.[1]}`)).toBe(kept);
+  expect(status).toMatch(/^NoNewPrivs:\s*1$/m);
+});
+
+test('its networks are pinned on the node: a TCP stream lives through the death of the whole container', async () => {
+  const client = await a1.pod('client', 'red');
+  const web = await a2.pod('web', 'red');
+  await vi.waitFor(async () => expect(await client.reaches(web.v4('red'))).toBe(true), SOON);
+  const stream = await Stream.open(client, web, web.v4('red'));
+  try {
+    const before = container.pid;
+    await container.kill();
+    expect(await a1.router('red').run(['ip', '-o', 'link'])).toMatch(/: vl3: /);
+    await a1.start();
+    expect(container.pid).not.toBe(before);
+    const { bytes } = stream.progress;
+    await vi.waitFor(() => expect(stream.progress.bytes).toBeGreaterThan(bytes + 3_000_000), SOON);
+    expect(stream.progress.wrong).toBe(0);
+    console.log(
+      `container killed and started anew under a TCP stream: longest silence ${stream.progress.longestSilenceMs} ms`,
+    );
+  } finally {
+    await stream.close();
+  }
+});
+
+test('names are answered from the container, and status asks through the tunnel', async () => {
+  const client = await a1.pod('other', 'red');
+  const { networks } = await a1.status();
+  const [gateway] = networks.find(({ name }) => name === 'red')?.gateways ?? [];
+  const answer = await client.host.run(['dig', '+short', `@${gateway}`, 'other.red.vl3', 'A']);
+  expect(answer.trim()).toBe(client.v4('red'));
+});
+
+test('an agent that is told to end leaves networks in their place, and clean takes them', async () => {
+  await a1.agent.stop('SIGTERM', 30_000);
+  expect(await a1.router('red').run(['ip', '-o', 'link'])).toMatch(/: vl3: /);
+  expect(await a1.clean()).not.toEqual([]);
+});
