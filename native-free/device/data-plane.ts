@@ -5,6 +5,8 @@
 //
 // All times named `...At` and `now` are milliseconds on one monotonic clock (CLOCK_BOOTTIME in production).
 
+import { wipe } from '../noise/wipe.ts';
+
 /** A peer's static public key in lowercase hex: unique within its device. */
 export type PeerId = string;
 
@@ -22,7 +24,7 @@ export interface Keypair {
   readonly localIndex: number;
   /** The receiver index that we write into what we send. */
   readonly remoteIndex: number;
-  /** 32 B each. The data plane copies them and must wipe its copy on remove-keypair. */
+  /** 32 B each. The data plane copies them and must wipe its copy on remove-keypair; these are gone by `wipeKeys`. */
   readonly sendKey: Uint8Array;
   readonly receiveKey: Uint8Array;
   readonly isInitiator: boolean;
@@ -76,3 +78,9 @@ export interface Activity {
   readonly txBytes: number;
   readonly rxBytes: number;
 }
+
+/** To be called once actions are carried out: the keys are the data plane's alone then. */
+export const wipeKeys = (actions: readonly Action[]): void => {
+  for (const action of actions)
+    if (action.kind === 'install-keypair') wipe(action.keypair.sendKey, action.keypair.receiveKey);
+};

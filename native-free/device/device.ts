@@ -201,6 +201,7 @@ export class Device {
   close(): Action[] {
     const actions = this.peerIds.flatMap((id) => this.removePeer(id));
     this.#own.privateKey.fill(0);
+    this.#handshakes.wipe();
     return actions;
   }
 

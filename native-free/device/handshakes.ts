@@ -18,6 +18,7 @@ import {
 import type { StaticKey } from '../noise/ikpsk2.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import { isAfter, type TimestampClock } from '../noise/tai64n.ts';
+import { wipe } from '../noise/wipe.ts';
 import type { CookieReply, Initiation, Macs, Response } from '../wire/message.ts';
 import type { Action, Endpoint, PeerId } from './data-plane.ts';
 import type { DropReason, Drops } from './drops.ts';
@@ -131,9 +132,22 @@ export class Handshakes {
     const identified = identifyInitiator(primitives, own, message);
     if (identified === undefined) return this.#drop('bad-initiation');
     const peer = findPeer(bytesToHex(identified.publicKey));
+    const consumed = peer && consumeInitiation(primitives, peer.remote, identified, message);
+    wipe(identified.transcript.chainingKey);
     if (peer === undefined) return this.#drop('unknown-peer');
-    const consumed = consumeInitiation(primitives, peer.remote, identified, message);
     if (consumed === undefined) return this.#drop('bad-initiation');
+    const actions = this.#accept(peer, message, consumed, source, now);
+    wipe(consumed.transcript.chainingKey);
+    return actions;
+  }
+
+  #accept(
+    peer: Peer,
+    message: Initiation,
+    consumed: ConsumedInitiation,
+    source: Endpoint,
+    now: number,
+  ): Action[] {
     const { timestamp } = consumed;
     if (peer.receivedTimestamp !== undefined && !isAfter(timestamp, peer.receivedTimestamp))
       return this.#drop('replayed-initiation');
@@ -244,6 +258,11 @@ export class Handshakes {
   #release(index: number): void {
     this.#byIndex.delete(index);
     this.#dependencies.releaseIndex(index);
+  }
+
+  /** What cookies are made with. */
+  wipe(): void {
+    this.#checker.wipe();
   }
 
   /** 0 to 333 ms. */

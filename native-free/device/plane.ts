@@ -2,6 +2,7 @@
 
 import type { Primitives } from '../noise/primitives.ts';
 import { ReplayWindow } from '../noise/replay.ts';
+import { wipe } from '../noise/wipe.ts';
 import type { AllowedIps } from './allowed-ips.ts';
 import type { Activity, DataPlaneEvent, Endpoint, Keypair, PeerId } from './data-plane.ts';
 import type { Drops } from './drops.ts';
@@ -20,23 +21,24 @@ export interface Outside {
 /** An installed keypair with its counter and its window. */
 export class InstalledKeypair {
   readonly peer: PlanePeer;
-  readonly keypair: Keypair;
+  /** Its keys are this object's own. */
+  readonly keypair: Omit<Keypair, 'sendKey' | 'receiveKey'>;
   readonly replay = new ReplayWindow();
   readonly sendKey: Uint8Array;
   readonly receiveKey: Uint8Array;
   /** The counter of the next message. */
   sendCounter = 0;
 
-  constructor(peer: PlanePeer, keypair: Keypair) {
+  /** Borrows the keys. */
+  constructor(peer: PlanePeer, { sendKey, receiveKey, ...keypair }: Keypair) {
     this.peer = peer;
     this.keypair = keypair;
-    this.sendKey = keypair.sendKey.slice();
-    this.receiveKey = keypair.receiveKey.slice();
+    this.sendKey = sendKey.slice();
+    this.receiveKey = receiveKey.slice();
   }
 
   wipe(): void {
-    this.sendKey.fill(0);
-    this.receiveKey.fill(0);
+    wipe(this.sendKey, this.receiveKey);
   }
 }
 

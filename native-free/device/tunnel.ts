@@ -6,7 +6,7 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import type { Port } from '../port/port.ts';
 import { messageType, TRANSPORT_TYPE } from '../wire/message.ts';
-import type { Action, DataPlaneEvent, Endpoint, PeerId } from './data-plane.ts';
+import { type Action, type DataPlaneEvent, type Endpoint, type PeerId, wipeKeys } from './data-plane.ts';
 import { Device, type DeviceOptions, type PeerConfig } from './device.ts';
 import type { DropReason } from './drops.ts';
 import { receiveTransport } from './inbound.ts';
@@ -104,14 +104,18 @@ export class Tunnel {
 
   /** What the device asked for; from outside, when the port was asked for several tunnels at once. */
   carryOut(actions: readonly Action[], time: Time): void {
-    for (const action of actions) this.plane.carryOut(action, time.now);
+    this.#apply(actions, time);
     this.#handleEvents(time);
   }
 
   #handleEvents(time: Time): void {
     for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) {
-      for (const action of this.device.event(event, time.now, time.wallclock))
-        this.plane.carryOut(action, time.now);
+      this.#apply(this.device.event(event, time.now, time.wallclock), time);
     }
+  }
+
+  #apply(actions: readonly Action[], time: Time): void {
+    for (const action of actions) this.plane.carryOut(action, time.now);
+    wipeKeys(actions);
   }
 }

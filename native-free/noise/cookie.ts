@@ -91,6 +91,7 @@ export class CookieChecker {
   /** The cookie of `source`, for the sender of the message that has these macs and the sender index `receiver`. */
   createReply(receiver: number, macs: Macs, source: Uint8Array, now: number): CookieReply {
     if (now - this.#secretMadeAt >= COOKIE_LIFETIME) {
+      this.wipe();
       this.#secret = this.#random(KEY_LENGTH).slice();
       this.#secretMadeAt = now;
     }
@@ -100,6 +101,12 @@ export class CookieChecker {
     reply.nonce.set(this.#random(COOKIE_NONCE_LENGTH));
     reply.encryptedCookie.set(this.#primitives.xseal(this.#cookieKey, reply.nonce, cookie, macs.mac1));
     return reply;
+  }
+
+  /** Cookies given out so far are not taken any more. */
+  wipe(): void {
+    this.#secret.fill(0);
+    this.#secretMadeAt = Number.NEGATIVE_INFINITY;
   }
 }
 

@@ -19,6 +19,7 @@ import {
   writeResponse,
 } from './ikpsk2.ts';
 import type { Primitives } from './primitives.ts';
+import { wipe } from './wipe.ts';
 
 const NOTHING = new Uint8Array(0);
 
@@ -47,8 +48,7 @@ export interface InitiatorState {
 }
 
 export const wipeInitiator = (state: InitiatorState): void => {
-  state.ephemeralPrivate.fill(0);
-  state.transcript.chainingKey.fill(0);
+  wipe(state.ephemeralPrivate, state.transcript.chainingKey);
 };
 
 /** Undefined when the peer's key is of low order. Keeps `ephemeralPrivate` (32 random bytes) in the state. */
@@ -70,7 +70,10 @@ export const createInitiation = (
     remote.staticStatic,
     timestamp,
   );
-  if (written === undefined) return undefined;
+  if (written === undefined) {
+    wipe(ephemeralPrivate);
+    return undefined;
+  }
   const message = Initiation.create(localIndex);
   message.ephemeral.set(written.ephemeral);
   message.encryptedStatic.set(written.encryptedStatic);
@@ -98,7 +101,7 @@ export interface ConsumedInitiation {
   readonly transcript: Transcript;
 }
 
-/** Undefined when the claim does not hold. */
+/** Undefined when the claim does not hold. The secret of what it returns, as of `identified`, is the caller's to wipe. */
 export const consumeInitiation = (
   primitives: Primitives,
   remote: RemoteStatic,
@@ -141,12 +144,13 @@ export const createResponse = (
     presharedKey,
     NOTHING,
   );
-  ephemeralPrivate.fill(0);
+  wipe(ephemeralPrivate);
   if (written === undefined) return undefined;
   const message = Response.create(localIndex, initiation.sender);
   message.ephemeral.set(written.ephemeral);
   message.encryptedNothing.set(written.encryptedPayload);
   const [receiveKey, sendKey] = split(primitives, written.transcript);
+  wipe(written.transcript.chainingKey);
   return { message, keys: { remoteIndex: initiation.sender, sendKey, receiveKey } };
 };
 
@@ -169,5 +173,6 @@ export const consumeResponse = (
   );
   if (read === undefined) return undefined;
   const [sendKey, receiveKey] = split(primitives, read.transcript);
+  wipe(read.transcript.chainingKey);
   return { remoteIndex: message.sender, sendKey, receiveKey };
 };

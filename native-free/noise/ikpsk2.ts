@@ -1,7 +1,7 @@
 // The Noise pattern IKpsk2 with 25519, ChaChaPoly and BLAKE2s (Noise revision 34, sections 5, 7.5 and 9; WireGuard
 // whitepaper sections 5.4.2 and 5.4.3), free of WireGuard's messages: prologue and payloads are arguments, so that
-// the vectors of other implementations apply. Pure: each step returns a new transcript. Functions stand in the
-// order of the flow:
+// the vectors of other implementations apply. Pure: each step returns a new transcript, and wipes what secrets it made on
+// the way; the chaining key of the one it was given is its owner's to wipe. Functions stand in the order of the flow:
 //
 //   <- s
 //   ...
@@ -12,6 +12,7 @@
 import { CONSTRUCTION } from './constants.ts';
 import { kdf1, kdf2, kdf3 } from './kdf.ts';
 import type { Primitives } from './primitives.ts';
+import { wipe } from './wipe.ts';
 
 /** What both ends have agreed on so far: Noise's chaining key and handshake hash. */
 export interface Transcript {
@@ -45,14 +46,14 @@ export const writeInitiation = (
   const ephemeral = primitives.publicKey(ephemeralPrivate);
   const es = primitives.dh(ephemeralPrivate, responderStatic);
   if (es === undefined) return undefined;
-  let transcript = begin(primitives, prologue, responderStatic);
-  transcript = mixEphemeral(primitives, transcript, ephemeral);
-  const forStatic = mixSecret(primitives, transcript, es);
-  const encryptedStatic = primitives.seal(forStatic.key, 0n, own.publicKey, transcript.hash);
-  transcript = mixHash(primitives, forStatic.transcript, encryptedStatic);
-  const forPayload = mixSecret(primitives, transcript, staticStatic);
-  const encryptedPayload = primitives.seal(forPayload.key, 0n, payload, transcript.hash);
-  transcript = mixHash(primitives, forPayload.transcript, encryptedPayload);
+  const begun = mixEphemeral(primitives, begin(primitives, prologue, responderStatic), ephemeral);
+  const forStatic = mixSecret(primitives, begun, es);
+  const encryptedStatic = primitives.seal(forStatic.key, 0n, own.publicKey, begun.hash);
+  const named = mixHash(primitives, forStatic.transcript, encryptedStatic);
+  const forPayload = mixSecret(primitives, named, staticStatic);
+  const encryptedPayload = primitives.seal(forPayload.key, 0n, payload, named.hash);
+  const transcript = mixHash(primitives, forPayload.transcript, encryptedPayload);
+  wipe(es, begun.chainingKey, forStatic.key, named.chainingKey, forPayload.key);
   return { ephemeral, encryptedStatic, encryptedPayload, transcript };
 };
 
@@ -69,8 +70,11 @@ export const readInitiationStatic = (
   const transcript = mixEphemeral(primitives, begin(primitives, prologue, own.publicKey), ephemeral);
   const forStatic = mixSecret(primitives, transcript, es);
   const initiatorStatic = primitives.open(forStatic.key, 0n, encryptedStatic, transcript.hash);
-  if (initiatorStatic === undefined) return undefined;
-  return { initiatorStatic, transcript: mixHash(primitives, forStatic.transcript, encryptedStatic) };
+  wipe(es, transcript.chainingKey, forStatic.key);
+  if (initiatorStatic !== undefined)
+    return { initiatorStatic, transcript: mixHash(primitives, forStatic.transcript, encryptedStatic) };
+  wipe(forStatic.transcript.chainingKey);
+  return undefined;
 };
 
 /** Undefined when it does not verify: whoever calls does not hold the initiator's static key. */
@@ -82,8 +86,11 @@ export const readInitiationPayload = (
 ): { payload: Uint8Array; transcript: Transcript } | undefined => {
   const { key, transcript } = mixSecret(primitives, before, staticStatic);
   const payload = primitives.open(key, 0n, encryptedPayload, before.hash);
-  if (payload === undefined) return undefined;
-  return { payload, transcript: mixHash(primitives, transcript, encryptedPayload) };
+  wipe(key);
+  if (payload !== undefined)
+    return { payload, transcript: mixHash(primitives, transcript, encryptedPayload) };
+  wipe(transcript.chainingKey);
+  return undefined;
 };
 
 export interface WrittenResponse {
@@ -105,9 +112,12 @@ export const writeResponse = (
   const ephemeral = primitives.publicKey(ephemeralPrivate);
   const ee = primitives.dh(ephemeralPrivate, initiatorEphemeral);
   const se = primitives.dh(ephemeralPrivate, initiatorStatic);
-  if (ee === undefined || se === undefined) return undefined;
-  const { key, transcript } = mixResponse(primitives, before, ephemeral, ee, se, presharedKey);
+  const mixed = mixResponse(primitives, before, ephemeral, ee, se, presharedKey);
+  wipe(ee, se);
+  if (mixed === undefined) return undefined;
+  const { key, transcript } = mixed;
   const encryptedPayload = primitives.seal(key, 0n, payload, transcript.hash);
+  wipe(key);
   return { ephemeral, encryptedPayload, transcript: mixHash(primitives, transcript, encryptedPayload) };
 };
 
@@ -123,11 +133,16 @@ export const readResponse = (
 ): { payload: Uint8Array; transcript: Transcript } | undefined => {
   const ee = primitives.dh(ephemeralPrivate, ephemeral);
   const se = primitives.dh(own.privateKey, ephemeral);
-  if (ee === undefined || se === undefined) return undefined;
-  const { key, transcript } = mixResponse(primitives, before, ephemeral, ee, se, presharedKey);
+  const mixed = mixResponse(primitives, before, ephemeral, ee, se, presharedKey);
+  wipe(ee, se);
+  if (mixed === undefined) return undefined;
+  const { key, transcript } = mixed;
   const payload = primitives.open(key, 0n, encryptedPayload, transcript.hash);
-  if (payload === undefined) return undefined;
-  return { payload, transcript: mixHash(primitives, transcript, encryptedPayload) };
+  wipe(key);
+  if (payload !== undefined)
+    return { payload, transcript: mixHash(primitives, transcript, encryptedPayload) };
+  wipe(transcript.chainingKey);
+  return undefined;
 };
 
 /** The transport keys: what the initiator seals with, then what the responder seals with. */
@@ -164,17 +179,21 @@ const mixSecret = (
   return { transcript: { chainingKey: next, hash }, key };
 };
 
-/** The tokens e, ee, se, psk, which read the same from both ends. */
+/** The tokens e, ee, se, psk, which read the same from both ends. Undefined without both secrets. */
 const mixResponse = (
   primitives: Primitives,
   before: Transcript,
   ephemeral: Uint8Array,
-  ee: Uint8Array,
-  se: Uint8Array,
+  ee: Uint8Array | undefined,
+  se: Uint8Array | undefined,
   presharedKey: Uint8Array,
-): { transcript: Transcript; key: Uint8Array } => {
+): { transcript: Transcript; key: Uint8Array } | undefined => {
+  if (ee === undefined || se === undefined) return undefined;
   const { chainingKey, hash } = mixEphemeral(primitives, before, ephemeral);
-  const afterDh = kdf1(primitives, kdf1(primitives, chainingKey, ee), se);
-  const [next, tau, key] = kdf3(primitives, afterDh, presharedKey);
-  return { transcript: { chainingKey: next, hash: primitives.hash(hash, tau) }, key };
+  const afterEe = kdf1(primitives, chainingKey, ee);
+  const afterSe = kdf1(primitives, afterEe, se);
+  const [next, tau, key] = kdf3(primitives, afterSe, presharedKey);
+  const transcript = { chainingKey: next, hash: primitives.hash(hash, tau) };
+  wipe(chainingKey, afterEe, afterSe, tau);
+  return { transcript, key };
 };

@@ -2,13 +2,18 @@
 // info. The same function is Noise's HKDF.
 
 import type { Primitives } from './primitives.ts';
+import { wipe } from './wipe.ts';
 
 const ONE = Uint8Array.of(1);
 const TWO = Uint8Array.of(2);
 const THREE = Uint8Array.of(3);
 
-export const kdf1 = (primitives: Primitives, key: Uint8Array, input: Uint8Array): Uint8Array =>
-  primitives.hmac(primitives.hmac(key, input), ONE);
+export const kdf1 = (primitives: Primitives, key: Uint8Array, input: Uint8Array): Uint8Array => {
+  const secret = primitives.hmac(key, input);
+  const first = primitives.hmac(secret, ONE);
+  wipe(secret);
+  return first;
+};
 
 export const kdf2 = (
   primitives: Primitives,
@@ -17,7 +22,9 @@ export const kdf2 = (
 ): [Uint8Array, Uint8Array] => {
   const secret = primitives.hmac(key, input);
   const first = primitives.hmac(secret, ONE);
-  return [first, primitives.hmac(secret, first, TWO)];
+  const second = primitives.hmac(secret, first, TWO);
+  wipe(secret);
+  return [first, second];
 };
 
 export const kdf3 = (
@@ -28,5 +35,7 @@ export const kdf3 = (
   const secret = primitives.hmac(key, input);
   const first = primitives.hmac(secret, ONE);
   const second = primitives.hmac(secret, first, TWO);
-  return [first, second, primitives.hmac(secret, second, THREE)];
+  const third = primitives.hmac(secret, second, THREE);
+  wipe(secret);
+  return [first, second, third];
 };

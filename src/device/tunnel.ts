@@ -1,12 +1,13 @@
 // One device with its TUN, and their places at a port and in a datapath, which it may share with others. What the device
 // decides is carried out here and nowhere else. Not here: who the peers are (agent/peers.ts, wireguard-device.ts).
 
-import type {
-  Action,
-  Activity,
-  DataPlaneEvent,
-  Endpoint,
-  PeerId,
+import {
+  type Action,
+  type Activity,
+  type DataPlaneEvent,
+  type Endpoint,
+  type PeerId,
+  wipeKeys,
 } from '../../native-free/device/data-plane.ts';
 import { Device, type PeerConfig, type PeerStatus } from '../../native-free/device/device.ts';
 import type { DropReason } from '../../native-free/device/drops.ts';
@@ -127,6 +128,7 @@ export class Tunnel {
   carry(actions: readonly Action[]): void {
     if (actions.length === 0) return;
     this.#deps.datapath.apply(this.name, actions);
+    wipeKeys(actions);
     const now = this.#deps.clock.monotonic();
     for (const action of actions) {
       if (action.kind === 'use-keypair' && action.localIndex !== undefined) {
