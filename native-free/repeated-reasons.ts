@@ -18,13 +18,19 @@ export class RepeatedReasons {
     this.#most = most;
   }
 
+  /** Whether `take` would say it. */
+  isDue(reason: string, now: number): boolean {
+    const known = this.#reasons.get(reason);
+    return known === undefined || now - known.saidAt >= AGAIN_MS;
+  }
+
   /** How often it came since it was last said, if it is to be said now; undefined: it is not. */
   take(reason: string, now: number): number | undefined {
     const known = this.#reasons.get(reason);
+    const isDue = this.isDue(reason, now);
     this.#reasons.delete(reason);
-    const isDue = known === undefined || now - known.saidAt >= AGAIN_MS;
-    const saidAt = isDue ? now : known.saidAt;
-    this.#reasons.set(reason, { saidAt, unsaid: isDue ? 0 : known.unsaid + 1 });
+    const saidAt = isDue || known === undefined ? now : known.saidAt;
+    this.#reasons.set(reason, { saidAt, unsaid: isDue ? 0 : (known?.unsaid ?? 0) + 1 });
     if (this.#reasons.size > this.#most) {
       const [oldest] = this.#reasons.keys();
       if (oldest !== undefined) this.#reasons.delete(oldest);

@@ -26,6 +26,11 @@ const mustAgree = (settings: Resolved<AgentSettings>, context: Context): void =>
   const rank = rankOf(settings, 'token');
   if (rank >= 0 && rank === rankOf(settings, 'token-file'))
     refuseSettings(context, 'both token and token-file are set: leave one of them out');
+  if (settings.values.kubernetes === 'off' && settings.values.kubeconfig !== undefined)
+    refuseSettings(
+      context,
+      'kubeconfig is set, and kubernetes is off: set it to on, or leave kubeconfig out',
+    );
 };
 
 /** The join token, or what is in its file, whichever was set in the stronger place. */
@@ -44,6 +49,12 @@ const readToken = (settings: Resolved<AgentSettings>): string | undefined => {
   }
 };
 
+const kubernetesOf = (values: AgentSettings) => ({
+  kubeconfig: values.kubeconfig,
+  nodeName: values['node-name'],
+  runtimeEndpoint: values['container-runtime-endpoint'],
+});
+
 export const agentCommands: CommandGroup = (program: Command, context: Context): void => {
   const agent = program.command('agent').description("this node's agent");
 
@@ -51,7 +62,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
     .description('run the agent; networks and attachments outlive it')
     .addHelpText(
       'after',
-      '\nExamples:\n  vl3 agent run --token-file /root/join-token\n  vl3 agent run --advertise 203.0.113.7 --network red\n  vl3 agent run --config ./agent.yaml',
+      '\nExamples:\n  vl3 agent run --token-file /root/join-token\n  vl3 agent run --advertise 203.0.113.7 --network red\n  vl3 agent run --kubernetes on --kubeconfig /etc/vl3/kubeconfig\n  vl3 agent run --config ./agent.yaml',
     )
     .action(async (_options: unknown, command: Command) => {
       const settings = readSettings(command, agentSettings, context);
@@ -74,6 +85,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
             addressMs: values['address-rest'] * 1000,
             prefixMs: values['prefix-rest'] * 1000,
           },
+          ...(values.kubernetes === 'off' ? {} : { kubernetes: kubernetesOf(values) }),
           ...(token === undefined ? {} : { token }),
           ...(values.name === undefined ? {} : { name: values.name }),
           ...(values.port === undefined ? {} : { port: values.port }),

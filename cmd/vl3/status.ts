@@ -60,6 +60,12 @@ const printStatus = (context: Context, status: AgentStatus): void => {
   context.out(
     `registry ${registry.addresses.join(' ')}: ${isRefused ? 'refuses this node' : `${connection}, last answer ${formatAge(registry.lastContactAt, now)}`}`,
   );
+  if (status.kubernetes !== null) {
+    const { inSync, pods, asking } = status.kubernetes;
+    context.out(
+      `kubernetes: ${inSync ? 'in sync' : 'not in sync'}, pods ${pods}, asking for networks ${asking}`,
+    );
+  }
   if (!isRefused) context.out(budgetSentence(status.outageBudget, now));
   for (const network of status.networks) printNetwork(context, network, { now, isRefused });
   context.out('');

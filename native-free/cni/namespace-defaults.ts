@@ -7,6 +7,9 @@
 import { ANNOTATION_KEYS } from '../kube/asked.ts';
 import { isObject, type JsonObject } from './json.ts';
 
+/** What it is called, beside the agent's socket. */
+export const NAMESPACE_DEFAULTS = 'namespaces.json';
+
 const VERSION = 1;
 
 /** By namespace, its annotations; others than vl3's are left out. */

@@ -14,6 +14,8 @@ import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import type { Identity } from '../identity/identity.ts';
 import { createRecordVerifier, signNames, signRecord } from '../identity/record-signer.ts';
+import { connectKubernetes } from '../kube/kubernetes-api.ts';
+import { type ClusterOptions, openInformer } from '../kube/open-informer.ts';
 import { Tools } from '../netns/tool.ts';
 import { opensslPrimitives } from '../noise/openssl-primitives.ts';
 import type { Rests } from './addresses.ts';
@@ -48,6 +50,8 @@ export interface AgentOptions extends EnrolmentOptions {
   /** What workloads reach outside of vl3 and no route shows, e.g. a cluster's service range. */
   readonly reservedRanges?: readonly Prefix[];
   readonly rests?: Rests;
+  /** The cluster whose pods on this node are put on networks. Default: none. */
+  readonly kubernetes?: ClusterOptions;
   /** Default: the port used before, else `defaultPort`. */
   readonly port?: number;
 }
@@ -95,6 +99,9 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const { logger, signal } = deps;
   checkOptions(options);
   preflight(options);
+  const stop = new AbortController();
+  const cluster =
+    options.kubernetes && (await connectKubernetes(options.kubernetes, () => node, stop.signal));
   const clock = deps.clock ?? systemClock();
   const primitives = opensslPrimitives;
   await using opened = new AsyncDisposableStack();
@@ -113,7 +120,6 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
 
   // --- from here on the machine is changed
 
-  const stop = new AbortController();
   let wakeUp: WakeUp | undefined;
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
@@ -267,8 +273,14 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       reserved: (netns) => reserved.of(netns),
     }),
   );
+  const informer = openInformer(
+    cluster,
+    { runDirectory: options.runDirectory, runtimeEndpoint: options.kubernetes?.runtimeEndpoint },
+    { attachments, networks, home: () => link.identity.trustBundle.trustDomain, clock, logger },
+  );
   const observed: ObservedAgent = {
     ...{
+      informer,
       node,
       state,
       primitives,
@@ -310,6 +322,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     networks.joinPermanent(stop.signal),
     keeper.run(stop.signal),
     recovery.run(stop.signal),
+    ...(informer === undefined ? [] : [informer.run(stop.signal)]),
   ];
   opened.defer(async () => {
     stop.abort();

@@ -77,7 +77,7 @@ export class Attachments implements AsyncDisposable {
     this.upkeep = new Upkeep(this.#wishes, {
       ...deps,
       interfaces: this.#interfaces,
-      identity: (path) => this.#tryIdentity(path),
+      identity: (path) => this.identify(path),
       isBusy: (network) => this.isBusy(network),
       inTurn: (one, work) => this.#inTurn(one, work),
       remove: (id) => this.#remove(id),
@@ -232,7 +232,7 @@ export class Attachments implements AsyncDisposable {
   /** Being detached, or of a namespace that is gone: the kernel gives its inode to the next one at once. */
   async #isLeft(found: AttachmentDocument | WishDocument, netns: string): Promise<boolean> {
     if ('ready' in found && found.isLeaving) return true;
-    return found.netns !== netns && (await this.#tryIdentity(found.netns)) !== found.netnsId;
+    return found.netns !== netns && (await this.identify(found.netns)) !== found.netnsId;
   }
 
   /** Once it is attached, or the time is over. */
@@ -263,7 +263,7 @@ export class Attachments implements AsyncDisposable {
   async #attempt(id: string): Promise<void> {
     const wish = this.#wishes.get(id);
     if (wish === undefined) return;
-    if ((await this.#tryIdentity(wish.netns)) !== wish.netnsId)
+    if ((await this.identify(wish.netns)) !== wish.netnsId)
       throw new Vl3Error('not-found', `there is no network namespace at ${wish.netns} any more`);
     const attempt = new AbortController();
     this.#attempts.set(id, attempt);
@@ -289,7 +289,7 @@ export class Attachments implements AsyncDisposable {
   async detach(request: DetachRequest): Promise<LocalAttachment[]> {
     if ('id' in request) return await this.#remove(request.id);
     const { network, netns } = request;
-    const netnsId = await this.#tryIdentity(netns);
+    const netnsId = await this.identify(netns);
     const found = [...this.#all, ...this.#wishes.all].find(
       (one) =>
         one.network === network && (netnsId === undefined ? one.netns === netns : one.netnsId === netnsId),
@@ -373,8 +373,8 @@ export class Attachments implements AsyncDisposable {
     return `${dev}:${ino}`;
   }
 
-  /** Undefined when nothing, or no namespace, is at the path. */
-  #tryIdentity(path: string): Promise<string | undefined> {
+  /** What tells the namespace at a path from others; undefined: nothing, or no namespace, is there. */
+  identify(path: string): Promise<string | undefined> {
     return this.#identity(path).catch(() => undefined);
   }
 

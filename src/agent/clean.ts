@@ -4,6 +4,7 @@
 import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { NAMESPACE_DEFAULTS } from '../../native-free/cni/namespace-defaults.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { NETWORK } from '../../native-free/reconcile/documents.ts';
 import { listRouters, readRouter, removeRouter } from '../netns/router.ts';
@@ -91,6 +92,7 @@ export const cleanNode = async (options: CleanOptions, logger: Logger): Promise<
   const files = [
     ...STATE_FILES.map((name) => join(options.stateDirectory, name)),
     join(options.runDirectory, 'agent.sock'),
+    join(options.runDirectory, NAMESPACE_DEFAULTS),
   ];
   removed.push(...files.filter(removeFile));
   removed.push(...[options.stateDirectory, options.runDirectory].filter(removeEmpty));

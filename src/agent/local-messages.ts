@@ -93,6 +93,16 @@ export const statusSchema = z.object({
   behindNat: z.boolean(),
   endpoints: z.array(z.string()),
   networks: z.array(networkStatusSchema),
+  /** Of the informer; null: it is off. */
+  kubernetes: z
+    .object({
+      inSync: z.boolean(),
+      /** Of this node, and of those the ones that ask for networks. */
+      pods: z.number(),
+      asking: z.number(),
+    })
+    .nullable()
+    .default(null),
   drops: z.record(z.string(), z.number()),
   problems: z.array(z.string()),
   /** What happened lately, oldest first; `at` in unix ms. */

@@ -9,6 +9,7 @@ import type { Primitives } from '../../native-free/noise/primitives.ts';
 import { WISH } from '../../native-free/reconcile/documents.ts';
 import { toBase64 } from '../base64.ts';
 import type { Datapath } from '../datapath/datapath.ts';
+import type { Informer } from '../kube/informer.ts';
 import { Gate } from '../netns/gate.ts';
 import { VERSION } from '../version.ts';
 import { echo } from './echo.ts';
@@ -35,6 +36,7 @@ export interface StatusParts {
   readonly attachments: { readonly upkeep: Pick<Upkeep, 'problems'> };
   readonly keeper: LeaseKeeper;
   readonly recovery: Recovery;
+  readonly informer: Pick<Informer, 'status' | 'hasSeen'> | undefined;
   readonly events: Events;
   readonly surroundings: Surroundings;
   readonly wall: () => number;
@@ -143,7 +145,7 @@ const pendingStatus = (parts: StatusParts, [name, problem]: [string, string]): N
 });
 
 const problemsOf = (
-  { link, state, surroundings, recovery, attachments, wall }: StatusParts,
+  { link, state, surroundings, recovery, attachments, informer, wall }: StatusParts,
   networks: readonly NetworkStatus[],
   budget: OutageBudget,
 ): string[] => {
@@ -161,6 +163,7 @@ const problemsOf = (
   for (const { value } of state.list(WISH))
     problems.push(`network ${value.network}: ${value.workload} waits to be attached: ${value.reason}`);
   problems.push(...attachments.upkeep.problems);
+  problems.push(...(informer?.status.problems ?? []).map((one) => `Kubernetes: ${one}`));
   for (const network of networks) {
     if (network.problem !== '') problems.push(`network ${network.name}: ${network.problem}`);
     for (const peer of network.peers) {
@@ -170,6 +173,12 @@ const problemsOf = (
     }
   }
   return problems;
+};
+
+const kubernetesStatus = ({ informer }: StatusParts): AgentStatus['kubernetes'] => {
+  if (informer === undefined) return null;
+  const { inSync, pods, asking } = informer.status;
+  return { inSync, pods, asking };
 };
 
 /** `probe`: sends an echo through each tunnel that has a session. */
@@ -212,6 +221,7 @@ export const agentStatus = async (
     behindNat: surroundings.behindNat,
     endpoints: surroundings.endpoints.map(formatEndpoint),
     networks: all,
+    kubernetes: kubernetesStatus(parts),
     drops: { ...egress, ...ingress },
     problems: problemsOf(parts, all, budget),
     events: [...parts.events.all],

@@ -80,6 +80,28 @@ const schema = z.strictObject({
     placeholder: '<duration>',
     description: 'how long a prefix that was leased for want of addresses is empty before it is given back',
   }),
+  kubernetes: setting(choice(['off', 'on']).prefault('off'), {
+    placeholder: '<how>',
+    description: 'watch the pods of this node, and put them on the networks that they ask for (off, on)',
+  }),
+  kubeconfig: setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description: 'how the API server of the cluster is reached',
+    otherwise: "by the service account of the agent's pod",
+  }),
+  'node-name': setting(text(253).optional(), {
+    placeholder: '<node>',
+    description: 'what Kubernetes calls this node',
+    otherwise: "the agent's name",
+    // As pods are usually told it, by the downward API.
+    environment: 'NODE_NAME',
+  }),
+  'container-runtime-endpoint': setting(text().optional(), {
+    placeholder: '<socket>',
+    description: "the container runtime's socket (CRI), which tells where pods are",
+    otherwise: 'where containerd, CRI-O, k3s and cri-dockerd listen',
+  }),
   'metrics-listen': setting(hostWithPort().optional(), METRICS_DESCRIPTION),
   'metrics-peers': setting(choice(['summary', 'each']).prefault('summary'), {
     placeholder: '<how>',

@@ -9,6 +9,7 @@ import type { AgentStatus } from '../agent/local-messages.ts';
 import type { Membership } from '../agent/membership.ts';
 import { agentStatus } from '../agent/status.ts';
 import { monotonicNow } from '../ffi/clock.ts';
+import type { InformerStatus } from '../kube/informer.ts';
 import { agentHealth } from './agent-health.ts';
 import { EventLoop } from './event-loop.ts';
 import { Instruments, type Sample } from './instruments.ts';
@@ -29,6 +30,7 @@ export const observeAgent = (agent: ObservedAgent, options: AgentMetricsOptions)
   addPeers(instruments, agent, options);
   addControl(instruments, agent);
   addAddresses(instruments, agent);
+  addKubernetes(instruments, agent);
   return {
     metrics: () => instruments.text(),
     health: () => healthOf(agent),
@@ -49,12 +51,14 @@ const healthOf = ({ tickedAt, datapath, networks }: ObservedAgent): Promise<stri
     settled: () => datapath.settled(),
   });
 
-const readinessOf = ({ state, networks, datapath }: ObservedAgent): string[] => {
+const readinessOf = ({ state, networks, datapath, informer }: ObservedAgent): string[] => {
   const problems = datapath.port > 0 ? [] : ['the UDP port is not open'];
   for (const { name } of state.list(NETWORK)) {
     if (networks.get(name) !== undefined) continue;
     problems.push(`network ${name} is not open: ${networks.pending.get(name) ?? 'it is being opened'}`);
   }
+  // Once: an API server that goes away later changes nothing for the pods.
+  if (informer?.hasSeen === false) problems.push(...informer.status.problems);
   return problems;
 };
 
@@ -270,6 +274,30 @@ const addAddresses = (instruments: Instruments, { networks }: ObservedAgent): vo
           [{ network: one.network, family: 'v6' }, v6],
         ];
       }),
+  );
+};
+
+/** Nothing where the informer is off. */
+const addKubernetes = (instruments: Instruments, { informer }: ObservedAgent): void => {
+  const of = (read: (status: InformerStatus) => number) => (): Sample[] =>
+    informer === undefined ? [] : [[{}, read(informer.status)]];
+  instruments.gauge(
+    'vl3_agent_kubernetes_in_sync',
+    "Whether the informer sees the API server's pods and namespaces as they are now.",
+    [],
+    of(({ inSync }) => (inSync ? 1 : 0)),
+  );
+  instruments.gauge(
+    'vl3_agent_kubernetes_pods',
+    'Pods of this node that the informer knows.',
+    [],
+    of(({ pods }) => pods),
+  );
+  instruments.gauge(
+    'vl3_agent_kubernetes_asking_pods',
+    'Pods of this node that ask for networks.',
+    [],
+    of(({ asking }) => asking),
   );
 };
 

@@ -47,8 +47,9 @@ const attached = (over: Partial<Held> = {}): Held => ({
   ...over,
 });
 const wish = (over: Partial<Held> = {}): Held => {
-  const { addresses: _, ready: __, attachedAt: ___, isLeaving: ____, ...others } = { ...attached() } as never;
-  return { ...(others as object), preferred: [], askedAt: 1, reason: 'no registry', ...over } as Held;
+  const { id, network, workload, labels, netns, netnsId, interfaceName, fixed, pod: of } = attached();
+  const facts = { id, network, workload, labels, netns, netnsId, interfaceName, fixed };
+  return { ...facts, pod: of, preferred: [], askedAt: 1, reason: 'no registry', ...over };
 };
 const see = (over: Partial<Observed> = {}): Observed => ({
   pods: [],

@@ -1,0 +1,98 @@
+// A small container runtime as far as the CRI tells where pods are: it lists sandboxes that a test says there are.
+
+import { createServer, type Http2Server } from 'node:http2';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { PodSandboxState, RuntimeService } from '../../src/api/generated/runtime/v1/runtime_pb.js';
+
+interface Sandbox {
+  id: string;
+  uid: string;
+  isReady: boolean;
+  createdAt: bigint;
+  /** As this runtime tells it. */
+  info: string;
+}
+
+export type Style = 'containerd' | 'cri-o' | 'pid';
+
+export class Cri {
+  readonly #server: Http2Server;
+  readonly #sandboxes: Sandbox[] = [];
+  /** Calls that were made, by name. */
+  readonly calls: Record<string, number> = { ListPodSandbox: 0, PodSandboxStatus: 0 };
+  #made = 0;
+
+  private constructor() {
+    this.#server = createServer(
+      connectNodeAdapter({
+        routes: (router) =>
+          router.service(RuntimeService, {
+            listPodSandbox: ({ filter }) => {
+              this.#count('ListPodSandbox');
+              const isReadyOnly = filter?.state?.state === PodSandboxState.SANDBOX_READY;
+              const shown = this.#sandboxes.filter(({ isReady }) => isReady || !isReadyOnly);
+              return {
+                items: shown.map(({ id, uid, isReady, createdAt }) => ({
+                  id,
+                  metadata: { uid, name: 'pod', namespace: 'ns', attempt: 0 },
+                  state: isReady ? PodSandboxState.SANDBOX_READY : PodSandboxState.SANDBOX_NOTREADY,
+                  createdAt,
+                })),
+              };
+            },
+            podSandboxStatus: ({ podSandboxId, verbose }) => {
+              this.#count('PodSandboxStatus');
+              const found = this.#sandboxes.find(({ id }) => id === podSandboxId);
+              if (found === undefined) throw new ConnectError('no such sandbox', Code.NotFound);
+              return { info: verbose ? { info: found.info } : {} };
+            },
+          }),
+      }),
+    );
+  }
+
+  static async listen(path: string): Promise<Cri> {
+    const cri = new Cri();
+    await new Promise<void>((resolve) => cri.#server.listen(path, resolve));
+    return cri;
+  }
+
+  #count(name: string): void {
+    this.calls[name] = (this.calls[name] ?? 0) + 1;
+  }
+
+  /** A sandbox of the pod begins to run; earlier ones of it are stopped. */
+  run(uid: string, netns: string, style: Style = 'containerd', pid = 1): void {
+    this.stop(uid);
+    this.#made += 1;
+    const network = style === 'pid' ? { type: 'network' } : { type: 'network', path: netns };
+    const runtimeSpec = { linux: { namespaces: [{ type: 'pid' }, { type: 'ipc' }, network] } };
+    const info =
+      style === 'containerd'
+        ? {
+            sandboxID: `s${this.#made}`,
+            processStatus: 'running',
+            netNamespaceClosed: false,
+            pid,
+            runtimeSpec,
+          }
+        : { image: 'pause', pid, runtimeSpec };
+    this.#sandboxes.push({
+      id: `s${this.#made}`,
+      uid,
+      isReady: true,
+      createdAt: BigInt(this.#made),
+      info: JSON.stringify(info),
+    });
+  }
+
+  stop(uid: string): void {
+    for (const one of this.#sandboxes) if (one.uid === uid) one.isReady = false;
+  }
+
+  /** Sessions of agents end with them. */
+  close(): void {
+    this.#server.close();
+  }
+}
