@@ -25,3 +25,21 @@ test('handshakes past the last keypair slot throw nothing, and the next one pass
   expect(slots.install(0, keypair(4))).toBe(true);
   expect(state.findKeypair(4)).not.toBe(NO_SLOT);
 });
+
+test('at the end no key is left anywhere in the shared memory, whether in use, retired or replaced', () => {
+  const memory = createSharedMemory(2, 8);
+  const state = new SharedState(memory);
+  const slots = new KeypairSlots(state);
+  const secret = { sendKey: new Uint8Array(32).fill(0xa5), receiveKey: new Uint8Array(32).fill(0xa5) };
+  for (const index of [100, 101, 102]) slots.install(0, { ...keypair(index), ...secret });
+  const bytes = Buffer.from(memory.buffer);
+  expect(bytes.filter((byte) => byte === 0xa5)).toHaveLength(3 * 64);
+  state.enter('egress');
+  state.enter('ingress');
+  slots.remove(100);
+  slots.install(1, { ...keypair(101), ...secret });
+  // A worker may still seal with them.
+  expect(bytes.filter((byte) => byte === 0xa5)).toHaveLength(4 * 64);
+  slots.wipeAll();
+  expect(bytes.includes(0xa5)).toBe(false);
+});
