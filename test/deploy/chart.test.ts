@@ -2,7 +2,14 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { KubernetesObject, V1DaemonSet, V1PodSpec, V1StatefulSet } from '@kubernetes/client-node';
+import type {
+  KubernetesObject,
+  V1ClusterRole,
+  V1ClusterRoleBinding,
+  V1DaemonSet,
+  V1PodSpec,
+  V1StatefulSet,
+} from '@kubernetes/client-node';
 import { expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { agentSettings } from '../../src/config/agent-settings.ts';
@@ -30,6 +37,7 @@ const SHAPES: Record<string, string[]> = {
     ...['--set', 'networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring'],
     ...['--set', 'agent.metrics.host=0.0.0.0'],
   ],
+  'without the informer': [...DOMAIN, '--set', 'informer.enabled=false'],
   'for a cluster without a registry': ['--set', 'registry.enabled=false'],
   'that only has a registry': [...DOMAIN, '--set', 'agent.enabled=false'],
   'that cleans the nodes': [...DOMAIN, '--set', 'agent.clean=true,cni.enabled=true'],
@@ -113,8 +121,30 @@ test('only the agent is privileged, and all others may do nothing', () => {
     }
 });
 
-test('nobody asks the API server', () => {
-  for (const pod of podSpecs(render(...DOMAIN))) expect(pod.automountServiceAccountToken).toBe(false);
+test('only the agent asks the API server', () => {
+  for (const pod of podSpecs(render(...DOMAIN)))
+    expect(pod.automountServiceAccountToken).toBe(pod.hostNetwork === true);
+});
+
+test('what the agent may ask of the API server is given to its account, and no more than the informer asks', () => {
+  const objects = render(...DOMAIN);
+  const role: V1ClusterRole = only(objects, 'ClusterRole');
+  const allowed = (role.rules ?? []).flatMap(({ resources = [], verbs }) =>
+    resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}`)),
+  );
+  expect(allowed.toSorted()).toEqual([
+    'create events',
+    'get pods',
+    'list namespaces',
+    'list pods',
+    'patch pods',
+    'watch namespaces',
+    'watch pods',
+  ]);
+  const binding: V1ClusterRoleBinding = only(objects, 'ClusterRoleBinding');
+  expect(binding.roleRef.name).toBe(role.metadata?.name);
+  const account = podSpecs(objects).find(({ hostNetwork }) => hostNetwork)?.serviceAccountName;
+  expect(binding.subjects).toEqual([{ kind: 'ServiceAccount', name: account, namespace: 'vl3-system' }]);
 });
 
 test.each([

@@ -14,7 +14,7 @@ test('the manifests are what the chart renders: npm run manifests', () => {
   const scratch = mkdtempSync(join(tmpdir(), 'vl3-manifests-'));
   try {
     execFileSync('sh', [join(MANIFESTS, 'render.sh'), scratch]);
-    for (const name of ['registry.yaml', 'agent.yaml'])
+    for (const name of ['registry.yaml', 'rbac.yaml', 'agent.yaml'])
       expect(readFileSync(join(MANIFESTS, name), 'utf8')).toBe(readFileSync(join(scratch, name), 'utf8'));
   } finally {
     rmSync(scratch, { recursive: true, force: true });
