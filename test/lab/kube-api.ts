@@ -153,7 +153,7 @@ export function startKubeApi(options: KubeApiOptions) {
       answer(response, code, { kind: 'Status', status: 'Failure', code, message: String(error) });
     });
   });
-  server.listen(options.port, '127.0.0.1', () => console.log('API server is up'));
+  server.listen(options.port, '127.0.0.1');
   return { server, store };
 }
 
