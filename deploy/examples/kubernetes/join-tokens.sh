@@ -4,7 +4,7 @@
 #
 #   join-tokens.sh REGISTRY_CONTEXT CLUSTER_CONTEXT [NAME_PREFIX]
 #
-# NAME_PREFIX is the chart's agent.namePrefix in that cluster. NAMESPACE, RELEASE and SECRET may be set where they are
+# NAME_PREFIX is the chart's agent.namePrefix in that cluster. NAMESPACE, RELEASE (what its objects are called by) and SECRET may be set where they are
 # not the chart's defaults.
 set -eu
 registry=${1:?name the context of the cluster with the registry} cluster=${2:?name the context of the cluster whose nodes join}
