@@ -6,7 +6,14 @@ import { linkSync, mkdirSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
-import { EINVAL, type Request, RequestError, RequestParser } from '../../native-free/uapi/request.ts';
+import { wipe } from '../../native-free/noise/wipe.ts';
+import {
+  type DeviceChange,
+  EINVAL,
+  type Request,
+  RequestError,
+  RequestParser,
+} from '../../native-free/uapi/request.ts';
 import { formatOutcome, formatView } from '../../native-free/uapi/response.ts';
 import { compactMemory } from '../ffi/trim.ts';
 import type { WireguardDevice } from './wireguard-device.ts';
@@ -174,8 +181,14 @@ const answer = (device: WireguardDevice, request: Request | RequestError): strin
     return formatOutcome(0);
   } catch (error) {
     return formatOutcome(errnoOf(error), request.kind === 'get');
+  } finally {
+    if (request.kind === 'set') wipeSecrets(request.change);
   }
 };
+
+/** The device has copied what it needs. */
+const wipeSecrets = ({ privateKey, peers }: DeviceChange): void =>
+  wipe(privateKey ?? undefined, ...peers.map(({ presharedKey }) => presharedKey));
 
 const errnoOf = (error: unknown): number => {
   if (!(error instanceof Vl3Error)) return EIO;

@@ -1,7 +1,9 @@
 // `vl3 device` and `vl3-wg` as programs: how they are started and end, what they leave, and what they refuse; as scripts that
 // were written for wireguard-go expect it.
 
-import { existsSync, readdirSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -15,6 +17,7 @@ import { get } from './uapi-client.ts';
 
 const VL3_WG = fileURLToPath(new URL('../../cmd/vl3/vl3-wg', import.meta.url));
 const DIRECTORY = '/var/run/wireguard';
+const PEERS = 5000;
 
 const lab = Lab.create();
 let host: Host;
@@ -141,3 +144,30 @@ describe('it refuses with a sentence, and leaves nothing,', () => {
     ).toMatch(/root|CAP_NET_ADMIN|permission/i);
   });
 });
+
+test('5000 peers cost it at most 4 KB each, a moment after it has understood them', async () => {
+  const name = newName();
+  const daemon = host.start(vl3('device', '-f', name));
+  await isUp(name, daemon);
+  await host.run(['ip', 'link', 'set', name, 'up']);
+  const file = join(lab.scratch, `${name}.conf`);
+  const key = (): string => randomBytes(32).toString('base64');
+  const peers = Array.from(
+    { length: PEERS },
+    (_, i) => `[Peer]\nPublicKey = ${key()}\nAllowedIPs = 10.${i >> 8}.${i & 255}.0/24\n`,
+  );
+  await host.run(['wg', 'set', name, 'listen-port', '0']);
+  const before = residentKb(daemon.pid);
+  writeFileSync(file, `[Interface]\nPrivateKey = ${key()}\n${peers.join('')}`);
+  await host.run(['wg', 'setconf', name, file]);
+  expect((await host.run(['wg', 'show', name, 'peers'])).trim().split('\n')).toHaveLength(PEERS);
+  await until(
+    () => Promise.resolve(residentKb(daemon.pid) - before),
+    (grown) => grown <= PEERS * 4,
+    'KB are still more',
+  );
+  await daemon.stop();
+});
+
+const residentKb = (pid: number): number =>
+  Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? Number.NaN);
