@@ -258,7 +258,10 @@ export class SimulatedAgent {
           }
           this.#refusal = undefined;
           this.#isTakenDown = false;
-          if (this.#isCutOff) this.#keeper.renewSoon();
+          if (this.#isCutOff) {
+            this.#keeper.renewSoon();
+            for (const membership of this.#networks.all) membership.registryIsBack();
+          }
           this.#isCutOff = false;
           const { recovering, observedAddress, storeId, stamp } = outcome.answer;
           if (seen.answered(outcome.answer, told)) this.#recovery.storeReplaced();

@@ -11,6 +11,7 @@ import type { RecordBook } from '../registry/record-book.ts';
 import type { AgentContext } from './agent.ts';
 import type { SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
+import type { Timer } from './scheduler.ts';
 import type { RecordContent } from './signer.ts';
 
 const FIRST_BACKOFF_MS = 250;
@@ -29,6 +30,7 @@ export class SimulatedAnnouncer {
   readonly #dependencies: SimulatedAnnouncerDependencies;
   readonly #announcements: Announcements<Content>;
   #isBusy = false;
+  #again: Timer | undefined;
   #failures = 0;
   #isClosed = false;
 
@@ -59,6 +61,19 @@ export class SimulatedAnnouncer {
     this.announce();
   }
 
+  /** The registry answers again: what it has not taken is not kept back any longer. */
+  registryIsBack(): void {
+    this.#failures = 0;
+    if (this.#again !== undefined) this.#announceAgain();
+  }
+
+  #announceAgain(): void {
+    this.#again?.cancel();
+    this.#again = undefined;
+    this.#isBusy = false;
+    this.announce();
+  }
+
   announce(): void {
     if (this.#isBusy || this.#isClosed) return;
     const due = this.#announcements.next();
@@ -77,10 +92,9 @@ export class SimulatedAnnouncer {
         this.#announcements.failed(due);
         const backoff = { firstMs: FIRST_BACKOFF_MS, capMs: pace.backoffCapMs };
         const delay = backoffMs(backoff, this.#failures++, random.fraction());
-        later(delay, `announces ${this.#dependencies.saved.name} again`, () => {
-          this.#isBusy = false;
-          this.announce();
-        });
+        this.#again = later(delay, `announces ${this.#dependencies.saved.name} again`, () =>
+          this.#announceAgain(),
+        );
       });
     orFail(done, () => this.#say(due, done));
   }

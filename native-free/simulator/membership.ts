@@ -144,6 +144,12 @@ export class SimulatedMembership {
     this.#announcer.recordMayChange();
   }
 
+  /** The registry answers again, after it did not. */
+  registryIsBack(): void {
+    this.#announcer.registryIsBack();
+    this.#watcher.registryIsBack();
+  }
+
   /** The registry may have forgotten what it was told. */
   sayAgain(): void {
     this.#announcer.sayAgain();

@@ -6,6 +6,7 @@ import type { StorePosition } from '../reconcile/seen-store.ts';
 import type { AgentContext } from './agent.ts';
 import { attempt } from './outcome.ts';
 import type { WatchMessage } from './registry-feed.ts';
+import type { Timer } from './scheduler.ts';
 
 const FIRST_BACKOFF_MS = 250;
 
@@ -21,6 +22,9 @@ export class SimulatedWatcher {
   readonly #context: AgentContext;
   #stream: { close(): void } | undefined;
   #failures = 0;
+  #again: Timer | undefined;
+  /** Nothing has come yet on the stream. */
+  #isFresh = false;
   #isClosed = false;
 
   constructor(options: SimulatedWatcherOptions, context: AgentContext) {
@@ -38,10 +42,12 @@ export class SimulatedWatcher {
     if (this.#isClosed) return;
     const { control, name, identity, enter } = this.#context;
     const { network, position, onMessage } = this.#options;
+    this.#isFresh = true;
     this.#stream = control.watch(name, identity(), network, position(), {
       onMessage: (message) =>
         enter(() => {
           this.#failures = 0;
+          this.#isFresh = false;
           if (attempt(() => onMessage(message)).ok) return;
           this.#stream?.close();
           this.#later();
@@ -50,11 +56,24 @@ export class SimulatedWatcher {
     });
   }
 
+  /** The registry answers again: a stream that was asked for meanwhile may be one that it never heard of. */
+  registryIsBack(): void {
+    this.#failures = 0;
+    if (this.#again === undefined && !this.#isFresh) return;
+    this.#again?.cancel();
+    this.#stream?.close();
+    this.#later();
+  }
+
   #later(): void {
+    this.#isFresh = false;
     const { hooks, later, random, pace } = this.#context;
     if (this.#isClosed || !hooks.watchesAgain) return;
     const backoff = { firstMs: FIRST_BACKOFF_MS, capMs: pace.backoffCapMs };
     const delay = backoffMs(backoff, this.#failures++, random.fraction());
-    later(delay, `opens the watch of ${this.#options.network}`, () => this.open());
+    this.#again = later(delay, `opens the watch of ${this.#options.network}`, () => {
+      this.#again = undefined;
+      this.open();
+    });
   }
 }

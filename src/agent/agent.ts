@@ -182,7 +182,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
           recovery.heard(recovering, stamp);
           for (const one of networks.all) one.registryIsRecovering(recovering, storeId, askedAt);
         },
-        onBack: () => keeper.registryIsBack(),
+        onBack: () => {
+          keeper.registryIsBack();
+          for (const membership of networks.all) membership.registryIsBack();
+        },
         onMembershipsLost: (reason) => keeper.loseAll(reason),
         onEnrolledAnew: () => keeper.renewSoon(),
         ...(options.token !== undefined && {

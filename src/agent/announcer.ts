@@ -40,6 +40,7 @@ export class Announcer {
   readonly #options: AnnouncerOptions;
   readonly #deps: AnnouncerDeps;
   readonly #announcements: Announcements<Content>;
+  readonly #backoff = new Backoff({ firstMs: 250, capMs: 15_000 });
   #wake: (() => void) | undefined;
   #problem: Vl3Error | undefined;
 
@@ -72,15 +73,19 @@ export class Announcer {
     this.#wake?.();
   }
 
+  /** The registry answers again: what it has not taken is not kept back any longer. */
+  registryIsBack(): void {
+    this.#backoff.hurry();
+  }
+
   /** Sends what is due until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff({ firstMs: 250, capMs: 15_000 });
     const reasons = new RepeatedReasons();
     while (!signal.aborted) {
       try {
         await this.#sendDue(signal);
         this.#problem = undefined;
-        backoff.reset();
+        this.#backoff.reset();
         await this.#untilDue(signal);
       } catch (error) {
         if (signal.aborted) return;
@@ -92,7 +97,7 @@ export class Announcer {
             { network: this.#options.network, code, reason, again },
             'announcement failed',
           );
-        await backoff.wait(signal);
+        await this.#backoff.wait(signal);
       }
     }
   }

@@ -7,6 +7,7 @@ import { type BackoffOptions, backoffMs } from '../../native-free/reconcile/back
 export class Backoff {
   readonly #options: BackoffOptions;
   #failures = 0;
+  #waiting: AbortController | undefined;
 
   constructor(options: BackoffOptions) {
     this.#options = options;
@@ -22,9 +23,17 @@ export class Backoff {
     return backoffMs(this.#options, this.#failures++, Math.random());
   }
 
-  /** Waits for the next, longer time; returns early (without an error) when `signal` aborts. */
+  /** Waits for the next, longer time; returns early (without an error) when `signal` aborts, or is hurried. */
   async wait(signal: AbortSignal): Promise<void> {
-    await pause(this.next(), signal);
+    this.#waiting = new AbortController();
+    await pause(this.next(), AbortSignal.any([signal, this.#waiting.signal]));
+    this.#waiting = undefined;
+  }
+
+  /** There is reason to believe that it succeeds now: ends the wait there is, and forgets past failures. */
+  hurry(): void {
+    this.reset();
+    this.#waiting?.abort();
   }
 }
 

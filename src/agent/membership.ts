@@ -32,7 +32,7 @@ import { relisting } from './recovery.ts';
 import { Router, TUN_NAME } from './router.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
-import { type WatchPosition, watchNetwork } from './watch.ts';
+import { NetworkWatch, type WatchPosition } from './watch.ts';
 
 export interface MembershipOptions {
   readonly node: string;
@@ -72,6 +72,7 @@ export class Membership {
   readonly #book: RecordBook;
   readonly #namesBook: NamesBook;
   readonly #announcer: Announcer;
+  readonly #watch: NetworkWatch;
   #watchProblem: Vl3Error | undefined;
   /** Undefined until the first step since the start, which is a snapshot: what changed meanwhile is in it. */
   #position: WatchPosition | undefined;
@@ -176,6 +177,17 @@ export class Membership {
       },
       { client: deps.client, sign: deps.sign, svidId: deps.svidId, logger: deps.logger },
     );
+    this.#watch = new NetworkWatch(
+      {
+        network: saved.name,
+        position: () => this.#position,
+        onStep: (step) => this.#onStep(step),
+        onState: (problem) => {
+          this.#watchProblem = problem;
+        },
+      },
+      { client: deps.client, logger: deps.logger },
+    );
   }
 
   /** Configures the peers, initiates to those there was a session with, and sets the router up. */
@@ -187,16 +199,7 @@ export class Membership {
 
   /** Watches the network and announces this node until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
-    const { client, logger } = this.#deps;
-    const watch = {
-      network: this.network,
-      position: () => this.#position,
-      onStep: (step: WatchNetworkResponse) => this.#onStep(step),
-      onState: (problem: Vl3Error | undefined) => {
-        this.#watchProblem = problem;
-      },
-    };
-    await Promise.all([this.#announcer.run(signal), watchNetwork(watch, { client, logger }, signal)]);
+    await Promise.all([this.#announcer.run(signal), this.#watch.run(signal)]);
   }
 
   // --- what can be known
@@ -304,6 +307,12 @@ export class Membership {
     this.#announcer.announce();
     // With their names.
     this.#announcer.attachmentsChanged();
+  }
+
+  /** The registry answers again, after it did not. */
+  registryIsBack(): void {
+    this.#announcer.registryIsBack();
+    this.#watch.registryIsBack();
   }
 
   /** The registry may have forgotten what it was told. */

@@ -29,51 +29,80 @@ export interface WatchOptions {
   readonly onState: (problem: Vl3Error | undefined) => void;
 }
 
-/** Watches until `signal` aborts; never throws. */
-export const watchNetwork = async (
-  options: WatchOptions,
-  deps: { readonly client: () => AgentClient; readonly logger: Logger },
-  signal: AbortSignal,
-): Promise<void> => {
-  const backoff = new Backoff({ firstMs: 250, capMs: 15_000 });
-  const reasons = new RepeatedReasons();
-  while (!signal.aborted) {
+export interface WatchDeps {
+  readonly client: () => AgentClient;
+  readonly logger: Logger;
+}
+
+export class NetworkWatch {
+  readonly #options: WatchOptions;
+  readonly #deps: WatchDeps;
+  readonly #backoff = new Backoff({ firstMs: 250, capMs: 15_000 });
+  readonly #reasons = new RepeatedReasons();
+  /** Ends a stream from which nothing has come yet. */
+  #giveUp: (() => void) | undefined;
+
+  constructor(options: WatchOptions, deps: WatchDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  /** The registry answers again: a stream that was asked for meanwhile may be one that it never heard of. */
+  registryIsBack(): void {
+    this.#backoff.hurry();
+    this.#giveUp?.();
+  }
+
+  /** Watches until `signal` aborts; never throws. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#follow(signal);
+      await this.#backoff.wait(signal);
+    }
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { network, onState, onStep } = this.#options;
     const stream = new AbortController();
-    const stop = AbortSignal.any([signal, stream.signal]);
     let silence: NodeJS.Timeout | undefined;
+    const heard = (): void => {
+      clearTimeout(silence);
+      silence = setTimeout(() => stream.abort(), SILENCE_LIMIT_MS);
+    };
     try {
-      const position = options.position();
-      const request = {
-        network: options.network,
-        storeId: position?.storeId ?? '',
-        afterRevision: position?.revision ?? 0n,
-        stamp: position?.stamp ?? new Uint8Array(0),
-      };
-      const heard = (): void => {
-        clearTimeout(silence);
-        silence = setTimeout(() => stream.abort(), SILENCE_LIMIT_MS);
-      };
       heard();
-      for await (const step of deps.client().watchNetwork(request, { signal: stop })) {
+      this.#giveUp = () => stream.abort();
+      const stop = AbortSignal.any([signal, stream.signal]);
+      for await (const step of this.#deps.client().watchNetwork(this.#request(), { signal: stop })) {
+        this.#giveUp = undefined;
         heard();
-        backoff.reset();
-        options.onState(undefined);
-        await options.onStep(step);
+        this.#backoff.reset();
+        onState(undefined);
+        await onStep(step);
       }
     } catch (error) {
-      if (signal.aborted) break;
+      if (signal.aborted) return;
       const problem = stream.signal.aborted
-        ? new Vl3Error('unavailable', `the watch of ${options.network} went silent`)
+        ? new Vl3Error('unavailable', `the watch of ${network} went silent`)
         : fromConnectError(error);
-      options.onState(problem);
+      onState(problem);
       const { code, message: reason } = problem;
-      const again = reasons.take(reason, performance.now());
-      if (again !== undefined)
-        deps.logger.warn({ network: options.network, code, reason, again }, 'watch interrupted');
+      const again = this.#reasons.take(reason, performance.now());
+      if (again !== undefined) this.#deps.logger.warn({ network, code, reason, again }, 'watch interrupted');
     } finally {
+      this.#giveUp = undefined;
       clearTimeout(silence);
       stream.abort();
     }
-    await backoff.wait(signal);
   }
-};
+
+  #request(): { network: string; storeId: string; afterRevision: bigint; stamp: Uint8Array } {
+    const position = this.#options.position();
+    return {
+      network: this.#options.network,
+      storeId: position?.storeId ?? '',
+      afterRevision: position?.revision ?? 0n,
+      stamp: position?.stamp ?? new Uint8Array(0),
+    };
+  }
+}

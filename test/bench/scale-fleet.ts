@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import pino from 'pino';
 import type { Vl3Error } from '../../native-free/error.ts';
 import { Backoff } from '../../src/agent/backoff.ts';
-import { type WatchPosition, watchNetwork } from '../../src/agent/watch.ts';
+import { NetworkWatch, type WatchPosition } from '../../src/agent/watch.ts';
 import type { WatchNetworkResponse } from '../../src/api/generated/vl3/v1/agent_pb.js';
 import type { Identity } from '../../src/identity/identity.ts';
 import { signRecord } from '../../src/identity/record-signer.ts';
@@ -90,7 +90,7 @@ export class FleetNode implements AsyncDisposable {
         await this.beat().catch(() => {});
       }
     };
-    const watching = watchNetwork(
+    const watch = new NetworkWatch(
       {
         network: this.#network,
         position: () => this.position,
@@ -98,9 +98,8 @@ export class FleetNode implements AsyncDisposable {
         onState: (problem: Vl3Error | undefined) => problem && this.#events.onRetry(problem),
       },
       { client: () => this.#client, logger: silent },
-      signal,
     );
-    this.#running = [beats(), watching];
+    this.#running = [beats(), watch.run(signal)];
   }
 
   countAnew(): void {
