@@ -32,12 +32,21 @@ export class TokenBuckets {
   /** Whether `name` may once more, at `now` (milliseconds that only grow); then one of its tokens is gone. */
   take(name: string, now: number): boolean {
     this.#forgetFull(now);
-    const { saved, askedAt } = this.#buckets.get(name) ?? { saved: this.#full, askedAt: now };
-    const present = Math.min(this.#full, saved + Math.max(0, now - askedAt));
+    const present = this.#present(name, now);
     const mayDo = present >= this.#cost;
     this.#buckets.delete(name);
     this.#buckets.set(name, { saved: mayDo ? present - this.#cost : present, askedAt: now });
     return mayDo;
+  }
+
+  /** Whether `take` would allow it. */
+  has(name: string, now: number): boolean {
+    return this.#present(name, now) >= this.#cost;
+  }
+
+  #present(name: string, now: number): number {
+    const { saved, askedAt } = this.#buckets.get(name) ?? { saved: this.#full, askedAt: now };
+    return Math.min(this.#full, saved + Math.max(0, now - askedAt));
   }
 
   #forgetFull(now: number): void {

@@ -26,6 +26,8 @@ export type Asking =
   | { readonly kind: 'broken'; readonly message: string }
   | {
       readonly kind: 'networks';
+      /** Whose annotation it is. */
+      readonly by: Asked['by'];
       readonly wanted: readonly WantedNetwork[];
       readonly refused: readonly Refused[];
     };
@@ -43,7 +45,7 @@ export const askingOf = (
   try {
     const all = parseAnnotation(asked.key, asked.text);
     if (all.length === 0) return { kind: 'nothing', isSaid: true };
-    return { kind: 'networks', ...sift(asked, all, home, prefix) };
+    return { kind: 'networks', by: asked.by, ...sift(asked, all, home, prefix) };
   } catch (error) {
     if (!(error instanceof AnnotationError)) throw error;
     return { kind: 'broken', message: `${prefix}${error.message}` };

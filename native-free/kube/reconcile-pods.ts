@@ -118,7 +118,8 @@ const ofPod = (pod: Pod, asked: Asking, present: Present, observed: Observed) =>
   const detach = ({ id, network }: Held, why: string) => actions.push({ kind: 'detach', id, network, why });
   const mayHave = !pod.isHostNetwork && !pod.hasEnded;
   if (asked.kind === 'broken') warn('InvalidAnnotation', asked.message);
-  if (asked.kind === 'networks' && pod.isHostNetwork && !pod.hasEnded)
+  // A namespace means those that can.
+  if (asked.kind === 'networks' && asked.by === 'pod' && pod.isHostNetwork && !pod.hasEnded)
     warn('HostNetwork', 'it uses the network of its node (hostNetwork), which is put on no other: left out');
 
   // An annotation that cannot be read takes nothing away.

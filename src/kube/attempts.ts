@@ -1,4 +1,5 @@
-// Work that is done beside other work, each piece under a key: not twice at once, and what failed not again at once.
+// Work that is done beside other work, each piece under a key: not twice at once, and not again at once, least of all when it
+// failed.
 
 import { backoffMs } from '../../native-free/reconcile/backoff.ts';
 
@@ -7,22 +8,25 @@ export interface AttemptsDeps {
   readonly now: () => number;
   /** One has ended, well or not. */
   readonly ended: () => void;
-  readonly failed: (error: unknown, key: string) => void;
+  readonly failed: (error: unknown) => void;
 }
 
 const RETRY = { firstMs: 1_000, capMs: 60_000 };
-/** A failure that nobody came back to is forgotten. */
-const FORGOTTEN_MS = 10 * RETRY.capMs;
+/** Work that is called for again and again though it was done. */
+const REST_MS = 500;
+/** Nobody came back to it. */
+const FORGOTTEN_MS = 600_000;
 
-interface Failure {
-  readonly count: number;
+interface Past {
+  /** In a row. */
+  readonly failures: number;
   readonly dueAt: number;
 }
 
 export class Attempts {
   readonly #deps: AttemptsDeps;
   readonly #running = new Set<string>();
-  readonly #failures = new Map<string, Failure>();
+  readonly #past = new Map<string, Past>();
 
   constructor(deps: AttemptsDeps) {
     this.#deps = deps;
@@ -32,32 +36,28 @@ export class Attempts {
     return this.#running.size > 0;
   }
 
-  /** Starts it unless it runs or failed too lately. Never throws. */
-  start(key: string, work: () => Promise<void>): void {
-    const now = this.#deps.now();
-    if (this.#running.has(key) || (this.#failures.get(key)?.dueAt ?? 0) > now) return;
+  /** Starts it unless it runs; false: it is too soon, come back later. Never throws. */
+  start(key: string, work: () => Promise<void>): boolean {
+    if (this.#running.has(key)) return true;
+    if ((this.#past.get(key)?.dueAt ?? 0) > this.#deps.now()) return false;
     this.#running.add(key);
     void this.#run(key, work);
+    return true;
   }
 
   async #run(key: string, work: () => Promise<void>): Promise<void> {
+    const { now, failed, ended } = this.#deps;
     try {
       await work();
-      this.#failures.delete(key);
+      this.#past.set(key, { failures: 0, dueAt: now() + REST_MS });
     } catch (error) {
-      const count = (this.#failures.get(key)?.count ?? 0) + 1;
-      const dueAt = this.#deps.now() + backoffMs(RETRY, count - 1, Math.random());
-      this.#failures.set(key, { count, dueAt });
-      this.#deps.failed(error, key);
+      const failures = (this.#past.get(key)?.failures ?? 0) + 1;
+      this.#past.set(key, { failures, dueAt: now() + backoffMs(RETRY, failures - 1, Math.random()) });
+      failed(error);
     } finally {
       this.#running.delete(key);
-      this.#forget();
-      this.#deps.ended();
+      for (const [one, { dueAt }] of this.#past) if (now() - dueAt > FORGOTTEN_MS) this.#past.delete(one);
+      ended();
     }
-  }
-
-  #forget(): void {
-    const now = this.#deps.now();
-    for (const [key, { dueAt }] of this.#failures) if (now - dueAt > FORGOTTEN_MS) this.#failures.delete(key);
   }
 }

@@ -23,6 +23,7 @@ import { Attempts } from './attempts.ts';
 import type { KubernetesApi } from './kubernetes-api.ts';
 import { PodEvents } from './pod-events.ts';
 import { Reflector } from './reflector.ts';
+import { Strays } from './strays.ts';
 
 export interface InformerOptions {
   /** Where the CNI plugin reads what namespaces ask for. */
@@ -70,6 +71,7 @@ export class Informer {
   readonly #events: PodEvents;
   readonly #failures: Failures;
   readonly #gone = new Set<string>();
+  readonly #strays = new Strays();
   #asking = 0;
   #lookMs = FIRST_LOOK_MS;
   #runtimeProblem = '';
@@ -102,8 +104,16 @@ export class Informer {
       inSync: away.length === 0,
       pods: this.#pods.items.size,
       asking: this.#asking,
-      problems: [...new Set([...away, this.#runtimeProblem, this.#fileProblem])].filter((one) => one !== ''),
+      problems: [...new Set([...away, this.#runtimeProblem, this.#fileProblem, this.#strayProblem])].filter(
+        (one) => one !== '',
+      ),
     };
+  }
+
+  get #strayProblem(): string {
+    const [name] = this.#strays.lasting(this.#deps.clock.monotonic());
+    if (name === undefined) return '';
+    return `pod ${name} is attached here, and the API server has it on another node: check --node-name`;
   }
 
   /** Whether everything has been seen once since the start. */
@@ -166,8 +176,10 @@ export class Informer {
     this.#asking = plan.asking;
     const known = new Set(documents.map(({ pod }) => pod?.uid));
     for (const uid of this.#gone) if (!known.has(uid)) this.#gone.delete(uid);
-    for (const action of plan.actions) this.#carryOut(action);
-    return plan.isUnsettled || this.#attempts.isBusy;
+    const listed = new Set([...this.#pods.items.values()].map(({ uid }) => uid));
+    this.#strays.forget((uid) => listed.has(uid) || !known.has(uid));
+    const isAllBegun = plan.actions.map((action) => this.#begin(action)).every((isBegun) => isBegun);
+    return plan.isUnsettled || !isAllBegun || this.#attempts.isBusy;
   }
 
   async #find(uids: ReadonlySet<string>): Promise<ReadonlyMap<string, PodNetns> | undefined> {
@@ -185,9 +197,15 @@ export class Informer {
     }
   }
 
-  #carryOut(action: Action): void {
-    if (action.kind === 'warn') this.#events.warn(action.pod, action.reason, action.message);
-    else this.#attempts.start(...this.#workOf(action));
+  /** False: it is too soon for it, look again. */
+  #begin(action: Action): boolean {
+    if (action.kind === 'warn') {
+      this.#events.warn(action.pod, action.reason, action.message);
+      return true;
+    }
+    const isKnown =
+      action.kind === 'confirm' && !this.#strays.isDue(action.pod.uid, this.#deps.clock.monotonic());
+    return isKnown || this.#attempts.start(...this.#workOf(action));
   }
 
   /** Under a key: not twice at once. */
@@ -231,9 +249,11 @@ export class Informer {
   }
 
   async #confirm({ namespace, name, uid }: PodRef): Promise<void> {
+    const { api, clock } = this.#deps;
     try {
-      const found = readPod(await this.#deps.api.readPod(namespace, name));
+      const found = readPod(await api.readPod(namespace, name));
       if (found !== undefined && found.uid !== uid && found.objectUid !== uid) this.#gone.add(uid);
+      else this.#strays.found(uid, `${namespace}/${name}`, clock.monotonic());
     } catch (error) {
       if (!(error instanceof Vl3Error) || error.code !== 'not-found') throw error;
       this.#gone.add(uid);

@@ -34,7 +34,8 @@ export class PodEvents {
     const key = `${uid} ${reason} ${message}`;
     // What there is no room for now comes with the next look.
     if (!this.#reasons.isDue(key, now)) return;
-    if (!this.#ofPod.take(uid, now) || !this.#ofNode.take('', now)) return;
+    if (!this.#ofNode.has('', now) || !this.#ofPod.take(uid, now)) return;
+    this.#ofNode.take('', now);
     this.#reasons.take(key, now);
     void api
       .createEvent({ namespace, name, uid: objectUid, reason, message, at: clock.wall() })

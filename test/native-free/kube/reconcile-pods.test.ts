@@ -154,10 +154,12 @@ describe('a pod', () => {
     ]);
   });
 
-  test('on the network of its host is left out, and told', () => {
+  test('on the network of its host is left out, and told when it asks itself', () => {
     const asking = pod({ asks: 'red', isHostNetwork: true });
     expect(actions({ pods: [asking] })).toMatchObject([{ kind: 'warn', reason: 'HostNetwork' }]);
     expect(podsToFind(see({ pods: [asking] }))).toEqual(new Set());
+    const namespaces = new Map([['team-a', { 'vl3.io/networks': 'red' }]]);
+    expect(actions({ pods: [pod({ isHostNetwork: true })], namespaces })).toEqual([]);
   });
 
   test('that has ended is detached and shows nothing any more', () => {

@@ -1,0 +1,192 @@
+// The informer among fakes that carry out what they are told: what it writes and how often, and that it rests when it is done.
+
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { Vl3Error } from '../../../native-free/error.ts';
+import type { Held } from '../../../native-free/kube/reconcile-pods.ts';
+import type { WishDocument } from '../../../native-free/reconcile/documents.ts';
+import { Informer, type InformerDeps } from '../../../src/kube/informer.ts';
+
+const SOON = { timeout: 20_000, interval: 10 };
+
+interface Podlike {
+  metadata: { name: string; namespace: string; uid: string; resourceVersion: string; annotations: object };
+}
+
+class World {
+  readonly directory = mkdtempSync(join(tmpdir(), 'vl3-informer-'));
+  readonly stop = new AbortController();
+  readonly calls: string[] = [];
+  documents: Held[] = [];
+  pods: Podlike[] = [];
+  isRuntimeUp = true;
+  isWritable = true;
+  /** Where the runtime says that pods are. */
+  sandboxes = new Map<string, { path: string; id: string }>();
+  tell: (type: string, object: unknown) => void = () => {};
+  informer: Informer | undefined;
+  #running: Promise<void> = Promise.resolve();
+
+  pod(uid: string, networks?: string, runs = true): Podlike {
+    const annotations = networks === undefined ? {} : { 'vl3.io/networks': networks };
+    if (runs) this.sandboxes.set(uid, { path: `/run/netns/${uid}`, id: uid });
+    return { metadata: { name: `pod-${uid}`, namespace: 'team-a', uid, resourceVersion: '5', annotations } };
+  }
+
+  start(): Informer {
+    const namespace = { metadata: { name: 'team-a', annotations: { 'vl3.io/networks': '' } } };
+    const { calls } = this;
+    const deps: InformerDeps = {
+      api: {
+        list: async (resource) => ({
+          items: resource === 'pods' ? this.pods : [namespace],
+          resourceVersion: '7',
+          more: '',
+        }),
+        watch: async (resource, _, onEvent) => {
+          if (resource === 'pods') this.tell = (type, object) => void onEvent(type, object);
+          await new Promise<void>((resolve) => this.stop.signal.addEventListener('abort', () => resolve()));
+        },
+        readPod: async (_, name) => {
+          calls.push(`read ${name}`);
+          const found = this.pods.find((one) => one.metadata.name === name);
+          if (found === undefined) throw new Vl3Error('not-found', 'none');
+          return found;
+        },
+        annotatePod: async ({ name }, _, text) => {
+          calls.push(`show ${name} ${text === null ? 'nothing' : JSON.parse(text).length}`);
+          if (!this.isWritable) throw new Vl3Error('unavailable', 'it is away');
+        },
+        createEvent: async ({ name, reason }) => void calls.push(`event ${name} ${reason}`),
+      },
+      runtime: {
+        find: async (uids) => {
+          if (!this.isRuntimeUp) throw new Vl3Error('unavailable', 'no runtime');
+          return new Map([...this.sandboxes].filter(([uid]) => uids.has(uid)));
+        },
+        [Symbol.dispose]: () => void calls.push('disposed'),
+      },
+      attachments: {
+        documents: this.documents,
+        want: async ({ network, netns, workload = '', labels = {} }, origin) => {
+          calls.push(`want ${workload} ${network}`);
+          const netnsId = netns.split('/').at(-1) ?? '';
+          this.documents.push({
+            ...origin,
+            ...{
+              id: `${network}-${netnsId}`,
+              network,
+              netns,
+              netnsId,
+              workload,
+              labels,
+              interfaceName: network,
+            },
+            ...{ addresses: ['10.60.0.2'], fixed: [], ready: true, attachedAt: 1, isLeaving: false },
+          });
+        },
+        detach: async (request) => {
+          const at = this.documents.findIndex((one) => 'id' in request && one.id === request.id);
+          const [one] = at < 0 ? [] : this.documents.splice(at, 1);
+          if (one !== undefined) calls.push(`detach ${one.id}`);
+          return [];
+        },
+        relabel: async (id) => void calls.push(`relabel ${id}`),
+      },
+      home: () => 'test.example',
+      defaultInterfaceName: (network) => network,
+      shown: () => undefined,
+      clock: { monotonic: () => performance.now(), wall: () => 0 },
+      logger: pino({ level: 'silent' }),
+    };
+    this.informer = new Informer({ defaultsFile: join(this.directory, 'namespaces.json') }, deps);
+    this.#running = this.informer.run(this.stop.signal);
+    return this.informer;
+  }
+
+  async end(): Promise<void> {
+    this.stop.abort();
+    await this.#running;
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+afterEach(() => world.end());
+
+const done = (...calls: string[]) => vi.waitFor(() => expect(world.calls).toEqual(calls), SOON);
+const nothingElse = async (...calls: string[]) => {
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect(world.calls).toEqual(calls);
+};
+
+test('each thing is done once, though the watch is late to tell of it, and then it rests', async () => {
+  world.pods = [world.pod('u1', 'red,green'), world.pod('u2')];
+  const informer = world.start();
+  const all = ['want pod-u1 red', 'want pod-u1 green', 'show pod-u1 2'];
+  await done(...all);
+  await nothingElse(...all);
+  expect(informer.status).toEqual({ inSync: true, pods: 2, asking: 1, problems: [] });
+  expect(JSON.parse(readFileSync(join(world.directory, 'namespaces.json'), 'utf8'))).toEqual({
+    version: 1,
+    namespaces: { 'team-a': { 'vl3.io/networks': '' } },
+  });
+  await world.end();
+  expect(world.calls.at(-1)).toBe('disposed');
+});
+
+test('what a watch tells is acted on', async () => {
+  const pod = world.pod('u1', 'red');
+  world.pods = [pod];
+  world.start();
+  await done('want pod-u1 red', 'show pod-u1 1');
+  const metadata = { ...pod.metadata, resourceVersion: '9', annotations: { 'vl3.io/networks': 'Red' } };
+  world.tell('MODIFIED', { ...pod, metadata });
+  await vi.waitFor(() => expect(world.calls).toContain('event pod-u1 InvalidAnnotation'), SOON);
+  world.tell('MODIFIED', { ...pod, metadata: { ...metadata, annotations: {} } });
+  await vi.waitFor(() => expect(world.calls).toContain('detach red-u1'), SOON);
+  expect(world.documents).toEqual([]);
+});
+
+test('an API server that takes no writing is not pressed', async () => {
+  world.pods = [world.pod('u1', 'red')];
+  world.isWritable = false;
+  world.start();
+  await vi.waitFor(() => expect(world.calls).toContain('show pod-u1 1'), SOON);
+  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  expect(world.calls.filter((one) => one.startsWith('show')).length).toBeLessThanOrEqual(4);
+});
+
+test('without the container runtime nothing is attached, and it is said; when it is back it is', async () => {
+  world.pods = [world.pod('u1', 'red')];
+  world.isRuntimeUp = false;
+  const informer = world.start();
+  await vi.waitFor(() => expect(informer.status.problems).toEqual(['no runtime']), SOON);
+  expect(world.calls).toEqual([]);
+  world.isRuntimeUp = true;
+  await done('want pod-u1 red', 'show pod-u1 1');
+  expect(informer.status.problems).toEqual([]);
+});
+
+test('a pod that was not listed is asked for once, and left alone while the API server has it', async () => {
+  const stray = world.pod('u9', 'red');
+  const wish: Omit<WishDocument, 'id'> = {
+    ...{ network: 'red', workload: 'pod-u9', labels: {}, netns: '/run/netns/u9', netnsId: 'u9' },
+    ...{ interfaceName: 'red', fixed: [], preferred: [], askedAt: 1, reason: 'x' },
+    pod: { namespace: 'team-a', name: 'pod-u9', uid: 'u9' },
+  };
+  world.documents.push({ ...wish, id: 'w1' });
+  world.start();
+  await done('read pod-u9');
+  await nothingElse('read pod-u9');
+  world.documents.push({ ...wish, id: 'w2', pod: { namespace: 'team-a', name: 'pod-u8', uid: 'u8' } });
+  world.tell('ADDED', stray);
+  await vi.waitFor(() => expect(world.calls).toContain('detach w2'), SOON);
+  expect(world.documents.map(({ id }) => id)).toEqual(['w1']);
+});
