@@ -40,7 +40,7 @@ export class Reflector<T> {
   constructor(options: ReflectorOptions<T>, deps: ReflectorDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#backoff = new Backoff(deps.backoff ?? { firstMs: 500, capMs: 30_000 });
+    this.#backoff = new Backoff(deps.backoff ?? { firstMs: 500, capMs: 15_000 });
   }
 
   get items(): ReadonlyMap<string, T> {

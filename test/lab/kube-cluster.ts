@@ -200,6 +200,10 @@ export class Cluster {
 
   /** As an admin. */
   async request(method: string, path: string, body?: unknown): Promise<unknown> {
+    return JSON.parse(await this.#ask(method, path, body));
+  }
+
+  async #ask(method: string, path: string, body?: unknown): Promise<string> {
     const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
     const ca = ['--cacert', join(this.#directory, 'ca.crt')];
     const headers = ['-H', `Authorization: Bearer ${ADMIN}`, '-H', `Content-Type: ${type}`];
@@ -224,7 +228,21 @@ export class Cluster {
     const at = output.lastIndexOf('\n');
     const status = Number(output.slice(at));
     if (status < 200 || status > 299) throw new Error(`${method} ${path}: ${status}\n${output.slice(0, at)}`);
-    return JSON.parse(output.slice(0, at));
+    return output.slice(0, at);
+  }
+
+  /** What a watch of pods from `version` on says first. */
+  async watchFrom(version: number): Promise<{ type: string; object: unknown }> {
+    const query = `watch=true&resourceVersion=${version}&allowWatchBookmarks=true&timeoutSeconds=2`;
+    const text = await this.#ask('GET', `/api/v1/pods?${query}`);
+    return JSON.parse(text.split('\n')[0] ?? '');
+  }
+
+  /** Of the API server. */
+  async version(): Promise<string> {
+    if (REAL === undefined) return 'a small one of our own';
+    const { gitVersion } = (await this.request('GET', '/version')) as { gitVersion: string };
+    return `kube-apiserver ${gitVersion}`;
   }
 
   async createNamespace(name: string, annotations: Record<string, string> = {}): Promise<void> {
