@@ -1,6 +1,7 @@
 // A pod and a namespace as the informer sees them: of what the API server says (core/v1), only what decides about networks.
 
 import { z } from 'zod';
+import { LABEL_KEY, LABEL_VALUE } from '../registry/model.ts';
 import { ANNOTATION_KEYS } from './asked.ts';
 import { STATUS_KEY } from './network-status.ts';
 
@@ -24,20 +25,35 @@ export interface Namespace {
   readonly annotations: Readonly<Record<string, string>>;
 }
 
-/** The kubelet's own name for a pod that it has from a file: the API server shows a mirror of it under another. */
-const STATIC_UID = 'kubernetes.io/config.hash';
+/**
+ * A pod that the kubelet has from a file: the API server shows a mirror of it, and in an annotation the uid that container
+ * runtimes know it by. Annotations are anybody's: one that looks like the uid of another pod's object must not count.
+ */
+const MIRROR = 'kubernetes.io/config.mirror';
+const STATIC_UID = /^[0-9a-f]{32}$/;
+
+/** As long as what is written down of them may be. */
+const UID = /^[A-Za-z0-9-]{1,64}$/;
+const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 const strings = z
   .record(z.string(), z.string())
   .nullish()
   .transform((value) => value ?? {});
-const metadata = z.object({ uid: z.string().min(1), name: z.string().min(1), annotations: strings });
+const owners = z.array(z.object({ kind: z.string() })).nullish();
+const metadata = z.object({ name: z.string().regex(NAME), annotations: strings });
 const podSchema = z.object({
-  metadata: metadata.extend({ namespace: z.string().min(1), labels: strings }),
+  metadata: metadata.extend({
+    uid: z.string().regex(UID),
+    namespace: z.string().regex(NAMESPACE),
+    labels: strings,
+    ownerReferences: owners,
+  }),
   spec: z.object({ hostNetwork: z.boolean().nullish() }).nullish(),
   status: z.object({ phase: z.string().nullish() }).nullish(),
 });
-const namespaceSchema = z.object({ metadata: metadata.omit({ uid: true }) });
+const namespaceSchema = z.object({ metadata });
 
 /** Undefined: it is no pod. */
 export const readPod = (object: unknown): Pod | undefined => {
@@ -45,11 +61,13 @@ export const readPod = (object: unknown): Pod | undefined => {
   if (data === undefined) return undefined;
   const { metadata: meta, spec, status } = data;
   return {
-    uid: meta.annotations[STATIC_UID] || meta.uid,
+    uid: staticUid(meta) ?? meta.uid,
     objectUid: meta.uid,
     namespace: meta.namespace,
     name: meta.name,
-    labels: meta.labels,
+    labels: Object.fromEntries(
+      Object.entries(meta.labels).filter(([key, value]) => LABEL_KEY.test(key) && LABEL_VALUE.test(value)),
+    ),
     annotations: only(meta.annotations, [...ANNOTATION_KEYS, STATUS_KEY]),
     isHostNetwork: spec?.hostNetwork === true,
     hasEnded: status?.phase === 'Succeeded' || status?.phase === 'Failed',
@@ -61,6 +79,15 @@ export const readNamespace = (object: unknown): Namespace | undefined => {
   const { data } = namespaceSchema.safeParse(object);
   if (data === undefined) return undefined;
   return { name: data.metadata.name, annotations: only(data.metadata.annotations, ANNOTATION_KEYS) };
+};
+
+const staticUid = ({
+  annotations,
+  ownerReferences,
+}: z.infer<typeof podSchema>['metadata']): string | undefined => {
+  const uid = annotations[MIRROR] ?? '';
+  const isOfNode = ownerReferences?.some(({ kind }) => kind === 'Node') === true;
+  return isOfNode && STATIC_UID.test(uid) ? uid : undefined;
 };
 
 const only = (all: Readonly<Record<string, string>>, keys: readonly string[]): Record<string, string> =>

@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { STATUS_KEY } from '../../../native-free/kube/network-status.ts';
-import { type Pod, readPod } from '../../../native-free/kube/pod.ts';
+import type { Pod } from '../../../native-free/kube/pod.ts';
 import {
   type Action,
   type Held,
@@ -223,17 +223,6 @@ describe('a pod that is not listed', () => {
     const nameless = [attached({ pod: { namespace: 'team-a', name: 'web-u1', uid: '' } })];
     expect(kinds({ attachments: nameless, gone, sandboxes: new Map() })).toEqual([]);
   });
-});
-
-test("a static pod is known by the kubelet's name for it", () => {
-  const metadata = {
-    uid: 'mirror',
-    name: 'p',
-    namespace: 'n',
-    annotations: { 'kubernetes.io/config.hash': 'own' },
-  };
-  expect(readPod({ metadata, spec: {}, status: {} })).toMatchObject({ uid: 'own', objectUid: 'mirror' });
-  expect(readPod({ metadata: { name: 'p' } })).toBeUndefined();
 });
 
 describe('whatever is seen', () => {
