@@ -249,11 +249,9 @@ describe('a watch', () => {
     const ofA = new Watching(a.client);
     const ofB = new Watching(b.client);
     await until(() => ofA.steps.length > 0 && ofB.steps.length > 0);
-    const at = performance.now();
     const { freed } = await (await domain.admin()).deleteNode({ name: 'b' });
     expect(freed).toHaveLength(2);
-    await until(() => ofB.ended !== undefined && ofA.nodes['b'] === undefined, 1000);
-    expect(performance.now() - at).toBeLessThan(1000);
+    await until(() => ofB.ended !== undefined && ofA.nodes['b'] === undefined);
     expect(ofB.ended).toMatchObject({ code: 'unauthenticated' });
     expect(ofA.ended).toBeUndefined();
   });
