@@ -20,7 +20,7 @@ import type { Attachments } from '../agent/attachments.ts';
 import { pause } from '../agent/backoff.ts';
 import { Failures } from '../agent/failures.ts';
 import { Attempts } from './attempts.ts';
-import type { KubernetesApi } from './kubernetes-api.ts';
+import { type KubernetesApi, RESOURCES, type Resource } from './kubernetes-api.ts';
 import { PodEvents } from './pod-events.ts';
 import { Reflector } from './reflector.ts';
 import { Strays } from './strays.ts';
@@ -47,6 +47,8 @@ export interface InformerDeps {
 export interface InformerStatus {
   /** Whether it sees what the API server has now. */
   readonly inSync: boolean;
+  /** Of what it does not. */
+  readonly behind: readonly Resource[];
   /** Of this node. */
   readonly pods: number;
   /** Of those, how many ask for networks. */
@@ -99,9 +101,12 @@ export class Informer {
   }
 
   get status(): InformerStatus {
-    const away = [this.#pods.problem, this.#namespaces.problem].filter((one) => one !== '');
+    const watched = { pods: this.#pods, namespaces: this.#namespaces };
+    const behind = RESOURCES.filter((one) => watched[one].problem !== '');
+    const away = behind.map((one) => watched[one].problem);
     return {
-      inSync: away.length === 0,
+      inSync: behind.length === 0,
+      behind,
       pods: this.#pods.items.size,
       asking: this.#asking,
       problems: [...new Set([...away, this.#runtimeProblem, this.#fileProblem, this.#strayProblem])].filter(

@@ -6,7 +6,8 @@ import { existsSync } from 'node:fs';
 import { Vl3Error } from '../../native-free/error.ts';
 import { GONE } from '../../native-free/kube/watch-event.ts';
 
-export type Resource = 'pods' | 'namespaces';
+export const RESOURCES = ['pods', 'namespaces'] as const;
+export type Resource = (typeof RESOURCES)[number];
 
 export interface Page {
   readonly items: readonly unknown[];

@@ -10,6 +10,7 @@ import type { Membership } from '../agent/membership.ts';
 import { agentStatus } from '../agent/status.ts';
 import { monotonicNow } from '../ffi/clock.ts';
 import type { InformerStatus } from '../kube/informer.ts';
+import { RESOURCES } from '../kube/kubernetes-api.ts';
 import { agentHealth } from './agent-health.ts';
 import { EventLoop } from './event-loop.ts';
 import { Instruments, type Sample } from './instruments.ts';
@@ -277,27 +278,26 @@ const addAddresses = (instruments: Instruments, { networks }: ObservedAgent): vo
   );
 };
 
-/** Nothing where the informer is off. */
+/** No series where the informer is off. */
 const addKubernetes = (instruments: Instruments, { informer }: ObservedAgent): void => {
-  const of = (read: (status: InformerStatus) => number) => (): Sample[] =>
-    informer === undefined ? [] : [[{}, read(informer.status)]];
+  const of = (read: (status: InformerStatus) => Sample[]) => (): Sample[] =>
+    informer === undefined ? [] : read(informer.status);
   instruments.gauge(
     'vl3_agent_kubernetes_in_sync',
     "Whether the informer sees the API server's pods and namespaces as they are now.",
-    [],
-    of(({ inSync }) => (inSync ? 1 : 0)),
+    ['resource'],
+    of(({ behind }) =>
+      RESOURCES.map((resource): Sample => [{ resource }, behind.includes(resource) ? 0 : 1]),
+    ),
   );
   instruments.gauge(
     'vl3_agent_kubernetes_pods',
-    'Pods of this node that the informer knows.',
-    [],
-    of(({ pods }) => pods),
-  );
-  instruments.gauge(
-    'vl3_agent_kubernetes_asking_pods',
-    'Pods of this node that ask for networks.',
-    [],
-    of(({ asking }) => asking),
+    'Pods of this node: asked, those that ask for networks; none, the others.',
+    ['networks'],
+    of(({ pods, asking }) => [
+      [{ networks: 'asked' }, asking],
+      [{ networks: 'none' }, Math.max(0, pods - asking)],
+    ]),
   );
 };
 

@@ -16,6 +16,7 @@ import { Pod } from '../lab/pod.ts';
 import { Stream } from '../lab/stream.ts';
 
 const KEY = 'vl3.io/networks';
+const METRICS = '127.0.0.1:9643';
 const asks = (text: string) => ({ annotations: { [KEY]: text } });
 
 let domain: Domain;
@@ -30,7 +31,8 @@ beforeAll(async () => {
   domain = await Domain.start();
   await domain.createNetwork('red', '--pool-v4', '10.60.0.0/16', '--pool-v6', 'fd00:60::/48');
   await domain.createNetwork('green', '--pool-v4', '10.70.0.0/16');
-  a1 = await domain.addNode('a1', { options: Cluster.agentOptions(domain.lab) });
+  const options = [...Cluster.agentOptions(domain.lab), '--metrics-listen', METRICS];
+  a1 = await domain.addNode('a1', { options });
   cluster = await Cluster.start(domain.lab, a1);
   console.log(`the API server is ${await cluster.version()}`);
   early = await cluster.run('early', asks('red'));
@@ -194,7 +196,7 @@ describe('K3: an annotation that is edited', () => {
     const stream = await Stream.open(pod.pod, peer, peer.v4('red'));
     const [before] = await of(pod);
 
-    const again = `until ping -c 1 -W 1 ${peer.v4('green')} >/dev/null 2>&1; do sleep 0.02; done`;
+    const again = `until ping -c 1 -W 0.2 ${peer.v4('green')} >/dev/null 2>&1; do sleep 0.02; done`;
     const edited = performance.now();
     const answered = pod.pod.host.run(['sh', '-c', again]).then(() => performance.now() - edited);
     await cluster.annotate(pod, { [KEY]: 'red, green' });
@@ -314,6 +316,9 @@ describe('an API server that is away', () => {
         /Kubernetes: the API server cannot be asked to (list|watch) (pods|namespaces)/,
       );
     }, SOON);
+    const metrics = await a1.host.run(['curl', '-sS', `http://${METRICS}/metrics`]);
+    expect(metrics).toMatch(/^vl3_agent_kubernetes_in_sync\{resource="pods"\} [01]$/m);
+    expect(metrics).toMatch(/^vl3_agent_kubernetes_pods\{networks="asked"\} \d\d$/m);
     const shown = await a1.tryVl3('status', '--no-probe');
     expect(shown.stdout).toMatch(/^kubernetes: not in sync, pods \d+, asking for networks \d+$/m);
     expect(shown.code).toBe(4);
@@ -369,4 +374,10 @@ describe('an agent that cannot know its cluster', () => {
     }
     await c1.start('--name', 'c1', '--token', token);
   });
+});
+
+test('an agent that watches stops at once when it is told to', async () => {
+  const began = performance.now();
+  expect(await a1.agent.stop('SIGTERM', SOON.timeout)).toBe(0);
+  console.log(`the agent took ${Math.round(performance.now() - began)} ms to stop`);
 });

@@ -132,7 +132,7 @@ test('each thing is done once, though the watch is late to tell of it, and then 
   const all = ['want pod-u1 red', 'want pod-u1 green', 'show pod-u1 2'];
   await done(...all);
   await nothingElse(...all);
-  expect(informer.status).toEqual({ inSync: true, pods: 2, asking: 1, problems: [] });
+  expect(informer.status).toEqual({ inSync: true, behind: [], pods: 2, asking: 1, problems: [] });
   expect(JSON.parse(readFileSync(join(world.directory, 'namespaces.json'), 'utf8'))).toEqual({
     version: 1,
     namespaces: { 'team-a': { 'vl3.io/networks': '' } },
