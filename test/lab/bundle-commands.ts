@@ -18,7 +18,7 @@ export const setup = async (): Promise<void> => {
   await build({
     input: join(ROOT, 'cmd/vl3/main.ts'),
     platform: 'node',
-    external: ['koffi'],
+    external: ['koffi', '@kubernetes/client-node'],
     output: { dir: directory, format: 'esm' },
     logLevel: 'warn',
   });
