@@ -18,7 +18,7 @@ import type { Node } from './node.ts';
 import { Pod } from './pod.ts';
 
 const REAL = process.env['KUBE_APISERVER'];
-const RBAC = resolve(import.meta.dirname, '../../deploy/examples/kubernetes/rbac.yaml');
+const RBAC = resolve(import.meta.dirname, '../../deploy/manifests/rbac.yaml');
 const PORT = 6443;
 const AGENT = 'agent-token';
 const ADMIN = 'admin-token';
@@ -190,11 +190,7 @@ export class Cluster {
     if (REAL === undefined) return;
     for (const document of parseAllDocuments(readFileSync(RBAC, 'utf8'))) {
       const object = document.toJS();
-      const path =
-        object.kind === 'ServiceAccount'
-          ? '/api/v1/namespaces/vl3-system/serviceaccounts'
-          : `/apis/rbac.authorization.k8s.io/v1/${object.kind.toLowerCase()}s`;
-      await this.request('POST', path, object);
+      await this.request('POST', `/apis/rbac.authorization.k8s.io/v1/${object.kind.toLowerCase()}s`, object);
     }
   }
 

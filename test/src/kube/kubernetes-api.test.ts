@@ -11,7 +11,7 @@ import { connectKubernetes, type KubernetesApi } from '../../../src/kube/kuberne
 import { startKubeApi } from '../../lab/kube-api.ts';
 import type { KubeObject } from '../../lab/kube-store.ts';
 
-const RBAC = resolve(import.meta.dirname, '../../../deploy/examples/kubernetes/rbac.yaml');
+const RBAC = resolve(import.meta.dirname, '../../../deploy/manifests/rbac.yaml');
 const directory = mkdtempSync(join(tmpdir(), 'vl3-kube-'));
 const file = (name: string): string => join(directory, name);
 const stop = new AbortController();
