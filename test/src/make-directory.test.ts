@@ -19,7 +19,7 @@ test('directories that are missing are made with the mode, and one that is there
 
 test('below /proc, a file or a link to nowhere it fails at once', () => {
   writeFileSync(join(directory, 'file'), '');
-  symlinkSync('/nonexistent', join(directory, 'link'));
+  symlinkSync(join(directory, 'missing'), join(directory, 'link'));
   for (const path of ['/proc/vl3/state', '/proc/vl3', join(directory, 'file'), join(directory, 'file/x')])
     expect(() => makeDirectory(path, 0o700)).toThrow(/mkdir/);
   expect(() => makeDirectory(join(directory, 'link'), 0o700)).toThrow();

@@ -107,11 +107,11 @@ test('a configuration that is a link goes on being one', async () => {
 
 test.each<[string, () => string[], RegExp]>([
   ['no configuration', () => [], /there is no CNI configuration yet: the cluster's own plugin/],
-  ['no plugin', () => ['--plugin', '/nonexistent'], /no built plugin at \/nonexistent: build it/],
+  ['no plugin', () => ['--plugin', '/proc/vl3'], /no built plugin at \/proc\/vl3: build it/],
   [
     'no directory',
-    () => ['--bin-dir', '/nonexistent'],
-    /no directory \/nonexistent: name the runtime's with --bin-dir/,
+    () => ['--bin-dir', '/proc/vl3'],
+    /no directory \/proc\/vl3: name the runtime's with --bin-dir/,
   ],
   ['a Node that is none', () => ['--node', 'node'], /name Node by a whole path/],
 ])('%s is said in a sentence', async (_, more, sentence) => {
