@@ -4,17 +4,14 @@ import { resolve } from 'node:path';
 
 const MAIN = resolve(import.meta.dirname, '../../cmd/vl3/main.ts');
 
-/** The environment's name for the bundle that short commands are run from (see bundle-commands); unset: the sources. */
+/** The environment's name for the bundle that vl3 is run from (see bundle-commands); unset: the sources. */
 export const COMMANDS = 'VL3_LAB_COMMANDS';
-
-/** They talk to the registry or an agent, and end. */
-const SHORT = new Set(['attach', 'attachment', 'detach', 'network', 'node', 'status', 'token']);
 
 /** Makes a command line out of arguments for vl3. */
 export type Program = (...args: string[]) => string[];
 
-/** A vl3 command, run from the sources or what was bundled of them. */
+/** A vl3 command, run from the sources or what was bundled of them; "cni" knows where the plugin lies beside it. */
 export function vl3(...args: string[]): string[] {
-  const main = (SHORT.has(args[0] ?? '') && process.env[COMMANDS]) || MAIN;
+  const main = (args[0] !== 'cni' && process.env[COMMANDS]) || MAIN;
   return [process.execPath, '--disable-warning=ExperimentalWarning', main, ...args];
 }
