@@ -38,6 +38,13 @@ test('the built program says the version of the package', () => {
   expect(VERSION).toBe(version);
 });
 
+test('every command of the package ships and runs', () => {
+  const { bin } = JSON.parse(readFileSync(join(dist, 'package.json'), 'utf8'));
+  expect(Object.keys(bin)).toEqual(['vl3', 'vl3-wg']);
+  for (const path of Object.values<string>(bin))
+    expect(execFileSync(join(dist, path), ['--help'], { env, encoding: 'utf8' })).toMatch(/^Usage: vl3/);
+});
+
 test('the built registry comes up, answers its admin, and ends when it is told to', async () => {
   const state = join(scratch, 'registry');
   const place = ['--state-dir', state, '--listen', `127.0.0.1:${await freePort()}`];
