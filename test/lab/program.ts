@@ -12,6 +12,15 @@ export type Program = (...args: string[]) => string[];
 
 /** A vl3 command, run from the sources or what was bundled of them; "cni" knows where the plugin lies beside it. */
 export function vl3(...args: string[]): string[] {
-  const main = (args[0] !== 'cni' && process.env[COMMANDS]) || MAIN;
-  return [process.execPath, '--disable-warning=ExperimentalWarning', main, ...args];
+  return started((args[0] !== 'cni' && process.env[COMMANDS]) || MAIN, args);
 }
+
+/** From the sources in any case: for what is loaded before it and changes one of its modules. */
+export const fromSources: Program = (...args) => started(MAIN, args);
+
+const started = (main: string, args: readonly string[]): string[] => [
+  process.execPath,
+  '--disable-warning=ExperimentalWarning',
+  main,
+  ...args,
+];

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test, vi } from 'vitest';
 import { Domain, SOON } from '../lab/domain.ts';
 import type { Node } from '../lab/node.ts';
+import { fromSources } from '../lab/program.ts';
 import { Stream } from '../lab/stream.ts';
 
 const PRELOAD = fileURLToPath(new URL('../lab/rekey-at-once.ts', import.meta.url));
@@ -17,8 +18,8 @@ test(`both ends rekey at once, ${ROUNDS} times, under four TCP streams`, async (
   await using domain = await Domain.start();
   await domain.createNetwork('red', '--pool-v4', '10.60.0.0/16', '--pool-v6', 'fd00:60::/48');
   const env = { NODE_OPTIONS: `--import=${PRELOAD}`, VL3_REKEYS: '1' };
-  const a1 = await domain.startNode('a1', { networks: ['red'], env });
-  const a2 = await domain.startNode('a2', { networks: ['red'], env });
+  const a1 = await domain.startNode('a1', { networks: ['red'], env, program: fromSources });
+  const a2 = await domain.startNode('a2', { networks: ['red'], env, program: fromSources });
   const client = await a1.pod('client', 'red');
   const web = await a2.pod('web', 'red');
   await domain.meet('red');

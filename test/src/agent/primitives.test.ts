@@ -9,7 +9,7 @@ import { opensslPrimitives } from '../../../src/noise/openssl-primitives.ts';
 import type { Daemon } from '../../lab/daemon.ts';
 import type { Host } from '../../lab/host.ts';
 import { Lab } from '../../lab/lab.ts';
-import { vl3 } from '../../lab/program.ts';
+import { fromSources, vl3 } from '../../lab/program.ts';
 
 const WITHOUT_NOBLE = fileURLToPath(new URL('./without-noble.ts', import.meta.url));
 const REGISTRY = '192.0.2.1:7443';
@@ -43,7 +43,7 @@ test('agents for which @noble only throws have a session and an echo through it'
     const place = ['--state-dir', join(directory, 'state'), '--run-dir', join(directory, 'run')];
     const prefix = ['--netns-prefix', lab.owns(`${lab.name}-${host.name}-`)];
     const token = (await admin('token', 'create', '--node', host.name)).trim();
-    const command = vl3('agent', 'run', ...place, ...prefix, '--name', host.name, '--network', 'red');
+    const command = fromSources('agent', 'run', ...place, ...prefix, '--name', host.name, '--network', 'red');
     const agent = host.start(command, {
       env: { VL3_TOKEN: token, NODE_OPTIONS: `--import=${WITHOUT_NOBLE}` },
     });
