@@ -255,8 +255,9 @@ export class Attachments implements AsyncDisposable {
   pursue(): void {
     if (this.#closing.signal.aborted) return;
     for (const wish of this.#wishes.takeDue())
-      void this.#inTurn(wish, () => this.#attempt(wish.id)).catch((error: unknown) =>
-        this.#failed(wish.id, fromConnectError(error)),
+      void this.#inTurn(wish, () => this.#attempt(wish.id)).then(
+        () => this.#wishes.tried(wish.id),
+        (error: unknown) => this.#failed(wish.id, fromConnectError(error)),
       );
   }
 
@@ -278,6 +279,7 @@ export class Attachments implements AsyncDisposable {
 
   #failed(id: string, error: Vl3Error): void {
     const wish = this.#wishes.get(id);
+    if (wish === undefined) this.#wishes.tried(id);
     if (wish === undefined || this.#closing.signal.aborted) return;
     const { network, workload } = wish;
     if (wish.reason !== error.message)

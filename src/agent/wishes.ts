@@ -48,12 +48,17 @@ export class Wishes {
     this.#schedules.delete(id);
   }
 
-  /** Those whose time to be tried has come; each is due again only when it has failed. */
+  /** Those whose time to be tried has come; each is due again only when it is said how that went. */
   takeDue(): WishDocument[] {
     const now = this.#deps.now();
     const due = this.all.filter(({ id }) => (this.#schedules.get(id)?.dueAt ?? 0) <= now);
     for (const { id } of due) this.#put(id, this.#schedules.get(id)?.attempts ?? 0, Number.POSITIVE_INFINITY);
     return due;
+  }
+
+  /** It was tried, and is attached or was before: should it be wished for again, it is due at once. */
+  tried(id: string): void {
+    this.#schedules.delete(id);
   }
 
   /** It was tried in vain: the reason is written down when it is another than before. */

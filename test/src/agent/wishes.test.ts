@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
-import type { WishDocument } from '../../../native-free/reconcile/documents.ts';
+import { WISH, type WishDocument } from '../../../native-free/reconcile/documents.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 import { Wishes } from '../../../src/agent/wishes.ts';
 
@@ -71,4 +71,16 @@ test('one that was struck does not come back by failing', () => {
   wishes.failed('w1', failure('late'));
   expect(wishes.all).toEqual([]);
   expect(due(wishes)).toEqual([]);
+});
+
+test('what was tried while it was being attached, and is wished for again later, is due again', () => {
+  const wishes = new Wishes({ state, now: () => now });
+  wishes.put(wish);
+  expect(isDue(wishes)).toBe(true);
+  expect(isDue(wishes)).toBe(false);
+  // Whoever attaches it deletes the wish with the same write.
+  state.delete(WISH, wish.id);
+  wishes.tried(wish.id);
+  state.put(WISH, wish.id, { ...wish, reason: 'this node lost its prefix' });
+  expect(isDue(wishes)).toBe(true);
 });
