@@ -7,12 +7,12 @@ import type { Endpoint } from '../device/data-plane.ts';
 import type { Time } from '../device/tunnel.ts';
 import { NotEnrolled, Vl3Error } from '../error.ts';
 import { LeaseCalls } from '../ipam/lease-calls.ts';
-import { renewalDelay, retryDelay } from '../ipam/lease-clock.ts';
 import type { Moment } from '../moment.ts';
 import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import type { Port } from '../port/port.ts';
 import { type Announcement, announce } from '../reconcile/endpoints.ts';
 import { SeenStore } from '../reconcile/seen-store.ts';
+import { SvidTerm } from '../reconcile/svid-term.ts';
 import { type AttachRequest, SimulatedAttachments } from './attachments.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { Counters } from './counters.ts';
@@ -91,7 +91,7 @@ export class SimulatedAgent {
   #identity: SimulatedIdentity | undefined;
   #observed: string | undefined;
   #announcement: Announcement = { endpoints: [], behindNat: false, site: undefined };
-  #renewAt = 0;
+  #svid: SvidTerm | undefined;
   /** Why the registry will not have it any more. */
   #refusal: Vl3Error | undefined;
   /** What it had when it was refused is taken down. */
@@ -148,12 +148,15 @@ export class SimulatedAgent {
       this.#enrol();
       return;
     }
-    this.#take({ ...saved, chain: saved.chain.map(fromBase64) });
+    const identity = { ...saved, chain: saved.chain.map(fromBase64) };
+    this.#identity = identity;
+    this.#svid = this.#termOf(identity);
     this.#run();
   }
 
   #enrol(): void {
-    const { control, name, enter, later, token } = this.#context;
+    const { control, name, enter, later, moment, token } = this.#context;
+    const sent = moment();
     control.call(
       name,
       'enrols',
@@ -162,7 +165,7 @@ export class SimulatedAgent {
         enter(() => {
           try {
             if (!outcome.ok) throw outcome.error;
-            this.#save(outcome.answer);
+            this.#save(outcome.answer, sent);
           } catch (error) {
             if (!(error instanceof Vl3Error)) throw error;
             if (error.code !== 'unavailable') this.#refusal = error;
@@ -178,7 +181,8 @@ export class SimulatedAgent {
   /** With another token; the networks stay. */
   enrolAnew(): void {
     if (this.#identity === undefined) return;
-    const { control, name, enter, token } = this.#context;
+    const { control, name, enter, moment, token } = this.#context;
+    const sent = moment();
     control.call(
       name,
       'enrols anew',
@@ -186,7 +190,7 @@ export class SimulatedAgent {
       (outcome) =>
         enter(() => {
           if (!outcome.ok || (this.#refusal instanceof NotEnrolled && !this.#loseAll(this.#refusal))) return;
-          if (!attempt(() => this.#save(outcome.answer)).ok) return;
+          if (!attempt(() => this.#save(outcome.answer, sent)).ok) return;
           this.#refusal = undefined;
           this.#isTakenDown = false;
           this.#keeper.renewSoon();
@@ -241,10 +245,10 @@ export class SimulatedAgent {
   // --- the line to the registry
 
   #beat(): void {
-    const { control, name, internet, enter, time, moment, seen } = this.#context;
+    const { control, name, internet, enter, moment, seen } = this.#context;
     const told = seen.position;
     const askedAt = moment().boot;
-    if (time().now >= this.#renewAt) this.#renew();
+    if (this.#svid?.isDue(moment()) === true) this.#renew();
     control.call(
       name,
       'heartbeats',
@@ -290,34 +294,36 @@ export class SimulatedAgent {
 
   /** The SVID, well before it ends. */
   #renew(): void {
-    const { control, name, enter, time } = this.#context;
-    this.#renewAt = time().now + retryDelay(this.#mustIdentity().termMs);
+    const { control, name, enter, moment } = this.#context;
+    const sent = moment();
+    this.#svid?.failed(sent);
     control.call(
       name,
       'renews its SVID',
       (registry) => registry.renewSvid(this.#mustIdentity()),
       (outcome) =>
         enter(() => {
-          if (!outcome.ok || !attempt(() => this.#save(outcome.answer)).ok) return;
+          if (!outcome.ok || !attempt(() => this.#save(outcome.answer, sent)).ok) return;
           for (const membership of this.#networks.all) membership.identityRenewed();
         }),
     );
   }
 
-  /** Throws when it does not hold by this machine's clock, as src/identity/identity.ts does. */
-  #save(identity: SimulatedIdentity): void {
+  /** Got by a request sent at `sent`. Throws when it does not hold by this machine's clock, as src/identity/identity.ts does. */
+  #save(identity: SimulatedIdentity, sent: Moment): void {
     const { documents, time } = this.#context;
     const { wallclock } = time();
     if (wallclock < identity.notBefore || wallclock >= identity.notAfter)
       throw new Vl3Error('unavailable', 'the registry and this machine do not agree about the time');
     documents.put(IDENTITY, 'self', { ...identity, chain: identity.chain.map(toBase64) });
-    this.#take(identity);
+    this.#identity = identity;
+    if (this.#svid === undefined) this.#svid = this.#termOf(identity);
+    else this.#svid.renewed(identity, identity.termMs, sent);
   }
 
-  #take(identity: SimulatedIdentity): void {
-    const { random, time } = this.#context;
-    this.#identity = identity;
-    this.#renewAt = time().now + renewalDelay(identity.termMs, random.fraction());
+  #termOf(identity: SimulatedIdentity): SvidTerm {
+    const { documents, moment, random } = this.#context;
+    return new SvidTerm(identity, documents, moment(), () => random.fraction());
   }
 
   /** True when what is announced changed. */

@@ -9,6 +9,7 @@ import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import { Port } from '../../native-free/port/port.ts';
 import { NODE } from '../../native-free/reconcile/documents.ts';
 import { SeenStore } from '../../native-free/reconcile/seen-store.ts';
+import { SvidTerm } from '../../native-free/reconcile/svid-term.ts';
 import { check, name as networkName } from '../../native-free/registry/model.ts';
 import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
@@ -36,7 +37,6 @@ import { Reserved } from './reserved.ts';
 import { AgentState } from './state.ts';
 import { agentStatus, type StatusParts } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
-import { SvidTerm } from './svid-term.ts';
 import { WakeUp } from './wake-up.ts';
 
 export interface AgentOptions extends EnrolmentOptions {

@@ -4,6 +4,7 @@
 import type { Logger } from 'pino';
 import { NotEnrolled, Vl3Error } from '../../native-free/error.ts';
 import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
+import { clockProblem, SvidTerm } from '../../native-free/reconcile/svid-term.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { HeartbeatResponse } from '../api/generated/vl3/v1/agent_pb.js';
@@ -18,7 +19,6 @@ import type { Clock } from './clock.ts';
 import type { Enrolled, Reenrolment } from './enrolment.ts';
 import { Failures } from './failures.ts';
 import type { AgentState } from './state.ts';
-import { clockProblem, SvidTerm } from './svid-term.ts';
 
 const HEARTBEAT_MS = 5_000;
 const CALL_TIMEOUT_MS = 10_000;

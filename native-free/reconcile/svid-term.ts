@@ -1,16 +1,11 @@
 // How long this node's SVID holds, by CLOCK_BOOTTIME, and when to renew it. The certificate itself names wall-clock times,
 // which are believed once, when it is first seen; from then on the wall clock may jump.
 
-import {
-  carriedOver,
-  leftMs,
-  renewalDelay,
-  retryDelay,
-  type Term,
-} from '../../native-free/ipam/lease-clock.ts';
-import type { Moment } from '../../native-free/moment.ts';
-import { SVID } from '../../native-free/reconcile/documents.ts';
-import type { AgentState } from './state.ts';
+import { Vl3Error } from '../error.ts';
+import { carriedOver, leftMs, renewalDelay, retryDelay, type Term } from '../ipam/lease-clock.ts';
+import type { Moment } from '../moment.ts';
+import type { DocumentStore } from './document-store.ts';
+import { SVID } from './documents.ts';
 
 /** The part of an identity that this is about: unix ms. */
 export interface Validity {
@@ -21,20 +16,25 @@ export interface Validity {
 const NAME = 'self';
 
 export class SvidTerm {
-  readonly #state: AgentState;
+  readonly #documents: DocumentStore;
+  /** In [0, 1). */
+  readonly #random: () => number;
   #validity: Validity;
   #term: Term;
   /** CLOCK_BOOTTIME. */
   #renewAt: number;
+  #isSaved = false;
 
-  constructor(validity: Validity, state: AgentState, now: Moment) {
-    this.#state = state;
+  /** `random` in [0, 1) spreads renewals. Throws Vl3Error when `documents` cannot be read; that it cannot be written does not stop a start. */
+  constructor(validity: Validity, documents: DocumentStore, now: Moment, random: () => number = Math.random) {
+    this.#documents = documents;
+    this.#random = random;
     this.#validity = validity;
-    const saved = state.get(SVID, NAME);
+    const saved = documents.get(SVID, NAME);
     this.#term =
       saved?.notAfter === validity.notAfter ? carriedOver(saved.term, now) : firstSeen(validity, now);
-    this.#save();
     this.#renewAt = this.#due();
+    this.#trySave();
   }
 
   get termMs(): number {
@@ -47,6 +47,7 @@ export class SvidTerm {
   }
 
   isDue(now: Moment): boolean {
+    if (!this.#isSaved) this.#trySave();
     return now.boot >= this.#renewAt;
   }
 
@@ -56,8 +57,8 @@ export class SvidTerm {
     const termMs = leaseTermMs === 0 ? validity.notAfter - since.wall : Math.min(leaseTermMs, whole);
     this.#validity = validity;
     this.#term = { termMs: Math.max(1, termMs), since };
-    this.#save();
     this.#renewAt = this.#due();
+    this.#trySave();
   }
 
   failed(now: Moment): void {
@@ -65,11 +66,18 @@ export class SvidTerm {
   }
 
   #due(): number {
-    return this.#term.since.boot + renewalDelay(this.#term.termMs, Math.random());
+    return this.#term.since.boot + renewalDelay(this.#term.termMs, this.#random());
   }
 
-  #save(): void {
-    this.#state.put(SVID, NAME, { notAfter: this.#validity.notAfter, term: this.#term });
+  /** A disk that is full now may have room at the next heartbeat. */
+  #trySave(): void {
+    this.#isSaved = false;
+    try {
+      this.#documents.put(SVID, NAME, { notAfter: this.#validity.notAfter, term: this.#term });
+      this.#isSaved = true;
+    } catch (error) {
+      if (!(error instanceof Vl3Error)) throw error;
+    }
   }
 }
 

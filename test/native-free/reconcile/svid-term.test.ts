@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { Vl3Error } from '../../../native-free/error.ts';
 import type { Moment } from '../../../native-free/moment.ts';
+import { clockProblem, SvidTerm } from '../../../native-free/reconcile/svid-term.ts';
 import { AgentState } from '../../../src/agent/state.ts';
-import { clockProblem, SvidTerm } from '../../../src/agent/svid-term.ts';
 
 const WALL = 1_900_000_000_000;
 const HOUR = 3_600_000;
@@ -46,6 +47,11 @@ test('after a reboot the wall clock counts', () => {
   );
 });
 
+test('one that came due while its machine was off is due at once', () => {
+  new SvidTerm(svid, state, at(0));
+  expect(new SvidTerm(svid, state, at(1000, DAY, 'second')).isDue(at(1000, DAY, 'second'))).toBe(true);
+});
+
 test('a renewed one runs from when the request was sent, for as long as the registry says', () => {
   const term = new SvidTerm(svid, state, at(0));
   const renewed = { notBefore: WALL + DAY - 300_000, notAfter: WALL + DAY + 70_000 };
@@ -56,6 +62,18 @@ test('a renewed one runs from when the request was sent, for as long as the regi
   expect(term.isDue(at(DAY + 9_300))).toBe(false);
   expect(term.isDue(at(DAY + 9_350))).toBe(true);
   expect(new SvidTerm(renewed, state, at(DAY + 20_000, 9 * DAY)).leftMs(at(DAY + 20_000))).toBe(50_000);
+});
+
+test('a disk that is full at the start stops nothing, and what could not be written is written when there is room', () => {
+  const put = vi.spyOn(state, 'put').mockImplementation(() => {
+    throw new Vl3Error('failed-precondition', 'the disk is full');
+  });
+  const term = new SvidTerm(svid, state, at(0));
+  expect(term.leftMs(at(DAY))).toBe(6 * DAY);
+  expect(term.isDue(at(HOUR))).toBe(false);
+  put.mockRestore();
+  expect(term.isDue(at(2 * HOUR))).toBe(false);
+  expect(new SvidTerm(svid, state, at(DAY, 30 * DAY)).leftMs(at(2 * DAY))).toBe(5 * DAY);
 });
 
 test('one that has expired when it is first seen has expired', () => {
