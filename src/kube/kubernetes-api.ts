@@ -1,10 +1,9 @@
-// The calls that the informer makes to a cluster's API server, with Kubernetes' own client, which is loaded only here and
-// only then: it takes a second and 90 MB. Lists and single objects come as the client understood them, watched ones as they
+// The calls that the informer makes to a cluster's API server, with Kubernetes' own client, which is loaded only when it is
+// called: it takes a second and 90 MB. Lists and single objects come as the client understood them, watched ones as they
 // came; who reads them checks them. Not here: what is tried again and when (reflector.ts).
 
-import { existsSync } from 'node:fs';
-import { Vl3Error } from '../../native-free/error.ts';
-import { GONE } from '../../native-free/kube/watch-event.ts';
+import { apiCall } from './api-call.ts';
+import { clusterConfig } from './cluster-config.ts';
 
 export const RESOURCES = ['pods', 'namespaces'] as const;
 export type Resource = (typeof RESOURCES)[number];
@@ -53,12 +52,10 @@ export interface KubernetesOptions {
 }
 
 const PAGE = 500;
-const CALL_MS = 30_000;
 /** The server ends a watch after about this long, so that watchers spread over servers again. */
 const WATCH_SECONDS = 300;
 /** Bookmarks come every minute: a watch that says nothing for so long is dead. */
 const SILENCE_MS = 150_000;
-const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 const COMPONENT = 'vl3-agent';
 const MAX_MESSAGE = 1024;
 
@@ -71,34 +68,9 @@ export const connectKubernetes = async (
   ownName: () => string,
   signal: AbortSignal,
 ): Promise<KubernetesApi> => {
-  if (kubeconfig === undefined && !existsSync(SERVICE_ACCOUNT))
-    throw new Vl3Error(
-      'failed-precondition',
-      'there is no service account of a cluster here: run the agent as a pod of the cluster, or name a file with --kubeconfig',
-    );
-  const { CoreV1Api, KubeConfig, PatchStrategy, setHeaderOptions, Watch } = await import(
-    '@kubernetes/client-node'
-  );
-  const config = new (class extends KubeConfig {
-    override async applySecurityAuthentication(
-      context: Parameters<InstanceType<typeof KubeConfig>['applySecurityAuthentication']>[0],
-    ): Promise<void> {
-      await super.applySecurityAuthentication(context);
-      // Where every call passes by; a watch takes only the headers from here.
-      context.setSignal(AbortSignal.any([signal, AbortSignal.timeout(CALL_MS)]));
-    }
-  })();
-  try {
-    if (kubeconfig === undefined) config.loadFromCluster();
-    else config.loadFromFile(kubeconfig);
-    if (config.getCurrentCluster() === null)
-      throw new Error('it has no current context that names a cluster');
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new Vl3Error('failed-precondition', `${kubeconfig} cannot be used (${why}): check --kubeconfig`, {
-      cause,
-    });
-  }
+  const config = await clusterConfig(kubeconfig, 'agent', signal);
+  const { CoreV1Api, PatchStrategy, setHeaderOptions, Watch } = await import('@kubernetes/client-node');
+  const call = <T>(what: string, work: () => Promise<T>): Promise<T> => apiCall('agent', what, work);
   const core = config.makeApiClient(CoreV1Api);
   const ofNode = () => ({ fieldSelector: `spec.nodeName=${nodeName ?? ownName()}` });
 
@@ -172,63 +144,4 @@ export const connectKubernetes = async (
         });
       }),
   };
-};
-
-/** `what` follows "may not" and "cannot". */
-const call = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
-  try {
-    return await work();
-  } catch (cause) {
-    throw asVl3Error(what, cause);
-  }
-};
-
-const asVl3Error = (what: string, cause: unknown): Vl3Error => {
-  const status = statusOf(cause);
-  const why = reasonOf(cause);
-  switch (status) {
-    case undefined:
-      return new Vl3Error('unavailable', `the API server cannot be asked to ${what}: ${why}`, { cause });
-    case 401:
-      return new Vl3Error(
-        'unauthenticated',
-        `the API server does not know who asks to ${what}: check the service account's token, or --kubeconfig`,
-        { cause },
-      );
-    case 403:
-      return new Vl3Error(
-        'permission-denied',
-        `the agent may not ${what}: apply the RBAC rules of deploy/examples/kubernetes (${why})`,
-        { cause },
-      );
-    case 404:
-      return new Vl3Error('not-found', `the API server cannot ${what}: ${why}`, { cause });
-    case 409:
-    case GONE:
-      return new Vl3Error('aborted', `the API server cannot ${what}: ${why}`, { cause });
-    default:
-      return new Vl3Error('unavailable', `the API server answers ${status} when asked to ${what}: ${why}`, {
-        cause,
-      });
-  }
-};
-
-/** The library says `code` of calls and `statusCode` of watches. */
-const statusOf = (error: unknown): number | undefined => {
-  if (!(error instanceof Error)) return undefined;
-  for (const key of ['code', 'statusCode']) {
-    const value: unknown = Reflect.get(error, key);
-    if (typeof value === 'number') return value;
-  }
-  return undefined;
-};
-
-const reasonOf = (error: unknown): string => {
-  if (!(error instanceof Error)) return String(error).slice(0, 300);
-  const body: unknown = Reflect.get(error, 'body');
-  if (typeof body === 'string')
-    return /"message":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1]?.slice(0, 300) ?? 'no reason';
-  // fetch says "fetch failed", and why in the cause.
-  const { cause } = error;
-  return (cause instanceof Error && cause.message !== '' ? cause.message : error.message).slice(0, 300);
 };
