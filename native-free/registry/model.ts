@@ -127,6 +127,8 @@ export const node = z.strictObject({
   enrolledAt: time,
   /** Set when an admin deleted it: its identity is refused until it enrols anew. */
   deletedAt: time.optional(),
+  /** Set when an admin let the deleted one come back by the word of its cluster alone. */
+  readmittedAt: time.optional(),
   /** The SVIDs of this enrolment, and those of earlier ones that are refused, until they expire. */
   certificates: z.array(certificate).max(MAX_CERTIFICATES),
   refused: z.array(certificate).max(MAX_CERTIFICATES * 4),
@@ -171,6 +173,26 @@ export const token = z.strictObject({
   revokedAt: time.optional(),
 });
 export type Token = z.infer<typeof token>;
+
+/** As many tokens of a cluster a node may have used that have not expired. */
+export const MAX_USED_TOKENS = 64;
+
+/** How a node enrolled by the word of its Kubernetes cluster. Counts while it names the node's present enrolment. */
+export const clusterEnrolment = z.strictObject({
+  node: name,
+  cluster: name,
+  /** As Kubernetes calls it, and the UID of its Node object. */
+  kubernetesNode: z.string().min(1).max(253),
+  kubernetesUid: z.string().max(128).optional(),
+  /** The node's `enrolledAt`. */
+  enrolledAt: time,
+  /** SHA-256 of the public key that it enrolled: the same key may ask again when its answer got lost. */
+  keyHash: z.string().max(64),
+  svid,
+  /** Tokens that were used, until they expire: none enrols two keys. SHA-256 of what their signature covers. */
+  usedTokens: z.array(z.strictObject({ hash: z.string().max(64), expiresAt: time })).max(MAX_USED_TOKENS),
+});
+export type ClusterEnrolment = z.infer<typeof clusterEnrolment>;
 
 /** `joinedAt` 0: not known, since it was taken from what a node holds. */
 export const member = z.strictObject({ network: name, node: name, joinedAt: time });

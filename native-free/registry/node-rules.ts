@@ -22,14 +22,33 @@ import type { State } from './state.ts';
 import { tokenId } from './token-rules.ts';
 import { MAX_OPERATIONS, type Operation } from './transaction.ts';
 
-export type RefusalReason = 'unknown' | 'revoked' | 'used' | 'expired' | 'other-name' | 'name-taken';
+export type RefusalReason =
+  | 'unknown'
+  | 'revoked'
+  | 'used'
+  | 'expired'
+  | 'other-name'
+  | 'name-taken'
+  // Of a cluster's tokens alone:
+  | 'no-clusters'
+  | 'malformed'
+  | 'other-issuer'
+  | 'other-key'
+  | 'forged'
+  | 'other-audience'
+  | 'other-account'
+  | 'not-yet-valid'
+  | 'too-long'
+  | 'no-node'
+  | 'deleted'
+  | 'alive';
 
-/** Why a join token did not admit; counted and logged by reason. */
+/** Why a token did not admit; counted and logged by reason. */
 export class EnrollmentRefused extends Vl3Error {
   readonly reason: RefusalReason;
 
   constructor(reason: RefusalReason, message: string) {
-    super(reason === 'name-taken' ? 'already-exists' : 'permission-denied', message);
+    super(reason === 'name-taken' || reason === 'alive' ? 'already-exists' : 'permission-denied', message);
     this.name = 'EnrollmentRefused';
     this.reason = reason;
   }
@@ -120,11 +139,11 @@ export interface IssuedSvid {
 }
 
 /**
- * What this token got before, if that still holds for a good while. A node that asks in a loop, since its clock refuses what it
+ * What was given out for this before, if that still holds for a good while. A node that asks in a loop, since its clock refuses what it
  * gets or it dies with the answer in hand, gets the same again: each SVID more is one that would have to be remembered until
  * it expires, and which of them the node holds, nobody could tell.
  */
-const givenBefore = ({ svid }: Token, now: number): readonly string[] | undefined => {
+export const givenBefore = ({ svid }: Pick<Token, 'svid'>, now: number): readonly string[] | undefined => {
   if (svid === undefined) return undefined;
   const { notBefore, notAfter, certificateChain } = svid;
   const isGood = notBefore <= now && notAfter - now >= (notAfter - notBefore) / 2;
@@ -143,7 +162,7 @@ export const checkEnrollment = (
   decide: (state) => settled(givenBefore(admit(state, request, now).token, now)),
 });
 
-const unexpired = (certificates: readonly Certificate[], now: number): Certificate[] =>
+export const unexpired = (certificates: readonly Certificate[], now: number): Certificate[] =>
   certificates.filter(({ notAfter }) => notAfter > now);
 
 export interface Enrollment {
@@ -194,7 +213,7 @@ export const enroll = (
   };
 };
 
-const addCertificate = (
+export const addCertificate = (
   certificates: readonly Certificate[],
   added: Certificate,
   now: number,
@@ -218,7 +237,11 @@ const SLOW_RENEWALS = MAX_CERTIFICATES / 2 - 8;
  * A node that renews in a loop, because it never gets to keep what it is given, has to wait longer and longer, but never for
  * as long as the SVID that it does hold lasts.
  */
-const mustNotHurry = (certificates: readonly Certificate[], { notAfter }: Certificate, now: number): void => {
+export const mustNotHurry = (
+  certificates: readonly Certificate[],
+  { notAfter }: Certificate,
+  now: number,
+): void => {
   const kept = unexpired(certificates, now);
   if (kept.length < UNHURRIED_CERTIFICATES) return;
   // Those that end later were given out when the clock was ahead: they say nothing about when the last one was.
@@ -345,6 +368,31 @@ export const deleteNode = (name: string, now: number): Rule<readonly string[]> =
           { kind: 'delete', key: keys.sighting(name) },
         ],
         answer: networks,
+      };
+    },
+  };
+};
+
+/** Lets a deleted node come back by the word of its cluster: join tokens admit it anyway. Repeated, it does nothing. */
+export const readmitNode = (name: string, now: number): Rule<void> => {
+  check(nameSchema, name, 'name');
+  const key = keys.node(name);
+  return {
+    reads: [one(key)],
+    decide: (state) => {
+      const node = state.node(name)?.value;
+      if (node === undefined)
+        throw new Vl3Error('not-found', `there was no node "${name}": it needs nobody's word to enrol`);
+      if (node.deletedAt === undefined)
+        throw new Vl3Error(
+          'failed-precondition',
+          `node "${name}" is not deleted: see \`vl3 node show ${name}\``,
+        );
+      if (node.readmittedAt !== undefined) return settled(undefined);
+      return {
+        compares: [state.unchanged(key)],
+        operations: [put(key, nodeSchema, { ...node, readmittedAt: now })],
+        answer: undefined,
       };
     },
   };

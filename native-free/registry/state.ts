@@ -59,6 +59,12 @@ export class State {
   tokens(): Stored<model.Token>[] {
     return this.#all(model.token, below.tokens);
   }
+  clusterEnrolment(node: string): Stored<model.ClusterEnrolment> | undefined {
+    return this.#one(model.clusterEnrolment, keys.clusterEnrolment(node));
+  }
+  clusterEnrolments(): Stored<model.ClusterEnrolment>[] {
+    return this.#all(model.clusterEnrolment, below.clusterEnrolments);
+  }
   member(network: string, node: string): Stored<model.Member> | undefined {
     return this.#one(model.member, keys.member(network, node));
   }
