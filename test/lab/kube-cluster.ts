@@ -2,27 +2,17 @@
 // container runtime that says where pods are. There is no kubelet: tests make pods, and say how they fare. The API server
 // is a small one of our own, or a real one where KUBE_APISERVER names it (with etcd from the path, or ETCD).
 
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parseAllDocuments } from 'yaml';
 import { type NetworkStatus, STATUS_KEY } from '../../native-free/kube/network-status.ts';
-import type { Daemon } from './daemon.ts';
-import { eventually } from './eventually.ts';
-import type { Host } from './host.ts';
-import type { KubeApiOptions } from './kube-api.ts';
+import { ControlPlane } from './kube-control-plane.ts';
 import { Cri, type Style } from './kube-cri.ts';
 import type { KubeObject } from './kube-store.ts';
 import type { Lab } from './lab.ts';
 import type { Node } from './node.ts';
 import { Pod } from './pod.ts';
 
-const REAL = process.env['KUBE_APISERVER'];
 const RBAC = resolve(import.meta.dirname, '../../deploy/manifests/rbac.yaml');
-const PORT = 6443;
-const AGENT = 'agent-token';
-const ADMIN = 'admin-token';
-const PATIENCE = { timeout: 90_000, interval: 200 };
 
 export interface PodOptions {
   namespace?: string;
@@ -43,20 +33,17 @@ export interface KubePod {
 
 export class Cluster {
   /** Whether the API server is Kubernetes' own. */
-  static readonly isReal = REAL !== undefined;
+  static readonly isReal = ControlPlane.isReal;
   readonly cri: Cri;
   readonly #lab: Lab;
-  readonly #host: Host;
-  readonly #directory: string;
   readonly #node: Node;
-  #daemons: Daemon[] = [];
+  readonly #plane: ControlPlane;
 
-  private constructor(lab: Lab, node: Node, cri: Cri) {
+  private constructor(lab: Lab, node: Node, cri: Cri, plane: ControlPlane) {
     this.#lab = lab;
-    this.#host = node.host;
     this.#node = node;
     this.cri = cri;
-    this.#directory = Cluster.#place(lab);
+    this.#plane = plane;
   }
 
   /** What the agent on its node is started with. */
@@ -80,170 +67,42 @@ export class Cluster {
   static async start(lab: Lab, node: Node): Promise<Cluster> {
     const place = Cluster.#place(lab);
     mkdirSync(place, { recursive: true });
-    const cluster = new Cluster(lab, node, await Cri.listen(join(place, 'cri.sock')));
-    cluster.#writeKubeconfig();
-    await cluster.startApi();
-    await cluster.#prepare();
-    return cluster;
-  }
-
-  get #url(): string {
-    return `https://127.0.0.1:${PORT}`;
-  }
-
-  #writeKubeconfig(): void {
-    this.#makeCertificates();
-    const ca = { 'certificate-authority': join(this.#directory, 'ca.crt') };
-    const config = {
-      apiVersion: 'v1',
-      kind: 'Config',
-      clusters: [{ name: 'lab', cluster: { server: this.#url, ...ca } }],
-      users: [{ name: 'agent', user: { token: AGENT } }],
-      contexts: [{ name: 'lab', context: { cluster: 'lab', user: 'agent' } }],
-      'current-context': 'lab',
-    };
-    // JSON is YAML.
-    writeFileSync(join(this.#directory, 'kubeconfig'), JSON.stringify(config));
-  }
-
-  #makeCertificates(): void {
-    const openssl = (...args: string[]) =>
-      execFileSync('openssl', args, { cwd: this.#directory, stdio: 'ignore' });
-    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
-    openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.crt', '-subj', '/CN=lab-ca');
-    const names = ['-subj', '/CN=api', '-addext', 'subjectAltName=IP:127.0.0.1'];
-    const signed = ['-CA', 'ca.crt', '-CAkey', 'ca.key'];
-    openssl('req', '-x509', ...key, '-keyout', 'api.key', '-out', 'api.crt', ...names, ...signed);
-    openssl('genrsa', '-out', 'sa.key', '2048');
-    const agent = 'system:serviceaccount:vl3-system:vl3-agent';
-    const groups = 'system:serviceaccounts,system:serviceaccounts:vl3-system,system:authenticated';
-    const tokens = [`${ADMIN},admin,1,"system:masters"`, `${AGENT},${agent},2,"${groups}"`];
-    writeFileSync(join(this.#directory, 'tokens.csv'), `${tokens.join('\n')}\n`);
-  }
-
-  /** Starts the API server on what it has; resolves once it answers. */
-  async startApi(): Promise<void> {
-    this.#daemons = REAL === undefined ? [this.#startSmall()] : this.#startReal(REAL);
-    await eventually(async () => {
-      const dead = this.#daemons.find(({ running }) => !running);
-      if (dead !== undefined) throw new Error(dead.output());
-      await this.request('GET', '/api/v1/namespaces');
-    }, PATIENCE);
-  }
-
-  #startSmall(): Daemon {
-    const options: KubeApiOptions = {
-      port: PORT,
-      file: join(this.#directory, 'objects.json'),
-      rbac: RBAC,
-      certificate: join(this.#directory, 'api.crt'),
-      key: join(this.#directory, 'api.key'),
-      agentToken: AGENT,
-      adminToken: ADMIN,
-      page: 2,
-    };
-    const program = resolve(import.meta.dirname, 'kube-api.ts');
-    return this.#host.start([process.execPath, program, JSON.stringify(options)]);
-  }
-
-  #startReal(program: string): Daemon[] {
-    const at = (name: string): string => join(this.#directory, name);
-    const etcd = this.#host.start([
-      process.env['ETCD'] ?? 'etcd',
-      ...['--data-dir', at('etcd'), '--listen-peer-urls', 'http://127.0.0.1:2380'],
-      ...[
-        '--listen-client-urls',
-        'http://127.0.0.1:2379',
-        '--advertise-client-urls',
-        'http://127.0.0.1:2379',
-      ],
-    ]);
-    const flags = {
-      'etcd-servers': 'http://127.0.0.1:2379',
-      'secure-port': PORT,
-      'bind-address': '127.0.0.1',
-      'advertise-address': this.#node.site.address,
-      'endpoint-reconciler-type': 'none',
-      'service-cluster-ip-range': '10.96.0.0/16',
-      'cert-dir': at('certs'),
-      'tls-cert-file': at('api.crt'),
-      'tls-private-key-file': at('api.key'),
-      'service-account-key-file': at('sa.key'),
-      'service-account-signing-key-file': at('sa.key'),
-      'service-account-issuer': 'https://lab.example',
-      'token-auth-file': at('tokens.csv'),
-      'authorization-mode': 'RBAC',
-      // Nobody makes the service accounts that this would ask for.
-      'disable-admission-plugins': 'ServiceAccount',
-    };
-    const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
-    return [etcd, this.#host.start([program, ...args])];
-  }
-
-  /** Ends the API server; what it has stays. */
-  async stopApi(): Promise<void> {
-    for (const daemon of this.#daemons.toReversed()) await daemon.stop('SIGKILL');
-  }
-
-  async #prepare(): Promise<void> {
-    for (const name of ['vl3-system', 'team-a']) await this.createNamespace(name);
-    if (REAL === undefined) return;
-    for (const document of parseAllDocuments(readFileSync(RBAC, 'utf8'))) {
-      const object = document.toJS();
-      await this.request('POST', `/apis/rbac.authorization.k8s.io/v1/${object.kind.toLowerCase()}s`, object);
-    }
-  }
-
-  /** As an admin. */
-  async request(method: string, path: string, body?: unknown): Promise<unknown> {
-    return JSON.parse(await this.#ask(method, path, body));
-  }
-
-  async #ask(method: string, path: string, body?: unknown): Promise<string> {
-    const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
-    const ca = ['--cacert', join(this.#directory, 'ca.crt')];
-    const headers = ['-H', `Authorization: Bearer ${ADMIN}`, '-H', `Content-Type: ${type}`];
-    const given = body === undefined ? [] : ['--data-binary', '@-'];
-    const output = await this.#host.run(
-      [
-        'curl',
-        '-sS',
-        '--max-time',
-        '20',
-        '-X',
-        method,
-        ...ca,
-        ...headers,
-        ...given,
-        '-w',
-        '\n%{http_code}',
-        `${this.#url}${path}`,
-      ],
-      body === undefined ? {} : { input: JSON.stringify(body) },
-    );
-    const at = output.lastIndexOf('\n');
-    const status = Number(output.slice(at));
-    if (status < 200 || status > 299) throw new Error(`${method} ${path}: ${status}\n${output.slice(0, at)}`);
-    return output.slice(0, at);
+    const cri = await Cri.listen(join(place, 'cri.sock'));
+    const { host, site } = node;
+    const account = { account: 'vl3-agent', rbac: RBAC };
+    const plane = await ControlPlane.start({ host, directory: place, address: site.address, ...account });
+    return new Cluster(lab, node, cri, plane);
   }
 
   /** What a watch of pods from `version` on says first. */
   async watchFrom(version: number): Promise<{ type: string; object: unknown }> {
     const query = `watch=true&resourceVersion=${version}&allowWatchBookmarks=true&timeoutSeconds=2`;
-    const text = await this.#ask('GET', `/api/v1/pods?${query}`);
+    const text = await this.#plane.ask('GET', `/api/v1/pods?${query}`);
     return JSON.parse(text.split('\n')[0] ?? '');
   }
 
   /** Of the API server. */
-  async version(): Promise<string> {
-    if (REAL === undefined) return 'a small one of our own';
-    const { gitVersion } = (await this.request('GET', '/version')) as { gitVersion: string };
-    return `kube-apiserver ${gitVersion}`;
+  version(): Promise<string> {
+    return this.#plane.version();
   }
 
-  async createNamespace(name: string, annotations: Record<string, string> = {}): Promise<void> {
-    const object = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, annotations } };
-    await this.request('POST', '/api/v1/namespaces', object);
+  /** As an admin. */
+  request(method: string, path: string, body?: unknown): Promise<unknown> {
+    return this.#plane.request(method, path, body);
+  }
+
+  /** Starts the API server on what it has; resolves once it answers. */
+  startApi(): Promise<void> {
+    return this.#plane.start();
+  }
+
+  /** Ends the API server; what it has stays. */
+  stopApi(): Promise<void> {
+    return this.#plane.stop();
+  }
+
+  createNamespace(name: string, annotations: Record<string, string> = {}): Promise<void> {
+    return this.#plane.createNamespace(name, annotations);
   }
 
   async annotateNamespace(name: string, annotations: Record<string, string | null>): Promise<void> {
@@ -269,7 +128,7 @@ export class Cluster {
     const pod = await Pod.create(this.#lab, name, this.#node);
     const kubePod = { name, namespace, uid: made.metadata.uid, pod };
     if (style !== 'none') {
-      this.cri.run(kubePod.uid, pod.host.netns, style);
+      this.cri.run(kubePod, pod.host.netns, style);
       await this.phase(kubePod, 'Running');
     }
     return kubePod;
