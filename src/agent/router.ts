@@ -128,6 +128,7 @@ export class Router {
       attachmentId: attachment.id,
       router: this.name,
       podNetns: attachment.netns,
+      podNetnsId: attachment.netnsId,
       podInterface: attachment.interfaceName,
       addresses: attachment.addresses.map(parseAddress),
       gateways: addresses.gateways,

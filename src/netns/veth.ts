@@ -48,6 +48,8 @@ export interface AttachmentSpec {
   readonly router: string;
   /** Path of the pod's network namespace. */
   readonly podNetns: string;
+  /** What tells the namespace from another that may be at the path by now, as its device:inode; undefined: whatever is there. */
+  readonly podNetnsId?: string;
   readonly podInterface: string;
   /** The pod's own, one or more of each family the network has; the first of a family is what it sends from. */
   readonly addresses: readonly Address[];
@@ -72,7 +74,7 @@ export type AttachmentPlace = Pick<AttachmentSpec, 'attachmentId' | 'router' | '
 
 /**
  * Gives the pod its interface on the network. Run twice, it changes nothing; after a crash, it heals. Throws Vl3Error:
- * 'invalid-argument' (a bad name, no network namespace, the host's), 'not-found' (no such namespace),
+ * 'invalid-argument' (a bad name, no network namespace, the host's), 'not-found' (no such namespace, or another by now),
  * 'already-exists' (the interface name is taken), 'failed-precondition' (pools overlap what the pod reaches).
  */
 export const ensureAttachment = async (
@@ -86,6 +88,8 @@ export const ensureAttachment = async (
 
   await using pod = await openNamespace(tools, spec.podNetns);
   await refuseHostNamespace(pod, spec.podNetns);
+  if (spec.podNetnsId !== undefined && spec.podNetnsId !== `${pod.dev}:${pod.ino}`)
+    throw new Vl3Error('not-found', `another network namespace is at ${spec.podNetns} by now`);
   const routerIdentity = await namedNamespace(spec.router);
   if (routerIdentity === undefined) {
     throw new Vl3Error(

@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { formatPrefix, parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { Gate } from '../../../src/netns/gate.ts';
+import { netnsIdentity } from '../../../src/netns/namespace.ts';
 import { readPodRoutes } from '../../../src/netns/pod-routes.ts';
 import { readRouter, removeRouter } from '../../../src/netns/router.ts';
 import { ensureAttachment, removeAttachment } from '../../../src/netns/veth.ts';
@@ -197,6 +198,22 @@ describe('refused with a sentence', () => {
         ensureAttachment(fixture.tools, { ...fixture.attachment(pod, 2), podNetns }),
       ).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringContaining("host's own") });
     }
+  });
+
+  test('another namespace that came to be at the path since', async () => {
+    const pod = fixture.makePod('a');
+    const spec = fixture.attachment(pod, 2);
+    const { dev, ino } = await netnsIdentity(fixture.tools, spec.podNetns);
+    const before = fixture.shape(fixture.router);
+    await expect(
+      ensureAttachment(fixture.tools, { ...spec, podNetnsId: `${dev}:${ino + 1n}` }),
+    ).rejects.toMatchObject({
+      code: 'not-found',
+      message: expect.stringMatching(/^another network namespace/),
+    });
+    expect(fixture.shape(fixture.router)).toEqual(before);
+    await ensureAttachment(fixture.tools, { ...spec, podNetnsId: `${dev}:${ino}` });
+    expect(pingsGateway(pod)).toBe(true);
   });
 
   test('a router namespace', async () => {
