@@ -26,8 +26,9 @@ export class AnnotationError extends Vl3Error {
 
 /** Two lines: the text around the place, and a caret below it. */
 const excerpt = (text: string, at: number): string => {
-  const before = [...text.slice(0, at)];
-  const after = [...text.slice(at)];
+  // Of a long text only what may be shown is looked at; half a character may be at the cut, and is not shown.
+  const before = [...text.slice(Math.max(0, at - 4 * BEFORE), at)];
+  const after = [...text.slice(at, at + 4 * AFTER)];
   const head = before.length > BEFORE ? ['…', ...before.slice(1 - BEFORE)] : before;
   const tail = after.length > AFTER ? [...after.slice(0, AFTER - 1), '…'] : after;
   return `  ${[...head, ...tail].map(printable).join('')}\n  ${' '.repeat(head.length)}^`;

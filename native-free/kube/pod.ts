@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { LABEL_KEY, LABEL_VALUE } from '../registry/model.ts';
+import { MAX_ANNOTATION_LENGTH } from './annotation.ts';
 import { ANNOTATION_KEYS } from './asked.ts';
 import { STATUS_KEY } from './network-status.ts';
 
@@ -17,6 +18,8 @@ export interface Pod {
   readonly isHostNetwork: boolean;
   /** Succeeded or Failed: its containers do not come back. */
   readonly hasEnded: boolean;
+  /** It is being deleted: it is about to end. */
+  readonly isEnding: boolean;
 }
 
 export interface Namespace {
@@ -49,6 +52,8 @@ const podSchema = z.object({
     namespace: z.string().regex(NAMESPACE),
     labels: strings,
     ownerReferences: owners,
+    /** A date, as text or as the client understood it. */
+    deletionTimestamp: z.unknown().optional(),
   }),
   spec: z.object({ hostNetwork: z.boolean().nullish() }).nullish(),
   status: z.object({ phase: z.string().nullish() }).nullish(),
@@ -71,6 +76,7 @@ export const readPod = (object: unknown): Pod | undefined => {
     annotations: only(meta.annotations, [...ANNOTATION_KEYS, STATUS_KEY]),
     isHostNetwork: spec?.hostNetwork === true,
     hasEnded: status?.phase === 'Succeeded' || status?.phase === 'Failed',
+    isEnding: meta.deletionTimestamp != null,
   };
 };
 
@@ -94,6 +100,9 @@ const only = (all: Readonly<Record<string, string>>, keys: readonly string[]): R
   Object.fromEntries(
     keys.flatMap((key) => {
       const text = Object.hasOwn(all, key) ? all[key] : undefined;
-      return text === undefined ? [] : [[key, text]];
+      if (text === undefined) return [];
+      // One that is too long stays so, and does not take its 256 KiB of memory.
+      const isAsked = key !== STATUS_KEY && text.length > MAX_ANNOTATION_LENGTH;
+      return [[key, isAsked ? text.slice(0, MAX_ANNOTATION_LENGTH + 1) : text]];
     }),
   );

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { MAX_ANNOTATION_LENGTH, parseAnnotation } from '../../../native-free/kube/annotation.ts';
 import { readNamespace, readPod } from '../../../native-free/kube/pod.ts';
 import { podSchema } from '../../../native-free/reconcile/documents.ts';
 
@@ -24,11 +25,42 @@ test('of a pod only what decides about networks is kept', () => {
     annotations: { 'vl3.io/networks': 'red', 'vl3.io/network-status': '[]' },
     isHostNetwork: true,
     hasEnded: false,
+    isEnding: false,
   });
   expect(readPod({ metadata, status: { phase: 'Failed' } })).toMatchObject({ hasEnded: true, labels: {} });
   expect(readPod({ metadata: { ...metadata, labels: null, annotations: null } })).toMatchObject({
     labels: {},
   });
+});
+
+test.each(['2026-01-02T03:04:05Z', new Date(0)])(
+  'one that is being deleted is known by its date (%s)',
+  (date) => {
+    expect(readPod({ metadata: { ...metadata, deletionTimestamp: date } })).toMatchObject({ isEnding: true });
+    expect(readPod({ metadata: { ...metadata, deletionTimestamp: null } })).toMatchObject({
+      isEnding: false,
+    });
+  },
+);
+
+test('an annotation that is too long is not kept whole, and is refused as it would be', () => {
+  const text = 'red,'.repeat(60_000);
+  const read = readPod({
+    metadata: { ...metadata, annotations: { 'vl3.io/networks': text, 'vl3.io/network-status': text } },
+  });
+  const kept = read?.annotations['vl3.io/networks'] ?? '';
+  expect(kept.length).toBe(MAX_ANNOTATION_LENGTH + 1);
+  expect(read?.annotations['vl3.io/network-status']).toBe(text);
+  const refusal = (one: string) => {
+    try {
+      return parseAnnotation('vl3.io/networks', one);
+    } catch (error) {
+      return error instanceof Error ? error.message : '';
+    }
+  };
+  const [line, , caret] = String(refusal(kept)).split('\n');
+  expect(line).toMatch(/character 16385: it is longer than 16384 characters/);
+  expect([line, caret]).toEqual([String(refusal(text)).split('\n')[0], String(refusal(text)).split('\n')[2]]);
 });
 
 describe('a static pod', () => {

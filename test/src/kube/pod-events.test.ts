@@ -8,7 +8,7 @@ import { Strays } from '../../../src/kube/strays.ts';
 
 const pod = (uid: string): Pod => ({
   ...{ uid, objectUid: `o-${uid}`, namespace: 'n', name: uid, labels: {}, annotations: {} },
-  ...{ isHostNetwork: false, hasEnded: false },
+  ...{ isHostNetwork: false, hasEnded: false, isEnding: false },
 });
 
 const start = () => {
