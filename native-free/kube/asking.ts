@@ -52,6 +52,27 @@ export const askingOf = (
   }
 };
 
+/** Understands each pod once until it, its namespace or the domain is another: a look at all pods costs little. */
+export class Askings {
+  readonly #known = new WeakMap<
+    object,
+    { namespace: Annotations | undefined; home: string; asking: Asking }
+  >();
+
+  of(
+    pod: Pick<Pod, 'annotations' | 'namespace'>,
+    namespaces: ReadonlyMap<string, Annotations>,
+    home: string,
+  ): Asking {
+    const namespace = namespaces.get(pod.namespace);
+    const known = this.#known.get(pod);
+    if (known !== undefined && known.namespace === namespace && known.home === home) return known.asking;
+    const asking = askingOf(pod, namespaces, home);
+    this.#known.set(pod, { namespace, home, asking });
+    return asking;
+  }
+}
+
 const sift = ({ key, text }: Asked, all: readonly WantedNetwork[], home: string, prefix: string) => {
   const wanted = new Map<string, WantedNetwork>();
   const refused: Refused[] = [];

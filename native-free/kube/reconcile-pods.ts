@@ -7,7 +7,7 @@
 import type { AttachmentDocument, WishDocument } from '../reconcile/documents.ts';
 import { BEING_ATTACHED } from '../reconcile/documents.ts';
 import type { WantedNetwork } from './annotation.ts';
-import { type Asking, askingOf } from './asking.ts';
+import type { Asking, askingOf } from './asking.ts';
 import { formatNetworkStatus, type NetworkStatus, STATUS_KEY } from './network-status.ts';
 import type { Pod } from './pod.ts';
 import { podLabels, sameLabels } from './pod-labels.ts';
@@ -20,18 +20,30 @@ export interface PodNetns {
   readonly id: string;
 }
 
+/** A pod as the container runtime runs it. */
+export interface RunningPod {
+  readonly namespace: string;
+  readonly name: string;
+  /** Undefined: it is not told where that is, or nothing is there. */
+  readonly netns: PodNetns | undefined;
+}
+
 export interface Observed {
   /** All of this node. */
   readonly pods: Iterable<Pod>;
   /** By name; one that is not here has not been seen. */
   readonly namespaces: ReadonlyMap<string, Readonly<Record<string, string>>>;
   readonly attachments: readonly Held[];
-  /** Of running pods, by the pod's uid; undefined: the container runtime does not answer. */
-  readonly sandboxes: ReadonlyMap<string, PodNetns> | undefined;
+  /** Running pods, by uid; undefined: the container runtime does not answer. */
+  readonly sandboxes: ReadonlyMap<string, RunningPod> | undefined;
+  /** Ids of attachments that were there before the runtime was asked: of others it cannot have told. */
+  readonly known: ReadonlySet<string>;
   /** Uids of pods that the API server was asked for one by one, and does not have. */
   readonly gone: ReadonlySet<string>;
   /** This domain. */
   readonly home: string;
+  /** What a pod asks for: Askings.of, or askingOf. */
+  readonly asking: typeof askingOf;
   readonly defaultInterfaceName: (network: string) => string;
   /** What an interface is made of, beyond what was written down. */
   readonly shown: (
@@ -74,10 +86,11 @@ export const podsToFind = ({
   namespaces,
   attachments,
   home,
-}: Pick<Observed, 'pods' | 'namespaces' | 'attachments' | 'home'>): Set<string> => {
+  asking,
+}: Pick<Observed, 'pods' | 'namespaces' | 'attachments' | 'home' | 'asking'>): Set<string> => {
   const uids = new Set(attachments.flatMap(({ pod }) => (pod === undefined ? [] : [pod.uid])));
   for (const pod of pods)
-    if (!pod.isHostNetwork && !pod.hasEnded && askingOf(pod, namespaces, home).kind === 'networks')
+    if (!pod.isHostNetwork && !pod.hasEnded && asking(pod, namespaces, home).kind === 'networks')
       uids.add(pod.uid);
   return uids;
 };
@@ -92,8 +105,8 @@ export const reconcilePods = (observed: Observed): Plan => {
   for (const pod of pods) {
     const own = [...(ofPods.get(pod.uid) ?? []), ...(ofPods.get(nameOf(pod)) ?? [])];
     for (const one of own) seen.add(one);
-    const netns = sandboxes?.get(pod.uid);
-    const asked = askingOf(pod, namespaces, home);
+    const netns = netnsOf(pod, sandboxes);
+    const asked = observed.asking(pod, namespaces, home);
     if (asked.kind === 'unknown') continue;
     const outcome = ofPod(pod, asked, { own, netns, others: byHand(attachments, netns) }, observed);
     actions.push(...outcome.actions);
@@ -146,9 +159,16 @@ const ofPod = (pod: Pod, asked: Asking, present: Present, observed: Observed) =>
   kept.push(...present.others.filter(({ network }) => wanted.some((one) => one.network === network)));
   const { netns } = present;
   const isReplaced = actions.some(({ kind }) => kind === 'detach') || present.own.some(isLeaving);
-  const missing = wanted.filter(({ network }) => !kept.some((one) => one.network === network));
+  // A pod that is being deleted gets nothing more: its sandbox may be half taken down.
+  const missing = pod.isEnding
+    ? []
+    : wanted.filter(({ network }) => !kept.some((one) => one.network === network));
   for (const want of missing) {
-    if (netns === undefined || present.own.some((one) => one.network === want.network)) continue;
+    const isHeld = present.own.some(
+      (one) => one.network === want.network || one.interfaceName === nameFor(want, observed),
+    );
+    // What is in its place has to go first.
+    if (netns === undefined || isHeld) continue;
     actions.push(toAttach(pod, want, netns, observed));
   }
   for (const { reason, message } of refused) warn(reason, message);
@@ -156,7 +176,8 @@ const ofPod = (pod: Pod, asked: Asking, present: Present, observed: Observed) =>
     if ('ready' in one || one.reason === BEING_ATTACHED) continue;
     warn('NetworkPending', `${one.network} is not attached yet: ${one.reason}`);
   }
-  const isUnsettled = isReplaced || missing.length > 0 || kept.some(isBeingMade);
+  const isTwice = new Set(kept.map(({ network }) => network)).size < kept.length;
+  const isUnsettled = isReplaced || isTwice || missing.length > 0 || kept.some(isBeingMade);
   if (!isUnsettled) {
     const text = shownOf(kept, refused, observed);
     if (text !== pod.annotations[STATUS_KEY]) actions.push({ kind: 'show', pod, text });
@@ -171,13 +192,16 @@ const whyNot = (
   want: WantedNetwork | undefined,
   isTwice: boolean,
   { netns }: Present,
-  { defaultInterfaceName }: Observed,
+  observed: Observed,
 ): string | undefined => {
   if (pod.hasEnded) return 'the pod has ended';
   if (want === undefined) return 'the pod does not ask for it any more';
-  if (isTwice) return 'the pod has another';
-  if (netns !== undefined && netns.id !== one.netnsId) return 'the pod has another network namespace now';
-  const name = want.interfaceName ?? defaultInterfaceName(want.network);
+  // Which of two is it only its namespace tells; one that came meanwhile may be of a sandbox that is being made.
+  if (netns !== undefined && observed.known.has(one.id)) {
+    if (netns.id !== one.netnsId) return 'the pod has another network namespace now';
+    if (isTwice) return 'the pod has another';
+  }
+  const name = nameFor(want, observed);
   if (name !== one.interfaceName) return `its interface is to be called ${name}`;
   const has = 'ready' in one ? one.addresses : one.fixed;
   if (want.addresses.some((address) => !has.includes(address))) return 'it is to have another address';
@@ -186,28 +210,36 @@ const whyNot = (
   return undefined;
 };
 
-const toAttach = (
-  pod: Pod,
-  want: WantedNetwork,
-  netns: PodNetns,
-  { defaultInterfaceName }: Observed,
-): Action => ({
+const nameFor = (want: WantedNetwork, { defaultInterfaceName }: Observed): string =>
+  want.interfaceName ?? defaultInterfaceName(want.network);
+
+const toAttach = (pod: Pod, want: WantedNetwork, netns: PodNetns, observed: Observed): Action => ({
   kind: 'attach',
   pod: { namespace: pod.namespace, name: pod.name, uid: pod.uid },
   network: want.network,
   netns,
-  interfaceName: want.interfaceName ?? defaultInterfaceName(want.network),
+  interfaceName: nameFor(want, observed),
   labels: podLabels(pod.labels, want.labels, pod.namespace),
   addresses: want.addresses,
 });
 
-/** Gone only when both say so who would know: the API server has no such pod, and no sandbox of it runs. */
+/** A uid can be claimed, as that of a static pod's mirror: the runtime has to know it as the same pod. */
+const netnsOf = ({ uid, namespace, name }: Pod, sandboxes: Observed['sandboxes']): PodNetns | undefined => {
+  const found = sandboxes?.get(uid);
+  return found?.namespace === namespace && found.name === name ? found.netns : undefined;
+};
+
+/**
+ * Gone only when both say so who would know: the API server has no such pod, and no sandbox of it runs. What the CNI plugin
+ * made is the runtime's to end, by DEL, GC or with the namespace: until a sandbox is ready no runtime tells of it, and of a
+ * static pod the API server may never.
+ */
 const ofNoPod = (one: Held, { sandboxes, gone }: Observed): Action[] => {
-  const { pod, id, network } = one;
+  const { pod, id, network, cni } = one;
   // Of a pod without a uid nothing can be told: its namespace's end is the end of it.
   if (pod === undefined || pod.uid === '' || isLeaving(one)) return [];
   if (!gone.has(pod.uid)) return [{ kind: 'confirm', pod }];
-  if (sandboxes === undefined || sandboxes.has(pod.uid)) return [];
+  if (cni !== undefined || sandboxes === undefined || sandboxes.has(pod.uid)) return [];
   return [{ kind: 'detach', id, network, why: 'the pod is gone' }];
 };
 

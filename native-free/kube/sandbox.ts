@@ -6,6 +6,9 @@ import { z } from 'zod';
 export interface SandboxFacts {
   readonly id: string;
   readonly uid: string;
+  /** Of the pod. */
+  readonly namespace: string;
+  readonly name: string;
   readonly isReady: boolean;
   readonly createdAt: bigint;
 }

@@ -203,11 +203,18 @@ export class Attachments implements AsyncDisposable {
     return undefined;
   }
 
-  /** Wants it until it is attached or detached, and waits for neither; what is there of it stays as it is. */
-  async want(request: Omit<AttachRequest, 'waitMs' | 'awaitNetwork'>, origin: Origin): Promise<void> {
+  /**
+   * Wants it until it is attached or detached, and waits for neither; what is there of it stays as it is. `netnsId`: that
+   * namespace, and no other which may be at the path by now.
+   */
+  async want(
+    { netnsId, ...request }: Omit<AttachRequest, 'waitMs' | 'awaitNetwork'> & { readonly netnsId: string },
+    origin: Origin,
+  ): Promise<void> {
     const { network, netns, interfaceName } = request;
     checkInterfaceName(interfaceName ?? defaultInterfaceName(network));
-    const netnsId = await this.#identity(netns);
+    if ((await this.#identity(netns)) !== netnsId)
+      throw new Vl3Error('aborted', `another network namespace is at ${netns} by now`);
     await this.#inTurn({ network, netnsId }, async () => {
       if ((await this.#present(network, netnsId, netns)) === undefined)
         this.#wish({ ...request, origin }, netnsId);

@@ -6,14 +6,15 @@ import { renameSync, writeFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { formatNamespaceDefaults } from '../../native-free/cni/namespace-defaults.ts';
 import { Vl3Error } from '../../native-free/error.ts';
+import { Askings } from '../../native-free/kube/asking.ts';
 import { STATUS_KEY } from '../../native-free/kube/network-status.ts';
 import { type Namespace, type Pod, readNamespace, readPod } from '../../native-free/kube/pod.ts';
 import {
   type Action,
   type Observed,
-  type PodNetns,
   type PodRef,
   podsToFind,
+  type RunningPod,
   reconcilePods,
 } from '../../native-free/kube/reconcile-pods.ts';
 import type { Attachments } from '../agent/attachments.ts';
@@ -34,7 +35,9 @@ export interface InformerDeps {
   readonly api: KubernetesApi;
   /** Disposed of at the end of the run. */
   readonly runtime: Disposable & {
-    find(pods: ReadonlySet<string>): Promise<ReadonlyMap<string, PodNetns>>;
+    find(pods: ReadonlySet<string>): Promise<ReadonlyMap<string, RunningPod>>;
+    /** Of single pods, in a sentence; empty: none. */
+    readonly problem: string;
   };
   readonly attachments: Pick<Attachments, 'documents' | 'want' | 'detach' | 'relabel'>;
   readonly home: () => string;
@@ -74,6 +77,7 @@ export class Informer {
   readonly #failures: Failures;
   readonly #gone = new Set<string>();
   readonly #strays = new Strays();
+  readonly #askings = new Askings();
   #asking = 0;
   #lookMs = FIRST_LOOK_MS;
   #runtimeProblem = '';
@@ -165,8 +169,11 @@ export class Informer {
       [...this.#namespaces.items.values()].map((one) => [one.name, one.annotations]),
     );
     this.#keepDefaults(namespaces);
-    const seen = { namespaces, home: home(), gone: this.#gone };
-    const uids = podsToFind({ ...seen, pods: this.#pods.items.values(), attachments: attachments.documents });
+    const asking: Observed['asking'] = (...args) => this.#askings.of(...args);
+    const seen = { namespaces, home: home(), gone: this.#gone, asking };
+    const before = attachments.documents;
+    const known = new Set(before.map(({ id }) => id));
+    const uids = podsToFind({ ...seen, pods: this.#pods.items.values(), attachments: before });
     const sandboxes = await this.#find(uids);
     // Together, after what took time: an attachment that was made meanwhile belongs to a pod that was seen meanwhile.
     const documents = attachments.documents;
@@ -174,27 +181,28 @@ export class Informer {
       ...seen,
       pods: this.#pods.items.values(),
       attachments: documents,
+      known,
       sandboxes,
       defaultInterfaceName,
       shown,
     });
     this.#asking = plan.asking;
-    const known = new Set(documents.map(({ pod }) => pod?.uid));
-    for (const uid of this.#gone) if (!known.has(uid)) this.#gone.delete(uid);
+    const held = new Set(documents.map(({ pod }) => pod?.uid));
+    for (const uid of this.#gone) if (!held.has(uid)) this.#gone.delete(uid);
     const listed = new Set([...this.#pods.items.values()].map(({ uid }) => uid));
-    this.#strays.forget((uid) => listed.has(uid) || !known.has(uid));
+    this.#strays.forget((uid) => listed.has(uid) || !held.has(uid));
     const isAllBegun = plan.actions.map((action) => this.#begin(action)).every((isBegun) => isBegun);
     return plan.isUnsettled || !isAllBegun || this.#attempts.isBusy;
   }
 
-  async #find(uids: ReadonlySet<string>): Promise<ReadonlyMap<string, PodNetns> | undefined> {
+  async #find(uids: ReadonlySet<string>): Promise<ReadonlyMap<string, RunningPod> | undefined> {
     if (uids.size === 0) {
       this.#runtimeProblem = '';
       return new Map();
     }
     try {
       const found = await this.#deps.runtime.find(uids);
-      this.#runtimeProblem = '';
+      this.#runtimeProblem = this.#deps.runtime.problem;
       return found;
     } catch (error) {
       this.#runtimeProblem = this.#failures.say(error).message;
@@ -294,6 +302,7 @@ const wantedBy = ({
   {
     network,
     netns: netns.path,
+    netnsId: netns.id,
     workload: pod.name,
     interfaceName,
     labels: { ...labels },

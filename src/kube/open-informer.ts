@@ -43,6 +43,7 @@ export const openInformer = (
   }
   const identify = (path: string): Promise<string | undefined> => attachments.identify(path);
   const shown = (one: AttachmentDocument) => networks.get(one.network)?.router.interfaceOf(one);
-  const runtime = new ContainerRuntime({ endpoint: runtimeEndpoint }, { identify });
+  const now = deps.clock.monotonic;
+  const runtime = new ContainerRuntime({ endpoint: runtimeEndpoint }, { identify, now });
   return new Informer({ defaultsFile }, { ...deps, api, runtime, attachments, defaultInterfaceName, shown });
 };

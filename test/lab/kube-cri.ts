@@ -5,9 +5,15 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { PodSandboxState, RuntimeService } from '../../src/api/generated/runtime/v1/runtime_pb.js';
 
-interface Sandbox {
-  id: string;
+/** Of whom a sandbox is. */
+export interface PodOf {
   uid: string;
+  namespace: string;
+  name: string;
+}
+
+interface Sandbox extends PodOf {
+  id: string;
   isReady: boolean;
   createdAt: bigint;
   /** As this runtime tells it. */
@@ -21,6 +27,8 @@ export class Cri {
   readonly #sandboxes: Sandbox[] = [];
   /** Calls that were made, by name. */
   readonly calls: Record<string, number> = { ListPodSandbox: 0, PodSandboxStatus: 0 };
+  /** Uids of pods of which there is no status. */
+  readonly broken = new Set<string>();
   #made = 0;
 
   private constructor() {
@@ -33,9 +41,9 @@ export class Cri {
               const isReadyOnly = filter?.state?.state === PodSandboxState.SANDBOX_READY;
               const shown = this.#sandboxes.filter(({ isReady }) => isReady || !isReadyOnly);
               return {
-                items: shown.map(({ id, uid, isReady, createdAt }) => ({
+                items: shown.map(({ id, uid, namespace, name, isReady, createdAt }) => ({
                   id,
-                  metadata: { uid, name: 'pod', namespace: 'ns', attempt: 0 },
+                  metadata: { uid, name, namespace, attempt: 0 },
                   state: isReady ? PodSandboxState.SANDBOX_READY : PodSandboxState.SANDBOX_NOTREADY,
                   createdAt,
                 })),
@@ -45,6 +53,7 @@ export class Cri {
               this.#count('PodSandboxStatus');
               const found = this.#sandboxes.find(({ id }) => id === podSandboxId);
               if (found === undefined) throw new ConnectError('no such sandbox', Code.NotFound);
+              if (this.broken.has(found.uid)) throw new ConnectError('its task is gone', Code.Unknown);
               return { info: verbose ? { info: found.info } : {} };
             },
           }),
@@ -63,7 +72,7 @@ export class Cri {
   }
 
   /** A sandbox of the pod begins to run; earlier ones of it are stopped. */
-  run(uid: string, netns: string, style: Style = 'containerd', pid = 1): void {
+  run({ uid, namespace, name }: PodOf, netns: string, style: Style = 'containerd', pid = 1): void {
     this.stop(uid);
     this.#made += 1;
     const network = style === 'pid' ? { type: 'network' } : { type: 'network', path: netns };
@@ -81,6 +90,8 @@ export class Cri {
     this.#sandboxes.push({
       id: `s${this.#made}`,
       uid,
+      namespace,
+      name,
       isReady: true,
       createdAt: BigInt(this.#made),
       info: JSON.stringify(info),

@@ -177,11 +177,11 @@ describe('K1: a pod is on the networks that it asks for', () => {
 
   test('one whose sandbox comes late, and is made anew, is followed there', async () => {
     const pod = await cluster.run('slow', { ...asks('red'), style: 'none' });
-    cluster.cri.run(pod.uid, pod.pod.host.netns);
+    cluster.cri.run(pod, pod.pod.host.netns);
     await cluster.phase(pod, 'Running');
     await has(pod, 'red');
     const second = { ...pod, pod: await Pod.create(domain.lab, 'slow-2', a1) };
-    cluster.cri.run(pod.uid, second.pod.host.netns, 'cri-o');
+    cluster.cri.run(pod, second.pod.host.netns, 'cri-o');
     await has(second, 'red');
     await vi.waitFor(async () => expect(await interfacesOf(pod)).toEqual([]), SOON);
   });
@@ -257,7 +257,7 @@ describe('K3: an annotation that is edited', () => {
     };
     expect(await cni(a1, 'ADD', call)).toMatchObject({ code: 0 });
     const [made] = await of(pod);
-    cluster.cri.run(pod.uid, pod.pod.host.netns);
+    cluster.cri.run(pod, pod.pod.host.netns);
     await cluster.phase(pod, 'Running');
     await has(pod, 'red');
     const labels = { app: 'x', 'io.kubernetes.pod.namespace': 'team-a' };

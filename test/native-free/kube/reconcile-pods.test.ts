@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Askings, askingOf } from '../../../native-free/kube/asking.ts';
 import { STATUS_KEY } from '../../../native-free/kube/network-status.ts';
 import type { Pod } from '../../../native-free/kube/pod.ts';
 import {
@@ -9,6 +10,7 @@ import {
   type Held,
   type Observed,
   podsToFind,
+  type RunningPod,
   reconcilePods,
 } from '../../../native-free/kube/reconcile-pods.ts';
 import { BEING_ATTACHED } from '../../../native-free/reconcile/documents.ts';
@@ -27,6 +29,7 @@ const pod = (over: Partial<Pod> & { asks?: string } = {}): Pod => {
     annotations: asks === undefined ? {} : { 'vl3.io/networks': asks },
     isHostNetwork: false,
     hasEnded: false,
+    isEnding: false,
     ...others,
   };
 };
@@ -51,13 +54,19 @@ const wish = (over: Partial<Held> = {}): Held => {
   const facts = { id, network, workload, labels, netns, netnsId, interfaceName, fixed };
   return { ...facts, pod: of, preferred: [], askedAt: 1, reason: 'no registry', ...over };
 };
+const running = (uid: string, over: Partial<RunningPod> = {}): [string, RunningPod] => [
+  uid,
+  { namespace: 'team-a', name: `web-${uid}`, netns: { path: `/run/netns/${uid}`, id: `n-${uid}` }, ...over },
+];
 const see = (over: Partial<Observed> = {}): Observed => ({
   pods: [],
   namespaces: new Map([['team-a', {}]]),
   attachments: [],
-  sandboxes: new Map([['u1', { path: '/run/netns/u1', id: 'n-u1' }]]),
+  sandboxes: new Map([running('u1')]),
+  known: new Set(over.attachments?.map(({ id }) => id)),
   gone: new Set(),
   home: HOME,
+  asking: askingOf,
   defaultInterfaceName: (network) => network.slice(0, 15),
   shown: () => ({ mac: '02:00:00:00:00:01', mtu: 1400 }),
   ...over,
@@ -203,6 +212,54 @@ describe('a pod', () => {
     });
   });
 
+  test('that is being deleted keeps what it has and gets nothing more', () => {
+    const pods = [pod({ asks: 'red, green', isEnding: true })];
+    expect(reconcilePods(see({ pods }))).toMatchObject({ actions: [], isUnsettled: false });
+    expect(kinds({ pods, attachments: [attached()] })).toEqual(['show']);
+    const less = [pod({ asks: '', isEnding: true })];
+    expect(kinds({ pods: less, attachments: [attached()] })).toEqual(['detach']);
+  });
+
+  test('whose edit gives an interface name to another network gets that once the first is gone', () => {
+    const pods = [pod({ asks: 'green/red' })];
+    const found = reconcilePods(see({ pods, attachments: [attached()] }));
+    expect(found).toMatchObject({ actions: [{ kind: 'detach', id: 'a1' }], isUnsettled: true });
+    expect(kinds({ pods, attachments: [attached({ isLeaving: true })] })).toEqual([]);
+    expect(actions({ pods })).toMatchObject([{ kind: 'attach', network: 'green', interfaceName: 'red' }]);
+  });
+
+  test("by a uid that the runtime knows as another pod's is attached nowhere", () => {
+    const pods = [pod({ asks: 'red' })];
+    for (const other of [{ namespace: 'kube-system' }, { name: 'web' }])
+      expect(actions({ pods, sandboxes: new Map([running('u1', other)]) })).toEqual([]);
+    expect(reconcilePods(see({ pods, sandboxes: new Map([running('u1', { netns: undefined })]) }))).toEqual({
+      actions: [],
+      asking: 1,
+      isUnsettled: true,
+    });
+  });
+
+  const cni = { cniNetwork: 'cluster', containerId: 'c2', ifName: 'eth0' };
+  const fresh = attached({ id: 'a2', netnsId: 'n-new', cni });
+
+  test('whose sandbox was made anew while the runtime was asked keeps what the plugin made in the new one', () => {
+    const pods = [pod({ asks: 'red' })];
+    expect(kinds({ pods, attachments: [fresh], known: new Set() })).not.toContain('detach');
+    // Once the runtime was asked again, it is wrong to be elsewhere.
+    expect(kinds({ pods, attachments: [fresh] })).toEqual(['detach']);
+  });
+
+  test('of which an earlier sandbox is left keeps both until the runtime tells which is it', () => {
+    const pods = [pod({ asks: 'red' })];
+    const attachments = [attached(), fresh];
+    const unsettled = { actions: [], isUnsettled: true };
+    expect(reconcilePods(see({ pods, attachments, sandboxes: new Map() }))).toMatchObject(unsettled);
+    expect(reconcilePods(see({ pods, attachments, sandboxes: undefined }))).toMatchObject(unsettled);
+    const netns = { path: '/x', id: 'n-new' };
+    const sandboxes = new Map([running('u1', { netns })]);
+    expect(actions({ pods, attachments, sandboxes })).toMatchObject([{ kind: 'detach', id: 'a1' }]);
+  });
+
   test('somebody attached by hand keeps that, and shows it', () => {
     const { pod: _, ...byHand } = attached({ labels: { own: 'yes' } });
     expect(kinds({ pods: [pod({ asks: 'red' })], attachments: [byHand] })).toEqual(['show']);
@@ -211,6 +268,13 @@ describe('a pod', () => {
 });
 
 describe('a pod that is not listed', () => {
+  test('as a static one without a mirror, keeps what the CNI plugin made for it until the runtime ends that', () => {
+    const cni = { cniNetwork: 'cluster', containerId: 'c1', ifName: 'eth0' };
+    const attachments = [attached({ cni })];
+    expect(kinds({ attachments })).toEqual(['confirm']);
+    expect(kinds({ attachments, gone: new Set(['u1']), sandboxes: new Map() })).toEqual([]);
+  });
+
   test('is asked for, and detached only when it is gone and no sandbox of it runs', () => {
     const attachments = [attached()];
     expect(actions({ attachments })).toEqual([
@@ -223,6 +287,25 @@ describe('a pod that is not listed', () => {
     const nameless = [attached({ pod: { namespace: 'team-a', name: 'web-u1', uid: '' } })];
     expect(kinds({ attachments: nameless, gone, sandboxes: new Map() })).toEqual([]);
   });
+});
+
+test('what a pod asks for is understood once, until the pod, its namespace or the domain is another', () => {
+  const askings = new Askings();
+  const one = pod({ asks: 'red' });
+  const none = {};
+  const first = askings.of(one, new Map([['team-a', none]]), HOME);
+  expect(first).toEqual(askingOf(one, new Map([['team-a', {}]]), HOME));
+  expect(askings.of(one, new Map([['team-a', none]]), HOME)).toBe(first);
+  expect(askings.of({ ...one, annotations: {} }, new Map([['team-a', none]]), HOME)).toMatchObject({
+    kind: 'nothing',
+  });
+  const plain = pod();
+  expect(askings.of(plain, new Map(), HOME)).toEqual({ kind: 'unknown' });
+  const green = new Map([['team-a', { 'vl3.io/networks': 'green' }]]);
+  expect(askings.of(plain, green, HOME)).toMatchObject({ kind: 'networks', by: 'namespace' });
+  const foreign = pod({ asks: 'red@test.example' });
+  expect(askings.of(foreign, green, HOME)).toMatchObject({ refused: [] });
+  expect(askings.of(foreign, green, 'other.example')).toMatchObject({ wanted: [] });
 });
 
 describe('whatever is seen', () => {
@@ -244,6 +327,7 @@ describe('whatever is seen', () => {
     }),
     isHostNetwork: fc.boolean(),
     hasEnded: fc.boolean(),
+    isEnding: fc.boolean(),
     runs: fc.boolean(),
     isListed: fc.boolean(),
   });
@@ -282,9 +366,7 @@ describe('whatever is seen', () => {
     return see({
       pods: all.filter(({ isListed }) => isListed).map((one) => one.pod),
       namespaces: new Map([['team-a', namespace === undefined ? {} : { 'vl3.io/networks': namespace }]]),
-      sandboxes: new Map(
-        all.filter(({ runs }) => runs).map((one) => [one.pod.uid, { path: '/x', id: `n-${one.pod.uid}` }]),
-      ),
+      sandboxes: new Map(all.filter(({ runs }) => runs).map(({ pod: { uid } }) => running(uid))),
       attachments,
     });
   };
@@ -324,7 +406,7 @@ describe('whatever is seen', () => {
           };
         });
     }
-    return { ...seen, attachments, pods, gone };
+    return { ...seen, attachments, known: new Set(attachments.map(({ id }) => id)), pods, gone };
   };
   const settle = (seen: Observed): Observed => {
     for (let round = 0; round < 6; round++) seen = carryOut(seen, reconcilePods(seen).actions);
@@ -350,6 +432,8 @@ describe('whatever is seen', () => {
             expect(after).toContainEqual(one);
         for (const one of seen.pods) {
           const own = after.filter((held) => held.pod?.uid === one.uid).map(({ network }) => network);
+          // Of two, only its namespace tells which one is it.
+          if (!seen.sandboxes?.has(one.uid)) continue;
           if (!reconcilePods(seen).actions.some((action) => action.kind === 'warn' && action.pod === one))
             expect(new Set(own).size).toBe(own.length);
         }

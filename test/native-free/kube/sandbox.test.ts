@@ -12,6 +12,8 @@ test('the youngest ready sandbox of a pod is it', () => {
   const one = (id: string, uid: string, createdAt: bigint, isReady = true) => ({
     id,
     uid,
+    namespace: 'team-a',
+    name: 'web',
     createdAt,
     isReady,
   });

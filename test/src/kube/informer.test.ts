@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
-import type { Held } from '../../../native-free/kube/reconcile-pods.ts';
+import type { Held, RunningPod } from '../../../native-free/kube/reconcile-pods.ts';
 import type { WishDocument } from '../../../native-free/reconcile/documents.ts';
 import { Informer, type InformerDeps } from '../../../src/kube/informer.ts';
 
@@ -25,14 +25,19 @@ class World {
   isRuntimeUp = true;
   isWritable = true;
   /** Where the runtime says that pods are. */
-  sandboxes = new Map<string, { path: string; id: string }>();
+  sandboxes = new Map<string, RunningPod>();
+  /** Of the runtime. */
+  problem = '';
+  /** While the runtime is asked. */
+  meanwhile: () => void = () => {};
   tell: (type: string, object: unknown) => void = () => {};
   informer: Informer | undefined;
   #running: Promise<void> = Promise.resolve();
 
   pod(uid: string, networks?: string, runs = true): Podlike {
     const annotations = networks === undefined ? {} : { 'vl3.io/networks': networks };
-    if (runs) this.sandboxes.set(uid, { path: `/run/netns/${uid}`, id: uid });
+    const netns = { path: `/run/netns/${uid}`, id: uid };
+    if (runs) this.sandboxes.set(uid, { namespace: 'team-a', name: `pod-${uid}`, netns });
     return { metadata: { name: `pod-${uid}`, namespace: 'team-a', uid, resourceVersion: '5', annotations } };
   }
 
@@ -65,8 +70,11 @@ class World {
       runtime: {
         find: async (uids) => {
           if (!this.isRuntimeUp) throw new Vl3Error('unavailable', 'no runtime');
-          return new Map([...this.sandboxes].filter(([uid]) => uids.has(uid)));
+          const found = new Map([...this.sandboxes].filter(([uid]) => uids.has(uid)));
+          this.meanwhile();
+          return found;
         },
+        problem: this.problem,
         [Symbol.dispose]: () => void calls.push('disposed'),
       },
       attachments: {
@@ -189,4 +197,36 @@ test('a pod that was not listed is asked for once, and left alone while the API 
   world.tell('ADDED', stray);
   await vi.waitFor(() => expect(world.calls).toContain('detach w2'), SOON);
   expect(world.documents.map(({ id }) => id)).toEqual(['w1']);
+});
+
+test('what the CNI plugin makes in a new sandbox while the runtime tells of the old one is left', async () => {
+  world.pods = [world.pod('u1', 'red')];
+  const old: Omit<WishDocument, 'id'> = {
+    ...{ network: 'red', workload: 'pod-u1', labels: { 'io.kubernetes.pod.namespace': 'team-a' } },
+    ...{ netns: '/run/netns/u1', netnsId: 'u1', interfaceName: 'red', fixed: [], preferred: [], askedAt: 1 },
+    ...{ reason: 'x', pod: { namespace: 'team-a', name: 'pod-u1', uid: 'u1' } },
+  };
+  world.documents.push({ ...old, id: 'old' });
+  let asked = 0;
+  world.meanwhile = () => {
+    if (++asked > 1) return;
+    // DEL of the old one and ADD of the new one; the next answer tells of the new one.
+    world.documents.splice(0, 1, { ...old, id: 'new', netns: '/run/netns/new', netnsId: 'new' });
+    const netns = { path: '/run/netns/new', id: 'new' };
+    world.sandboxes.set('u1', { namespace: 'team-a', name: 'pod-u1', netns });
+  };
+  world.start();
+  await vi.waitFor(() => expect(asked).toBeGreaterThan(1), SOON);
+  await vi.waitFor(() => expect(world.calls).toContain('show pod-u1 1'), SOON);
+  expect(world.calls.filter((one) => !one.startsWith('event') && !one.startsWith('show'))).toEqual([]);
+  expect(world.documents.map(({ id }) => id)).toEqual(['new']);
+});
+
+test('a pod of which the runtime tells nothing is a problem that is said', async () => {
+  world.pods = [world.pod('u1', 'red')];
+  world.sandboxes.set('u1', { namespace: 'team-a', name: 'pod-u1', netns: undefined });
+  world.problem = 'nobody knows where it is';
+  const informer = world.start();
+  await vi.waitFor(() => expect(informer.status.problems).toEqual(['nobody knows where it is']), SOON);
+  expect(world.calls).toEqual([]);
 });
