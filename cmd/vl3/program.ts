@@ -16,6 +16,7 @@ import { registryCommands } from './registry.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
 import { tokenCommands } from './token.ts';
+import { webhookCommands } from './webhook.ts';
 
 /** An unset variable of a script (`--node "$NODE"`) must not mean the same as an option left out. */
 const refuseEmptyOptions = (command: Command): void => {
@@ -53,6 +54,7 @@ export const buildProgram = (context: Context): Command => {
     agentCommands,
     attachCommands,
     cniCommands,
+    webhookCommands,
     runCommand,
     statusCommand,
     deviceCommand,

@@ -6,6 +6,7 @@ import { buildProgram } from '../../cmd/vl3/program.ts';
 import { agentSettings } from '../../src/config/agent-settings.ts';
 import { registrySettings } from '../../src/config/registry-settings.ts';
 import { type ProgramSettings, type SettingsSchema, settingsOf } from '../../src/config/setting.ts';
+import { webhookSettings } from '../../src/config/webhook-settings.ts';
 
 /** The program tree, for looking at only. */
 export const programTree = (): Command =>
@@ -23,7 +24,11 @@ export const commandsOf = (command: Command, words: readonly string[] = []): [st
     ? [[words.join(' '), command]]
     : command.commands.flatMap((one) => commandsOf(one, [...words, one.name()]));
 
-const PROGRAMS: readonly ProgramSettings<SettingsSchema>[] = [agentSettings, registrySettings];
+const PROGRAMS: readonly ProgramSettings<SettingsSchema>[] = [
+  agentSettings,
+  registrySettings,
+  webhookSettings,
+];
 
 /** Text in a table's cell. */
 const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');

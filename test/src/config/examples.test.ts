@@ -9,11 +9,12 @@ import { parseConfigFile } from '../../../src/config/config-file.ts';
 import { registrySettings } from '../../../src/config/registry-settings.ts';
 import { resolveSettings } from '../../../src/config/resolve.ts';
 import { type ProgramSettings, type SettingsSchema, settingsOf } from '../../../src/config/setting.ts';
+import { webhookSettings } from '../../../src/config/webhook-settings.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'vl3-examples-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-const programs: ProgramSettings<SettingsSchema>[] = [agentSettings, registrySettings];
+const programs: ProgramSettings<SettingsSchema>[] = [agentSettings, registrySettings, webhookSettings];
 
 describe.each(programs.map((program) => [program.program, program] as const))(
   'the example of %s',
