@@ -35,7 +35,7 @@ export interface KubernetesApi {
     onEvent: (type: string, object: unknown) => boolean,
   ): Promise<void>;
   readPod(namespace: string, name: string): Promise<unknown>;
-  /** By a JSON merge patch; null takes the annotation away. `uid` is that of the object. */
+  /** By a JSON merge patch of its status; null takes the annotation away. `uid` is that of the object. */
   annotatePod(
     pod: { readonly namespace: string; readonly name: string; readonly uid: string },
     key: string,
@@ -122,7 +122,7 @@ export const connectKubernetes = async (
       call(`annotate pod ${namespace}/${name}`, async () => {
         const body = { metadata: { uid, annotations: { [key]: text } } };
         const how = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
-        await core.patchNamespacedPod({ namespace, name, body, fieldManager: COMPONENT }, how);
+        await core.patchNamespacedPodStatus({ namespace, name, body, fieldManager: COMPONENT }, how);
       }),
 
     createEvent: ({ namespace, name, uid, reason, message, at }) =>

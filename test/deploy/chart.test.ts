@@ -137,7 +137,7 @@ test('what the agent may ask of the API server is given to its account, and no m
     'get pods',
     'list namespaces',
     'list pods',
-    'patch pods',
+    'patch pods/status',
     'watch namespaces',
     'watch pods',
   ]);

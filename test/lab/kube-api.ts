@@ -34,6 +34,7 @@ const KINDS: Record<string, string> = { pods: 'Pod', namespaces: 'Namespace', ev
 
 interface Call {
   resource: string;
+  isStatus: boolean;
   namespace: string;
   name: string;
   verb: string;
@@ -58,8 +59,9 @@ export function startKubeApi(options: KubeApiOptions) {
       return answer(response, 200, {});
     }
     const call = callOf(request.method ?? '', url);
-    if (token === options.agentToken && !rules.some((rule) => rule === `${call.verb} ${call.resource}`))
-      throw new Refusal(403, `${call.resource} is forbidden: cannot ${call.verb}`);
+    const what = call.isStatus ? `${call.resource}/status` : call.resource;
+    if (token === options.agentToken && !rules.includes(`${call.verb} ${what}`))
+      throw new Refusal(403, `${what} is forbidden: cannot ${call.verb}`);
     if (call.verb === 'watch') return watch(call, response);
     const body = await readBody(request);
     answer(response, call.verb === 'create' ? 201 : 200, carryOut(call, body, request));
@@ -81,7 +83,12 @@ export function startKubeApi(options: KubeApiOptions) {
     const patched = mergePatch(found, body) as KubeObject;
     if (patched.metadata.uid !== found.metadata.uid)
       throw new Refusal(409, 'the UID in the precondition differs');
-    return store.replace(resource, found, patched);
+    // A patch of the status changes what the pod shows, not what it is to be.
+    return store.replace(
+      resource,
+      found,
+      call.isStatus && found.spec ? { ...patched, spec: found.spec } : patched,
+    );
   };
 
   const create = ({ resource, namespace }: Call, body: KubeObject): KubeObject => {
@@ -169,13 +176,13 @@ const VERBS: Record<string, string> = { POST: 'create', PATCH: 'patch', DELETE: 
 
 const callOf = (method: string, { pathname, searchParams: query }: URL): Call => {
   const found =
-    /^\/api\/v1\/namespaces\/(?<namespace>[^/]+)\/(?<resource>pods|events)(\/(?<name>[^/]+)(\/status)?)?$/.exec(
+    /^\/api\/v1\/namespaces\/(?<namespace>[^/]+)\/(?<resource>pods|events)(\/(?<name>[^/]+)(?<status>\/status)?)?$/.exec(
       pathname,
     ) ?? /^\/api\/v1\/(?<resource>pods|namespaces)(\/(?<name>[^/]+))?$/.exec(pathname);
   if (found === null) throw new Refusal(404, `there is no ${pathname} here`);
-  const { namespace = '', resource = '', name = '' } = found.groups ?? {};
+  const { namespace = '', resource = '', name = '', status } = found.groups ?? {};
   const get = name === '' ? (query.get('watch') === 'true' ? 'watch' : 'list') : 'get';
-  return { namespace, resource, name, query, verb: VERBS[method] ?? get };
+  return { namespace, resource, isStatus: status !== undefined, name, query, verb: VERBS[method] ?? get };
 };
 
 /** "verb resource" of every ClusterRole in the text. */
