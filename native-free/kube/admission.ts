@@ -42,7 +42,7 @@ export const judge = (admitted: Admitted, home: string | undefined): Verdict => 
   const { kind, annotations, before, isMirror, isHostNetwork } = admitted;
   const warnings = oddities(admitted);
   const asked = askedOf(annotations, undefined);
-  if (asked === undefined) return { refusal: undefined, warnings: warnings.map(line) };
+  if (asked === undefined) return verdict(undefined, warnings);
   const { problem, notes, labels } = understand(asked, home);
   warnings.unshift(...notes);
   if (kind === 'pod') warnings.push(...unusableName({ ...admitted.labels, ...labels }));
@@ -53,11 +53,13 @@ export const judge = (admitted: Admitted, home: string | undefined): Verdict => 
   const isOld = was !== undefined && was.key === asked.key && was.text === asked.text;
   const isRefused = problem !== undefined && !isOld && !isMirror;
   if (problem !== undefined && !isRefused) warnings.unshift(firstLine(problem));
-  return {
-    refusal: isRefused ? problem : undefined,
-    warnings: warnings.slice(0, MAX_WARNINGS).map(line),
-  };
+  return verdict(isRefused ? problem : undefined, warnings);
 };
+
+const verdict = (refusal: string | undefined, warnings: readonly string[]): Verdict => ({
+  refusal,
+  warnings: warnings.slice(0, MAX_WARNINGS).map(line),
+});
 
 interface Understood {
   readonly problem: string | undefined;
