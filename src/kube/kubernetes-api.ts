@@ -1,9 +1,11 @@
-// The calls that the informer makes to a cluster's API server, with Kubernetes' own client, which is loaded only when it is
-// called: it takes a second and 90 MB. Lists and single objects come as the client understood them, watched ones as they
-// came; who reads them checks them. Not here: what is tried again and when (reflector.ts).
+// The calls that the informer makes to a cluster's API server. Objects are given as they came; who reads them checks them.
+// Not here: by which credentials (api-access.ts), over which connections (api-connection.ts), and what is tried again and
+// when (reflector.ts).
 
+import { z } from 'zod';
+import { type ApiAccess, kubeconfigAccess, SERVICE_ACCOUNT, serviceAccountAccess } from './api-access.ts';
 import { apiCall } from './api-call.ts';
-import { clusterConfig } from './cluster-config.ts';
+import { ApiConnection } from './api-connection.ts';
 
 export const RESOURCES = ['pods', 'namespaces'] as const;
 export type Resource = (typeof RESOURCES)[number];
@@ -54,10 +56,14 @@ export interface KubernetesOptions {
 const PAGE = 500;
 /** The server ends a watch after about this long, so that watchers spread over servers again. */
 const WATCH_SECONDS = 300;
-/** Bookmarks come every minute: a watch that says nothing for so long is dead. */
-const SILENCE_MS = 150_000;
 const COMPONENT = 'vl3-agent';
 const MAX_MESSAGE = 1024;
+
+const pageSchema = z.object({
+  metadata: z.object({ resourceVersion: z.string().default(''), continue: z.string().default('') }),
+  items: z.array(z.unknown()).nullish(),
+});
+const eventSchema = z.object({ type: z.string(), object: z.unknown() });
 
 /**
  * Throws Vl3Error when there is nothing to connect by; the server is not asked yet, nor what this node is called here.
@@ -68,69 +74,70 @@ export const connectKubernetes = async (
   ownName: () => string,
   signal: AbortSignal,
 ): Promise<KubernetesApi> => {
-  const config = await clusterConfig(kubeconfig, 'agent', signal);
-  const { CoreV1Api, PatchStrategy, setHeaderOptions, Watch } = await import('@kubernetes/client-node');
+  const access =
+    kubeconfig === undefined
+      ? serviceAccountAccess({ directory: SERVICE_ACCOUNT, environment: process.env })
+      : await kubeconfigAccess(kubeconfig, signal);
+  return kubernetesApi(access, () => nodeName ?? ownName(), signal);
+};
+
+/** `node`: as Kubernetes calls it. */
+export const kubernetesApi = (access: ApiAccess, node: () => string, signal: AbortSignal): KubernetesApi => {
+  const connection = new ApiConnection(access, signal);
+  signal.addEventListener('abort', () => connection[Symbol.dispose](), { once: true });
   const call = <T>(what: string, work: () => Promise<T>): Promise<T> => apiCall('agent', what, work);
-  const core = config.makeApiClient(CoreV1Api);
-  const ofNode = () => ({ fieldSelector: `spec.nodeName=${nodeName ?? ownName()}` });
+  const ofNode = (resource: Resource) =>
+    resource === 'pods' ? { fieldSelector: `spec.nodeName=${node()}` } : {};
 
   return {
     list: (resource, more) =>
       call(`list ${resource}`, async () => {
-        const page = { limit: PAGE, ...(more === '' ? {} : { _continue: more }) };
-        const { metadata, items } =
-          resource === 'pods'
-            ? await core.listPodForAllNamespaces({ ...page, ...ofNode() })
-            : await core.listNamespace(page);
-        return { items, resourceVersion: metadata?.resourceVersion ?? '', more: metadata?._continue ?? '' };
+        const query = { limit: PAGE, ...ofNode(resource), ...(more === '' ? {} : { continue: more }) };
+        const answer = await connection.call({ method: 'GET', path: `/api/v1/${resource}`, query });
+        const { metadata, items } = pageSchema.parse(answer);
+        return { items: items ?? [], resourceVersion: metadata.resourceVersion, more: metadata.continue };
       }),
 
     watch: (resource, resourceVersion, onEvent) =>
       call(`watch ${resource}`, async () => {
-        // The library's own idea of silence is half a minute, in which a quiet cluster says nothing.
-        const watch = new Watch(config);
-        Reflect.set(watch, 'requestTimeoutMs', SILENCE_MS);
-        const ended = Promise.withResolvers<void>();
         const query = {
+          watch: true,
           resourceVersion,
           allowWatchBookmarks: true,
           timeoutSeconds: WATCH_SECONDS,
-          ...(resource === 'pods' ? ofNode() : {}),
+          ...ofNode(resource),
         };
-        const stop = new AbortController();
-        const take = (type: string, object: unknown): void => {
-          if (!stop.signal.aborted && !onEvent(type, object)) stop.abort();
-        };
-        const request = await watch.watch(`/api/v1/${resource}`, query, take, (error: unknown) =>
-          error == null || stop.signal.aborted ? ended.resolve() : ended.reject(error),
-        );
-        const over = AbortSignal.any([signal, stop.signal]);
-        const abort = (): void => request.abort();
-        over.addEventListener('abort', abort);
-        if (over.aborted) abort();
-        try {
-          await ended.promise;
-        } finally {
-          over.removeEventListener('abort', abort);
-        }
+        await connection.lines({ method: 'GET', path: `/api/v1/${resource}`, query }, (line) => {
+          const { type, object } = eventSchema.parse(line);
+          return onEvent(type, object);
+        });
       }),
 
     readPod: (namespace, name) =>
-      call(`read pod ${namespace}/${name}`, () => core.readNamespacedPod({ namespace, name })),
+      call(`read pod ${namespace}/${name}`, () =>
+        connection.call({ method: 'GET', path: pathOf(namespace, name) }),
+      ),
 
     annotatePod: ({ namespace, name, uid }, key, text) =>
       call(`annotate pod ${namespace}/${name}`, async () => {
-        const body = { metadata: { uid, annotations: { [key]: text } } };
-        const how = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
-        await core.patchNamespacedPodStatus({ namespace, name, body, fieldManager: COMPONENT }, how);
+        await connection.call({
+          method: 'PATCH',
+          path: `${pathOf(namespace, name)}/status`,
+          query: { fieldManager: COMPONENT },
+          contentType: 'application/merge-patch+json',
+          body: { metadata: { uid, annotations: { [key]: text } } },
+        });
       }),
 
     createEvent: ({ namespace, name, uid, reason, message, at }) =>
       call(`report an event of pod ${namespace}/${name}`, async () => {
-        const when = new Date(at);
-        await core.createNamespacedEvent({
-          namespace,
+        const when = new Date(at).toISOString();
+        await connection.call({
+          method: 'POST',
+          path: `/api/v1/namespaces/${encodeURIComponent(namespace)}/events`,
           body: {
+            apiVersion: 'v1',
+            kind: 'Event',
             metadata: { generateName: `${name.slice(0, 200)}.vl3-`, namespace },
             involvedObject: { apiVersion: 'v1', kind: 'Pod', namespace, name, uid },
             reason,
@@ -139,9 +146,12 @@ export const connectKubernetes = async (
             count: 1,
             firstTimestamp: when,
             lastTimestamp: when,
-            source: { component: COMPONENT, host: nodeName ?? ownName() },
+            source: { component: COMPONENT, host: node() },
           },
         });
       }),
   };
 };
+
+const pathOf = (namespace: string, name: string): string =>
+  `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
