@@ -5,7 +5,8 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import { parseAllDocuments } from 'yaml';
-import { type Change, type KubeObject, KubeStore, mergePatch } from './kube-store.ts';
+import { admit, type Write } from './kube-admission.ts';
+import { type Change, type KubeObject, KubeStore, mergeByName, mergePatch } from './kube-store.ts';
 
 export interface KubeApiOptions {
   port: number;
@@ -30,7 +31,14 @@ class Refusal extends Error {
   }
 }
 
-const KINDS: Record<string, string> = { pods: 'Pod', namespaces: 'Namespace', events: 'Event' };
+const KINDS: Record<string, string> = {
+  pods: 'Pod',
+  namespaces: 'Namespace',
+  events: 'Event',
+  services: 'Service',
+  validatingwebhookconfigurations: 'ValidatingWebhookConfiguration',
+};
+const WEBHOOKS = 'admissionregistration.k8s.io/v1';
 
 interface Call {
   resource: string;
@@ -60,17 +68,29 @@ export function startKubeApi(options: KubeApiOptions) {
     }
     const call = callOf(request.method ?? '', url);
     const what = call.isStatus ? `${call.resource}/status` : call.resource;
-    if (token === options.agentToken && !rules.includes(`${call.verb} ${what}`))
+    const allowed = [`${call.verb} ${what}`, `${call.verb} ${what} ${call.name}`];
+    if (token === options.agentToken && !rules.some((rule) => allowed.includes(rule)))
       throw new Refusal(403, `${what} is forbidden: cannot ${call.verb}`);
     if (call.verb === 'watch') return watch(call, response);
     const body = await readBody(request);
-    answer(response, call.verb === 'create' ? 201 : 200, carryOut(call, body, request));
+    const done = await carryOut(call, body, request, response);
+    answer(response, call.verb === 'create' ? 201 : 200, done);
   };
 
-  const carryOut = (call: Call, body: unknown, request: IncomingMessage): unknown => {
+  const carryOut = async (
+    call: Call,
+    body: unknown,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<unknown> => {
     const { resource, namespace, name, verb } = call;
     if (verb === 'list') return list(call);
-    if (verb === 'create') return create(call, body as KubeObject);
+    if (verb === 'create') {
+      const made = named(call, body as KubeObject);
+      const write: Write = { operation: 'CREATE', resource, namespace, object: made, oldObject: undefined };
+      await admitted(write, response);
+      return create(call, made);
+    }
     const found = store.get(resource, namespace, name);
     if (found === undefined) throw new Refusal(404, `${resource} "${name}" not found`);
     if (verb === 'get') return found;
@@ -78,26 +98,42 @@ export function startKubeApi(options: KubeApiOptions) {
       store.delete(resource, found);
       return found;
     }
-    if (request.headers['content-type'] !== 'application/merge-patch+json')
-      throw new Refusal(415, `the body of a patch is ${request.headers['content-type']}`);
-    const patched = mergePatch(found, body) as KubeObject;
+    const type = request.headers['content-type'];
+    const isStrategic = resource === 'validatingwebhookconfigurations';
+    if (type !== `application/${isStrategic ? 'strategic-merge' : 'merge'}-patch+json`)
+      throw new Refusal(415, `the body of a patch is ${type}`);
+    const patched = (isStrategic ? mergeByName(found, body) : mergePatch(found, body)) as KubeObject;
+    if (patched.metadata.resourceVersion !== found.metadata.resourceVersion)
+      throw new Refusal(409, 'the object has been modified; please apply your changes to the latest version');
     if (patched.metadata.uid !== found.metadata.uid)
       throw new Refusal(409, 'the UID in the precondition differs');
     // A patch of the status changes what the pod shows, not what it is to be.
-    return store.replace(
-      resource,
-      found,
-      call.isStatus && found.spec ? { ...patched, spec: found.spec } : patched,
-    );
+    const object = call.isStatus && found.spec ? { ...patched, spec: found.spec } : patched;
+    const write: Write = { operation: 'UPDATE', resource, namespace, object, oldObject: found };
+    if (!call.isStatus) await admitted(write, response);
+    return store.replace(resource, found, object);
   };
 
-  const create = ({ resource, namespace }: Call, body: KubeObject): KubeObject => {
+  const admitted = async (write: Write, response: ServerResponse): Promise<void> => {
+    const { warnings, denied } = await admit(store, write);
+    const lines = warnings.map((one) => `299 - ${JSON.stringify(one)}`);
+    if (lines.length > 0) response.setHeader('warning', lines);
+    if (denied !== undefined) throw new Refusal(denied.status, denied.message);
+  };
+
+  const named = ({ namespace }: Call, body: KubeObject): KubeObject => {
     const { generateName } = body.metadata as { generateName?: string };
     const name = body.metadata.name ?? `${generateName}${store.version}`;
+    const metadata = { ...body.metadata, name, ...(namespace === '' ? {} : { namespace }) };
+    return { ...body, metadata };
+  };
+
+  const create = ({ resource }: Call, object: KubeObject): KubeObject => {
+    const { name, namespace = '' } = object.metadata;
     if (store.get(resource, namespace, name) !== undefined)
       throw new Refusal(409, `"${name}" already exists`);
-    const metadata = { ...body.metadata, name, ...(namespace === '' ? {} : { namespace }) };
-    return store.create(resource, { ...body, apiVersion: 'v1', kind: KINDS[resource] ?? '', metadata });
+    const apiVersion = resource === 'validatingwebhookconfigurations' ? WEBHOOKS : 'v1';
+    return store.create(resource, { ...object, apiVersion, kind: KINDS[resource] ?? '' });
   };
 
   const list = ({ resource, namespace, query }: Call): unknown => {
@@ -176,22 +212,36 @@ const VERBS: Record<string, string> = { POST: 'create', PATCH: 'patch', DELETE: 
 
 const callOf = (method: string, { pathname, searchParams: query }: URL): Call => {
   const found =
-    /^\/api\/v1\/namespaces\/(?<namespace>[^/]+)\/(?<resource>pods|events)(\/(?<name>[^/]+)(?<status>\/status)?)?$/.exec(
+    /^\/api\/v1\/namespaces\/(?<namespace>[^/]+)\/(?<resource>pods|events|services)(\/(?<name>[^/]+)(?<status>\/status)?)?$/.exec(
       pathname,
-    ) ?? /^\/api\/v1\/(?<resource>pods|namespaces)(\/(?<name>[^/]+))?$/.exec(pathname);
+    ) ??
+    /^\/api\/v1\/(?<resource>pods|namespaces)(\/(?<name>[^/]+))?$/.exec(pathname) ??
+    /^\/apis\/admissionregistration\.k8s\.io\/v1\/(?<resource>validatingwebhookconfigurations)(\/(?<name>[^/]+))?$/.exec(
+      pathname,
+    );
   if (found === null) throw new Refusal(404, `there is no ${pathname} here`);
   const { namespace = '', resource = '', name = '', status } = found.groups ?? {};
   const get = name === '' ? (query.get('watch') === 'true' ? 'watch' : 'list') : 'get';
   return { namespace, resource, isStatus: status !== undefined, name, query, verb: VERBS[method] ?? get };
 };
 
-/** "verb resource" of every ClusterRole in the text. */
+interface Rule {
+  resources: string[];
+  verbs: string[];
+  resourceNames?: string[];
+}
+
+/** "verb resource", or "verb resource name", of every ClusterRole in the text. */
 const rulesOf = (text: string): string[] =>
   parseAllDocuments(text)
     .map((document) => document.toJS())
-    .filter(({ kind }) => kind === 'ClusterRole')
-    .flatMap(({ rules }: { rules: { resources: string[]; verbs: string[] }[] }) => rules)
-    .flatMap(({ resources, verbs }) => resources.flatMap((one) => verbs.map((verb) => `${verb} ${one}`)));
+    .filter((one) => one?.kind === 'ClusterRole')
+    .flatMap(({ rules }: { rules: Rule[] }) => rules)
+    .flatMap(({ resources, verbs, resourceNames }) =>
+      resources.flatMap((one) =>
+        verbs.flatMap((verb) => resourceNames?.map((name) => `${verb} ${one} ${name}`) ?? `${verb} ${one}`),
+      ),
+    );
 
 const readBody = async (request: IncomingMessage): Promise<unknown> => {
   const chunks: Buffer[] = [];

@@ -123,3 +123,23 @@ export function mergePatch(target: unknown, patch: unknown): unknown {
   }
   return merged;
 }
+
+/** A strategic merge patch, as far as it goes: lists of objects are merged by their names, and none of them goes. */
+export function mergeByName(target: unknown, patch: unknown): unknown {
+  if (Array.isArray(target) && Array.isArray(patch)) {
+    const list: { name: string }[] = [...target];
+    for (const one of patch) {
+      const at = list.findIndex(({ name }) => name === one.name);
+      if (at < 0) list.push(one);
+      else list[at] = mergeByName(list[at], one) as { name: string };
+    }
+    return list;
+  }
+  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return patch;
+  const merged: Record<string, unknown> = { ...(target as Record<string, unknown>) };
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) delete merged[key];
+    else merged[key] = mergeByName(merged[key], value);
+  }
+  return merged;
+}
