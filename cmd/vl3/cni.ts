@@ -51,7 +51,7 @@ export const cniCommands: CommandGroup = (program: Command, context: Context): v
       'after',
       [
         '\nThe entry stands last in the file that the runtime takes, the first by name; nothing else in it changes. Beside a file of',
-        'a single plugin (.conf), 00-vl3.conflist is made. With Cilium, cni.exclusive has to be false.',
+        'a single plugin (.conf), 0-vl3.conflist is made. With Cilium, cni.exclusive has to be false.',
         '\nExamples:\n  vl3 cni install\n  vl3 cni install --watch --copy-node --net-dir /host/etc/cni/net.d --bin-dir /host/opt/cni/bin --host-bin-dir /opt/cni/bin',
       ].join('\n'),
     )

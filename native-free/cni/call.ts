@@ -114,7 +114,7 @@ const readConfiguration = (object: JsonObject, versionOf: (version: string) => v
   if (version === undefined) {
     throw new CniError(
       CNI_CODE.incompatibleVersion,
-      `this configuration is of CNI version "${text.slice(0, 32)}": use 0.3.1, 0.4.0, 1.0.0 or 1.1.0`,
+      `this configuration is of CNI version "${text.slice(0, 32)}": use 0.3.0, 0.3.1, 0.4.0, 1.0.0 or 1.1.0`,
     );
   }
   versionOf(version);

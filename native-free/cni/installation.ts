@@ -4,11 +4,15 @@
 
 import { isObject, type JsonObject } from './json.ts';
 import { hasType, parsePluginList } from './plugin-list.ts';
+import { asVersion, SUPPORTED_VERSIONS } from './version.ts';
 
 export const PLUGIN_TYPE = 'vl3-cni';
 
-/** Made beside a main configuration that is a single plugin's (.conf) and has no room for another; sorts before all. */
-export const OWN_FILE = '00-vl3.conflist';
+/**
+ * Made beside a main configuration that is a single plugin's (.conf) and has no room for another; sorts before all whose
+ * names begin with two digits, as they do.
+ */
+export const OWN_FILE = '0-vl3.conflist';
 
 export interface ConfigFile {
   readonly name: string;
@@ -53,6 +57,8 @@ export const planInstallation = (
   for (const file of inOrder(files)) {
     const list = parsePluginList(file.text);
     if (list !== undefined && isTaken(file)) {
+      const problem = versionProblem(file);
+      if (problem !== undefined) return { kind: 'nothing', reason: problem };
       const text = list.with(entry);
       const changes: Change[] = text === file.text ? [] : [{ kind: 'write', name: file.name, text }];
       // The main plugin had a .conf once.
@@ -61,6 +67,8 @@ export const planInstallation = (
     }
     const single = file.name.endsWith('.conflist') ? undefined : singlePlugin(file.text);
     if (single === undefined) continue;
+    const problem = versionProblem(file) ?? singleProblem(file.name, single.type);
+    if (problem !== undefined) return { kind: 'nothing', reason: problem };
     const text = beside(single, entry);
     const changes: Change[] = text === ours?.text ? [] : [{ kind: 'write', name: OWN_FILE, text }];
     return { kind: 'found', main: file.name, owner: single.type, changes };
@@ -97,6 +105,30 @@ const isTaken = ({ name, text }: ConfigFile): boolean => {
     name.endsWith('.conflist') && isObject(list) && typeof list['name'] === 'string' && list['name'] !== ''
   );
 };
+
+/** A plugin that does not speak its configuration's version fails, and with it every pod: also those that ask for nothing. */
+const versionProblem = ({ name, text }: ConfigFile): string | undefined => {
+  const configuration: unknown = JSON.parse(text);
+  if (!isObject(configuration)) return undefined;
+  const { cniVersion, cniVersions } = configuration;
+  const named = [cniVersion, ...(Array.isArray(cniVersions) ? cniVersions : [])].filter(
+    (one) => typeof one === 'string',
+  );
+  // Of several a runtime takes the greatest that it knows: all of them may be it.
+  if (named.length > 0 && named.every((one) => asVersion(one) !== undefined)) return undefined;
+  return `${name} is of CNI version "${named.join('", "')}", and vl3-cni speaks ${SUPPORTED_VERSIONS.join(', ')}: ${WITHOUT}`;
+};
+
+/** Multus takes the first file by name for the cluster's own plugin, and would call itself from a list that comes before it. */
+const singleProblem = (name: string, type: string): string | undefined => {
+  if (type.startsWith('multus'))
+    return `${name} is of Multus, which makes it from the file that comes first: have it made as a conflist, or ${WITHOUT}`;
+  if (name < OWN_FILE)
+    return `${name} comes before ${OWN_FILE}, which would have to be taken instead: call it otherwise, or ${WITHOUT}`;
+  return undefined;
+};
+
+const WITHOUT = 'leave the plugin out: the agent attaches pods by its informer alone';
 
 const singlePlugin = (text: string): (JsonObject & { readonly type: string }) | undefined => {
   try {

@@ -1,15 +1,15 @@
 // The versions of the CNI specification that are spoken.
 
-/** Results are written in any of these. */
-export const SUPPORTED_VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
+/** Results are written in any of these; in 0.3.0 as in 0.3.1, which some clusters' plugins still name. */
+export const SUPPORTED_VERSIONS = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 export type CniVersion = (typeof SUPPORTED_VERSIONS)[number];
 
 export const NEWEST_VERSION = '1.1.0';
 
 /** CHECK came with 0.4.0, GC and STATUS with 1.1.0. */
 export const FIRST_VERSION = {
-  ADD: '0.3.1',
-  DEL: '0.3.1',
+  ADD: '0.3.0',
+  DEL: '0.3.0',
   CHECK: '0.4.0',
   GC: '1.1.0',
   STATUS: '1.1.0',

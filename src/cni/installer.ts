@@ -22,6 +22,7 @@ import {
   type Change,
   type ConfigFile,
   isConfigFile,
+  OWN_FILE,
   PLUGIN_TYPE,
   planInstallation,
   planRemoval,
@@ -62,7 +63,7 @@ export const installProgram = (options: ProgramOptions): string[] => {
   const written: string[] = [];
   if (copyNode !== undefined) {
     const target = join(binDirectory, NODE_COPY);
-    const draft = join(binDirectory, `.${NODE_COPY}.new`);
+    const draft = join(binDirectory, draftOf(NODE_COPY));
     guarded(target, () => {
       copyFileSync(copyNode, draft, constants.COPYFILE_FICLONE);
       chmodSync(draft, 0o755);
@@ -102,13 +103,21 @@ export const installEntry = (netDirectory: string, socket: string | undefined): 
   return { main, owner, changed: apply(netDirectory, changes) };
 };
 
-/** Takes every entry out. Answers which files changed. */
-export const removeEntry = (netDirectory: string): string[] =>
-  existsSync(netDirectory) ? apply(netDirectory, planRemoval(readConfigFiles(netDirectory))) : [];
+/** Takes every entry out, and what a crash left of putting one in. Answers which files changed. */
+export const removeEntry = (netDirectory: string): string[] => {
+  if (!existsSync(netDirectory)) return [];
+  const files = readConfigFiles(netDirectory);
+  const changed = apply(netDirectory, planRemoval(files));
+  const drafts = [OWN_FILE, ...files.map(({ name }) => name)]
+    .map((name) => join(netDirectory, draftOf(name)))
+    .filter((path) => existsSync(path));
+  for (const path of drafts) guarded(path, () => rmSync(path));
+  return [...changed, ...drafts];
+};
 
 /** Removes the program: after the entry, or a runtime would look for it in vain. */
 export const removeProgram = (binDirectory: string): string[] =>
-  [PLUGIN_TYPE, NODE_COPY, `.${PLUGIN_TYPE}.new`, `.${NODE_COPY}.new`]
+  [PLUGIN_TYPE, NODE_COPY, draftOf(PLUGIN_TYPE), draftOf(NODE_COPY)]
     .map((name) => join(binDirectory, name))
     .filter((path) => existsSync(path))
     .map((path) => {
@@ -154,7 +163,7 @@ const replaceFile = (name: string, text: string, mode: number): void => {
   // A link goes on being one.
   const path = existsSync(name) ? realpathSync(name) : name;
   const at = path.lastIndexOf('/');
-  const draft = `${path.slice(0, at)}/.${path.slice(at + 1)}.new`;
+  const draft = `${path.slice(0, at)}/${draftOf(path.slice(at + 1))}`;
   guarded(path, () => {
     const descriptor = openSync(draft, 'w', mode);
     try {
@@ -167,6 +176,8 @@ const replaceFile = (name: string, text: string, mode: number): void => {
     renameSync(draft, path);
   });
 };
+
+const draftOf = (name: string): string => `.${name}.new`;
 
 const guarded = (path: string, write: () => void): void => {
   try {

@@ -56,52 +56,55 @@ describe('VERSION', () => {
   test.each(['', '{"cniVersion":"1.0.0"}', '{}'])('is answered for %j', async (input) => {
     const { code, result } = await run('VERSION', input);
     expect(code).toBe(0);
-    expect(result.supportedVersions).toEqual(['0.3.1', '0.4.0', '1.0.0', '1.1.0']);
+    expect(result.supportedVersions).toEqual(['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0']);
     expect(result.cniVersion).toBe(input.includes('1.0.0') ? '1.0.0' : '1.1.0');
   });
 });
 
 describe('ADD', () => {
-  test.each(['0.3.1', '0.4.0', '1.0.0', '1.1.0'])('answers in the words of %s', async (cniVersion) => {
-    const { result, asked } = await run('ADD', {
-      ...CONFIG,
-      cniVersion,
-      socket: '/run/x/agent.sock',
-      waitSeconds: 3,
-    });
-    const version = (number: string) => (cniVersion < '1' ? { version: number } : {});
-    expect(result).toEqual({
-      ...CONFIG.prevResult,
-      cniVersion,
-      interfaces: [
-        { name: 'eth0' },
-        {
-          name: 'red',
-          mac: MADE.mac,
-          sandbox: ENV.CNI_NETNS,
-          ...(cniVersion === '1.1.0' ? { mtu: 1420 } : {}),
-        },
-      ],
-      ips: [
-        { interface: 1, address: '10.60.0.2/32', gateway: '10.60.0.1', ...version('4') },
-        { interface: 1, address: 'fd00:60::2/128', ...version('6') },
-      ],
-      routes: [{ dst: '10.60.0.0/16', gw: '10.60.0.1' }],
-    });
-    expect(asked).toEqual([
-      {
+  test.each(['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'])(
+    'answers in the words of %s',
+    async (cniVersion) => {
+      const { result, asked } = await run('ADD', {
+        ...CONFIG,
+        cniVersion,
         socket: '/run/x/agent.sock',
-        path: '/v1/cni/add',
-        body: {
-          owner: { cniNetwork: 'cluster', containerId: 'c0ffee', ifName: 'eth0' },
-          netns: ENV.CNI_NETNS,
-          pod: { namespace: 'a', name: 'web', uid: 'u1' },
-          wanted: { by: 'pod', key: 'vl3.io/networks', text: 'red' },
-          waitMs: 3000,
+        waitSeconds: 3,
+      });
+      const version = (number: string) => (cniVersion < '1' ? { version: number } : {});
+      expect(result).toEqual({
+        ...CONFIG.prevResult,
+        cniVersion,
+        interfaces: [
+          { name: 'eth0' },
+          {
+            name: 'red',
+            mac: MADE.mac,
+            sandbox: ENV.CNI_NETNS,
+            ...(cniVersion === '1.1.0' ? { mtu: 1420 } : {}),
+          },
+        ],
+        ips: [
+          { interface: 1, address: '10.60.0.2/32', gateway: '10.60.0.1', ...version('4') },
+          { interface: 1, address: 'fd00:60::2/128', ...version('6') },
+        ],
+        routes: [{ dst: '10.60.0.0/16', gw: '10.60.0.1' }],
+      });
+      expect(asked).toEqual([
+        {
+          socket: '/run/x/agent.sock',
+          path: '/v1/cni/add',
+          body: {
+            owner: { cniNetwork: 'cluster', containerId: 'c0ffee', ifName: 'eth0' },
+            netns: ENV.CNI_NETNS,
+            pod: { namespace: 'a', name: 'web', uid: 'u1' },
+            wanted: { by: 'pod', key: 'vl3.io/networks', text: 'red' },
+            waitMs: 3000,
+          },
         },
-      },
-    ]);
-  });
+      ]);
+    },
+  );
 
   test("may list interfaces alone: there are runtimes that take every address for the pod's", async () => {
     const { result } = await run('ADD', { ...CONFIG, reportAddresses: false });

@@ -78,7 +78,10 @@ describe('the layouts of', () => {
 
 test('the first file by name that a runtime takes is the one', () => {
   const files = [
-    { name: '99-loopback.conflist', text: '{"name":"lo","plugins":[{"type":"loopback"}]}' },
+    {
+      name: '99-loopback.conflist',
+      text: '{"cniVersion":"1.0.0","name":"lo","plugins":[{"type":"loopback"}]}',
+    },
     fixture('10-calico.conflist'),
     { name: '00-broken.conflist', text: '{"name":"x",' },
     { name: '01-empty.conflist', text: '{"name":"x","plugins":[]}' },
@@ -93,10 +96,46 @@ test('the first file by name that a runtime takes is the one', () => {
   });
 });
 
+test.each<[string, string, RegExp]>([
+  [
+    '10-old.conflist',
+    '{"cniVersion":"0.2.0","name":"x","plugins":[{"type":"a"}]}',
+    /version "0\.2\.0".*informer alone/,
+  ],
+  ['10-none.conflist', '{"name":"x","plugins":[{"type":"a"}]}', /is of CNI version ""/],
+  ['10-new.conflist', '{"cniVersion":"2.0.0","name":"x","plugins":[{"type":"a"}]}', /version "2\.0\.0"/],
+  [
+    '10-any.conflist',
+    '{"cniVersions":["1.1.0","2.0.0"],"name":"x","plugins":[{"type":"a"}]}',
+    /"1\.1\.0", "2\.0\.0"/,
+  ],
+  ['10-old.conf', '{"cniVersion":"0.2.0","name":"x","type":"a"}', /version "0\.2\.0"/],
+  ['00-multus.conf', '{"cniVersion":"0.3.1","name":"m","type":"multus"}', /is of Multus.*informer alone/],
+  ['00-multus.conf', '{"cniVersion":"0.3.1","name":"m","type":"multus-shim"}', /is of Multus/],
+  ['-first.conf', '{"cniVersion":"0.3.1","name":"x","type":"a"}', /comes before 0-vl3\.conflist/],
+])('%s is left alone, since every pod would depend on it: %s', (name, text, reason) => {
+  const files = [
+    { name, text },
+    { ...fixture('10-flannel.conflist'), name: '99-flannel.conflist' },
+  ];
+  expect(planInstallation(files, ENTRY)).toEqual({ kind: 'nothing', reason: expect.stringMatching(reason) });
+});
+
+test('a list of ours comes before whatever else there may be', () => {
+  const single = { name: '00-a.conf', text: '{"cniVersion":"0.3.1","name":"x","type":"a"}' };
+  expect(
+    install([single])
+      .map(({ name }) => name)
+      .toSorted(),
+  ).toEqual([OWN_FILE, single.name]);
+});
+
 test('an entry that is another, stands elsewhere or twice is replaced by the one', () => {
   const old = '{"type":"vl3-cni","socket":"/old"}';
   for (const plugins of [`{"type":"a"},${old}`, `${old} , {"type":"a"}`, `${old},{"type":"a"},${old}`]) {
-    const [after] = install([{ name: '10-x.conflist', text: `{"name":"x","plugins":[${plugins}]}` }]);
+    const [after] = install([
+      { name: '10-x.conflist', text: `{"cniVersion":"1.0.0","name":"x","plugins":[${plugins}]}` },
+    ]);
     expect(after === undefined ? [] : JSON.parse(after.text).plugins).toEqual([{ type: 'a' }, ENTRY]);
   }
 });
@@ -118,7 +157,7 @@ test('any conflist, however it is written, is itself again byte for byte', () =>
     fc.property(list, ({ plugins, extra, space, last }) => {
       const shown = plugins.map((one) => JSON.stringify(one, null, space)).join(`${space},${space}`);
       const member = `${space}"plugins"${space}:${space}[${space}${shown}${space}]${space}`;
-      const others = `${space}"name":"x","extra":${JSON.stringify(extra)}`;
+      const others = `${space}"name":"x","cniVersion":"1.0.0","extra":${JSON.stringify(extra)}`;
       const whole = `${space}{${last ? `${others},${member}` : `${member},${others}`}}${space}`;
       const file = { name: '10-x.conflist', text: whole };
       const [after] = install([file]);

@@ -88,6 +88,32 @@ test('installs the program, then the entry; takes off the entry, then the progra
   expect((await vl3(['cni', 'uninstall', ...place()])).out).toEqual(['nothing to remove']);
 });
 
+test('what a crash left half-written goes with the rest', async () => {
+  const path = use('10-calico.conflist');
+  await install();
+  const drafts = [join(net, '.0-vl3.conflist.new'), join(bin, '.vl3-cni.new')];
+  for (const draft of drafts) writeFileSync(draft, '{');
+  const { out } = await vl3(['cni', 'uninstall', ...place()]);
+  expect(out).toEqual([
+    `changed ${path}`,
+    `changed ${drafts[0]}`,
+    `removed ${bin}/vl3-cni`,
+    `removed ${drafts[1]}`,
+  ]);
+  expect([readdirSync(net), readdirSync(bin)]).toEqual([['10-calico.conflist'], []]);
+});
+
+test('a configuration that every pod would suffer from is not touched', async () => {
+  const path = join(net, '00-multus.conf');
+  const text = '{"cniVersion":"0.3.1","name":"m","type":"multus"}';
+  writeFileSync(path, text);
+  const { code, err } = await install();
+  expect(code).toBe(1);
+  expect(err[0]).toMatch(/is of Multus.*informer alone/);
+  expect(readdirSync(net)).toEqual(['00-multus.conf']);
+  expect(readFileSync(path, 'utf8')).toBe(text);
+});
+
 test('brings its Node along when asked to, and names it as the node sees it', async () => {
   use('10-flannel.conflist');
   await install('--copy-node', '--host-bin-dir', bin);
