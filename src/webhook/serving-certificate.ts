@@ -8,7 +8,7 @@ import type { Anchor } from '../../native-free/kube/ca-bundle.ts';
 import { serialNumber } from '../identity/ca-directory.ts';
 import { SERVER_AUTH } from '../identity/certificate.ts';
 import { ECDSA, formatKey, generateKey, webKeys } from '../identity/key.ts';
-import { fromPem, toPem } from '../identity/pem.ts';
+import { toPem } from '../identity/pem.ts';
 import { loadX509 } from '../identity/x509-library.ts';
 
 export interface ServingCertificate {
@@ -32,6 +32,7 @@ export interface CertificateWish {
   readonly lifetimeMs: number;
 }
 
+const BLOCK = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 const ORGANIZATION = 'vl3 webhook';
 /** API servers' clocks may be behind by so much. */
 const BACKDATE_MS = 3_600_000;
@@ -95,17 +96,16 @@ export const makeServingCertificate = async ({
 };
 
 /** Of a caBundle's text; what is no certificate is left out. */
-export const readAnchors = (bundle: string): Anchor[] => {
-  if (!bundle.includes('-----BEGIN CERTIFICATE-----')) return [];
-  return fromPem(bundle, 'the caBundle').flatMap((der) => {
+export const readAnchors = (bundle: string): Anchor[] =>
+  [...bundle.matchAll(BLOCK)].flatMap(([block]) => {
     try {
-      const { subject, validToDate } = new X509Certificate(der);
+      const { raw, subject, validToDate } = new X509Certificate(block);
       const fields = subject.split('\n');
       const unit = fields.find((one) => one.startsWith('OU='))?.slice(3);
       const isOurs = fields.includes(`O=${ORGANIZATION}`);
-      return [{ pem: toPem([der]), holder: isOurs ? unit : undefined, notAfter: validToDate.getTime() }];
+      const pem = toPem([new Uint8Array(raw)]);
+      return [{ pem, holder: isOurs ? unit : undefined, notAfter: validToDate.getTime() }];
     } catch {
       return [];
     }
   });
-};
