@@ -312,6 +312,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
           attachments,
           router: (network) => networks.get(network)?.router,
           homeDomain: () => link.identity.trustBundle.trustDomain,
+          isLed: () => informer !== undefined,
         }),
       },
       logger,

@@ -23,6 +23,8 @@ export interface CniDeps {
   /** Of a network that this node is on. */
   readonly router: (network: string) => Router | undefined;
   readonly homeDomain: () => string;
+  /** Whether an informer leads pods' attachments, and annotations are edited live. */
+  readonly isLed: () => boolean;
 }
 
 export class Cni {
@@ -61,11 +63,15 @@ export class Cni {
     };
   }
 
-  /** What is asked for and not there, or not as it was made. What is pending is no fault. */
+  /**
+   * What is asked for and not there, or not as it was made. What is pending is no fault; nor is, where annotations are edited
+   * live, what is not there any more: the runtime goes on asking for what the pod asked for at its start.
+   */
   async check(request: Wire<CheckRequest>): Promise<CheckAnswer> {
     const networks = this.#networks(request);
     const found = this.#of(request.owner);
-    const missing = networks
+    const isLed = request.pod !== undefined && this.#deps.isLed();
+    const missing = (isLed ? [] : networks)
       .filter(({ network }) => !found.some((one) => one.network === network))
       .map(({ network }) => `the container is not on ${network}: make it anew`);
     const faults = await Promise.all(found.map((one) => this.#faults(one)));
