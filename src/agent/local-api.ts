@@ -20,8 +20,8 @@ import {
 } from './local-requests.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
-/** All containers of a machine in one request. */
-const MAX_GC_BYTES = 4 * 1024 * 1024;
+/** Of the CNI plugin: all containers of a machine, or a pod's annotation, which may be 256 KiB before it is escaped. */
+const MAX_CNI_BYTES = 4 * 1024 * 1024;
 
 const HTTP_STATUS: Record<ErrorCode, number> = {
   'invalid-argument': 400,
@@ -173,13 +173,13 @@ const route = async (request: IncomingMessage, handlers: LocalApiHandlers): Prom
     case 'GET /v1/status':
       return await handlers.status({ probe: url.searchParams.get('probe') !== 'false' });
     case 'POST /v1/cni/add':
-      return await handlers.cni.add(parse(addRequestSchema, await readJson(request)));
+      return await handlers.cni.add(parse(addRequestSchema, await readJson(request, MAX_CNI_BYTES)));
     case 'POST /v1/cni/check':
-      return await handlers.cni.check(parse(checkRequestSchema, await readJson(request)));
+      return await handlers.cni.check(parse(checkRequestSchema, await readJson(request, MAX_CNI_BYTES)));
     case 'POST /v1/cni/del':
       return await handlers.cni.del(parse(delRequestSchema, await readJson(request)).owner);
     case 'POST /v1/cni/gc':
-      return await handlers.cni.gc(parse(gcRequestSchema, await readJson(request, MAX_GC_BYTES)));
+      return await handlers.cni.gc(parse(gcRequestSchema, await readJson(request, MAX_CNI_BYTES)));
     case 'GET /v1/cni/status':
       // It listens once its networks are open.
       return {};

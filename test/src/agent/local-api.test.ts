@@ -108,6 +108,16 @@ test('a body that is too large is refused with a sentence that arrives', async (
   }
 });
 
+test('an annotation of a pod that is too long is refused in words about the annotation', async () => {
+  await using _ = await LocalApi.listen(path, handlers(), logger);
+  const owner = { cniNetwork: 'c', containerId: 'c', ifName: 'eth0' };
+  const wanted = { by: 'pod', key: 'vl3.io/networks', text: 'x'.repeat(262_144) };
+  const body = JSON.stringify({ owner, netns: '/run/netns/x', wanted, waitMs: 0 });
+  const { status, text } = await raw('POST', '/v1/cni/add', body);
+  expect(status).toBe(400);
+  expect(JSON.parse(text).message).toMatch(/the annotation is longer than 16384 characters: ask for less/);
+});
+
 test('an unexpected error does not show its inside', async () => {
   const attachments = () => {
     throw new Error('secret detail');
