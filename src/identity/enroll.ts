@@ -1,5 +1,6 @@
-// Enrolment, the node's side: a join token and a fresh key become the node's stored identity. The flow, in order:
-// keep the key, meet the registry (first-contact.ts), ask for the SVID on a verified connection, check it, store it.
+// Enrolment, the node's side: a join token, or one of its Kubernetes cluster, and a fresh key become the node's stored identity.
+// The flow, in order: keep the key, meet the registry (first-contact.ts), ask for the SVID on a verified connection, check it,
+// store it.
 
 import type { KeyObject } from 'node:crypto';
 import { unlink } from 'node:fs/promises';
@@ -12,6 +13,7 @@ import { fromConnectError } from '../api/errors.ts';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
 import { createCertificateRequest } from './certificate-request.ts';
 import type { TrustBundle } from './chain.ts';
+import type { DomainAddress } from './domain-address.ts';
 import { fetchTrustBundle } from './first-contact.ts';
 import { createIdentity, type Identity } from './identity.ts';
 import { storeNodeIdentity } from './identity-file.ts';
@@ -25,12 +27,23 @@ const CALL_TIMEOUT_MS = 15_000;
 const MAX_ANSWER_BYTES = 65_536;
 const KEY_FILE = 'enrolling-key.pem';
 
-export interface EnrollOptions {
-  readonly token: JoinToken;
-  readonly node: string;
+interface Where {
   /** The agent's state directory; the identity is stored there. */
   readonly directory: string;
   readonly signal?: AbortSignal;
+}
+
+export interface EnrollOptions extends Where {
+  readonly token: JoinToken;
+  readonly node: string;
+}
+
+export interface ClusterEnrollOptions extends Where {
+  readonly domain: DomainAddress;
+  /** The service-account token of the agent's pod: says which node this is. */
+  readonly kubernetesToken: string;
+  /** What the node is called if that is known; the registry refuses any other. */
+  readonly node?: string | undefined;
 }
 
 /**
@@ -38,17 +51,36 @@ export interface EnrollOptions {
  * 'unauthenticated' when one is not of the token's CA (it got nothing), otherwise the registry's refusal.
  */
 export const enroll = async (
-  { token, node, directory, signal }: EnrollOptions,
+  { token, node, ...where }: EnrollOptions,
   now: () => number = Date.now,
 ): Promise<Identity> => {
   parseName('node', node);
+  return await enrollAt(token, { tokenSecret: token.secret, node }, where, now);
+};
+
+/** As `enroll`. What the node is called, its identity says. */
+export const enrollByCluster = async (
+  { domain, kubernetesToken, node = '', ...where }: ClusterEnrollOptions,
+  now: () => number = Date.now,
+): Promise<Identity> => await enrollAt(domain, { kubernetesToken, node }, where, now);
+
+const enrollAt = async (
+  domain: DomainAddress,
+  shown: Shown,
+  { directory, signal }: Where,
+  now: () => number,
+): Promise<Identity> => {
   await makePrivateDirectory(directory);
   const keyPath = join(directory, KEY_FILE);
   const privateKey = await keptKey(keyPath);
   const certificateRequest = await createCertificateRequest(privateKey);
-  const { trustBundle, certificateChain } = await askAny(token, { certificateRequest, node }, now, signal);
+  const answer = await askAny(domain, { ...shown, certificateRequest }, now, signal);
+  const { trustBundle, certificateChain } = answer;
+  const { registries } = domain;
+  // What was asked for counts; the answer's name only where none was.
+  const name = shown.node === '' ? parseName('node', answer.node) : shown.node;
   const identity = createIdentity(
-    { kind: 'node', name: node, registries: token.registries, trustBundle, privateKey, certificateChain },
+    { kind: 'node', name, registries, trustBundle, privateKey, certificateChain },
     now(),
   );
   await storeNodeIdentity(directory, identity);
@@ -68,38 +100,39 @@ const keptKey = async (path: string): Promise<KeyObject> => {
   return key;
 };
 
-interface Request {
-  readonly certificateRequest: Uint8Array;
-  readonly node: string;
-}
+type Shown = { readonly node: string } & (
+  | { readonly tokenSecret: string }
+  | { readonly kubernetesToken: string }
+);
+type Request = Shown & { readonly certificateRequest: Uint8Array };
 
 interface Answer {
   readonly trustBundle: TrustBundle;
   readonly certificateChain: readonly Uint8Array[];
+  readonly node: string;
 }
 
 /** The first answer; a registry that is down is passed over, and so is an impostor, but a refusal is final. */
 const askAny = async (
-  token: JoinToken,
+  { trustDomain, caFingerprint, registries }: DomainAddress,
   request: Request,
   now: () => number,
   signal: AbortSignal | undefined,
 ): Promise<Answer> => {
-  const { trustDomain, caFingerprint, secret } = token;
   const failures: Vl3Error[] = [];
-  for (const registry of token.registries) {
+  for (const registry of registries) {
     const address = parseRegistryAddress(registry);
     const contact = { address, trustDomain, caFingerprint, signal };
     const trustBundle = await fetchTrustBundle(contact, now).catch(passOver(failures, signal));
     if (trustBundle === undefined) continue;
-    const certificateChain = await ask(registryUrl(address), trustBundle, secret, request, signal).catch(
+    const answer = await ask(registryUrl(address), trustBundle, request, signal).catch(
       passOver(failures, signal, 'unavailable'),
     );
-    if (certificateChain !== undefined) return { trustBundle, certificateChain };
+    if (answer !== undefined) return { trustBundle, ...answer };
   }
   // An impostor is worth more words than a registry that is down.
   const worst = failures.find((one) => one.code === 'unauthenticated') ?? failures[0];
-  throw worst ?? new Vl3Error('invalid-argument', 'the join token names no registry');
+  throw worst ?? new Vl3Error('invalid-argument', 'there is no registry to ask');
 };
 
 /** Collects a failure, if it is of this code (undefined: of any), and rethrows everything else. */
@@ -111,14 +144,13 @@ const passOver =
     failures.push(error);
   };
 
-/** The chain that the registry gives for the token. Throws Vl3Error. */
+/** What the registry gives for the token. Throws Vl3Error. */
 const ask = async (
   url: string,
   trustBundle: TrustBundle,
-  tokenSecret: string,
   request: Request,
   signal: AbortSignal | undefined,
-): Promise<readonly Uint8Array[]> => {
+): Promise<Pick<Answer, 'certificateChain' | 'node'>> => {
   const sessionManager = new Http2SessionManager(url, {}, clientTlsOptions(trustBundle));
   try {
     const transport = createConnectTransport({
@@ -128,11 +160,11 @@ const ask = async (
       readMaxBytes: MAX_ANSWER_BYTES,
     });
     const client = createClient(EnrollmentService, transport);
-    const answer = await client.enroll(
-      { tokenSecret, ...request },
-      { timeoutMs: CALL_TIMEOUT_MS, ...(signal !== undefined && { signal }) },
-    );
-    return answer.certificateChain;
+    const { certificateChain, node } = await client.enroll(request, {
+      timeoutMs: CALL_TIMEOUT_MS,
+      ...(signal !== undefined && { signal }),
+    });
+    return { certificateChain, node };
   } catch (error) {
     throw fromConnectError(error);
   } finally {

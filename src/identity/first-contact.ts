@@ -51,7 +51,7 @@ const readTrustBundle = (
   if (ca === undefined) {
     throw new Vl3Error(
       'unauthenticated',
-      `the server at ${where} does not belong to the CA that the join token names; nothing was sent to it. Is the token of another registry, or somebody between this machine and the registry?`,
+      `the server at ${where} does not belong to the CA that the join token, or the domain's address, names; nothing was sent to it. Is that of another registry, or somebody between this machine and the registry?`,
     );
   }
   const bundle = { trustDomain, certificates: [ca] };

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatHostPort } from '../../native-free/host-port.ts';
 import { isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
+import type { DomainAddress } from './domain-address.ts';
 import { parseRegistryAddress } from './registry-address.ts';
 
 /*
@@ -19,12 +20,7 @@ const SECRET_BYTES = 32;
 const MAX_TEXT = 8192;
 const MAX_ADDRESSES = 16;
 
-export interface JoinToken {
-  /** Where the registry is, "host:port"; any of them will do. */
-  readonly registries: readonly string[];
-  readonly trustDomain: string;
-  /** SHA-256 of the CA certificate's DER: 32 B. */
-  readonly caFingerprint: Uint8Array;
+export interface JoinToken extends DomainAddress {
   /** What EnrollRequest.token_secret carries: 32 random bytes in base64url. */
   readonly secret: string;
 }

@@ -24,6 +24,7 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AdminService/ListNodes': admin,
   'vl3.v1.AdminService/GetNode': admin,
   'vl3.v1.AdminService/DeleteNode': admin,
+  'vl3.v1.AdminService/ReadmitNode': admin,
   'vl3.v1.AdminService/ListAttachments': admin,
   'vl3.v1.AdminService/CreateToken': admin,
   'vl3.v1.AdminService/ListTokens': admin,

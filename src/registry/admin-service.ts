@@ -21,7 +21,7 @@ import {
   type NetworkRequest,
   updateNetwork,
 } from '../../native-free/registry/network-rules.ts';
-import { deleteNode } from '../../native-free/registry/node-rules.ts';
+import { deleteNode, readmitNode } from '../../native-free/registry/node-rules.ts';
 import {
   mustIssue,
   RECOVERY_READS,
@@ -77,7 +77,10 @@ const usesIn = (state: State, network: StoredNetwork) =>
     state.attachments(network.name).map(({ value }) => value),
   );
 
-const NODE_READS = [all(below.nodes), all(below.sightings), all(below.liveness), all(below.members())];
+const NODE_READS = [
+  ...[all(below.nodes), all(below.sightings), all(below.liveness), all(below.members())],
+  all(below.clusterEnrolments),
+];
 
 export const adminService = (context: RegistryContext): ServiceImpl<typeof AdminService> => {
   const { transactor, store, heartbeats, now, logger, terms } = context;
@@ -85,6 +88,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
   const nodeMessage = (state: State, node: Node, networks: readonly string[]) => {
     const sighting = state.sighting(node.name)?.value;
     const lastSeenAt = heartbeats.lastSeenAt(node.name) ?? sighting?.seenAt;
+    const enrolment = state.clusterEnrolment(node.name)?.value;
     const svidNotAfter = Math.max(0, ...node.certificates.map(({ notAfter }) => notAfter));
     return {
       name: node.name,
@@ -96,6 +100,10 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       agentVersion: sighting?.agentVersion ?? '',
       observedAddress: sighting?.observedAddress ?? '',
       networks: [...networks],
+      ...(enrolment?.enrolledAt === node.enrolledAt && {
+        cluster: enrolment.cluster,
+        kubernetesNode: enrolment.kubernetesNode,
+      }),
     };
   };
 
@@ -182,6 +190,12 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       }
       logger.info({ node: name, networks, freed: freed.map(({ prefix }) => prefix) }, 'node deleted');
       return { freed: freed.map(leaseMessage) };
+    },
+
+    async readmitNode({ name }) {
+      await transactor.run(readmitNode(name, now()));
+      logger.info({ node: name }, 'deleted node may enrol again by the word of its cluster');
+      return {};
     },
 
     async listAttachments({ network, node }) {

@@ -7,6 +7,7 @@ import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import type { Signer } from '../identity/signer.ts';
 import type { Backups } from './backup.ts';
+import type { Clusters } from './clusters.ts';
 import type { Feed } from './feed.ts';
 import type { Hearing } from './hearing.ts';
 import type { Heartbeats } from './heartbeats.ts';
@@ -34,6 +35,8 @@ export interface RegistryContext {
   readonly now: () => number;
   /** The pasteable join token around a fresh secret: addresses and CA fingerprint are the registry's. */
   readonly formatJoinToken: (secret: string) => string;
+  /** Whose nodes enrol by their word; undefined: there are none. */
+  readonly clusters: Clusters | undefined;
   readonly counters: Counters;
   /** Aborts when the registry stops: open watches end. */
   readonly stopping: AbortSignal;

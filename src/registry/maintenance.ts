@@ -4,6 +4,7 @@
 
 import type { Logger } from 'pino';
 import { advanceClock } from '../../native-free/registry/clock-rules.ts';
+import { forgetClusterNodes } from '../../native-free/registry/cluster-enrolment-rules.ts';
 import { dueLeases, endLeases, forgetRested, purgeLeases } from '../../native-free/registry/expiry-rules.ts';
 import { all, below } from '../../native-free/registry/keys.ts';
 import { removeMember } from '../../native-free/registry/lease-rules.ts';
@@ -106,6 +107,12 @@ const tidy = async ({ transactor, now, terms, logger }: Dependencies): Promise<v
     await transactor.run(removeMember(value.network, value.node, now()));
     logger.info({ node: value.node, network: value.network }, 'deletion of a node finished');
   }
+  const { answer: gone } = await transactor.run(forgetClusterNodes(now()));
+  if (gone.length > 0)
+    logger.info(
+      { nodes: gone },
+      'nodes forgotten: their clusters took them away, and their SVIDs have expired',
+    );
   await transactor.run(forgetTokens(now()));
   await transactor.run(forgetTombstones(now(), Math.max(TOMBSTONE_MEMORY_MS, 2 * terms.termMs)));
 };

@@ -22,6 +22,7 @@ import { createAdminCredential } from '../identity/admin-credential.ts';
 import { CertificateAuthority } from '../identity/ca.ts';
 import { hasCa } from '../identity/ca-directory.ts';
 import { fingerprint } from '../identity/certificate.ts';
+import { type DomainAddress, formatDomainAddress } from '../identity/domain-address.ts';
 import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
 import { createRecordVerifier } from '../identity/record-signer.ts';
@@ -32,7 +33,10 @@ import { adminService } from './admin-service.ts';
 import { agentService } from './agent-service.ts';
 import { Backups } from './backup.ts';
 import { Callers, callerKey } from './caller.ts';
+import { type InCluster, inCluster as podInCluster } from './cluster-keys.ts';
+import { Clusters } from './clusters.ts';
 import { Counters, type RegistryContext } from './context.ts';
+import { type ConfigMapName, publishDomain } from './domain-publisher.ts';
 import { enrollmentService } from './enrollment-service.ts';
 import { Feed } from './feed.ts';
 import { guard } from './guard.ts';
@@ -60,12 +64,18 @@ export interface RegistryOptions {
   /** What pools should not overlap, e.g. a cluster's pod and service ranges: who creates a network is warned. */
   readonly reservedRanges?: readonly Prefix[];
   readonly outageBudgetMs?: number;
+  /** The Kubernetes clusters whose nodes enrol by their word (deploy/examples/clusters.yaml). Default: none. */
+  readonly clustersFile?: string;
+  /** The ConfigMap in which nodes of the cluster that this is a pod of find the domain's address. */
+  readonly publishDomain?: ConfigMapName;
 }
 
 export interface RegistryDependencies {
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
+  /** How the API server of the own cluster is reached. Default: as a pod reaches it. */
+  readonly inCluster?: () => InCluster;
 }
 
 /** What metrics and health checks look at. */
@@ -94,11 +104,16 @@ const MAX_ANONYMOUS_BYTES = 64 * 1024;
 /** Resolves once the port is open. Throws Vl3Error with a remedy, and leaves nothing open. */
 export const startRegistry = async (
   options: RegistryOptions,
-  { logger, now = Date.now }: RegistryDependencies,
+  { logger, now = Date.now, inCluster = () => podInCluster() }: RegistryDependencies,
 ): Promise<RunningRegistry> => {
   await using opened = new AsyncDisposableStack();
-  const { stateDirectory } = options;
+  const { stateDirectory, trustDomain, clustersFile } = options;
   await preflight(options);
+  const clusters =
+    clustersFile === undefined
+      ? undefined
+      : new Clusters({ file: clustersFile, trustDomain }, { logger, now, inCluster });
+  const apiServer = options.publishDomain && { ...options.publishDomain, inCluster: inCluster() };
   await makePrivateDirectory(stateDirectory);
   const terms = leaseTerms(options.outageBudgetMs);
   const storePath = join(stateDirectory, 'store.db');
@@ -130,6 +145,7 @@ export const startRegistry = async (
     verifyRecord: createRecordVerifier(signer.trustBundle),
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
     backups: new Backups(store, storePath),
+    clusters,
     counters: new Counters(),
     stopping: stopping.signal,
     progressMs: options.progressMs ?? 10_000,
@@ -144,6 +160,10 @@ export const startRegistry = async (
   registries.push(...advertised(options, listener.port));
   const adminFile = join(stateDirectory, 'admin.json');
   await ensureAdminCredential(adminFile, signer, registries, now());
+  if (apiServer !== undefined) {
+    const address = formatDomainAddress(domainAddress(signer, registries));
+    opened.use(publishDomain(apiServer, address, { inCluster: apiServer.inCluster, logger }));
+  }
 
   const renewal = setInterval(
     () => {
@@ -239,10 +259,13 @@ const caOf = ({ trustBundle }: Signer): Uint8Array => {
 
 const caFingerprintOf = (signer: Signer): string => Buffer.from(fingerprint(caOf(signer))).toString('hex');
 
-const joinToken = (signer: Signer, registries: readonly string[], secret: string): string => {
+const domainAddress = (signer: Signer, registries: readonly string[]): DomainAddress => {
   const { trustDomain } = signer.trustBundle;
-  return formatJoinToken({ registries, trustDomain, caFingerprint: fingerprint(caOf(signer)), secret });
+  return { registries, trustDomain, caFingerprint: fingerprint(caOf(signer)) };
 };
+
+const joinToken = (signer: Signer, registries: readonly string[], secret: string): string =>
+  formatJoinToken({ ...domainAddress(signer, registries), secret });
 
 const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::';
 

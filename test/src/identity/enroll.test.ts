@@ -121,7 +121,9 @@ test('a man in the middle with another CA gets no byte', async () => {
   const token = tokenFor(caOf(honest), `127.0.0.1:${rogue.port}`);
   await expect(enroll({ token, node: 'n1', directory })).rejects.toMatchObject({
     code: 'unauthenticated',
-    message: expect.stringMatching(/does not belong to the CA that the join token names; nothing was sent/),
+    message: expect.stringMatching(
+      /does not belong to the CA that the join token, .* names; nothing was sent/,
+    ),
   });
   expect(await rogue.heard()).toEqual({ bytes: '', connections: 1 });
   expect(await loadNodeIdentity(directory)).toBeUndefined();

@@ -1,10 +1,11 @@
 // Whose tokens are believed: tokens that are really signed, and everything that is nearly right.
 
 import { createHmac } from 'node:crypto';
-import { unlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { exportSPKI, importJWK, type JWTPayload } from 'jose';
 import { describe, expect, test } from 'vitest';
+import { parseClusters } from '../../../src/registry/cluster-config.ts';
 import { Clusters } from '../../../src/registry/clusters.ts';
 import {
   AUDIENCE,
@@ -461,6 +462,32 @@ describe('a list of clusters', () => {
     [`clusters: [{name: own, keys: in-cluster}]`, /this is no pod of a Kubernetes cluster/],
   ])('is refused at the start, with its place: %s', (text, reason) => {
     expect(refused(text)).toMatch(reason);
+  });
+
+  test('is as the example has it, also with what is commented out there', () => {
+    const path = resolve(import.meta.dirname, '../../../deploy/examples/clusters.yaml');
+    const text = readFileSync(path, 'utf8').replace(/^( +)# (?=[a-z-]+: \S+$)/gm, '$1');
+    expect(parseClusters('/etc/vl3/clusters.yaml', text, 'default')).toEqual([
+      expect.objectContaining({
+        name: 'home',
+        issuer: undefined,
+        audience: 'default',
+        keys: { kind: 'in-cluster' },
+      }),
+      expect.objectContaining({ name: 'east', keys: { kind: 'file', path: '/etc/vl3/east.json' } }),
+      {
+        name: 'west',
+        issuer: 'https://oidc.example/id/1234',
+        audience: 'spiffe://aws-prod.example/registry',
+        subject: 'system:serviceaccount:vl3-system:vl3-agent',
+        keys: {
+          kind: 'url',
+          url: 'https://oidc.example/id/1234/keys',
+          caFile: '/etc/vl3/west-ca.crt',
+          tokenFile: '/etc/vl3/west-token',
+        },
+      },
+    ]);
   });
 
   test('may be empty, and then nobody enrols', async () => {
