@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { CredentialOptions } from '../../src/agent/enrolment-credential.ts';
 import { type AgentSettings, agentSettings } from '../../src/config/agent-settings.ts';
 import { ORIGINS, type Resolved } from '../../src/config/resolve.ts';
 import type { CommandGroup, Context } from './context.ts';
@@ -23,14 +24,43 @@ const rankOf = ({ effective }: Resolved<AgentSettings>, key: keyof AgentSettings
 
 /** What no field can tell by itself. */
 const mustAgree = (settings: Resolved<AgentSettings>, context: Context): void => {
-  const rank = rankOf(settings, 'token');
-  if (rank >= 0 && rank === rankOf(settings, 'token-file'))
-    refuseSettings(context, 'both token and token-file are set: leave one of them out');
+  const exclusive = [
+    ['token', 'token-file', 'kubernetes-token-file'] as const,
+    ['domain', 'domain-file'] as const,
+  ];
+  for (const keys of exclusive) {
+    const set = keys.filter((key) => rankOf(settings, key) >= 0);
+    const [one, another] = set.filter((key) => rankOf(settings, key) === strongest(settings, set));
+    if (one !== undefined && another !== undefined)
+      refuseSettings(context, `both ${one} and ${another} are set: leave one of them out`);
+  }
+  const { domain, 'domain-file': domainFile, 'kubernetes-token-file': tokenFile } = settings.values;
+  if (tokenFile !== undefined && domain === undefined && domainFile === undefined)
+    refuseSettings(
+      context,
+      'kubernetes-token-file is set, and neither domain nor domain-file, which say where the registry is: set one of them',
+    );
   if (settings.values.kubernetes === 'off' && settings.values.kubeconfig !== undefined)
     refuseSettings(
       context,
       'kubeconfig is set, and kubernetes is off: set it to on, or leave kubeconfig out',
     );
+};
+
+const strongest = (settings: Resolved<AgentSettings>, keys: readonly (keyof AgentSettings)[]): number =>
+  Math.max(...keys.map((key) => rankOf(settings, key)));
+
+/** How the node enrols: by whichever was set in the strongest place. */
+const credentialOf = (settings: Resolved<AgentSettings>): CredentialOptions => {
+  const { domain, 'domain-file': domainFile, 'kubernetes-token-file': tokenFile } = settings.values;
+  const byToken = strongest(settings, ['token', 'token-file']);
+  if (tokenFile === undefined || byToken > rankOf(settings, 'kubernetes-token-file')) {
+    const token = readToken(settings);
+    return token === undefined ? {} : { token };
+  }
+  const isByFile = domain === undefined || rankOf(settings, 'domain-file') > rankOf(settings, 'domain');
+  const where = isByFile ? domainFile !== undefined && { domainFile } : { domain };
+  return { cluster: { tokenFile, ...where } };
 };
 
 /** The join token, or what is in its file, whichever was set in the stronger place. */
@@ -68,7 +98,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
       const settings = readSettings(command, agentSettings, context);
       const { values } = settings;
       mustAgree(settings, context);
-      const token = readToken(settings);
+      const credential = credentialOf(settings);
       const { startAgent } = await import('../../src/agent/agent.ts');
       await using metrics = await openMetrics(values['metrics-listen']);
       const logger = createLogger('agent', values['log-level']);
@@ -86,7 +116,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
             prefixMs: values['prefix-rest'] * 1000,
           },
           ...(values.kubernetes === 'off' ? {} : { kubernetes: kubernetesOf(values) }),
-          ...(token === undefined ? {} : { token }),
+          ...credential,
           ...(values.name === undefined ? {} : { name: values.name }),
           ...(values.port === undefined ? {} : { port: values.port }),
         },

@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander';
 import type { Node, PrefixLease } from '../../src/api/generated/vl3/v1/common_pb.js';
-import { type AdminOptions, withAdmin, withAdminOptions } from './admin.ts';
+import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { formatAge, print, printTable } from './output.ts';
 import { iso, milliseconds } from './timestamp.ts';
@@ -17,6 +17,8 @@ const toJson = (node: Node): Record<string, unknown> => ({
   observedAddress: node.observedAddress,
   agentVersion: node.agentVersion,
   networks: node.networks,
+  cluster: node.cluster,
+  kubernetesNode: node.kubernetesNode,
 });
 
 const leaseRows = (leases: readonly PrefixLease[]) =>
@@ -82,5 +84,18 @@ export const nodeCommands: CommandGroup = (program: Command, context: Context): 
       await print(context, options.output, { freed: leases }, () => {
         for (const lease of leases) context.out(`freed ${lease.prefix} of ${lease.network}`);
       });
+    });
+
+  node
+    .command('readmit')
+    .description('let a deleted node of a Kubernetes cluster enrol again')
+    .argument('<name>')
+    .addOption(adminOption(context))
+    .addHelpText(
+      'after',
+      '\nDeleted, it does not come back by the word of its cluster alone. A join token admits it anyway.\n\nExamples:\n  vl3 node readmit east-worker-1',
+    )
+    .action(async (name: string, options: Pick<AdminOptions, 'admin'>) => {
+      await withAdmin(options.admin, (client) => client.readmitNode({ name }));
     });
 };

@@ -10,6 +10,7 @@ import { createLogger } from './log.ts';
 import { openMetrics } from './metrics.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { addBackupCommand } from './registry-backup.ts';
+import { addDomainCommand } from './registry-domain.ts';
 import { addRestoreCommand } from './registry-restore.ts';
 import { addSettleCommand } from './registry-settle.ts';
 import { addConfigCommand, readSettings, withSettings } from './settings.ts';
@@ -27,6 +28,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
       const { values } = readSettings(command, registrySettings, context);
       const listen = { port: DEFAULT_REGISTRY_PORT, ...values.listen };
       const advertise = values.advertise.map((one) => ({ port: listen.port, ...one }));
+      const { 'kubernetes-clusters': clustersFile, 'publish-domain': publishDomain } = values;
       const { startRegistry } = await import('../../src/registry/server.ts');
       const logger = createLogger('registry', values['log-level']);
       await using metrics = await openMetrics(values['metrics-listen']);
@@ -38,6 +40,8 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
           advertise,
           reservedRanges: values['reserved-range'],
           outageBudgetMs: values['outage-budget'] * 1000,
+          ...(clustersFile !== undefined && { clustersFile }),
+          ...(publishDomain !== undefined && { publishDomain }),
         },
         { logger },
       );
@@ -51,6 +55,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
     });
 
   addConfigCommand(registry, registrySettings, context);
+  addDomainCommand(registry, context);
   addBackupCommand(registry, context);
   addRestoreCommand(registry, context);
   addSettleCommand(registry, context);

@@ -23,6 +23,7 @@ import type { Rests } from './addresses.ts';
 import { Attachments } from './attachments.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type EnrolmentOptions, identify, Reenrolment } from './enrolment.ts';
+import { credentialOf } from './enrolment-credential.ts';
 import { Events } from './events.ts';
 import { LeaseCalls } from './lease-calls.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
@@ -115,6 +116,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   mustKeepPrefix(state.get(NODE, 'self')?.netnsPrefix, options.netnsPrefix);
   const identity = await identify(options, { logger, clock, hasExpired, signal });
   const node = identity.name;
+  const credential = credentialOf(options);
   const tools = new Tools();
   const port = options.port ?? state.get(NODE, 'self')?.port ?? options.defaultPort;
 
@@ -188,9 +190,9 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         },
         onMembershipsLost: (reason) => keeper.loseAll(reason),
         onEnrolledAnew: () => keeper.renewSoon(),
-        ...(options.token !== undefined && {
+        ...(credential !== undefined && {
           reenrolment: new Reenrolment(
-            { token: options.token, stateDirectory: options.stateDirectory },
+            { credential, stateDirectory: options.stateDirectory },
             { logger, clock },
           ),
         }),

@@ -1,24 +1,21 @@
-// Who this node is: the identity it saved, or a new one for its join token. Only a node that has none waits for a registry:
+// Who this node is: the identity it saved, or a new one for what it has to show. Only a node that has none waits for a registry:
 // one whose SVID has expired runs on from what it saved, and enrols anew beside that.
 
-import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Moment } from '../../native-free/moment.ts';
 import { fromConnectError } from '../api/errors.ts';
-import { enroll } from '../identity/enroll.ts';
 import type { Identity } from '../identity/identity.ts';
 import { loadNodeIdentity } from '../identity/identity-file.ts';
-import { type JoinToken, parseJoinToken } from '../identity/token.ts';
 import { Backoff } from './backoff.ts';
 import type { Clock } from './clock.ts';
+import { type CredentialOptions, credentialOf, type EnrolmentCredential } from './enrolment-credential.ts';
 import { Failures } from './failures.ts';
 
-export interface EnrolmentOptions {
+/** A credential is needed until the node has enrolled. */
+export interface EnrolmentOptions extends CredentialOptions {
   readonly stateDirectory: string;
-  /** Needed until the node has enrolled. */
-  readonly token?: string;
-  /** Default: the host's name. */
+  /** Default: the host's name, or what its cluster says. */
   readonly name?: string;
 }
 
@@ -44,8 +41,9 @@ export const identify = async (options: EnrolmentOptions, deps: EnrolmentDeps): 
     );
   }
   // One that is not needed may be anything, and mostly is used up.
-  if (options.token !== undefined && deps.hasExpired(saved)) {
-    tokenFor(saved, options.token);
+  const credential = credentialOf(options);
+  if (credential !== undefined && deps.hasExpired(saved)) {
+    credential.check(saved.trustBundle.trustDomain);
     deps.logger.warn(
       { node: saved.name },
       'the SVID has expired; running on, and enrolling anew beside that',
@@ -55,44 +53,36 @@ export const identify = async (options: EnrolmentOptions, deps: EnrolmentDeps): 
 };
 
 const firstEnrolment = async (
-  { stateDirectory: directory, token: text, name }: EnrolmentOptions,
+  options: EnrolmentOptions,
   { logger, clock, signal }: EnrolmentDeps,
 ): Promise<Identity> => {
-  if (text === undefined) {
-    throw new Vl3Error(
-      'failed-precondition',
-      'this node has not enrolled: give it a join token with --token (an admin makes one with "vl3 token create")',
-    );
-  }
-  const token = parseJoinToken(text);
-  const node = name ?? hostNode();
+  const { stateDirectory: directory, name } = options;
+  const credential = credentialOf(options);
+  if (credential === undefined) throw notEnrolled();
+  credential.check();
   const backoff = new Backoff(PATIENCE);
-  const failures = new Failures('registry does not answer; enrolment is tried again', { logger, clock });
+  const failures = new Failures('not enrolled yet; enrolment is tried again', { logger, clock });
   for (;;) {
     try {
-      const identity = await enroll({ token, node, directory, signal }, () => clock.wall());
-      logger.info({ node, trustDomain: identity.trustBundle.trustDomain }, 'enrolled');
+      const identity = await credential.enroll({ name, directory, signal, now: () => clock.wall() });
+      const { trustDomain } = identity.trustBundle;
+      logger.info({ node: identity.name, trustDomain }, 'enrolled');
       return identity;
     } catch (error) {
-      if (!(error instanceof Vl3Error) || signal.aborted || error.code !== 'unavailable') throw error;
+      if (!(error instanceof Vl3Error) || signal.aborted || credential.isFinal(error.code, true)) throw error;
       failures.say(error);
       await backoff.wait(signal);
     }
   }
 };
 
-const PATIENCE = { firstMs: 500, capMs: 15_000 };
-
-/** The token, if a node of this identity can enrol anew with it. Throws Vl3Error. */
-const tokenFor = (saved: Identity, text: string): JoinToken => {
-  const token = parseJoinToken(text);
-  const { trustDomain } = saved.trustBundle;
-  if (token.trustDomain === trustDomain) return token;
-  throw new Vl3Error(
+export const notEnrolled = (): Vl3Error =>
+  new Vl3Error(
     'failed-precondition',
-    `the join token is of ${token.trustDomain}, and this node of ${trustDomain}: use a token of ${trustDomain}, or run "vl3 agent clean" and enrol anew`,
+    'this node has not enrolled: give it a join token with --token (an admin makes one with "vl3 token create"), or on a node of Kubernetes --kubernetes-token-file',
   );
-};
+
+const PATIENCE = { firstMs: 500, capMs: 15_000 };
 
 /** A registry that answers, but with a refusal that may pass, is asked again only after so long. */
 const REFUSED_MS = 60_000;
@@ -105,39 +95,43 @@ export interface Enrolled {
 
 /** Enrolment of a node that runs, and whose SVID has expired or that was deleted. */
 export class Reenrolment {
-  readonly #options: { readonly token: string; readonly stateDirectory: string };
+  readonly #credential: EnrolmentCredential;
+  readonly #stateDirectory: string;
   readonly #deps: Pick<EnrolmentDeps, 'logger' | 'clock'>;
   readonly #backoff = new Backoff(PATIENCE);
-  /** CLOCK_BOOTTIME of the next attempt; infinite: the token will never do. */
+  /** CLOCK_BOOTTIME of the next attempt; infinite: the credential will never do. */
   #due = 0;
   #problem = '';
 
   constructor(
-    options: { readonly token: string; readonly stateDirectory: string },
+    options: { readonly credential: EnrolmentCredential; readonly stateDirectory: string },
     deps: Pick<EnrolmentDeps, 'logger' | 'clock'>,
   ) {
-    this.#options = options;
+    this.#credential = options.credential;
+    this.#stateDirectory = options.stateDirectory;
     this.#deps = deps;
   }
 
   /** How it stands, for whoever reads that the SVID has expired, or that the node was deleted. */
   get sentence(): string {
+    const { means, remedy } = this.#credential;
     if (this.#due === Number.POSITIVE_INFINITY)
-      return `its join token is refused (${this.#problem}): start the agent with a new join token (--token)`;
+      return `its join token is refused (${this.#problem}): ${remedy}`;
     const reason = this.#problem === '' ? '' : ` (${this.#problem})`;
-    return `the agent runs on from what it saved, and enrols anew with its join token as soon as it can${reason}`;
+    return `the agent runs on from what it saved, and enrols anew ${means} as soon as it can${reason}`;
   }
 
   /** Tries, if it is time to; answers the new identity, which is stored by then. Never throws. */
   async attempt(identity: Identity, signal: AbortSignal): Promise<Enrolled | undefined> {
     const { logger, clock } = this.#deps;
     if (clock.monotonic() < this.#due) return undefined;
-    const { token: text, stateDirectory: directory } = this.#options;
-    const node = identity.name;
+    const { name: node, trustBundle } = identity;
     try {
-      const token = tokenFor(identity, text);
       const since = clock.moment();
-      const enrolled = await enroll({ token, node, directory, signal }, () => clock.wall());
+      const enrolled = await this.#credential.enroll(
+        { name: node, directory: this.#stateDirectory, signal, now: () => clock.wall() },
+        trustBundle.trustDomain,
+      );
       logger.info({ node, notAfter: new Date(enrolled.notAfter).toISOString() }, 'enrolled anew');
       this.#backoff.reset();
       this.#problem = '';
@@ -153,14 +147,8 @@ export class Reenrolment {
     const { logger, clock } = this.#deps;
     if (this.#problem !== message) logger.warn({ code, reason: message }, 'enrolling anew failed');
     this.#problem = message;
-    this.#due = FINAL.has(code)
+    this.#due = this.#credential.isFinal(code, false)
       ? Number.POSITIVE_INFINITY
       : clock.monotonic() + (code === 'unavailable' ? this.#backoff.next() : REFUSED_MS);
   }
 }
-
-/** It was used, has expired, was revoked, is of another node or domain, or is no token. Everything else may pass, or be set right. */
-const FINAL = new Set<Vl3Error['code']>(['permission-denied', 'failed-precondition', 'invalid-argument']);
-
-/** The host's name as a DNS label. */
-const hostNode = (): string => (hostname().split('.')[0] ?? '').toLowerCase().replaceAll('_', '-');

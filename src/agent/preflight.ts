@@ -6,14 +6,14 @@ import { release } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
 import { closeUdp, openUdp } from '../datapath/udp.ts';
-import { parseJoinToken } from '../identity/token.ts';
 import { checkWritableDirectory } from '../writable-directory.ts';
+import { notEnrolled } from './enrolment.ts';
+import { type CredentialOptions, credentialOf } from './enrolment-credential.ts';
 import { checkPrivilege } from './privilege.ts';
 
-export interface PreflightOptions {
+export interface PreflightOptions extends CredentialOptions {
   readonly stateDirectory: string;
   readonly runDirectory: string;
-  readonly token?: string;
   /** Undefined: the one used before, else `defaultPort`. */
   readonly port?: number;
   readonly defaultPort: number;
@@ -70,13 +70,11 @@ const checkTun = (): void => {
   }
 };
 
-const checkEnrolled = ({ stateDirectory, token }: PreflightOptions): void => {
-  if (existsSync(join(stateDirectory, 'identity.json'))) return;
-  if (token !== undefined) return void parseJoinToken(token);
-  throw new Vl3Error(
-    'failed-precondition',
-    'this node has not enrolled: give it a join token with --token (an admin makes one with "vl3 token create")',
-  );
+const checkEnrolled = (options: PreflightOptions): void => {
+  if (existsSync(join(options.stateDirectory, 'identity.json'))) return;
+  const credential = credentialOf(options);
+  if (credential === undefined) throw notEnrolled();
+  credential.check();
 };
 
 const checkPort = ({ stateDirectory, port, defaultPort }: PreflightOptions): void => {

@@ -6,6 +6,7 @@ import {
   advertised,
   choice,
   directory,
+  domainAddress,
   duration,
   hostWithPort,
   integer,
@@ -47,10 +48,26 @@ const schema = z.strictObject({
     description: 'file that holds the join token',
     environment: 'VL3_TOKEN_FILE',
   }),
+  'kubernetes-token-file': setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description:
+      "service-account token for the registry, which the kubelet mounts and renews: enrols this node by its cluster's word, without a join token",
+  }),
+  domain: setting(domainAddress().optional(), {
+    placeholder: '<address>',
+    description:
+      'where the registry is and how it is known, as `vl3 registry domain` prints it; for kubernetes-token-file',
+  }),
+  'domain-file': setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description: 'file that holds it, or will: the registry writes it for its own cluster',
+  }),
   name: setting(label().optional(), {
     placeholder: '<node>',
     description: "the node's name",
-    otherwise: 'the host name',
+    otherwise: 'the host name, or what its cluster says',
   }),
   port: setting(integer(1, 65_535).optional(), {
     placeholder: '<port>',

@@ -8,6 +8,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { type Prefix, parsePrefix } from '../../native-free/ipam/prefix.ts';
 import { isReachable } from '../../native-free/registry/record.ts';
 import { isName, isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
+import { parseDomainAddress } from '../identity/domain-address.ts';
 
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
@@ -119,6 +120,26 @@ export const trustDomain = () =>
   z
     .string()
     .refine(isTrustDomain, 'use at most 255 lowercase letters, digits, dots, hyphens and underscores');
+
+/** "vl3://aws-prod.example?ca=…&registry=…", kept as it is written. */
+export const domainAddress = () =>
+  z.string().superRefine((value, context) => {
+    try {
+      parseDomainAddress(value);
+    } catch (error) {
+      if (!(error instanceof Vl3Error)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+    }
+  });
+
+/** "vl3-system/vl3-domain". */
+export const namespacedName = () =>
+  readBy((value) => {
+    const [, namespace, name] =
+      /^([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\/([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)$/.exec(value) ?? [];
+    const isOne = namespace !== undefined && name !== undefined;
+    return isOne ? { namespace, name } : 'write <namespace>/<name>, like vl3-system/vl3-domain';
+  });
 
 /** What names begin with that are files at the same time. */
 export const namePrefix = () =>

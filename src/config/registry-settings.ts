@@ -10,7 +10,9 @@ import {
   host,
   hostWithPort,
   listOf,
+  namespacedName,
   reservedRange,
+  text,
   trustDomain,
 } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
@@ -32,6 +34,17 @@ const schema = z.strictObject({
   'reserved-range': setting(listOf(reservedRange()).prefault([]), {
     placeholder: '<prefix>',
     description: "range that no network's pool should overlap, e.g. a cluster's pods or services",
+  }),
+  'kubernetes-clusters': setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description:
+      'the Kubernetes clusters whose nodes enrol without join tokens, see deploy/examples/clusters.yaml',
+  }),
+  'publish-domain': setting(namespacedName().optional(), {
+    placeholder: '<namespace/name>',
+    description:
+      'ConfigMap of the cluster that the registry is a pod of, into which it writes where it is, for the nodes there',
   }),
   'state-dir': setting(directory().prefault('/var/lib/vl3/registry'), {
     placeholder: '<directory>',

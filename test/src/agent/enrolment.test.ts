@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../../src/agent/clock.ts';
 import { identify, Reenrolment } from '../../../src/agent/enrolment.ts';
+import { byJoinToken } from '../../../src/agent/enrolment-credential.ts';
 import type { Identity } from '../../../src/identity/identity.ts';
 import { storeNodeIdentity } from '../../../src/identity/identity-file.ts';
 import { createTokenSecret, formatJoinToken } from '../../../src/identity/token.ts';
@@ -107,7 +108,7 @@ const reenrolment = (stateDirectory: string, token: string) => {
     },
   };
   return {
-    it: new Reenrolment({ token, stateDirectory }, { logger, clock: counted }),
+    it: new Reenrolment({ credential: byJoinToken(token), stateDirectory }, { logger, clock: counted }),
     pass: (milliseconds: number) => {
       now += milliseconds;
     },

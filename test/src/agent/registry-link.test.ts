@@ -2,6 +2,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { NotEnrolled } from '../../../native-free/error.ts';
 import { systemClock } from '../../../src/agent/clock.ts';
 import { Reenrolment } from '../../../src/agent/enrolment.ts';
+import { byJoinToken } from '../../../src/agent/enrolment-credential.ts';
 import { RegistryLink } from '../../../src/agent/registry-link.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 import { toConnectError } from '../../../src/api/errors.ts';
@@ -46,7 +47,7 @@ const lineOf = (identity: Identity, token?: string, onObserved: (address: string
       onMembershipsLost: async (reason) => void happened.push(reason),
       onEnrolledAnew: note('enrolled anew'),
       ...(token !== undefined && {
-        reenrolment: new Reenrolment({ token, stateDirectory }, { logger, clock }),
+        reenrolment: new Reenrolment({ credential: byJoinToken(token), stateDirectory }, { logger, clock }),
       }),
     },
   );
