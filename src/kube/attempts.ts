@@ -36,10 +36,10 @@ export class Attempts {
     return this.#running.size > 0;
   }
 
-  /** Starts it unless it runs; false: it is too soon, come back later. Never throws. */
-  start(key: string, work: () => Promise<void>): boolean {
+  /** Starts it unless it runs; false: it is too soon, or `may` says so: come back later. Never throws. */
+  start(key: string, work: () => Promise<void>, may: () => boolean = () => true): boolean {
     if (this.#running.has(key)) return true;
-    if ((this.#past.get(key)?.dueAt ?? 0) > this.#deps.now()) return false;
+    if ((this.#past.get(key)?.dueAt ?? 0) > this.#deps.now() || !may()) return false;
     this.#running.add(key);
     void this.#run(key, work);
     return true;

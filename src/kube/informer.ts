@@ -21,6 +21,7 @@ import type { Attachments } from '../agent/attachments.ts';
 import { pause } from '../agent/backoff.ts';
 import { Failures } from '../agent/failures.ts';
 import { Attempts } from './attempts.ts';
+import { EditLimits } from './edit-limits.ts';
 import { type KubernetesApi, RESOURCES, type Resource } from './kubernetes-api.ts';
 import { PodEvents } from './pod-events.ts';
 import { Reflector } from './reflector.ts';
@@ -64,6 +65,9 @@ export interface InformerStatus {
 const SETTLE_MS = 50;
 /** While something is under way, and the longer that takes the more seldom. */
 const FIRST_LOOK_MS = 250;
+/** Looking takes no more than a share of the time, whoever edits without end; but no look waits longer for that. */
+const SHARE = 4;
+const LONGEST_REST_MS = 1_000;
 /** When nothing is: sandboxes that were made anew are seen by looking only. */
 const LAST_LOOK_MS = 5_000;
 
@@ -78,6 +82,7 @@ export class Informer {
   readonly #gone = new Set<string>();
   readonly #strays = new Strays();
   readonly #askings = new Askings();
+  readonly #edits = new EditLimits();
   #asking = 0;
   #lookMs = FIRST_LOOK_MS;
   #runtimeProblem = '';
@@ -137,6 +142,7 @@ export class Informer {
   }
 
   async #look(signal: AbortSignal): Promise<void> {
+    let restMs = SETTLE_MS;
     while (!signal.aborted) {
       const sleeping = new AbortController();
       await Promise.race([
@@ -144,9 +150,10 @@ export class Informer {
         pause(this.#lookMs, AbortSignal.any([signal, sleeping.signal])),
       ]);
       sleeping.abort();
-      await pause(SETTLE_MS, signal);
+      await pause(restMs, signal);
       this.#awake = Promise.withResolvers();
       if (signal.aborted || !this.hasSeen) continue;
+      const began = this.#deps.clock.monotonic();
       try {
         const isUnsettled = await this.#reconcile();
         this.#lookMs = isUnsettled ? Math.min(this.#lookMs * 1.5, LAST_LOOK_MS) : LAST_LOOK_MS;
@@ -154,6 +161,8 @@ export class Informer {
         this.#lookMs = LAST_LOOK_MS;
         this.#failures.say(error);
       }
+      const took = this.#deps.clock.monotonic() - began;
+      restMs = Math.max(SETTLE_MS, Math.min(took * (SHARE - 1), LONGEST_REST_MS));
     }
   }
 
@@ -218,7 +227,9 @@ export class Informer {
     }
     const isKnown =
       action.kind === 'confirm' && !this.#strays.isDue(action.pod.uid, this.#deps.clock.monotonic());
-    return isKnown || this.#attempts.start(...this.#workOf(action));
+    if (isKnown) return true;
+    const [key, work] = this.#workOf(action);
+    return this.#attempts.start(key, work, () => this.#edits.may(action, this.#deps.clock.monotonic()));
   }
 
   /** Under a key: not twice at once. */

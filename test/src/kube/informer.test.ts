@@ -24,6 +24,8 @@ class World {
   pods: Podlike[] = [];
   isRuntimeUp = true;
   isWritable = true;
+  /** Of time. */
+  speed = 1;
   /** Where the runtime says that pods are. */
   sandboxes = new Map<string, RunningPod>();
   /** Of the runtime. */
@@ -102,12 +104,17 @@ class World {
           if (one !== undefined) calls.push(`detach ${one.id}`);
           return [];
         },
-        relabel: async (id) => void calls.push(`relabel ${id}`),
+        relabel: async (id, labels) => {
+          calls.push(`relabel ${id}`);
+          const one = this.documents.findIndex((held) => held.id === id);
+          const [found] = this.documents.slice(one, one + 1);
+          if (found !== undefined) this.documents[one] = { ...found, labels: { ...labels } };
+        },
       },
       home: () => 'test.example',
       defaultInterfaceName: (network) => network,
       shown: () => undefined,
-      clock: { monotonic: () => performance.now(), wall: () => 0 },
+      clock: { monotonic: () => performance.now() * this.speed, wall: () => 0 },
       logger: pino({ level: 'silent' }),
     };
     this.informer = new Informer({ defaultsFile: join(this.directory, 'namespaces.json') }, deps);
@@ -229,4 +236,25 @@ test('a pod of which the runtime tells nothing is a problem that is said', async
   const informer = world.start();
   await vi.waitFor(() => expect(informer.status.problems).toEqual(['nobody knows where it is']), SOON);
   expect(world.calls).toEqual([]);
+});
+
+test('labels that are edited without end are followed, but not every time', async () => {
+  world.speed = 10;
+  const pod = world.pod('u1', 'red');
+  world.pods = [pod];
+  world.start();
+  await vi.waitFor(() => expect(world.documents).toHaveLength(1), SOON);
+  const began = performance.now();
+  const label = (app: string) => {
+    const metadata = { ...pod.metadata, resourceVersion: '9', labels: { app } };
+    world.tell('MODIFIED', { ...pod, metadata });
+  };
+  for (let edit = 0; edit < 300; edit++) {
+    label(`v${edit}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  const relabelled = world.calls.filter((one) => one.startsWith('relabel')).length;
+  expect(relabelled).toBeGreaterThan(1);
+  expect(relabelled).toBeLessThanOrEqual(17 + ((performance.now() - began) * world.speed) / 5_000);
+  await vi.waitFor(() => expect(world.documents[0]?.labels).toMatchObject({ app: 'v299' }), SOON);
 });
