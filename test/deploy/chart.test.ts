@@ -41,6 +41,8 @@ const SHAPES: Record<string, string[]> = {
   'for a cluster without a registry': ['--set', 'registry.enabled=false'],
   'that only has a registry': [...DOMAIN, '--set', 'agent.enabled=false'],
   'that cleans the nodes': [...DOMAIN, '--set', 'agent.clean=true,cni.enabled=true'],
+  'that cleans the nodes, the plugin being off': [...DOMAIN, '--set', 'agent.clean=true'],
+  'that takes the plugin off': [...DOMAIN, '--set', 'cni.remove=true'],
 };
 
 const podSpecs = (objects: readonly KubernetesObject[]): V1PodSpec[] =>
@@ -121,6 +123,16 @@ test('only the agent is privileged, and all others may do nothing', () => {
     }
 });
 
+test('whoever cleans the nodes takes the plugin off, also when it is not enabled any more, and first', () => {
+  for (const shape of ['that cleans the nodes', 'that cleans the nodes, the plugin being off']) {
+    const pod = podSpecs([only(render(...(SHAPES[shape] ?? [])), 'DaemonSet')])[0];
+    expect(pod?.initContainers?.map(({ name }) => name)).toEqual(['uninstall', 'clean']);
+  }
+  const pod = podSpecs([only(render(...(SHAPES['that takes the plugin off'] ?? [])), 'DaemonSet')])[0];
+  expect(pod?.initContainers?.map(({ name }) => name)).toEqual(['uninstall']);
+  expect(pod?.containers.map(({ name }) => name)).toEqual(['agent']);
+});
+
 test('only the agent asks the API server', () => {
   for (const pod of podSpecs(render(...DOMAIN)))
     expect(pod.automountServiceAccountToken).toBe(pod.hostNetwork === true);
@@ -155,6 +167,7 @@ test.each([
   ['a directory that is not a whole path', 'agent.runDirectory=run/vl3', /pattern/],
   ['a domain that is none', 'registry.trustDomain=Two Words', /pattern/],
   ['a budget that is no duration', 'registry.outageBudget=soon', /pattern/],
+  ['a plugin that is to be and not to be', 'cni.enabled=true,cni.remove=true', /both true: choose/],
   ['no domain', 'registry.trustDomain=', /registry\.trustDomain is required/],
 ])('%s is refused', (_, value, reason) => {
   let said = '';
