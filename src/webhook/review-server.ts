@@ -18,10 +18,11 @@ export interface ReviewServerDeps {
   readonly judge: (review: Extract<Review, { kind: 'admitted' }>) => Verdict;
   /** Something that was not foreseen. */
   readonly failed: (error: unknown) => void;
+  /** For a whole request to come in, ms. */
+  readonly requestMs?: number;
 }
 
-const RESULTS = ['allowed', 'warned', 'refused', 'other', 'malformed'] as const;
-type Result = (typeof RESULTS)[number];
+type Result = 'allowed' | 'warned' | 'refused' | 'other' | 'malformed';
 
 export const REVIEW_PATH = '/validate';
 /** An object and what it replaces, each of at most the 3 MB that API servers take. */
@@ -71,21 +72,15 @@ export class ReviewServer implements AsyncDisposable {
   private constructor(deps: ReviewServerDeps) {
     this.#deps = deps;
     this.counts = this.#counts;
-    const limits = {
-      requestTimeout: REQUEST_MS,
-      headersTimeout: REQUEST_MS,
-      connectionsCheckingInterval: 500,
-    };
-    const tls = { minVersion: 'TLSv1.3', handshakeTimeout: REQUEST_MS } as const;
-    this.#server = createServer(
-      { ...tls, ...limits, keepAliveTimeout: IDLE_MS, maxHeaderSize: 16_384 },
-      (request, response) => {
-        this.#serve(request, response).catch((error: unknown) => {
-          deps.failed(error);
-          response.destroy();
-        });
-      },
-    );
+    const { requestMs = REQUEST_MS } = deps;
+    const limits = { requestTimeout: requestMs, headersTimeout: requestMs, handshakeTimeout: requestMs };
+    const others = { connectionsCheckingInterval: 500, keepAliveTimeout: IDLE_MS, maxHeaderSize: 16_384 };
+    this.#server = createServer({ minVersion: 'TLSv1.3', ...limits, ...others }, (request, response) => {
+      this.#serve(request, response).catch((error: unknown) => {
+        deps.failed(error);
+        response.destroy();
+      });
+    });
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
@@ -105,6 +100,8 @@ export class ReviewServer implements AsyncDisposable {
       expectReview(request);
       const bytes = await this.#read(request);
       if (bytes === undefined) return;
+      // It is closing: a connection that is kept would hold it up.
+      if (!this.#server.listening) response.setHeader('connection', 'close');
       const review = readReview(parse(bytes));
       if (review.kind === 'malformed') throw new Refusal(400, `this is no ${review.problem}`);
       const verdict = review.kind === 'other' ? NOTHING : this.#deps.judge(review);
