@@ -117,7 +117,7 @@ const schema = z.strictObject({
   'container-runtime-endpoint': setting(text().optional(), {
     placeholder: '<socket>',
     description: "the container runtime's socket (CRI), which tells where pods are",
-    otherwise: 'where containerd, CRI-O, k3s and cri-dockerd listen',
+    otherwise: 'where containerd, CRI-O and k3s listen',
   }),
   'metrics-listen': setting(hostWithPort().optional(), METRICS_DESCRIPTION),
   'metrics-peers': setting(choice(['summary', 'each']).prefault('summary'), {

@@ -28,11 +28,11 @@ export interface ContainerRuntimeDeps {
   readonly now: () => number;
 }
 
+// Not cri-dockerd: it does not tell where pods are.
 const USUAL = [
   '/run/containerd/containerd.sock',
   '/run/crio/crio.sock',
   '/run/k3s/containerd/containerd.sock',
-  '/run/cri-dockerd.sock',
 ];
 const LIST_MS = 10_000;
 /** Of one sandbox: pods wait for it that have nothing to do with it. */

@@ -86,7 +86,8 @@ export class Cri {
             pid,
             runtimeSpec,
           }
-        : { image: 'pause', pid, runtimeSpec };
+        : // CRI-O runs no infra container, whose process it could name.
+          { ...(style === 'pid' ? { image: 'pause', pid } : {}), runtimeSpec };
     this.#sandboxes.push({
       id: `s${this.#made}`,
       uid,

@@ -1,5 +1,7 @@
 // Which sandbox of a pod counts, and where runtimes say that its network namespace is.
 
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { currentSandboxes, networkNamespacePaths } from '../../../native-free/kube/sandbox.ts';
@@ -36,6 +38,19 @@ test('a namespace is at its path, which old hosts call otherwise, or else of the
   ]);
   expect(paths({ pid: 7, runtimeSpec: spec({ type: 'network' }) })).toEqual(['/proc/7/ns/net']);
   expect(paths({ pid: 7 })).toEqual(['/proc/7/ns/net']);
+});
+
+// Written after the sources of CRI-O (which runs no infra container unless it is told to) and containerd: neither could be run
+// here with a kubelet.
+test.each([
+  ['cri-o', ['/run/netns/0d6c4b1e-52f1-4d3b-9d0b-3c4f0f5f4a11']],
+  ['cri-o-infra', ['/run/netns/8f1d2c3b-0000-4111-8222-333344445555', '/proc/4211/ns/net']],
+  ['cri-o-host-network', []],
+  ['containerd', ['/run/netns/cni-3a1c5d7e-1111-2222-3333-444455556666', '/proc/5120/ns/net']],
+])("a namespace is found in %s's words", (name, expected) => {
+  const file = resolve(import.meta.dirname, `../../fixtures/cri/${name}.json`);
+  const found = networkNamespacePaths(readFileSync(file, 'utf8'));
+  expect(found.filter((path) => !path.startsWith('/var/run/'))).toEqual(expected);
 });
 
 test("a sandbox on its host's network has none", () => {

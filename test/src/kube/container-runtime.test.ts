@@ -33,8 +33,8 @@ const find = async (...uids: string[]) =>
 
 test('only pods that are asked for and run are found, each looked at once', async () => {
   cri.run(pod('u1'), '/run/netns/one');
-  cri.run(pod('u2'), '/gone', 'cri-o', 77);
-  cri.run(pod('u3'), '/run/netns/one');
+  cri.run(pod('u2'), '/gone', 'containerd', 77);
+  cri.run(pod('u3'), '/run/netns/one', 'cri-o');
   cri.run(pod('u4'), '/run/netns/one');
   cri.stop('u4');
   const expected = {
