@@ -6,16 +6,36 @@ import type {
   KubernetesObject,
   V1ClusterRole,
   V1ClusterRoleBinding,
+  V1ConfigMap,
   V1DaemonSet,
   V1PodSpec,
+  V1Role,
+  V1RoleBinding,
   V1StatefulSet,
 } from '@kubernetes/client-node';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
+import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { agentSettings } from '../../src/config/agent-settings.ts';
 import { registrySettings } from '../../src/config/registry-settings.ts';
+import { parseDomainAddress } from '../../src/identity/domain-address.ts';
+import { parseClusters } from '../../src/registry/cluster-config.ts';
 import { CHART, DOMAIN, only, ROOT, render, run, template } from './chart.ts';
 import { problemsOf } from './schemas.ts';
+
+const CA = 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8';
+const ELSEWHERE = ['--set', `agent.domain=vl3://far.example?ca=${CA}&registry=registry.far.example:7443`];
+const KEY_SET = '{"keys":[{"kty":"EC","kid":"one","crv":"P-256","x":"a","y":"b"}]}';
+const OTHERS = [
+  '--set-json',
+  `registry.clusters.others=${JSON.stringify([
+    { name: 'west', issuer: 'https://west.example', keys: KEY_SET },
+    {
+      ...{ name: 'far', issuer: 'https://far.example', keys: 'https://far.example/keys' },
+      ...{ serviceAccount: 'net/agent', audience: 'vl3' },
+    },
+  ])}`,
+];
 
 /** The chart in all its shapes. */
 const SHAPES: Record<string, string[]> = {
@@ -36,9 +56,15 @@ const SHAPES: Record<string, string[]> = {
     ...['--set', 'registry.service.loadBalancerSourceRanges={192.0.2.0/24},registry.service.nodePort=30743'],
     ...['--set', 'networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring'],
     ...['--set', 'agent.metrics.host=0.0.0.0'],
+    ...OTHERS,
   ],
   'without the informer': [...DOMAIN, '--set', 'informer.enabled=false'],
-  'for a cluster without a registry': ['--set', 'registry.enabled=false'],
+  'for a cluster without a registry': ['--set', 'registry.enabled=false', ...ELSEWHERE],
+  'with join tokens': [...DOMAIN, '--set', 'agent.enrolment=joinTokens,agent.namePrefix=east-'],
+  'of a registry that knows other clusters alone': [
+    ...[...DOMAIN, ...OTHERS, '--set', 'registry.clusters.own.enabled=false,networkPolicy.enabled=true'],
+    ...['--set', 'agent.enrolment=joinTokens'],
+  ],
   'that only has a registry': [...DOMAIN, '--set', 'agent.enabled=false'],
   'that cleans the nodes': [...DOMAIN, '--set', 'agent.clean=true,cni.enabled=true'],
   'that cleans the nodes, the plugin being off': [...DOMAIN, '--set', 'agent.clean=true'],
@@ -133,9 +159,91 @@ test('whoever cleans the nodes takes the plugin off, also when it is not enabled
   expect(pod?.containers.map(({ name }) => name)).toEqual(['agent']);
 });
 
-test('only the agent asks the API server', () => {
-  for (const pod of podSpecs(render(...DOMAIN)))
-    expect(pod.automountServiceAccountToken).toBe(pod.hostNetwork === true);
+test('who asks the API server nothing has no token for it', () => {
+  const asked = (...options: string[]) =>
+    podSpecs(render(...DOMAIN, ...options))
+      .filter(({ automountServiceAccountToken }) => automountServiceAccountToken !== false)
+      .map(({ serviceAccountName }) => serviceAccountName);
+  expect(asked()).toEqual(['vl3-agent', 'vl3-registry']);
+  const tokens = ['--set', 'registry.clusters.own.enabled=false,agent.enrolment=joinTokens'];
+  expect(asked(...tokens)).toEqual(['vl3-agent']);
+  expect(asked('--set', 'informer.enabled=false')).toEqual(['vl3-registry']);
+});
+
+const domainMap = (objects: readonly KubernetesObject[]): V1ConfigMap | undefined =>
+  objects.find((one) => one.kind === 'ConfigMap' && one.metadata?.name === 'vl3-domain');
+const agentOf = (objects: readonly KubernetesObject[]) => {
+  const set: V1DaemonSet = only(objects, 'DaemonSet');
+  const [pod] = podSpecs([set]);
+  const env = Object.fromEntries((pod?.containers[0]?.env ?? []).map(({ name, value }) => [name, value]));
+  const token = pod?.volumes?.flatMap(({ projected }) => projected?.sources ?? [])[0]?.serviceAccountToken;
+  return { account: `vl3-system/${pod?.serviceAccountName}`, env, token, volumes: pod?.volumes ?? [] };
+};
+
+describe('nodes enrol by themselves', () => {
+  test('with a token that is for the registry alone, and short', () => {
+    const audience = formatSpiffeId({ kind: 'registry', trustDomain: 'test.example' });
+    const { token, env } = agentOf(render(...DOMAIN));
+    expect(token).toEqual({ path: 'token', audience, expirationSeconds: 600 });
+    expect(env['VL3_AGENT_KUBERNETES_TOKEN_FILE']).toBe('/var/run/secrets/vl3/token');
+    expect(env['VL3_AGENT_NAME']).toBeUndefined();
+    const elsewhere = agentOf(render('--set', 'registry.enabled=false', ...ELSEWHERE));
+    expect(elsewhere.token?.audience).toBe('spiffe://far.example/registry');
+    expect(parseDomainAddress(elsewhere.env['VL3_AGENT_DOMAIN'] ?? '').trustDomain).toBe('far.example');
+  });
+
+  test('at a registry that knows their cluster and their account, and says where it is in what they mount', () => {
+    const objects = render(...DOMAIN, ...OTHERS);
+    const clusters = objects.find(
+      ({ metadata }) => metadata?.name === 'vl3-registry-clusters',
+    ) as V1ConfigMap;
+    const parsed = parseClusters('/c/clusters.yaml', clusters.data?.['clusters.yaml'] ?? '', 'default');
+    const { account, env, volumes } = agentOf(objects);
+    expect(parsed).toMatchObject([
+      { name: 'home', keys: { kind: 'in-cluster' }, audience: 'default' },
+      { name: 'west', keys: { kind: 'file', path: '/c/west.json' } },
+      { name: 'far', keys: { kind: 'url', url: 'https://far.example/keys' }, audience: 'vl3' },
+    ]);
+    expect(parsed.map(({ subject }) => subject)).toEqual([
+      `system:serviceaccount:${account.replace('/', ':')}`,
+      'system:serviceaccount:vl3-system:vl3-agent',
+      'system:serviceaccount:net:agent',
+    ]);
+    expect(clusters.data?.['west.json']).toBe(KEY_SET);
+    const set = objects.find((one): one is V1StatefulSet => one.kind === 'StatefulSet');
+    const published = set?.spec?.template?.spec?.containers[0]?.env?.find(
+      ({ name }) => name === 'VL3_REGISTRY_PUBLISH_DOMAIN',
+    );
+    expect(published?.value).toBe('vl3-system/vl3-domain');
+    // An upgrade must not empty it.
+    expect(domainMap(objects)).not.toHaveProperty('data');
+    expect(volumes.find(({ name }) => name === 'domain')?.configMap?.name).toBe('vl3-domain');
+    expect(env['VL3_AGENT_DOMAIN_FILE']).toBe('/etc/vl3/domain/domain');
+  });
+
+  test('and the registry may do no more for it than write that one object', () => {
+    const objects = render(...DOMAIN);
+    const role: V1Role = only(objects, 'Role');
+    expect(role.rules).toEqual([
+      { apiGroups: [''], resources: ['configmaps'], resourceNames: ['vl3-domain'], verbs: ['patch'] },
+    ]);
+    const binding: V1RoleBinding = only(objects, 'RoleBinding');
+    expect(binding).toMatchObject({
+      roleRef: { kind: 'Role', name: role.metadata?.name },
+      subjects: [{ kind: 'ServiceAccount', name: 'vl3-registry', namespace: 'vl3-system' }],
+    });
+  });
+
+  test('and without that there is nothing of it', () => {
+    const objects = render(
+      ...DOMAIN,
+      '--set',
+      'registry.clusters.own.enabled=false,agent.enrolment=joinTokens',
+    );
+    for (const kind of ['ConfigMap', 'Role', 'RoleBinding'])
+      expect(objects.filter((one) => one.kind === kind)).toEqual([]);
+    expect(agentOf(objects).token).toBeUndefined();
+  });
 });
 
 test('what the agent may ask of the API server is given to its account, and no more than the informer asks', () => {
@@ -169,6 +277,20 @@ test.each([
   ['a budget that is no duration', 'registry.outageBudget=soon', /pattern/],
   ['a plugin that is to be and not to be', 'cni.enabled=true,cni.remove=true', /both true: choose/],
   ['no domain', 'registry.trustDomain=', /registry\.trustDomain is required/],
+  ['a cluster whose registry nobody names', 'registry.enabled=false', /agent\.domain is required/],
+  [
+    'a registry that does not know its nodes',
+    'registry.clusters.own.enabled=false',
+    /agent\.domain is required/,
+  ],
+  ['an address of no domain', 'agent.domain=registry.example:7443', /pattern/],
+  [
+    'a prefix that nothing is made of',
+    'agent.namePrefix=east-',
+    /goes with agent\.enrolment=joinTokens alone/,
+  ],
+  ['a cluster without a good name', 'registry.clusters.own.name=My_Cluster', /pattern/],
+  ['a cluster without keys', 'registry.clusters.others[0].name=west', /missing propert/],
 ])('%s is refused', (_, value, reason) => {
   let said = '';
   try {
@@ -177,6 +299,14 @@ test.each([
     said = String(error);
   }
   expect(said).toMatch(reason);
+});
+
+test('clusters whose tokens name no node are told so', () => {
+  expect(() => template(...DOMAIN, '--kube-version', '1.29.3')).toThrow(/from Kubernetes 1\.30 on/);
+  const tokens = ['--set', 'agent.enrolment=joinTokens'];
+  expect(() => template(...DOMAIN, ...tokens, '--kube-version', '1.29.3')).not.toThrow();
+  // As cloud providers write it.
+  expect(() => template(...DOMAIN, '--kube-version', '1.30.0-eks-123')).not.toThrow();
 });
 
 test('every value that the chart reads is in its schema, with the same default', () => {

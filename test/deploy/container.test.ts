@@ -23,7 +23,10 @@ beforeAll(async () => {
   image = join(domain.lab.scratch, 'image');
   makeImage(image);
   await domain.createNetwork('red', '--pool-v4', '10.60.0.0/16', '--pool-v6', 'fd00:60::/48');
-  const daemonSet: V1DaemonSet = only(render(...DOMAIN, '--set', 'informer.enabled=false'), 'DaemonSet');
+  const daemonSet: V1DaemonSet = only(
+    render(...DOMAIN, ...['--set', 'informer.enabled=false,agent.enrolment=joinTokens']),
+    'DaemonSet',
+  );
   container = new AgentContainer({ lab: domain.lab, node: 'a1', image, daemonSet });
   a1 = await domain.addNode('a1', { program: container.program });
   a2 = await domain.startNode('a2');

@@ -35,6 +35,26 @@ imagePullSecrets:
 {{- join "," (concat (list $own) .Values.registry.advertise) }}
 {{- end }}
 
+{{/* Whether nodes of this cluster find the registry here, and it knows the cluster: "true" or nothing. */}}
+{{- define "vl3.registry.knowsCluster" -}}
+{{- if and .Values.registry.enabled .Values.registry.clusters.own.enabled }}true{{ end }}
+{{- end }}
+
+{{/* Whom agents' service-account tokens are for: the registry of the domain. */}}
+{{- define "vl3.registry.audience" -}}
+spiffe://{{ if .Values.agent.domain }}{{ regexReplaceAll "^vl3://([^?]*)[?].*$" .Values.agent.domain "${1}" }}{{ else }}{{ .Values.registry.trustDomain }}{{ end }}/registry
+{{- end }}
+
+{{/* How nodes enrol, once it is clear that they can: "serviceAccount" or "joinTokens". */}}
+{{- define "vl3.agent.enrolment" -}}
+{{- if eq .Values.agent.enrolment "serviceAccount" }}
+{{- if semverCompare "<1.30-0" .Capabilities.KubeVersion.Version }}{{ fail "agent.enrolment: tokens of service accounts name nodes from Kubernetes 1.30 on; in older clusters set it to joinTokens" }}{{ end }}
+{{- if not (or .Values.agent.domain (include "vl3.registry.knowsCluster" .)) }}{{ fail "agent.domain is required in a cluster without the registry: what `vl3 registry domain` prints there (or set agent.enrolment to joinTokens)" }}{{ end }}
+{{- if .Values.agent.namePrefix }}{{ fail "agent.namePrefix goes with agent.enrolment=joinTokens alone: nodes are called after their cluster, <cluster>-<node>, as the registry has it" }}{{ end }}
+{{- end }}
+{{- .Values.agent.enrolment }}
+{{- end }}
+
 {{/*
 What the agent's process keeps, of all that a privileged container has. The container is privileged for two reasons: it pins
 network namespaces in the node's mount namespace (Bidirectional mount propagation, which Kubernetes gives to none else), and it
