@@ -26,7 +26,7 @@ export class SvidTerm {
   #isSaved = false;
 
   /** `random` in [0, 1) spreads renewals. Throws Vl3Error when `documents` cannot be read; that it cannot be written does not stop a start. */
-  constructor(validity: Validity, documents: DocumentStore, now: Moment, random: () => number = Math.random) {
+  constructor(validity: Validity, documents: DocumentStore, now: Moment, random: () => number) {
     this.#documents = documents;
     this.#random = random;
     this.#validity = validity;

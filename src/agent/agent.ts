@@ -112,7 +112,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   // Before a token is used up.
   await LocalApi.mustBeFree(socket);
   const hasExpired = (svid: Identity): boolean =>
-    new SvidTerm(svid, state, clock.moment()).leftMs(clock.moment()) <= 0;
+    new SvidTerm(svid, state, clock.moment(), Math.random).leftMs(clock.moment()) <= 0;
   mustKeepPrefix(state.get(NODE, 'self')?.netnsPrefix, options.netnsPrefix);
   const identity = await identify(options, { logger, clock, hasExpired, signal });
   const node = identity.name;

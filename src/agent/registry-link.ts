@@ -77,7 +77,7 @@ export class RegistryLink implements AsyncDisposable {
     this.#deps = deps;
     this.#identity = options.identity;
     this.#connection = connectAgent(options.identity);
-    this.#svid = new SvidTerm(options.identity, deps.state, deps.clock.moment());
+    this.#svid = new SvidTerm(options.identity, deps.state, deps.clock.moment(), Math.random);
     this.#notRenewed = new Failures('SVID renewal failed', deps);
     this.#notCarriedOut = new Failures("what follows from the registry's answer could not be done", deps);
   }
