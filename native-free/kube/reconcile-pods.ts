@@ -103,7 +103,10 @@ export const reconcilePods = (observed: Observed): Plan => {
   let asking = 0;
   let isUnsettled = false;
   for (const pod of pods) {
-    const own = [...(ofPods.get(pod.uid) ?? []), ...(ofPods.get(nameOf(pod)) ?? [])];
+    // A uid can be claimed: who is called otherwise has no part in what the pod of it has.
+    const own = [...(ofPods.get(pod.uid) ?? []), ...(ofPods.get(nameOf(pod)) ?? [])].filter(
+      (one) => one.pod !== undefined && nameOf(one.pod) === nameOf(pod),
+    );
     for (const one of own) seen.add(one);
     const netns = netnsOf(pod, sandboxes);
     const asked = observed.asking(pod, namespaces, home);

@@ -239,6 +239,17 @@ describe('a pod', () => {
     });
   });
 
+  test("by a uid that is another pod's takes nothing from that", () => {
+    const claims = pod({ namespace: 'team-b', name: 'claims' });
+    const namespaces = new Map([
+      ['team-a', {}],
+      ['team-b', {}],
+    ]);
+    expect(kinds({ pods: [claims], namespaces, attachments: [attached()] })).toEqual(['confirm']);
+    const pods = [claims, pod({ asks: 'red' })];
+    expect(kinds({ pods, namespaces, attachments: [attached()] })).toEqual(['show']);
+  });
+
   const cni = { cniNetwork: 'cluster', containerId: 'c2', ifName: 'eth0' };
   const fresh = attached({ id: 'a2', netnsId: 'n-new', cni });
 
