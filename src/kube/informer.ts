@@ -137,7 +137,9 @@ export class Informer {
 
   /** Until `signal` aborts. What it asked of attachments they see to the end of. */
   async run(signal: AbortSignal): Promise<void> {
-    using _ = this.#deps.runtime;
+    using runtime = this.#deps.runtime;
+    // A runtime that hangs holds up no end.
+    signal.addEventListener('abort', () => runtime[Symbol.dispose](), { once: true });
     await Promise.all([this.#pods.run(signal), this.#namespaces.run(signal), this.#look(signal)]);
   }
 
@@ -155,9 +157,10 @@ export class Informer {
       if (signal.aborted || !this.hasSeen) continue;
       const began = this.#deps.clock.monotonic();
       try {
-        const isUnsettled = await this.#reconcile();
+        const isUnsettled = await this.#reconcile(signal);
         this.#lookMs = isUnsettled ? Math.min(this.#lookMs * 1.5, LAST_LOOK_MS) : LAST_LOOK_MS;
       } catch (error) {
+        if (signal.aborted) return;
         this.#lookMs = LAST_LOOK_MS;
         this.#failures.say(error);
       }
@@ -172,7 +175,7 @@ export class Informer {
     this.#awake.resolve();
   }
 
-  async #reconcile(): Promise<boolean> {
+  async #reconcile(signal: AbortSignal): Promise<boolean> {
     const { attachments, home, defaultInterfaceName, shown } = this.#deps;
     const namespaces = new Map(
       [...this.#namespaces.items.values()].map((one) => [one.name, one.annotations]),
@@ -183,7 +186,8 @@ export class Informer {
     const before = attachments.documents;
     const known = new Set(before.map(({ id }) => id));
     const uids = podsToFind({ ...seen, pods: this.#pods.items.values(), attachments: before });
-    const sandboxes = await this.#find(uids);
+    const sandboxes = await this.#find(uids, signal);
+    if (signal.aborted) return false;
     // Together, after what took time: an attachment that was made meanwhile belongs to a pod that was seen meanwhile.
     const documents = attachments.documents;
     const plan = reconcilePods({
@@ -204,7 +208,10 @@ export class Informer {
     return plan.isUnsettled || !isAllBegun || this.#attempts.isBusy;
   }
 
-  async #find(uids: ReadonlySet<string>): Promise<ReadonlyMap<string, RunningPod> | undefined> {
+  async #find(
+    uids: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, RunningPod> | undefined> {
     if (uids.size === 0) {
       this.#runtimeProblem = '';
       return new Map();
@@ -214,6 +221,7 @@ export class Informer {
       this.#runtimeProblem = this.#deps.runtime.problem;
       return found;
     } catch (error) {
+      if (signal.aborted) return undefined;
       this.#runtimeProblem = this.#failures.say(error).message;
       return undefined;
     }

@@ -24,6 +24,8 @@ class World {
   pods: Podlike[] = [];
   isRuntimeUp = true;
   isWritable = true;
+  /** What the runtime does. */
+  hangs: PromiseWithResolvers<void> | undefined;
   /** Of time. */
   speed = 1;
   /** Where the runtime says that pods are. */
@@ -72,12 +74,16 @@ class World {
       runtime: {
         find: async (uids) => {
           if (!this.isRuntimeUp) throw new Vl3Error('unavailable', 'no runtime');
+          if (this.hangs !== undefined) await this.hangs.promise;
           const found = new Map([...this.sandboxes].filter(([uid]) => uids.has(uid)));
           this.meanwhile();
           return found;
         },
         problem: this.problem,
-        [Symbol.dispose]: () => void calls.push('disposed'),
+        [Symbol.dispose]: () => {
+          this.hangs?.reject(new Vl3Error('unavailable', 'it was given up'));
+          calls.push('disposed');
+        },
       },
       attachments: {
         documents: this.documents,
@@ -257,4 +263,14 @@ test('labels that are edited without end are followed, but not every time', asyn
   expect(relabelled).toBeGreaterThan(1);
   expect(relabelled).toBeLessThanOrEqual(17 + ((performance.now() - began) * world.speed) / 5_000);
   await vi.waitFor(() => expect(world.documents[0]?.labels).toMatchObject({ app: 'v299' }), SOON);
+});
+
+test('a runtime that hangs does not hold up the end', async () => {
+  world.pods = [world.pod('u1', 'red')];
+  world.hangs = Promise.withResolvers();
+  world.start();
+  await vi.waitFor(() => expect(world.informer?.hasSeen).toBe(true), SOON);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  await world.end();
+  expect(world.calls.filter((one) => one !== 'disposed')).toEqual([]);
 });
