@@ -7,6 +7,7 @@ import { createServer } from 'node:https';
 import { parseAllDocuments } from 'yaml';
 import { admit, type Write } from './kube-admission.ts';
 import { type Change, type KubeObject, KubeStore, mergeByName, mergePatch } from './kube-store.ts';
+import { KubeTokens } from './kube-tokens.ts';
 
 export interface KubeApiOptions {
   port: number;
@@ -18,6 +19,8 @@ export interface KubeApiOptions {
   key: string;
   agentToken: string;
   adminToken: string;
+  /** What tokens of service accounts are signed with; default: there are none. */
+  accountKey?: string;
   /** Pages are no longer, whatever was asked for. */
   page?: number;
   bookmarkMs?: number;
@@ -36,8 +39,11 @@ const KINDS: Record<string, string> = {
   namespaces: 'Namespace',
   events: 'Event',
   services: 'Service',
+  configmaps: 'ConfigMap',
+  serviceaccounts: 'ServiceAccount',
   validatingwebhookconfigurations: 'ValidatingWebhookConfiguration',
 };
+const TOKEN = /^\/api\/v1\/namespaces\/([^/]+)\/serviceaccounts\/([^/]+)\/token$/;
 const WEBHOOKS = 'admissionregistration.k8s.io/v1';
 
 interface Call {
@@ -51,6 +57,7 @@ interface Call {
 
 export function startKubeApi(options: KubeApiOptions) {
   const store = new KubeStore(options.file);
+  const tokens = options.accountKey === undefined ? undefined : new KubeTokens(options.accountKey, store);
   const rules = rulesOf(readFileSync(options.rbac, 'utf8'));
   const watches = new Set<ServerResponse>();
 
@@ -65,6 +72,14 @@ export function startKubeApi(options: KubeApiOptions) {
     if (url.pathname === '/test/cut') {
       for (const watch of watches) watch.destroy();
       return answer(response, 200, {});
+    }
+    const published = tokens?.published(url.pathname);
+    if (published !== undefined) return answer(response, 200, published);
+    const [, of = '', account = ''] = TOKEN.exec(url.pathname) ?? [];
+    if (account !== '' && tokens !== undefined && token === options.adminToken) {
+      const made = tokens.request(of, account, (await readBody(request)) as never);
+      if (made === undefined) throw new Refusal(409, 'the pod that the token is bound to is another');
+      return answer(response, 201, made);
     }
     const call = callOf(request.method ?? '', url);
     const what = call.isStatus ? `${call.resource}/status` : call.resource;
@@ -212,7 +227,7 @@ const VERBS: Record<string, string> = { POST: 'create', PATCH: 'patch', DELETE: 
 
 const callOf = (method: string, { pathname, searchParams: query }: URL): Call => {
   const found =
-    /^\/api\/v1\/namespaces\/(?<namespace>[^/]+)\/(?<resource>pods|events|services)(\/(?<name>[^/]+)(?<status>\/status)?)?$/.exec(
+    /^\/api\/v1\/namespaces\/(?<namespace>[^/]+)\/(?<resource>pods|events|services|configmaps|serviceaccounts)(\/(?<name>[^/]+)(?<status>\/status)?)?$/.exec(
       pathname,
     ) ??
     /^\/api\/v1\/(?<resource>pods|namespaces)(\/(?<name>[^/]+))?$/.exec(pathname) ??
