@@ -57,7 +57,7 @@ const TOKEN_IS_BAD = new Set<ErrorCode>(['permission-denied', 'failed-preconditi
 export const byJoinToken = (text: string): EnrolmentCredential => {
   const parse = (trustDomain?: string) => {
     const token = parseJoinToken(text);
-    mustBeOf(token, trustDomain, 'the join token');
+    mustBeOf(token, trustDomain, 'join token');
     return token;
   };
   return {
@@ -76,7 +76,7 @@ const MACHINE_IS_WRONG = new Set<ErrorCode>(['failed-precondition', 'invalid-arg
 export const byCluster = ({ tokenFile, domain, domainFile }: ClusterCredential): EnrolmentCredential => {
   const parse = (text: string, trustDomain?: string): DomainAddress => {
     const address = parseDomainAddress(text);
-    mustBeOf(address, trustDomain, "the domain's address");
+    mustBeOf(address, trustDomain, 'domain address');
     return address;
   };
   return {
@@ -99,7 +99,7 @@ const mustBeOf = (address: DomainAddress, trustDomain: string | undefined, what:
   if (trustDomain === undefined || address.trustDomain === trustDomain) return;
   throw new Vl3Error(
     'failed-precondition',
-    `${what} is of ${address.trustDomain}, and this node of ${trustDomain}: use one of ${trustDomain}, or run "vl3 agent clean" and enrol anew`,
+    `the ${what} is of ${address.trustDomain}, and this node of ${trustDomain}: use a ${what} of ${trustDomain}, or run "vl3 agent clean" and enrol anew`,
   );
 };
 

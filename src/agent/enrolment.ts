@@ -127,6 +127,7 @@ export class Reenrolment {
     if (clock.monotonic() < this.#due) return undefined;
     const { name: node, trustBundle } = identity;
     try {
+      this.#credential.check(trustBundle.trustDomain);
       const since = clock.moment();
       const enrolled = await this.#credential.enroll(
         { name: node, directory: this.#stateDirectory, signal, now: () => clock.wall() },

@@ -67,7 +67,7 @@ test('a token of another domain is refused, and nothing is changed', async () =>
   const before = identity();
   const foreign = formatJoinToken({ ...parseJoinToken(token), trustDomain: 'other.example' });
   await launch(foreign).printed(
-    /the join token is of other\.example, and this node of test\.example: use a token of test\.example/,
+    /the join token is of other\.example, and this node of test\.example: use a join token of test\.example/,
     SOON.timeout,
   );
   await agent.stop();

@@ -49,7 +49,7 @@ test('a token of another domain, or none at all, is refused where it is needed a
   const { identity, stateDirectory } = await saved();
   const foreign = tokenOf(identity, 'other.example');
   await expect(identify({ stateDirectory, token: foreign }, deps(true))).rejects.toThrow(
-    `the join token is of other.example, and this node of ${DOMAIN}: use a token of ${DOMAIN}`,
+    `the join token is of other.example, and this node of ${DOMAIN}: use a join token of ${DOMAIN}`,
   );
   await expect(identify({ stateDirectory, token: 'nonsense' }, deps(true))).rejects.toThrow(/join token/);
   for (const token of [foreign, 'nonsense'])
