@@ -110,10 +110,10 @@ export class Egress {
     this.#key.wipe();
   }
 
-  /** Waits until there is something to do, and does it. */
-  turn(): void {
+  /** Waits until there is something to do, or for so long, and does it. */
+  turn(timeoutMs?: number): void {
     const { state, poller, events } = this.#parts;
-    poller.wait();
+    poller.wait(timeoutMs);
     state.enter('egress');
     this.#work();
     state.leave('egress');

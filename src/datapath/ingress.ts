@@ -157,10 +157,10 @@ export class Ingress {
     this.#key.wipe();
   }
 
-  /** Waits until there is something to do, and does it. */
-  turn(): void {
+  /** Waits until there is something to do, or for so long, and does it. */
+  turn(timeoutMs?: number): void {
     const { state, poller, events, udp } = this.#parts;
-    poller.wait();
+    poller.wait(timeoutMs);
     state.enter('ingress');
     if (poller.takeWakeup()) this.configure();
     if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);

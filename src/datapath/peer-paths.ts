@@ -16,12 +16,14 @@ const HEARD_FOLLOWS = 312;
 
 export class PeerPaths {
   readonly #i32: Int32Array;
-  readonly #at: (peer: number) => number;
+  readonly #first: number;
+  readonly #stride: number;
 
-  /** `at`: where a peer is in the memory. */
-  constructor(memory: SharedArrayBuffer, at: (peer: number) => number) {
+  /** In the memory peer 0 is at `first`, and each other one `stride` bytes after the one before. */
+  constructor(memory: SharedArrayBuffer, first: number, stride: number) {
     this.#i32 = new Int32Array(memory);
-    this.#at = at;
+    this.#first = first;
+    this.#stride = stride;
   }
 
   /** Main: 44 bytes as by encodePath, or undefined for none. Borrows them. */
@@ -119,5 +121,9 @@ export class PeerPaths {
     for (let i = 0; i < words; i++)
       if (Atomics.load(this.#i32, (at >> 2) + i) !== view.getInt32(offset + i * 4, true)) return false;
     return true;
+  }
+
+  #at(peer: number): number {
+    return this.#first + peer * this.#stride;
   }
 }

@@ -37,8 +37,8 @@ export class Poller {
     this.#count = fds.length + 1;
   }
 
-  wait(): void {
-    const ready = poll(this.#arena.address + this.#fds, this.#count, TIMEOUT_MS);
+  wait(timeoutMs = TIMEOUT_MS): void {
+    const ready = poll(this.#arena.address + this.#fds, this.#count, timeoutMs);
     if (ready > 0) return;
     for (let i = 0; i < this.#count; i++)
       this.#arena.view.setInt16(this.#fds + i * POLLFD + REVENTS, 0, true);

@@ -114,7 +114,7 @@ export class SharedState {
     this.#keypairs = CONTROL_LENGTH + memory.maxPeers * PEER_LENGTH;
     this.#entries = this.#keypairs + memory.maxKeypairs * KEYPAIR_LENGTH;
     this.#entryMask = memory.maxKeypairs * ENTRIES_PER_KEYPAIR - 1;
-    this.paths = new PeerPaths(memory.buffer, (peer) => this.#peer(peer));
+    this.paths = new PeerPaths(memory.buffer, CONTROL_LENGTH, PEER_LENGTH);
   }
 
   // --- control

@@ -53,8 +53,20 @@ export interface X25519Openssl {
   readonly publicFromPrivate: (publicKey: Uint8Array, privateKey: Uint8Array) => undefined;
 }
 
+/**
+ * One set of functions a thread: code that V8 has compiled for one is thrown away when it meets another, though both call
+ * the same.
+ */
+const once = <T>(load: () => T): (() => T) => {
+  let loaded: { readonly value: T } | undefined;
+  return () => {
+    loaded ??= { value: load() };
+    return loaded.value;
+  };
+};
+
 /** X25519 as bare functions, or undefined when this binary does not export them. */
-export const loadX25519 = (): X25519Openssl | undefined => {
+export const loadX25519 = once((): X25519Openssl | undefined => {
   try {
     const binary = koffi.load(null);
     const BYTES = 'uint8_t *';
@@ -65,10 +77,10 @@ export const loadX25519 = (): X25519Openssl | undefined => {
   } catch {
     return undefined;
   }
-};
+});
 
 /** ChaCha20 and Poly1305 as bare functions, or undefined when this binary does not export them. */
-export const loadLowLevel = (): LowLevelOpenssl | undefined => {
+export const loadLowLevel = once((): LowLevelOpenssl | undefined => {
   try {
     const binary = koffi.load(null);
     return {
@@ -81,10 +93,10 @@ export const loadLowLevel = (): LowLevelOpenssl | undefined => {
   } catch {
     return undefined;
   }
-};
+});
 
 /** The public EVP interface, or undefined when this binary does not export it. */
-export const loadEvp = (): EvpOpenssl | undefined => {
+export const loadEvp = once((): EvpOpenssl | undefined => {
   try {
     const binary = koffi.load(null);
     return {
@@ -105,4 +117,4 @@ export const loadEvp = (): EvpOpenssl | undefined => {
   } catch {
     return undefined;
   }
-};
+});

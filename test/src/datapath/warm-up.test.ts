@@ -23,6 +23,8 @@ import { DATAGRAM_LENGTH, EVENT_LENGTH, type WorkerOptions } from '../../../src/
 import type { Arena } from '../../../src/ffi/memory.ts';
 
 const SPARE = 128 << 10;
+/** In each of which there is some of what is rare. */
+const ROUNDS = 60;
 
 const options = (): WorkerOptions => ({
   port: new MessageChannel().port1,
@@ -62,8 +64,10 @@ test('egress seals and sends all of it', () => {
   const { packets, sends, ...rest } = readCounts(EGRESS_COUNTERS, counts);
   expect(packets).toBeGreaterThan(3000);
   expect(sends).toBeGreaterThan(50);
-  for (const [name, count] of Object.entries(rest))
-    if (name.startsWith('dropped')) expect([name, count]).toEqual([name, 0]);
+  const rare = { 'dropped:no-peer': 3 * ROUNDS, 'dropped:given-up': ROUNDS };
+  const dropped = Object.entries(rest).filter(([name, count]) => name.startsWith('dropped') && count > 0);
+  expect(Object.fromEntries(dropped)).toEqual(rare);
+  expect(rest.unreachables).toBeGreaterThan(0);
   expect(new Uint8Array(own.memory.buffer).every((byte) => byte === 0)).toBe(true);
 });
 
@@ -90,12 +94,13 @@ test('ingress opens, coalesces and writes all of it', () => {
   const counted = readCounts(INGRESS_COUNTERS, counts);
   expect(counted.packets).toBeGreaterThan(2000);
   expect(counted['super-packets']).toBeGreaterThan(100);
-  expect(counted['dropped:replayed']).toBe(0);
-  for (const name of [
-    'dropped:forged',
-    'dropped:bad-inside',
-    'dropped:wrong-source',
-    'dropped:write-failed',
-  ] as const)
-    expect([name, counted[name]]).toEqual([name, 0]);
+  expect(counted.handshakes).toBeGreaterThan(0);
+  const dropped = Object.entries(counted).filter(([name, count]) => name.startsWith('dropped') && count > 0);
+  expect(Object.fromEntries(dropped)).toEqual({
+    'dropped:bad-mac1': ROUNDS,
+    'dropped:forged': ROUNDS,
+    'dropped:malformed': ROUNDS,
+    'dropped:replayed': ROUNDS,
+    'dropped:unknown-index': ROUNDS,
+  });
 });
