@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")"
 out=${1:-.}
 helm=../setup/tools/node_modules/.programs/helm/helm
-for part in registry rbac agent; do
+for part in registry rbac agent webhook; do
   {
     printf '# Rendered from deploy/helm/vl3 with deploy/manifests/values.yaml by `npm run manifests`; edit those.\n'
     "$helm" template vl3 ../helm/vl3 --namespace vl3-system --values values.yaml --show-only "templates/$part.yaml"

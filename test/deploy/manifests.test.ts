@@ -1,11 +1,12 @@
 // The plain manifests are the chart's, and kustomize takes them.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { V1ValidatingWebhookConfiguration } from '@kubernetes/client-node';
 import { expect, test } from 'vitest';
-import { parse, ROOT, run } from './chart.ts';
+import { only, parse, ROOT, run } from './chart.ts';
 import { problemsOf } from './schemas.ts';
 
 const MANIFESTS = resolve(ROOT, 'deploy/manifests');
@@ -14,7 +15,7 @@ test('the manifests are what the chart renders: npm run manifests', () => {
   const scratch = mkdtempSync(join(tmpdir(), 'vl3-manifests-'));
   try {
     execFileSync('sh', [join(MANIFESTS, 'render.sh'), scratch]);
-    for (const name of ['registry.yaml', 'rbac.yaml', 'agent.yaml'])
+    for (const name of ['registry.yaml', 'rbac.yaml', 'agent.yaml', 'webhook.yaml'])
       expect(readFileSync(join(MANIFESTS, name), 'utf8')).toBe(readFileSync(join(scratch, name), 'utf8'));
   } finally {
     rmSync(scratch, { recursive: true, force: true });
@@ -29,6 +30,22 @@ test('kustomize builds them, every object is well-formed and in the namespace th
   for (const { kind, metadata } of objects)
     if (kind !== 'Namespace' && !kind?.startsWith('Cluster'))
       expect(namespaces).toContain(metadata?.namespace);
+});
+
+test('with the webhook, once somebody asks for it, too', async () => {
+  const scratch = mkdtempSync(join(tmpdir(), 'vl3-manifests-'));
+  try {
+    cpSync(MANIFESTS, scratch, { recursive: true });
+    const path = join(scratch, 'kustomization.yaml');
+    writeFileSync(path, readFileSync(path, 'utf8').replace('# - webhook.yaml', '- webhook.yaml'));
+    const objects = parse(run('kubectl', 'kustomize', scratch));
+    expect((await Promise.all(objects.map(problemsOf))).flat()).toEqual([]);
+    const configuration: V1ValidatingWebhookConfiguration = only(objects, 'ValidatingWebhookConfiguration');
+    const called = configuration.webhooks?.[0]?.clientConfig.service;
+    expect(called).toMatchObject({ name: 'vl3-webhook', namespace: 'vl3-system' });
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
 });
 
 test('a field that there is not, and one of a wrong type, are told', async () => {
