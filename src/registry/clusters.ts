@@ -13,7 +13,7 @@ import { clusterNodeName, isKubernetesNodeName } from '../../native-free/registr
 import { EnrollmentRefused, type RefusalReason } from '../../native-free/registry/node-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { type ClusterConfig, parseClusters } from './cluster-config.ts';
-import { type InCluster, inCluster, type KeySource, keySource, stampOf } from './cluster-keys.ts';
+import { type InCluster, inCluster, type KeySource, type Keys, keySource, stampOf } from './cluster-keys.ts';
 
 /** What API servers sign with. None of these takes a public key for a secret. */
 const ALGORITHMS = ['RS256', 'ES256', 'ES384', 'ES512'];
@@ -54,6 +54,10 @@ interface Cluster {
   readonly source: KeySource;
 }
 
+type Outcome =
+  | { readonly kind: 'signed'; readonly cluster: ClusterConfig; readonly payload: JWTPayload }
+  | { readonly kind: 'refused'; readonly error: Vl3Error };
+
 export class Clusters {
   readonly #options: ClustersOptions;
   readonly #deps: Required<ClustersDeps>;
@@ -70,17 +74,12 @@ export class Clusters {
   /** Who shows this token. Throws EnrollmentRefused, or Vl3Error('unavailable') when that cannot be told now. */
   async verify(token: string): Promise<ClusterNode> {
     const { issuer, kid } = glance(token);
-    const failures: (EnrollmentRefused | Vl3Error)[] = [];
-    const found: { readonly cluster: ClusterConfig; readonly payload: JWTPayload }[] = [];
-    for (const { config, source } of this.#current()) {
-      try {
-        if ((config.issuer ?? (await source.current()).issuer) !== issuer) continue;
-        found.push({ cluster: config, payload: await this.#verifyBy(source, config, token) });
-      } catch (error) {
-        if (!(error instanceof Vl3Error)) throw error;
-        failures.push(error);
-      }
-    }
+    // Side by side: one whose keys cannot be fetched must not hold up the others' nodes.
+    const outcomes = await Promise.all(
+      this.#current().map((cluster) => this.#verifyBy(cluster, issuer, token)),
+    );
+    const found = outcomes.flatMap((one) => (one?.kind === 'signed' ? [one] : []));
+    const failures = outcomes.flatMap((one) => (one?.kind === 'refused' ? [one.error] : []));
     const [one, another] = found;
     if (one !== undefined && another !== undefined) {
       throw refusal(
@@ -104,30 +103,32 @@ export class Clusters {
     throw worst;
   }
 
-  async #verifyBy(source: KeySource, config: ClusterConfig, token: string): Promise<JWTPayload> {
-    const { audience, subject } = config;
-    const attempt = async (keys: Awaited<ReturnType<KeySource['current']>>): Promise<JWTPayload> => {
-      const { payload } = await jwtVerify(token, keys.find, {
-        ...{ issuer: keys.issuer, audience, subject, algorithms: ALGORITHMS },
-        currentDate: new Date(this.#deps.now()),
-        clockTolerance: TOLERANCE_S,
-        requiredClaims: ['exp', 'iat', 'nbf'],
-      });
-      return payload;
-    };
+  /** Undefined: it is of another issuer. */
+  async #verifyBy({ config, source }: Cluster, issuer: string, token: string): Promise<Outcome | undefined> {
     try {
+      if (config.issuer !== undefined && config.issuer !== issuer) return undefined;
       const keys = await source.current();
-      try {
-        return await attempt(keys);
-      } catch (error) {
+      if (keys.issuer !== issuer) return undefined;
+      const payload = await this.#payload(keys, config, token).catch(async (error: unknown) => {
         if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
         const renewed = await source.renewed();
         if (renewed === keys) throw error;
-        return await attempt(renewed);
-      }
+        return await this.#payload(renewed, config, token);
+      });
+      return { kind: 'signed', cluster: config, payload };
     } catch (error) {
-      throw error instanceof Vl3Error ? error : explained(error, config);
+      return { kind: 'refused', error: error instanceof Vl3Error ? error : explained(error, config) };
     }
+  }
+
+  async #payload(keys: Keys, { audience, subject }: ClusterConfig, token: string): Promise<JWTPayload> {
+    const { payload } = await jwtVerify(token, keys.find, {
+      ...{ issuer: keys.issuer, audience, subject, algorithms: ALGORITHMS },
+      currentDate: new Date(this.#deps.now()),
+      clockTolerance: TOLERANCE_S,
+      requiredClaims: ['exp', 'iat', 'nbf'],
+    });
+    return payload;
   }
 
   #nodeOf(cluster: ClusterConfig, payload: JWTPayload, token: string): ClusterNode {
@@ -214,8 +215,12 @@ const glance = (token: string): { readonly issuer: string; readonly kid: string 
   }
 };
 
-const explained = (error: unknown, { name, audience, subject }: ClusterConfig): EnrollmentRefused => {
+const explained = (error: unknown, { name, audience, subject }: ClusterConfig): Vl3Error => {
   const of = `cluster "${name}"`;
+  if (!(error instanceof errors.JOSEError)) {
+    const why = error instanceof Error ? error.message : String(error);
+    return new Vl3Error('unavailable', `a key of ${of} cannot be used (${why})`, { cause: error });
+  }
   if (error instanceof errors.JWTExpired)
     return refusal(
       'expired',

@@ -5,7 +5,8 @@ import { readFileSync } from 'node:fs';
 import { type RequestOptions, request } from 'node:https';
 import { Vl3Error } from '../../native-free/error.ts';
 
-const TIMEOUT_MS = 10_000;
+/** Less than keys are left alone for (cluster-keys.ts), and than an agent waits. */
+const TIMEOUT_MS = 5_000;
 export const MAX_ANSWER_BYTES = 256 * 1024;
 
 export interface HttpsCall {
@@ -17,7 +18,6 @@ export interface HttpsCall {
   readonly method?: 'GET' | 'PATCH';
   readonly body?: { readonly type: string; readonly text: string };
   readonly signal?: AbortSignal;
-  readonly timeoutMs?: number;
 }
 
 /** The body of a 200. Throws Vl3Error('unavailable') with the reason, or what `signal` aborts with. */
@@ -26,10 +26,7 @@ export const callHttps = async (call: HttpsCall): Promise<string> => {
   signal?.throwIfAborted();
   const fail = (why: string, cause?: unknown): Vl3Error =>
     new Vl3Error('unavailable', `${method} ${url}: ${why}`, { cause });
-  const over = AbortSignal.any([
-    AbortSignal.timeout(call.timeoutMs ?? TIMEOUT_MS),
-    ...(signal === undefined ? [] : [signal]),
-  ]);
+  const over = AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...(signal === undefined ? [] : [signal])]);
   try {
     return await send(url, { ...optionsOf(call), method, signal: over }, body?.text);
   } catch (cause) {

@@ -2,9 +2,10 @@
 
 import { createHmac } from 'node:crypto';
 import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { exportSPKI, importJWK, type JWTPayload } from 'jose';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { parseClusters } from '../../../src/registry/cluster-config.ts';
 import { Clusters } from '../../../src/registry/clusters.ts';
 import {
@@ -326,6 +327,14 @@ describe('keys', () => {
   });
 });
 
+test('a key that is no key admits nobody, and is said in the log', async () => {
+  const { clusters, key, file, log } = await world();
+  const broken = { ...key, jwk: { ...key.jwk, x: 'AAAA' } };
+  writeFileSync(join(file.directory, 'east.json'), jwksOf(broken));
+  expect(await outcome(clusters, await sign(key, claimsOf('n')))).toMatch(/^unavailable: /);
+  expect(log.lines.join()).toMatch(/a key of cluster \\"east\\" cannot be used/);
+});
+
 describe("keys of the registry's own cluster", () => {
   const JWKS = '/openid/v1/jwks';
   const CONFIGURATION = '/.well-known/openid-configuration';
@@ -407,6 +416,25 @@ describe("keys of the registry's own cluster", () => {
     expect(await outcome(clusters, await sign(key, claimsOf('n')))).toMatch(/^unavailable/);
     expect(log.lines.join()).toMatch(/the answer is longer than 262144 bytes/);
   });
+
+  test('that cannot be had hold up no other cluster', async () => {
+    const { file, api, key } = await running();
+    const silent = createServer(() => {});
+    await new Promise<void>((done) => silent.listen(0, '127.0.0.1', done));
+    onTestFinished(() => void silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const dead = ['a', 'b', 'c'].map((name) => ({
+      name,
+      issuer: ISSUER,
+      keys: `https://127.0.0.1:${port}/`,
+    }));
+    file.write([...dead, own]);
+    const { clusters } = opened(file, {
+      inCluster: () => ({ url: api.url, caFile: api.caFile, tokenFile: api.tokenFile }),
+    });
+    // An agent waits for 15 s: were they asked one after the other, that would be over.
+    expect(await outcome(clusters, await sign(key, claimsOf('n')))).toBe('accepted as home-n');
+  }, 14_000);
 
   test('are taken from nobody else: a server of another CA is refused', async () => {
     const { file, api, key } = await running();
