@@ -57,21 +57,20 @@ export const cniCommands: CommandGroup = (program: Command, context: Context): v
     )
     .action(async (options: InstallOptions, command: Command) => {
       const { netDir, binDir, plugin = BUILT_PLUGIN, socket, copyNode, watch } = options;
-      const { installProgram } = await import('../../src/cni/installer.ts');
-      const { keepEntry, putEntry } = await import('../../src/cni/keeper.ts');
+      const { keepEntry, putEntry, putProgram } = await import('../../src/cni/keeper.ts');
       const place = { netDirectory: resolve(netDir), binDirectory: resolve(binDir) };
       const node = nodeOf(options, command);
-      const written = installProgram({
+      const program = {
         ...place,
         plugin,
         node,
         copyNode: copyNode === undefined ? undefined : process.execPath,
-      });
-      for (const path of written) context.out(`wrote ${path}`);
+      };
       const entry = { netDirectory: place.netDirectory, socket };
       const keeping = { say: context.out, signal: context.signal, now: () => performance.now() };
+      for (const path of putProgram(program, place.netDirectory)) context.out(`wrote ${path}`);
       // What is not there yet is waited for by who stays.
-      if (watch !== undefined) return await keepEntry(entry, keeping);
+      if (watch !== undefined) return await keepEntry({ ...entry, program }, keeping);
       const { main, changed } = await putEntry(entry, keeping);
       for (const path of changed) context.out(`wrote ${path}`);
       if (changed.length === 0) context.out(`${main} has the entry already`);

@@ -76,6 +76,12 @@ export const installProgram = (options: ProgramOptions): string[] => {
   return [...written, target];
 };
 
+/** Whether all of the program is where it was put. */
+export const hasProgram = ({ binDirectory, copyNode }: ProgramOptions): boolean =>
+  [PLUGIN_TYPE, ...(copyNode === undefined ? [] : [NODE_COPY])].every((name) =>
+    existsSync(join(binDirectory, name)),
+  );
+
 /** The plugin's text without a first line that says what runs it. */
 const readPlugin = (path: string): string => {
   try {

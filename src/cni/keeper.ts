@@ -1,10 +1,19 @@
 // Keeps the plugin's entry in the cluster's CNI configuration while that is rewritten: by upgrades, by its own daemon. Who
-// takes the entry out again and again does so on purpose (Cilium with cni.exclusive does): that is said, not fought.
+// takes the entry out again and again does so on purpose (Cilium with cni.exclusive does): that is said, not fought. An entry
+// without its program fails every pod of the node: one that is lost is put back, or else the entry goes.
 
 import { watch } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Vl3Error } from '../../native-free/error.ts';
-import { type EntryPut, hasCiliumBackups, installEntry } from './installer.ts';
+import {
+  type EntryPut,
+  hasCiliumBackups,
+  hasProgram,
+  installEntry,
+  installProgram,
+  type ProgramOptions,
+  removeEntry,
+} from './installer.ts';
 
 export interface KeeperOptions {
   readonly netDirectory: string;
@@ -49,14 +58,22 @@ export const putEntry = async (
   throw exclusive(`Cilium on this node takes vl3's entry out of ${put.main}${kept} at once`);
 };
 
-/** Puts the entry back whenever it is missing, until `signal` aborts. Throws Vl3Error when somebody takes it out for good. */
-export const keepEntry = async (options: KeeperOptions, deps: KeeperDeps): Promise<void> => {
-  const { netDirectory, socket } = options;
+/**
+ * Puts the program and the entry back whenever they are missing, until `signal` aborts. Throws Vl3Error when somebody takes the
+ * entry out for good.
+ */
+export const keepEntry = async (
+  options: KeeperOptions & { readonly program: ProgramOptions },
+  deps: KeeperDeps,
+): Promise<void> => {
+  const { netDirectory, socket, program } = options;
   const { say, signal, now } = deps;
   let put: number[] = [];
   let waiting = '';
   for await (const _ of changesOf(netDirectory, signal)) {
     try {
+      const lost = hasProgram(program) ? [] : putProgram(program, netDirectory);
+      for (const path of lost) say(`wrote ${path}, which was not there`);
       const { main, owner, changed } = installEntry(netDirectory, socket);
       waiting = '';
       if (changed.length === 0) continue;
@@ -73,6 +90,16 @@ export const keepEntry = async (options: KeeperOptions, deps: KeeperDeps): Promi
       if (error.message !== waiting) say(`waiting: ${error.message}`);
       waiting = error.message;
     }
+  }
+};
+
+/** Answers what was written. Throws Vl3Error when it cannot be; then there is no entry without a program, either. */
+export const putProgram = (program: ProgramOptions, netDirectory: string): string[] => {
+  try {
+    return installProgram(program);
+  } catch (error) {
+    if (!hasProgram(program)) removeEntry(netDirectory);
+    throw error;
   }
 };
 

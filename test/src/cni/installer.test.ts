@@ -165,6 +165,40 @@ test('watching, it waits for a configuration, and puts the entry back when that 
   expect(types(path)).toContain('vl3-cni');
 });
 
+test('watching, it puts a lost program back; where it cannot, the entry goes, so that pods start all the same', async () => {
+  const stop = new AbortController();
+  const path = use('10-flannel.conflist');
+  const keeping = vl3(['cni', 'install', ...place(), '--plugin', plugin, '--watch'], stop.signal);
+  await vi.waitFor(() => expect(types(path)).toContain('vl3-cni'), SOON);
+  const look = () => writeFileSync(join(net, 'other.txt'), String(Math.random()));
+  rmSync(join(bin, 'vl3-cni'));
+  look();
+  await vi.waitFor(() => expect(readdirSync(bin)).toEqual(['vl3-cni']), SOON);
+  rmSync(bin, { recursive: true });
+  look();
+  await vi.waitFor(() => expect(types(path)).toEqual(['flannel', 'portmap']), SOON);
+  mkdirSync(bin);
+  look();
+  await vi.waitFor(() => expect(types(path)).toContain('vl3-cni'), SOON);
+  expect(readdirSync(bin)).toEqual(['vl3-cni']);
+  stop.abort();
+  const { code, out } = await keeping;
+  expect(code).toBe(0);
+  expect(out.filter((line) => line.endsWith('which was not there'))).toHaveLength(2);
+  expect(out.join('\n')).toMatch(/waiting: there is no directory .*bin/);
+});
+
+test('an entry of which the program cannot be put back goes, also at the start', async () => {
+  const path = use('10-flannel.conflist');
+  await install();
+  rmSync(bin, { recursive: true });
+  expect(await install('--watch')).toMatchObject({
+    code: 1,
+    err: [expect.stringMatching(/no directory .*bin/)],
+  });
+  expect(types(path)).toEqual(['flannel', 'portmap']);
+});
+
 test('Cilium that lets it be gets the entry; one that takes it out is not fought', async () => {
   const path = use('05-cilium.conflist');
   expect(await install()).toMatchObject({ code: 0, out: expect.arrayContaining([`wrote ${path}`]) });
