@@ -1,5 +1,7 @@
-// What people write on pods: the annotation that asks for networks.
+// What people write on pods: the annotation that asks for networks, and the review of it before it is written.
 
+import { judge } from '../../../native-free/kube/admission.ts';
+import { answerTo, NOTHING, readReview } from '../../../native-free/kube/admission-review.ts';
 import { parseAnnotation } from '../../../native-free/kube/annotation.ts';
 import { AnnotationError } from '../../../native-free/kube/annotation-error.ts';
 import { ANNOTATION_KEYS } from '../../../native-free/kube/asked.ts';
@@ -36,6 +38,39 @@ const fuzzAnnotation = (source: Source): void => {
   }
 };
 
+const REVIEW = JSON.stringify({
+  apiVersion: 'admission.k8s.io/v1',
+  kind: 'AdmissionReview',
+  request: {
+    uid: 'u',
+    resource: { group: '', version: 'v1', resource: 'pods' },
+    operation: 'UPDATE',
+    object: { metadata: { annotations: { 'vl3.io/networks': 'red,' } }, spec: { hostNetwork: true } },
+    oldObject: { metadata: { annotations: { 'networkservicemesh.io': 'kernel://red' } } },
+  },
+});
+
+const fuzzReview = (source: Source): void => {
+  let value: unknown;
+  try {
+    value = JSON.parse(source.textLike([REVIEW], 600));
+  } catch {
+    return;
+  }
+  const review = readReview(value);
+  if (review.kind === 'malformed') {
+    must(review.problem.length > 10 && review.problem.length < 500, 'malformed without a sentence');
+    return;
+  }
+  const verdict = review.kind === 'admitted' ? judge(review.admitted, 'home.example') : NOTHING;
+  for (const warning of verdict.warnings)
+    must(/^\P{C}{1,250}$/u.test(warning), 'a warning that fits no header');
+  const { response } = JSON.parse(JSON.stringify(answerTo(review.uid, verdict)));
+  must(response.uid === review.uid, 'an answer to another question');
+  must(response.allowed === (verdict.refusal === undefined), 'an answer that is not what was judged');
+};
+
 export const kubeTargets = [
+  pure('review', 'a review is answered, or malformed', 600, fuzzReview),
   pure('annotation', 'an annotation is read, or refused with the place', 240, fuzzAnnotation),
 ];
