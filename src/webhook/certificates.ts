@@ -48,6 +48,8 @@ export interface CertificatesDeps extends FailuresDeps {
   readonly show: (certificate: ServingCertificate) => void;
 }
 
+const RETRACT_TRIES = 10;
+
 /** A certificate, and since when API servers may know it (monotonic ms). */
 interface Held extends ServingCertificate {
   trustedSince: number | undefined;
@@ -109,10 +111,15 @@ export class Certificates {
 
   /** Takes this replica's certificates out of the configuration; what fails is left for the others to take out. */
   async retract(): Promise<void> {
-    try {
-      await this.#publish(await this.#deps.api.read(), []);
-    } catch (error) {
-      this.#failures.say(error);
+    for (let tries = 0; tries < RETRACT_TRIES; tries++) {
+      try {
+        return await this.#publish(await this.#deps.api.read(), []);
+      } catch (error) {
+        // Others write as well, most of all when all go at once.
+        if (error instanceof Vl3Error && error.code === 'aborted') continue;
+        this.#failures.say(error);
+        return;
+      }
     }
   }
 
@@ -127,8 +134,7 @@ export class Certificates {
     if (!isGood(this.#next)) this.#next = undefined;
     // One that nobody trusts yet is better than one that nobody will.
     if (!isGood(this.#shown)) this.#show(this.#next ?? (await this.#make(hosts)));
-    else if (now >= (this.#shown.notBefore + this.#shown.notAfter) / 2)
-      this.#next ??= await this.#make(hosts);
+    else if (now >= this.#shown.notAfter - this.#pace.lifetimeMs / 2) this.#next ??= await this.#make(hosts);
     const mine = [this.#shown, this.#next].filter((one) => one !== undefined);
     await this.#publish(configuration, mine);
     const { trustedSince } = this.#next ?? {};

@@ -224,6 +224,14 @@ describe('a replica', () => {
 });
 
 describe('several replicas', () => {
+  test('that go at once leave nothing', async () => {
+    const all = await Promise.all(['a', 'b', 'c', 'd'].map(start));
+    await ready(...all);
+    await Promise.all(all.map((one) => one.crash()));
+    await Promise.all(all.map((one) => one.certificates.retract()));
+    expect(api.anchors).toBe(0);
+  });
+
   test('that start at once are all trusted, however they meet', async () => {
     const all = await Promise.all(['a', 'b', 'c', 'd', 'e'].map(start));
     await ready(...all);
