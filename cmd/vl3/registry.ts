@@ -2,7 +2,10 @@
 
 import { once } from 'node:events';
 import type { Command } from 'commander';
+import type { z } from 'zod';
+import { Vl3Error } from '../../native-free/error.ts';
 import { registrySettings } from '../../src/config/registry-settings.ts';
+import type { Resolved } from '../../src/config/resolve.ts';
 import { DEFAULT_REGISTRY_PORT } from '../../src/identity/registry-address.ts';
 import { adminOption, withAdmin } from './admin.ts';
 import type { CommandGroup, Context } from './context.ts';
@@ -13,7 +16,7 @@ import { addBackupCommand } from './registry-backup.ts';
 import { addDomainCommand } from './registry-domain.ts';
 import { addRestoreCommand } from './registry-restore.ts';
 import { addSettleCommand } from './registry-settle.ts';
-import { addConfigCommand, readSettings, withSettings } from './settings.ts';
+import { addConfigCommand, readSettings, refuseSettings, withSettings } from './settings.ts';
 
 export const registryCommands: CommandGroup = (program: Command, context: Context): void => {
   const registry = program.command('registry').description("the domain's registry: networks, nodes, leases");
@@ -54,7 +57,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
       logger.info('stopping');
     });
 
-  addConfigCommand(registry, registrySettings, context);
+  addConfigCommand(registry, registrySettings, context, mustHaveClusters);
   addDomainCommand(registry, context);
   addBackupCommand(registry, context);
   addRestoreCommand(registry, context);
@@ -99,6 +102,22 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
         );
       });
     });
+};
+
+/** What is in the file of clusters is the configuration's, too. */
+const mustHaveClusters = async (
+  { values }: Resolved<z.output<typeof registrySettings.schema>>,
+  context: Context,
+): Promise<void> => {
+  const { 'kubernetes-clusters': file, 'trust-domain': trustDomain } = values;
+  if (file === undefined) return;
+  const { readClusters } = await import('../../src/registry/clusters.ts');
+  try {
+    readClusters(file, trustDomain);
+  } catch (error) {
+    if (!(error instanceof Vl3Error)) throw error;
+    refuseSettings(context, error.message);
+  }
 };
 
 interface Recovery {

@@ -96,7 +96,7 @@ export const addConfigCommand = <Schema extends SettingsSchema>(
   parent: Command,
   program: ProgramSettings<Schema>,
   context: Context,
-  check: (settings: Resolved<z.output<Schema>>, context: Context) => void = () => {},
+  check: (settings: Resolved<z.output<Schema>>, context: Context) => void | Promise<void> = () => {},
 ): void => {
   const name = `vl3 ${program.program} config`;
   withSettings(parent.command('config'), program)
@@ -105,7 +105,7 @@ export const addConfigCommand = <Schema extends SettingsSchema>(
     .addHelpText('after', `\nExamples:\n  ${name}\n  ${name} --config ./${program.program}.yaml -o yaml`)
     .action(async ({ output }: { output: OutputFormat }, command: Command) => {
       const settings = readSettings(command, program, context);
-      check(settings, context);
+      await check(settings, context);
       const rows = settings.effective.map(({ key, raw, where, isSecret }) => ({
         key,
         value: isSecret ? '(not shown)' : raw,

@@ -175,26 +175,36 @@ export class Clusters {
 
   #read(): void {
     const { file, trustDomain } = this.#options;
-    let content: string;
-    let stamp: string;
-    try {
-      stamp = stampOf(file);
-      content = readFileSync(file, 'utf8');
-    } catch (cause) {
-      if (cause instanceof Vl3Error) throw cause;
-      const why = cause instanceof Error ? cause.message.split(',')[0] : String(cause);
-      throw new Vl3Error('invalid-argument', `cannot read the clusters in ${file} (${why})`, { cause });
-    }
-    const audience = formatSpiffeId({ kind: 'registry', trustDomain });
+    const { stamp, clusters } = readClusters(file, trustDomain);
     const before = new Map(this.#clusters.map((one) => [JSON.stringify(one.config), one]));
     // What has not changed keeps the keys that it has fetched.
-    this.#clusters = parseClusters(file, content, audience).map(
+    this.#clusters = clusters.map(
       (config) => before.get(JSON.stringify(config)) ?? { config, source: keySource(config, this.#deps) },
     );
     this.#stamp = stamp;
     this.#deps.logger.info({ clusters: this.#clusters.map(({ config }) => config.name) }, 'clusters read');
   }
 }
+
+/** As they are in the file now. Throws Vl3Error with place and remedy. */
+export const readClusters = (
+  file: string,
+  trustDomain: string,
+): { readonly stamp: string; readonly clusters: readonly ClusterConfig[] } => {
+  try {
+    const stamp = stampOf(file);
+    const audience = formatSpiffeId({ kind: 'registry', trustDomain });
+    return { stamp, clusters: parseClusters(file, readFileSync(file, 'utf8'), audience) };
+  } catch (cause) {
+    if (cause instanceof Vl3Error) throw cause;
+    const why = cause instanceof Error ? cause.message.split(',')[0] : String(cause);
+    throw new Vl3Error(
+      'invalid-argument',
+      `cannot read the clusters in ${file} (${why}): check --kubernetes-clusters`,
+      { cause },
+    );
+  }
+};
 
 const refusal = (reason: RefusalReason, message: string): EnrollmentRefused =>
   new EnrollmentRefused(reason, message);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes a join token for each node of a cluster that has not enrolled, and puts them into the Secret that its agents read with
-# agent.enrolment=joinTokens; otherwise nodes enrol by themselves. To be run by an admin who may reach both clusters; tokens work once, for one node, for an hour. Run it again for nodes that are added.
+# agent.enrolment=joinTokens; otherwise nodes enrol by themselves. To be run by an admin who may reach both clusters; tokens work
+# once, for one node, for an hour. Run it again for nodes that are added.
 #
 #   join-tokens.sh REGISTRY_CONTEXT CLUSTER_CONTEXT [NAME_PREFIX]
 #
