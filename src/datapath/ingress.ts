@@ -100,6 +100,8 @@ export class Ingress {
   readonly #movedAt: Float64Array;
   readonly #probes: ProbeBudget;
   #cursor: number;
+  /** How many messages of the batch the kernel has written to since they were prepared. */
+  #used = BATCH;
   #now = 0;
   /** The ECN mark of the datagrams at hand. */
   #outerMark = NOT_ECT;
@@ -172,8 +174,9 @@ export class Ingress {
   #receive(fd: number): void {
     const batch = this.#batch;
     for (let round = 0; round < RECEIVES_A_TURN; round++) {
-      for (let i = 0; i < BATCH; i++) batch.prepareReceive(i);
+      for (let i = 0; i < this.#used; i++) batch.prepareReceive(i);
       const received = recvmmsg(fd, batch.addressOf(0), BATCH, MSG_DONTWAIT, 0);
+      this.#used = Math.max(received, 0);
       if (received <= 0) return;
       this.#begin();
       for (let i = 0; i < received; i++) {
