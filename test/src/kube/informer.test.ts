@@ -261,7 +261,7 @@ test('labels that are edited without end are followed, but not every time', asyn
   }
   const relabelled = world.calls.filter((one) => one.startsWith('relabel')).length;
   expect(relabelled).toBeGreaterThan(1);
-  expect(relabelled).toBeLessThanOrEqual(17 + ((performance.now() - began) * world.speed) / 5_000);
+  expect(relabelled).toBeLessThanOrEqual(18 + ((performance.now() - began) * world.speed) / 4_600);
   await vi.waitFor(() => expect(world.documents[0]?.labels).toMatchObject({ app: 'v299' }), SOON);
 });
 
