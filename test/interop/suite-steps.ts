@@ -46,10 +46,16 @@ export const saveAndSet = async (pair: Pair): Promise<void> => {
   await pair.isWhole();
 };
 
-/** Pings from end `i` until the other end sees it at `endpoint`, then back. */
-const isSeenAt = async (pair: Pair, i: 0 | 1, endpoint: string): Promise<void> => {
+/** Pings from end `i`, after `first` each time, until the other end sees it at `endpoint`, then back. */
+const isSeenAt = async (
+  pair: Pair,
+  i: 0 | 1,
+  endpoint: string,
+  first = async (): Promise<void> => undefined,
+): Promise<void> => {
   const [end, other] = i === 0 ? [pair.one, pair.two] : [pair.two, pair.one];
   const seen = async (): Promise<string> => {
+    await first();
     await pair.reaches(i);
     return (await other.peer(end)).endpoint;
   };
@@ -84,8 +90,10 @@ export const roamByFamily = async (pair: Pair): Promise<void> => {
   for (const [end, other, i] of ways(pair)) {
     const j = i === 0 ? 1 : 0;
     for (const family of ['v6', 'v4'] as const) {
-      await end.setPeer(other, 'endpoint', at(OUTSIDE[j][family], PORTS[j]));
-      await isSeenAt(pair, i, at(OUTSIDE[i][family], PORTS[i]));
+      // Again, if need be: what the other end had under way makes this one roam back to where that came from.
+      const setEndpoint = async (): Promise<void> =>
+        await end.setPeer(other, 'endpoint', at(OUTSIDE[j][family], PORTS[j]));
+      await isSeenAt(pair, i, at(OUTSIDE[i][family], PORTS[i]), setEndpoint);
     }
   }
 };
