@@ -12,6 +12,8 @@ import type {
   V1Role,
   V1RoleBinding,
   V1StatefulSet,
+  V1ValidatingAdmissionPolicy,
+  V1ValidatingAdmissionPolicyBinding,
 } from '@kubernetes/client-node';
 import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
@@ -265,6 +267,22 @@ test('what the agent may ask of the API server is given to its account, and no m
   expect(binding.roleRef.name).toBe(role.metadata?.name);
   const account = podSpecs(objects).find(({ hostNetwork }) => hostNetwork)?.serviceAccountName;
   expect(binding.subjects).toEqual([{ kind: 'ServiceAccount', name: account, namespace: 'vl3-system' }]);
+});
+
+test('writes of agents are held to their nodes where the API server can do that, by the account that they have', () => {
+  const policy: V1ValidatingAdmissionPolicy = only(render(...DOMAIN), 'ValidatingAdmissionPolicy');
+  const account = podSpecs(render(...DOMAIN)).find(({ hostNetwork }) => hostNetwork)?.serviceAccountName;
+  expect(policy.spec?.matchConditions?.map(({ expression }) => expression)).toEqual([
+    `request.userInfo.username == "system:serviceaccount:vl3-system:${account}"`,
+  ]);
+  const binding: V1ValidatingAdmissionPolicyBinding = only(
+    render(...DOMAIN),
+    'ValidatingAdmissionPolicyBinding',
+  );
+  expect(binding.spec?.policyName).toBe(policy.metadata?.name);
+  const older = ['--kube-version', '1.29.0', '--set', 'agent.enrolment=joinTokens'];
+  for (const options of [older, ['--set', 'informer.limitWrites=false'], ['--set', 'agent.clean=true']])
+    expect(render(...DOMAIN, ...options).map(({ kind }) => kind)).not.toContain('ValidatingAdmissionPolicy');
 });
 
 test.each([
