@@ -5,6 +5,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** What takes longer than half a minute. */
 const LONG = [
+  'scenarios/k5-webhook',
   'scenarios/n9-small-path',
   'scenarios/operator',
   'scenarios/lost',

@@ -208,7 +208,12 @@ export function startKubeApi(options: KubeApiOptions) {
   const server = createServer(tls, (request, response) => {
     serve(request, response).catch((error: unknown) => {
       const code = error instanceof Refusal ? error.status : 500;
-      answer(response, code, { kind: 'Status', status: 'Failure', code, message: String(error) });
+      answer(response, code, {
+        kind: 'Status',
+        status: 'Failure',
+        code,
+        message: error instanceof Error ? error.message : String(error),
+      });
     });
   });
   server.listen(options.port, '127.0.0.1');
