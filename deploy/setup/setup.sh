@@ -35,14 +35,15 @@ jq jq
 dig bind9-dnsutils
 podman podman
 runc runc
+containerd containerd
 /usr/lib/cni/bridge containernetworking-plugins
 /bin/busybox busybox-static
 update-ca-certificates ca-certificates
 LIST
 }
 
-# While packages are installed, Debian asks this file whether a package may start its service: serf's and
-# iperf3's would, and nothing here needs them. A file of the machine's own is left alone.
+# While packages are installed, Debian asks this file whether a package may start its service: serf's, iperf3's and
+# containerd's would, and nothing here needs them. A file of the machine's own is left alone.
 policy=/usr/sbin/policy-rc.d
 forbid_services() {
   forget_policy
@@ -64,17 +65,19 @@ install_packages() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   forbid_services
-  had_serf=$(command -v serf || true)
+  new=''
+  for service in serf containerd; do command -v "$service" >/dev/null 2>&1 || new="$new $service"; done
   # 9 is our lock: a service that starts all the same must not hold it.
   # shellcheck disable=SC2086
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
     -o DPkg::Lock::Timeout=300 $packages; } >.setup/apt.log 2>&1 </dev/null 9>&- ||
     { tail -n 20 .setup/apt.log >&2; fail 'apt-get failed, see above and .setup/apt.log'; }
   # Nor at the next boot.
-  if [ -z "$had_serf" ] && command -v serf >/dev/null 2>&1; then
-    if command -v systemctl >/dev/null 2>&1; then systemctl --quiet disable serf >/dev/null 2>&1 || true; fi
-    if command -v update-rc.d >/dev/null 2>&1; then update-rc.d serf disable >/dev/null 2>&1 || true; fi
-  fi
+  for service in $new; do
+    command -v "$service" >/dev/null 2>&1 || continue
+    if command -v systemctl >/dev/null 2>&1; then systemctl --quiet disable "$service" >/dev/null 2>&1 || true; fi
+    if command -v update-rc.d >/dev/null 2>&1; then update-rc.d "$service" disable >/dev/null 2>&1 || true; fi
+  done
   forget_policy
   trap - EXIT INT TERM
   packages=$(missing_packages)
