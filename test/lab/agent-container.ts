@@ -1,5 +1,5 @@
 // An agent in a container, as the chart's DaemonSet describes it: started by a real runtime with the command, the environment,
-// the mounts and the privileges that are written there. Not here: what a kubelet adds.
+// the mounts and the privileges that are written there. Of what a kubelet adds only an account, where a test asks for it.
 
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,12 @@ export interface AgentContainerOptions {
   readonly image: string;
   /** The container "agent" of it is run. */
   readonly daemonSet: V1DaemonSet;
+  /** What a kubelet gives a pod of an account: the directory of its token, and where the API server is. */
+  readonly account?: { readonly directory: string; readonly host: string; readonly port: number };
 }
+
+/** Where a pod finds its account. */
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 export class AgentContainer {
   readonly #options: AgentContainerOptions;
@@ -71,7 +76,7 @@ export class AgentContainer {
   }
 
   #start(args: readonly string[]): string[] {
-    const { lab, node, image, daemonSet } = this.#options;
+    const { lab, node, image, daemonSet, account } = this.#options;
     const { command = [], args: words = [], securityContext, env = [] } = this.#container;
     const spec = daemonSet.spec?.template.spec;
     const [script = '', ...rest] = words;
@@ -83,6 +88,13 @@ export class AgentContainer {
       ...['--user', `${spec?.securityContext?.runAsUser}:${spec?.securityContext?.runAsGroup}`],
       ...new Set((this.#container.volumeMounts ?? []).map((mount) => this.#mount(mount))),
       ...env.flatMap((one) => ['--env', `${one.name}=${this.#value(one)}`]),
+      ...(account === undefined
+        ? []
+        : [
+            `--volume=${account.directory}:${ACCOUNT}:ro`,
+            ...['--env', `KUBERNETES_SERVICE_HOST=${account.host}`],
+            ...['--env', `KUBERNETES_SERVICE_PORT=${account.port}`],
+          ]),
       ...['--env', `${MARK}=${lab.name}`, '--env', 'PATH=/usr/local/bin:/usr/sbin:/usr/bin'],
     ];
     const place = ['root', 'runroot', 'tmpdir'].flatMap((name) => [`--${name}`, join(this.#directory, name)]);

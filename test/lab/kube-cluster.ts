@@ -48,15 +48,19 @@ export class Cluster {
 
   /** What the agent on its node is started with. */
   static agentOptions(lab: Lab): string[] {
-    const place = Cluster.#place(lab);
-    const reach = ['--kubeconfig', join(place, 'kubeconfig'), '--node-name', 'node-1'];
     return [
       '--kubernetes',
       'on',
-      ...reach,
-      '--container-runtime-endpoint',
-      `unix://${join(place, 'cri.sock')}`,
+      '--kubeconfig',
+      join(Cluster.#place(lab), 'kubeconfig'),
+      ...Cluster.nodeOptions(lab),
     ];
+  }
+
+  /** What it is started with where it has an account. */
+  static nodeOptions(lab: Lab): string[] {
+    const socket = `unix://${join(Cluster.#place(lab), 'cri.sock')}`;
+    return ['--node-name', 'node-1', '--container-runtime-endpoint', socket];
   }
 
   static #place(lab: Lab): string {
@@ -72,6 +76,11 @@ export class Cluster {
     const account = { account: 'vl3-agent', rbac: RBAC };
     const plane = await ControlPlane.start({ host, directory: place, address: site.address, ...account });
     return new Cluster(lab, node, cri, plane);
+  }
+
+  /** Of the agent, as a kubelet puts it into its pod. */
+  serviceAccount(): { directory: string; host: string; port: number } {
+    return this.#plane.serviceAccount();
   }
 
   /** What a watch of pods from `version` on says first. */

@@ -3,7 +3,7 @@
 // where KUBE_APISERVER names it (with etcd from the path, or ETCD).
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import type { Daemon } from './daemon.ts';
@@ -53,6 +53,15 @@ export class ControlPlane {
     if (REAL !== undefined)
       await made.apply(readFileSync(options.rbac, 'utf8'), 'rbac.authorization.k8s.io/v1');
     return made;
+  }
+
+  /** Of the account, as a kubelet puts it into a pod; made anew. */
+  serviceAccount(): { directory: string; host: string; port: number } {
+    const directory = join(this.#directory, 'serviceaccount');
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, 'token'), TOKEN);
+    copyFileSync(join(this.#directory, 'ca.crt'), join(directory, 'ca.crt'));
+    return { directory, host: '127.0.0.1', port: PORT };
   }
 
   get #url(): string {
@@ -108,6 +117,7 @@ export class ControlPlane {
       key: join(this.#directory, 'api.key'),
       agentToken: TOKEN,
       adminToken: ADMIN,
+      accountKey: join(this.#directory, 'sa.key'),
       page: 2,
     };
     const program = resolve(import.meta.dirname, 'kube-api.ts');
