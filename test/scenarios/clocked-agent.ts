@@ -16,8 +16,9 @@ const optionsSchema = z.object({
   runDirectory: z.string(),
   netnsPrefix: z.string(),
   networks: z.array(z.string()),
-  name: z.string(),
-  token: z.string(),
+  name: z.exactOptional(z.string()),
+  token: z.exactOptional(z.string()),
+  cluster: z.exactOptional(z.object({ tokenFile: z.string(), domainFile: z.string() })),
 });
 
 const [file = '', json = ''] = process.argv.slice(2);
