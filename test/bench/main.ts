@@ -6,6 +6,7 @@ import { benchDatapath } from './datapath/datapath.ts';
 import { benchLifecycle } from './lifecycle.ts';
 import { Refusal } from './refusal.ts';
 import { benchScale } from './scale.ts';
+import { benchWebhook } from './webhook.ts';
 
 const repetitions = Number(process.env['REPETITIONS'] ?? 3);
 
@@ -24,6 +25,10 @@ const benches: Record<string, Bench> = {
   },
   scale: async () => {
     await benchScale(Number(process.env['NODES'] ?? 500), Number(process.env['CHANGES'] ?? 60));
+    return true;
+  },
+  webhook: async () => {
+    await benchWebhook(repetitions);
     return true;
   },
 };
