@@ -2,6 +2,8 @@
 // path makes no view per packet. Every offset in wire/ counts from the start of the buffer: alignment is then known.
 // Works alike over an ArrayBuffer, a SharedArrayBuffer and the buffer of a WebAssembly.Memory.
 
+import { type BlockSum, blockSumOf } from './block-sum.ts';
+
 export const HOST_IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 export class PacketMemory {
@@ -10,9 +12,12 @@ export class PacketMemory {
   readonly halfWords: Uint16Array;
   readonly words: Int32Array;
   readonly view: DataView;
+  /** Vector code for checksums, if it can be had. */
+  readonly blockSum: BlockSum | undefined;
 
-  /** Keeps `buffer`. */
-  constructor(buffer: ArrayBufferLike) {
+  /** Keeps `buffer`. `alias`: the same memory, to WebAssembly. */
+  constructor(buffer: ArrayBufferLike, alias?: WebAssembly.Memory) {
+    this.blockSum = alias === undefined ? undefined : blockSumOf(alias);
     this.bytes = new Uint8Array(buffer);
     this.halfWords = new Uint16Array(buffer, 0, buffer.byteLength >>> 1);
     this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);

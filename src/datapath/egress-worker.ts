@@ -35,7 +35,7 @@ const create = (arena: Arena, options: WorkerOptions): Egress => {
 
 const start = (options: WorkerOptions): void => {
   warmUpEgress(options, create, ARENA);
-  const arena = new Arena(ARENA);
+  const arena = new Arena(ARENA, true);
   const egress = create(arena, options);
   const ready: WorkerMessage = { kind: 'ready', aeadTier: egress.aeadTier };
   options.port.postMessage(ready);

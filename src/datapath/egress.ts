@@ -90,7 +90,7 @@ export class Egress {
   constructor(parts: EgressParts) {
     const { arena, state } = parts;
     this.#parts = parts;
-    this.#memory = new PacketMemory(arena.buffer);
+    this.#memory = new PacketMemory(arena.buffer, arena.alias);
     this.#segmenter = new Segmenter(this.#memory);
     this.#devices = new DeviceTable(parts.poller);
     this.#unreachable = new Unreachable(arena, this.#memory);

@@ -31,7 +31,7 @@ const create = (arena: Arena, options: WorkerOptions): Ingress =>
 
 const start = (options: WorkerOptions): void => {
   warmUpIngress(options, create, ARENA);
-  const arena = new Arena(ARENA);
+  const arena = new Arena(ARENA, true);
   const ingress = create(arena, options);
   const ready: WorkerMessage = { kind: 'ready', aeadTier: ingress.aeadTier };
   options.port.postMessage(ready);

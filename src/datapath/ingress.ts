@@ -121,7 +121,7 @@ export class Ingress {
   constructor(parts: IngressParts) {
     const { arena, state } = parts;
     this.#parts = parts;
-    this.#memory = new PacketMemory(arena.buffer);
+    this.#memory = new PacketMemory(arena.buffer, arena.alias);
     this.#windows = new ReplayWindows(state.maxKeypairs);
     const { counters, datagrams, events } = parts;
     const { bytes } = this.#memory;

@@ -33,7 +33,7 @@ export const warmUpEgress = (
   arenaLength: number,
 ): void => {
   using sandbox = new Sandbox(options);
-  const arena = new Arena(arenaLength);
+  const arena = new Arena(arenaLength, true);
   const egress = create(arena, sandbox.options);
   egress.configure();
   const send = (packet: Uint8Array): void => {
@@ -69,7 +69,7 @@ export const warmUpIngress = (
 ): void => {
   using sandbox = new Sandbox(options);
   using sealer = new Sealer(sandbox);
-  const arena = new Arena(arenaLength);
+  const arena = new Arena(arenaLength, true);
   const ingress = create(arena, sandbox.options);
   ingress.configure();
   let hasLoopback = true;

@@ -10,12 +10,16 @@ const POINTER = 'uintptr_t';
 
 type Address = number;
 
-/** What not every C library has: there, it does nothing. */
-const optional = (name: string, parameters: string[]): ((...values: number[]) => number) => {
+/** What not every C library has: there, it does nothing, and returns `otherwise`. */
+const optional = <V extends number | string>(
+  name: string,
+  parameters: string[],
+  otherwise = 0,
+): ((...values: V[]) => number) => {
   try {
     return libc.func(name, 'int', parameters);
   } catch {
-    return () => 0;
+    return () => otherwise;
   }
 };
 
@@ -129,6 +133,16 @@ export const madvise: (address: Address, length: number, advice: number) => numb
   'int',
   ['uintptr_t', 'size_t', 'int'],
 );
+/** Anonymous memory that can be mapped more than once; -1 where there is none. */
+export const memfdCreate: (name: string, flags: number) => number = optional<string | number>(
+  'memfd_create',
+  ['str', 'uint'],
+  -1,
+);
+export const ftruncate: (fd: number, length: number) => number = libc.func('ftruncate', 'int', [
+  'int',
+  'long',
+]);
 /** glibc's; elsewhere nothing happens. */
 export const mallocTrim: (pad: number) => number = optional('malloc_trim', ['size_t']);
 export const mallopt: (parameter: number, value: number) => number = optional('mallopt', ['int', 'int']);
@@ -177,10 +191,13 @@ export const O_RDONLY = 0;
 export const O_RDWR = 2;
 export const O_NONBLOCK = 0x800;
 export const O_CLOEXEC = 0x80000;
+export const MFD_CLOEXEC = 1;
 export const CLONE_NEWNET = 0x40000000;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
+export const MAP_SHARED = 1;
 export const MAP_PRIVATE = 2;
+export const MAP_FIXED = 0x10;
 export const MADV_DONTNEED = 4;
 /** Of mallopt. */
 export const M_ARENA_MAX = -8;

@@ -1,14 +1,22 @@
 // Memory with an address that never changes: what system calls and the AEAD read and write. An arena is one thread's;
 // it hands out aligned regions, at start, and never takes them back. Offsets are relative to the arena. It is mapped
 // below 2 GB where that can be had: such addresses are small integers to V8, and an FFI call with them allocates
-// nothing and is some 10 ns shorter.
+// nothing and is some 10 ns shorter. V8 puts the memory of WebAssembly elsewhere: an arena for vector code is mapped
+// there, too, the same pages at two places.
 
 import {
+  addressOf,
+  close,
   errno,
   errnoName,
+  ftruncate,
   MAP_32BIT,
   MAP_ANONYMOUS,
+  MAP_FIXED,
   MAP_PRIVATE,
+  MAP_SHARED,
+  MFD_CLOEXEC,
+  memfdCreate,
   mmap,
   munmap,
   PROT_READ,
@@ -17,6 +25,7 @@ import {
 } from './libc.ts';
 
 const PAGE = 4096;
+const WASM_PAGE = 65536;
 
 export class Arena {
   readonly buffer: ArrayBuffer;
@@ -24,11 +33,15 @@ export class Arena {
   readonly view: DataView;
   /** The address of offset 0. */
   readonly address: number;
+  /** The same memory, to WebAssembly, if it was asked for and can be had. */
+  readonly alias: WebAssembly.Memory | undefined;
   #next = 0;
 
-  constructor(length: number) {
+  constructor(length: number, isForVectors = false) {
     const size = Math.ceil(length / PAGE) * PAGE;
-    this.address = map(size);
+    const twice = isForVectors ? mapTwice(size) : undefined;
+    this.address = twice?.address ?? mapOnce(size);
+    this.alias = twice?.alias;
     this.buffer = viewOf(this.address, size);
     this.bytes = new Uint8Array(this.buffer);
     this.view = new DataView(this.buffer);
@@ -65,11 +78,37 @@ export class Arena {
   }
 }
 
-const map = (length: number): number => {
-  const flags = MAP_PRIVATE | MAP_ANONYMOUS;
-  const protection = PROT_READ | PROT_WRITE;
-  let address = process.arch === 'x64' ? mmap(0, length, protection, flags | MAP_32BIT, -1, 0) : -1;
-  if (address === -1) address = mmap(0, length, protection, flags, -1, 0);
+const mapOnce = (length: number): number => {
+  const address = map(length, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   if (address === -1) throw new Error(`cannot map ${length} B of memory: ${errnoName(errno())}`);
   return address;
+};
+
+/** Undefined where the kernel or V8 will not have it. */
+const mapTwice = (length: number): { address: number; alias: WebAssembly.Memory } | undefined => {
+  const fd = memfdCreate('vl3-arena', MFD_CLOEXEC);
+  if (fd < 0) return undefined;
+  try {
+    if (ftruncate(fd, length) !== 0) return undefined;
+    const pages = Math.ceil(length / WASM_PAGE);
+    const alias = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    const place = addressOf(new Uint8Array(alias.buffer));
+    if (mmap(place, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) !== place)
+      return undefined;
+    const address = map(length, MAP_SHARED, fd);
+    return address === -1 ? undefined : { address, alias };
+  } catch (error) {
+    // No address space for it.
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  } finally {
+    close(fd);
+  }
+};
+
+/** Low if it can be; -1: nowhere. */
+const map = (length: number, flags: number, fd: number): number => {
+  const protection = PROT_READ | PROT_WRITE;
+  const low = process.arch === 'x64' ? mmap(0, length, protection, flags | MAP_32BIT, fd, 0) : -1;
+  return low === -1 ? mmap(0, length, protection, flags, fd, 0) : low;
 };

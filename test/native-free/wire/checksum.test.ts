@@ -30,6 +30,30 @@ describe('checksum', () => {
     );
   });
 
+  it('is what the slow sum gives by vector code, too', () => {
+    const alias = new WebAssembly.Memory({ initial: 2, maximum: 2 });
+    const memory = new PacketMemory(alias.buffer, alias);
+    expect(memory.blockSum).toBeDefined();
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ maxLength: 1600, size: 'max' }),
+        fc.integer({ min: 0, max: 70 }),
+        (bytes, offset) => {
+          memory.bytes.fill(0xa5, 0, 2000);
+          memory.bytes.set(bytes, offset);
+          expect(sum(memory, offset, bytes.length)).toBe(slowSum(bytes));
+        },
+      ),
+    );
+    for (const offset of [0, 1, 62]) {
+      memory.bytes.fill(0xff);
+      expect(sum(memory, offset, 65535)).toBe(slowSum(memory.bytes.subarray(offset, offset + 65535)));
+    }
+    // To the memory's very end, and not past it.
+    const last = memory.bytes.subarray(-1000);
+    expect(sum(memory, memory.length - 1000, 1000)).toBe(slowSum(last));
+  });
+
   it('does not overflow on the largest packet', () => {
     for (const offset of [0, 1]) {
       const memory = new PacketMemory(new ArrayBuffer(65536));

@@ -40,6 +40,24 @@ test('regions of an arena are aligned, zero and apart, and it says when it is fu
   arena.unmap();
 });
 
+test('an arena for vector code is the same memory at both places, and stays so', () => {
+  const arena = new Arena(100_000, true);
+  const alias = new Uint8Array(arena.alias?.buffer ?? new ArrayBuffer(0));
+  expect(alias.length).toBe(131_072);
+  expect(arena.bytes.length).toBe(102_400);
+  arena.bytes.set([1, 2, 3], 99_000);
+  expect([...alias.subarray(99_000, 99_003)]).toEqual([1, 2, 3]);
+  alias[5] = 7;
+  expect(arena.bytes[5]).toBe(7);
+  const fd = open('/dev/zero', O_RDONLY);
+  read(fd, arena.address + 99_000, 2);
+  close(fd);
+  expect([...alias.subarray(99_000, 99_003)]).toEqual([0, 0, 3]);
+  arena.unmap();
+  // What is left of it is V8's, and harmless.
+  expect(alias[99_002]).toBe(3);
+});
+
 test('a pointer is the address of its target', () => {
   const arena = new Arena(4096);
   arena.setPointer(8, 100);
