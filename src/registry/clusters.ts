@@ -12,6 +12,7 @@ import type { ClusterNode } from '../../native-free/registry/cluster-enrolment-r
 import { clusterNodeName, isKubernetesNodeName } from '../../native-free/registry/cluster-node.ts';
 import { EnrollmentRefused, type RefusalReason } from '../../native-free/registry/node-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
+import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { type ClusterConfig, parseClusters } from './cluster-config.ts';
 import { type InCluster, inCluster, type KeySource, type Keys, keySource, stampOf } from './cluster-keys.ts';
 
@@ -63,6 +64,7 @@ export class Clusters {
   readonly #deps: Required<ClustersDeps>;
   #clusters: readonly Cluster[] = [];
   #stamp = '';
+  readonly #reasons = new RepeatedReasons();
 
   /** Throws Vl3Error with place and remedy when the file is not as it should be. No cluster is asked for anything yet. */
   constructor(options: ClustersOptions, deps: ClustersDeps) {
@@ -97,7 +99,9 @@ export class Clusters {
       );
     }
     if (worst.code === 'unavailable') {
-      this.#deps.logger.warn({ reason: worst.message }, "a cluster's keys cannot be had");
+      const again = this.#reasons.take(worst.message, this.#deps.monotonic());
+      if (again !== undefined)
+        this.#deps.logger.warn({ reason: worst.message, again }, "a cluster's keys cannot be had");
       throw new Vl3Error('unavailable', "the registry cannot get the cluster's keys now: see its log");
     }
     throw worst;

@@ -46,7 +46,8 @@ const optionsOf = ({ caFile, tokenFile, body }: HttpsCall): RequestOptions => {
     agent: false,
     minVersion: 'TLSv1.2',
     headers: {
-      accept: 'application/json',
+      // API servers give keys as what they are, or not at all.
+      accept: 'application/jwk-set+json, application/json',
       ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
       ...(body !== undefined && {
         'content-type': body.type,

@@ -74,7 +74,11 @@ export function startKubeApi(options: KubeApiOptions) {
       return answer(response, 200, {});
     }
     const published = tokens?.published(url.pathname);
-    if (published !== undefined) return answer(response, 200, published);
+    if (published !== undefined) {
+      const isTaken = request.headers.accept?.includes(tokens?.typeOf(url.pathname) ?? '');
+      if (!isTaken) throw new Refusal(406, 'Not Acceptable');
+      return answer(response, 200, published);
+    }
     const [, of = '', account = ''] = TOKEN.exec(url.pathname) ?? [];
     if (account !== '' && tokens !== undefined && token === options.adminToken) {
       const made = tokens.request(of, account, (await readBody(request)) as never);

@@ -32,6 +32,11 @@ export class KubeTokens {
     return { keys: [{ ...jwk, use: 'sig', alg: 'RS256', kid: this.#kid }] };
   }
 
+  /** What whoever asks for it has to take, as Kubernetes' own has it. */
+  typeOf(path: string): string {
+    return path === '/openid/v1/jwks' ? 'application/jwk-set+json' : 'application/json';
+  }
+
   /** For `POST …/namespaces/NAMESPACE/serviceaccounts/ACCOUNT/token`; undefined: it is bound to a pod that there is not. */
   request(namespace: string, account: string, { spec }: TokenRequest): unknown {
     const bound = spec.boundObjectRef;

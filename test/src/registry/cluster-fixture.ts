@@ -111,6 +111,11 @@ export const publish = async (answers: Publisher['answers']): Promise<Publisher>
         asked.push([method, url, Buffer.concat(chunks).toString()].filter(Boolean).join(' '));
         const known = headers.authorization === 'Bearer registry-token';
         const text = known ? publisher.answers[url]?.() : undefined;
+        // As API servers do it.
+        if (url === '/openid/v1/jwks' && !headers.accept?.includes('application/jwk-set+json')) {
+          response.writeHead(406).end();
+          return;
+        }
         response.writeHead(known ? (text === undefined ? 404 : 200) : 401).end(text ?? 'no');
       });
     },
