@@ -2,6 +2,7 @@
 // With KUBE_APISERVER=/path Kubernetes' own API server calls them, and judges what to send at all.
 
 import { writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { join, resolve } from 'node:path';
 import type {
   KubernetesObject,
@@ -289,49 +290,39 @@ test.runIf(ControlPlane.isReal)('what says nothing new to vl3 is never sent', as
   expect(await reviews()).toBe(before + 1);
 });
 
-test.runIf(ControlPlane.isReal)('kubectl shows the place', async () => {
-  const kubectl = resolve(ROOT, 'deploy/setup/tools/node_modules/.programs/kubectl/kubectl');
-  const reach = [
-    '--server',
-    'https://127.0.0.1:6443',
-    '--token',
-    'admin-token',
-    '--certificate-authority',
-    join(directory(), 'ca.crt'),
-  ];
-  const env = { HOME: '/nonexistent', KUBECONFIG: '/dev/null' };
-  const words = [
-    '--namespace',
-    'team-a',
-    'annotate',
-    'pod',
-    'plain-1',
-    `${KEY}=red, green/interface-too-long`,
-  ];
-  const { code, stderr } = await host.tryRun([kubectl, ...reach, ...words], { env });
-  console.log(stderr);
-  expect(code).not.toBe(0);
-  expect(stderr).toMatch(
-    /networks\.vl3\.io.*vl3\.io\/networks, character 27: .*\n {2}red, green\/interface-too-long\n {28}\^/,
-  );
-  const odd = await host.run(
-    [
-      'sh',
-      '-c',
-      '"$0" "$@" 2>&1',
-      kubectl,
-      ...reach,
-      '--namespace',
-      'team-a',
-      'annotate',
-      'pod',
-      'plain-1',
-      'vl3.io/network=red',
-    ],
-    { env },
-  );
-  console.log(odd);
-  expect(odd).toMatch(/^Warning: annotation vl3\.io\/network is not known to vl3/m);
+describe.runIf(ControlPlane.isReal)('kubectl', () => {
+  /** What it says, both streams. */
+  const kubectl = async (line: string, ...more: string[]): Promise<string> => {
+    const program = resolve(ROOT, 'deploy/setup/tools/node_modules/.programs/kubectl/kubectl');
+    const trust = ['--certificate-authority', join(directory(), 'ca.crt'), '--token', 'admin-token'];
+    const env = { HOME: '/nonexistent', KUBECONFIG: '/dev/null' };
+    const all = [program, '--server', 'https://127.0.0.1:6443', ...trust, ...line.split(' '), ...more];
+    const { stdout, stderr } = await host.tryRun(all, { env });
+    console.log(`kubectl ${line} ${more.join(' ')}\n${stderr}${stdout}`);
+    return `${stderr}${stdout}`;
+  };
+  const annotate = (text: string) => kubectl('--namespace team-a annotate pod plain-1', text);
+
+  test('shows the place, and warns', async () => {
+    expect(await annotate(`${KEY}=red, green/interface-too-long`)).toMatch(
+      /networks\.vl3\.io.*vl3\.io\/networks, character 27: .*\n {2}red, green\/interface-too-long\n {28}\^/,
+    );
+    expect(await annotate('vl3.io/network=red')).toMatch(
+      /^Warning: annotation vl3\.io\/network is not known to vl3/m,
+    );
+  });
+
+  test('that applies the configuration again, as an upgrade does, leaves alone whom API servers trust', async () => {
+    const file = join(lab.scratch, 'configuration.json');
+    writeFileSync(file, JSON.stringify(only(objects, 'ValidatingWebhookConfiguration')));
+    const before = await bundle();
+    for (const how of ['apply', 'apply', 'apply --server-side --force-conflicts --field-manager=helm']) {
+      expect(await kubectl(`${how} -f ${file}`)).toMatch(
+        /vl3-webhook (configured|unchanged|serverside-applied)/,
+      );
+      expect(await bundle()).toBe(before);
+    }
+  });
 });
 
 describe('replicas that come and go', () => {
@@ -439,6 +430,25 @@ describe('replicas that come and go', () => {
     expect((await change(`${PODS}/let-in`, { annotations: { [KEY]: 'red,,' } })).status).toBe(422);
     expect((await change(`${PODS}/let-in`, { annotations: { [KEY]: 'red' } })).status).toBe(200);
   });
+});
+
+test.runIf(ControlPlane.isReal)('what its calls took is told, as the API server saw them', async () => {
+  const { stdout } = await host.tryRun([
+    ...['curl', '-sS', '--cacert', join(directory(), 'ca.crt'), '-H', 'Authorization: Bearer admin-token'],
+    'https://127.0.0.1:6443/metrics',
+  ]);
+  const lines = stdout.split('\n').filter((line) => line.includes('name="networks.vl3.io"'));
+  const of = (name: string, label = ''): number =>
+    lines
+      .filter((line) => line.startsWith(`apiserver_admission_webhook_admission_duration_seconds_${name}{`))
+      .filter((line) => line.includes(label))
+      .reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+  const [count, sum, quick] = [of('count'), of('sum'), of('bucket', 'le="0.005"')];
+  expect(count).toBeGreaterThan(0);
+  const shares = `mean ${((sum / count) * 1000).toFixed(1)} ms, ${((quick / count) * 100).toFixed(0)} % within 5 ms`;
+  console.log(
+    `${count} calls since the API server's last start: ${shares}; load ${loadavg()[0]?.toFixed(1)}`,
+  );
 });
 
 test('a webhook that is told to stop ends well, and takes its certificate along', async () => {
