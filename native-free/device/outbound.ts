@@ -49,6 +49,12 @@ const stage = (plane: Plane, peer: PlanePeer, packet: Uint8Array): void => {
 
 export const sendStaged = (plane: Plane, peer: PlanePeer, now: number): void => {
   if (peer.staged.length === 0) return;
+  const { endpoint } = peer;
+  if (endpoint === undefined) {
+    for (const _ of peer.staged) plane.drops.count('no-endpoint');
+    peer.staged = [];
+    return;
+  }
   const installed = usableKeypair(peer, now);
   if (installed === undefined) {
     plane.report({ kind: 'handshake-needed', peer: peer.id });
@@ -56,19 +62,8 @@ export const sendStaged = (plane: Plane, peer: PlanePeer, now: number): void => 
   }
   const packets = peer.staged;
   peer.staged = [];
-  for (const packet of packets) {
-    if (peer.endpoint === undefined) plane.drops.count('no-endpoint');
-    else
-      send(
-        plane,
-        peer,
-        seal(plane, installed, packet),
-        packet.length > 0,
-        peer.endpoint,
-        now,
-        markOf(packet),
-      );
-  }
+  for (const packet of packets)
+    send(plane, peer, seal(plane, installed, packet), packet.length > 0, endpoint, now, markOf(packet));
 };
 
 /** An empty packet, which the other side takes as a sign of life and nothing more. */
