@@ -192,6 +192,8 @@ export const O_RDWR = 2;
 export const O_NONBLOCK = 0x800;
 export const O_CLOEXEC = 0x80000;
 export const MFD_CLOEXEC = 1;
+/** Since Linux 6.3, which may ask for it. */
+export const MFD_NOEXEC_SEAL = 8;
 export const CLONE_NEWNET = 0x40000000;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;

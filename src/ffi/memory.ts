@@ -16,6 +16,7 @@ import {
   MAP_PRIVATE,
   MAP_SHARED,
   MFD_CLOEXEC,
+  MFD_NOEXEC_SEAL,
   memfdCreate,
   mmap,
   munmap,
@@ -86,7 +87,8 @@ const mapOnce = (length: number): number => {
 
 /** Undefined where the kernel or V8 will not have it. */
 const mapTwice = (length: number): { address: number; alias: WebAssembly.Memory } | undefined => {
-  const fd = memfdCreate('vl3-arena', MFD_CLOEXEC);
+  const sealed = memfdCreate('vl3-arena', MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+  const fd = sealed < 0 ? memfdCreate('vl3-arena', MFD_CLOEXEC) : sealed;
   if (fd < 0) return undefined;
   try {
     if (ftruncate(fd, length) !== 0) return undefined;
