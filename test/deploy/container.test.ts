@@ -1,6 +1,6 @@
 // K3, as far as a container runtime without a kubelet can show: the image, and the agent of the chart in a container of it.
 
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { V1DaemonSet } from '@kubernetes/client-node';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
@@ -10,6 +10,7 @@ import { Domain, SOON } from '../lab/domain.ts';
 import { makeImage } from '../lab/image.ts';
 import type { Node } from '../lab/node.ts';
 import { Stream } from '../lab/stream.ts';
+import { claimsOf, ISSUER, jwksOf, sign, signingKey } from '../src/registry/cluster-fixture.ts';
 import { DOMAIN, only, render } from './chart.ts';
 
 let domain: Domain;
@@ -18,20 +19,38 @@ let container: AgentContainer;
 let a1: Node;
 let a2: Node;
 
+/** The registry knows the cluster; what the kubelet mounts for the agent on this node of it. */
+const knownCluster = async (node: string): Promise<Record<string, string>> => {
+  const directory = join(domain.lab.scratch, 'projected');
+  const written = (volume: string, name: string, text: string, mode: number): string => {
+    mkdirSync(join(directory, volume), { recursive: true });
+    writeFileSync(join(directory, volume, name), text, { mode });
+    return join(directory, volume);
+  };
+  const key = await signingKey('RS256');
+  const clusters = written('clusters', 'clusters.yaml', CLUSTERS, 0o644);
+  written('clusters', 'home.json', jwksOf(key), 0o644);
+  await domain.stopRegistry();
+  await domain.startRegistry('--kubernetes-clusters', join(clusters, 'clusters.yaml'));
+  return {
+    'registry-token': written('token', 'token', await sign(key, claimsOf(node)), 0o400),
+    domain: written('domain', 'domain', await domain.admin('registry', 'domain'), 0o644),
+  };
+};
+const CLUSTERS = `clusters: [{name: home, issuer: ${ISSUER}, keys: home.json}]\n`;
+
 beforeAll(async () => {
   domain = await Domain.start();
   image = join(domain.lab.scratch, 'image');
   makeImage(image);
   await domain.createNetwork('red', '--pool-v4', '10.60.0.0/16', '--pool-v6', 'fd00:60::/48');
-  const daemonSet: V1DaemonSet = only(
-    render(...DOMAIN, ...['--set', 'informer.enabled=false,agent.enrolment=joinTokens']),
-    'DaemonSet',
-  );
-  container = new AgentContainer({ lab: domain.lab, node: 'a1', image, daemonSet });
+  const daemonSet: V1DaemonSet = only(render(...DOMAIN, '--set', 'informer.enabled=false'), 'DaemonSet');
+  const projected = await knownCluster('a1.test.example');
+  container = new AgentContainer({ lab: domain.lab, node: 'a1', image, daemonSet, projected });
   a1 = await domain.addNode('a1', { program: container.program });
   a2 = await domain.startNode('a2');
-  // By the name that the DaemonSet makes of its node's.
-  await a1.start('--token', await domain.token('--node', 'a1'));
+  // By what is mounted, and no word on the command line.
+  await a1.start();
 }, 300_000);
 
 afterAll(async () => {
@@ -60,6 +79,16 @@ test('the image runs vl3 for somebody who may do nothing, a registry too', async
 test('what the image holds is told by package', () => {
   const status = readFileSync(join(image, 'var/lib/dpkg/status.d/nftables'), 'utf8');
   expect(status).toMatch(/^Package: nftables\n(.+\n)*Version: \d/);
+});
+
+test('an agent in a container has enrolled by its pod alone, as the node that its token says', async () => {
+  const nodes = await domain.adminJson<{ name: string; kubernetesNode: string }[]>('node', 'list');
+  expect(nodes).toContainEqual(
+    expect.objectContaining({
+      name: expect.stringMatching(/^home-a1-[0-9a-f]{8}$/),
+      kubernetesNode: 'a1.test.example',
+    }),
+  );
 });
 
 test('an agent in a container keeps five capabilities of all that it is given', () => {

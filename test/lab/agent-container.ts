@@ -1,5 +1,5 @@
 // An agent in a container, as the chart's DaemonSet describes it: started by a real runtime with the command, the environment,
-// the mounts and the privileges that are written there. Of what a kubelet adds only an account, where a test asks for it.
+// the mounts and the privileges that are written there. Of what a kubelet adds only accounts and ConfigMaps, where a test asks for them.
 
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,6 +20,8 @@ export interface AgentContainerOptions {
   readonly daemonSet: V1DaemonSet;
   /** What a kubelet gives a pod of an account: the directory of its token, and where the API server is. */
   readonly account?: { readonly directory: string; readonly host: string; readonly port: number };
+  /** What a kubelet puts into volumes of the pod's other tokens and of ConfigMaps: directories, by volume. */
+  readonly projected?: Readonly<Record<string, string>>;
 }
 
 /** Where a pod finds its account. */
@@ -126,6 +128,10 @@ export class AgentContainer {
     const volume = this.#options.daemonSet.spec?.template.spec?.volumes?.find((one) => one.name === name);
     if (volume?.emptyDir !== undefined) return `--tmpfs=${mountPath}`;
     if (volume?.secret !== undefined) return `--tmpfs=${mountPath}:ro`;
+    if ((volume?.projected ?? volume?.configMap) !== undefined) {
+      const directory = this.#options.projected?.[name];
+      return directory === undefined ? `--tmpfs=${mountPath}:ro` : `--volume=${directory}:${mountPath}:ro`;
+    }
     const propagation = mountPropagation === 'Bidirectional' ? 'rshared' : 'rprivate';
     const options = [propagation, ...(readOnly ? ['ro'] : [])].join(',');
     const path = volume?.hostPath?.path ?? '';
