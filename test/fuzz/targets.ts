@@ -1,6 +1,7 @@
 // All targets, in the order in which they run.
 
 import type { Target } from './target.ts';
+import { clusterTargets } from './targets/clusters.ts';
 import { datapathTargets } from './targets/datapath.ts';
 import { dnsTargets } from './targets/dns.ts';
 import { identityTargets } from './targets/identity.ts';
@@ -27,6 +28,7 @@ export const TARGETS: readonly Target[] = [
   ...dnsTargets,
   ...kubeTargets,
   ...identityTargets,
+  ...clusterTargets,
   ...programTargets,
   ...savedStateTargets,
   registryTarget,
