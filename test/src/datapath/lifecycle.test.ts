@@ -54,6 +54,18 @@ describe('a process with a datapath ends', () => {
   });
 });
 
+test('a TUN keeps more packets waiting than the kernel would, unless somebody has said how many', async () => {
+  const queue = async (): Promise<string | undefined> =>
+    /qlen (\d+)/.exec(await hostA.run(['ip', 'link', 'show', 'tun0']))?.[1];
+  const open = () => openTun({ name: 'tun0', netns: hostA.netns, allowOffloads: true });
+  closeTun(open());
+  expect(await queue()).toBe('2000');
+  await hostA.ip('link set tun0 txqueuelen 100');
+  const again = open();
+  expect(await queue()).toBe('100');
+  removeTun(again);
+});
+
 describe('the port', () => {
   test('that is taken is refused with a sentence, in either family', async () => {
     const taken = inNamespace(hostA.netns, () => openUdp({ port: 0, allowOffloads: false }));
