@@ -6,6 +6,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 /** What takes longer than half a minute. */
 const LONG = [
   'scenarios/k5-webhook',
+  'scenarios/k1-enrolment',
   'scenarios/n9-small-path',
   'scenarios/operator',
   'scenarios/lost',
@@ -27,6 +28,7 @@ const LONG = [
   'agent/registry-link',
   'scenarios/n4-unavailable',
   'scenarios/tokens',
+  'deploy/container',
   'simulator/simulator',
   'simulator/planted-bugs',
 ];

@@ -3,7 +3,7 @@
 // few minutes, and sooner after it failed; a registry that cannot say it does all else.
 
 import type { Logger } from 'pino';
-import type { Vl3Error } from '../../native-free/error.ts';
+import { backoffMs } from '../../native-free/reconcile/backoff.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import type { InCluster } from './cluster-keys.ts';
 import { callHttps } from './https-call.ts';
@@ -16,19 +16,18 @@ export interface ConfigMapName {
 /** The key in it: the file's name, where it is mounted. */
 const KEY = 'domain';
 const AGAIN_MS = 5 * 60_000;
-const RETRY_MS = 2_000;
+const RETRY = { firstMs: 1_000, capMs: 60_000 };
 
 interface Dependencies {
   readonly inCluster: InCluster;
   readonly logger: Logger;
-  readonly retryMs?: number;
 }
 
 /** Begins at once; the first word is not waited for. */
 export const publishDomain = (
   { namespace, name }: ConfigMapName,
   address: string,
-  { inCluster: { url, caFile, tokenFile }, logger, retryMs = RETRY_MS }: Dependencies,
+  { inCluster: { url, caFile, tokenFile }, logger }: Dependencies,
 ): AsyncDisposable => {
   const stop = new AbortController();
   const { signal } = stop;
@@ -37,6 +36,7 @@ export const publishDomain = (
   const body = { type: 'application/merge-patch+json', text };
   const call = { url: `${url}/api/v1/namespaces/${namespace}/configmaps/${name}`, caFile, tokenFile };
   let isSaid = false;
+  let failures = 0;
   let timer: NodeJS.Timeout | undefined;
   const say = async (): Promise<void> => {
     let next = AGAIN_MS;
@@ -45,13 +45,14 @@ export const publishDomain = (
       if (!isSaid)
         logger.info({ namespace, configMap: name, address }, 'nodes of this cluster are told where it is');
       isSaid = true;
+      failures = 0;
     } catch (error) {
       if (signal.aborted) return;
-      const { message: reason } = error as Vl3Error;
+      const reason = error instanceof Error ? error.message : String(error);
       const again = reasons.take(reason, performance.now());
       if (again !== undefined)
         logger.warn({ reason, again }, 'nodes of this cluster cannot be told where the registry is');
-      next = retryMs;
+      next = backoffMs(RETRY, failures++, Math.random());
     }
     if (!signal.aborted) timer = setTimeout(() => (running = say()), next);
   };
