@@ -4,6 +4,7 @@
 import { benchCni } from './cni.ts';
 import { benchDatapath } from './datapath/datapath.ts';
 import { benchLifecycle } from './lifecycle.ts';
+import { benchPods } from './pods.ts';
 import { Refusal } from './refusal.ts';
 import { benchScale } from './scale.ts';
 import { benchWebhook } from './webhook.ts';
@@ -21,6 +22,10 @@ const benches: Record<string, Bench> = {
   },
   cni: async () => {
     await benchCni(repetitions);
+    return true;
+  },
+  pods: async () => {
+    await benchPods(Number(process.env['PODS'] ?? 110));
     return true;
   },
   scale: async () => {
