@@ -82,6 +82,8 @@ export class Egress {
   readonly #askedAt: Float64Array;
   readonly #memory: PacketMemory;
   readonly #readAt: number;
+  /** The last turn of a TUN brought one packet. */
+  #isSparse = true;
   #now = 0;
 
   /** Bytes an arena must have for this, besides the outbox's. */
@@ -143,13 +145,17 @@ export class Egress {
       if (length > 0) {
         this.#receive(device, length);
         messages += this.#segmenter.count;
+        // Where packets come one by one, none waits until it is known that it was alone.
+        if (i === 0 && this.#isSparse) this.#parts.outbox.flush();
         continue;
       }
       const code = length < 0 ? errno() : 0;
       if (code === EINTR) continue;
       if (code !== EAGAIN) this.#lose(device);
+      this.#isSparse = i <= 1;
       return;
     }
+    this.#isSparse = false;
   }
 
   /** Everything about a packet that lies at the place where reads go; `length` counts its virtio_net_hdr. */
