@@ -68,11 +68,14 @@ export class Reflector<T> {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, failed } = this.#deps;
     while (!signal.aborted) {
-      const began = clock.monotonic();
+      let watchedSince = Number.POSITIVE_INFINITY;
+      // What came meanwhile is no sign of health: a server may say something new and 410 again and again.
+      const wasLong = (): boolean => clock.monotonic() - watchedSince >= SHORT_MS;
       try {
         if (this.#version === undefined) await this.#list();
+        watchedSince = clock.monotonic();
         await this.#watch(this.#version ?? '');
-        if (clock.monotonic() - began >= SHORT_MS) this.#backoff.reset();
+        if (wasLong()) this.#backoff.reset();
         else await this.#backoff.wait(signal);
       } catch (error) {
         if (signal.aborted) return;
@@ -81,7 +84,8 @@ export class Reflector<T> {
         if (!isGone) {
           this.#problem = error instanceof Error ? error.message : String(error);
           failed(error);
-        } else if (clock.monotonic() - began >= SHORT_MS) this.#backoff.reset();
+        }
+        if (wasLong()) this.#backoff.reset();
         await pause(this.#backoff.next(), signal);
       }
     }
@@ -129,7 +133,6 @@ export class Reflector<T> {
     if (event.kind === 'failed')
       return new Vl3Error('unavailable', `the watch of ${this.#options.resource} failed: ${event.message}`);
     this.#version = event.resourceVersion;
-    this.#backoff.reset();
     if (event.kind === 'bookmark') return undefined;
     const { read, keyOf } = this.#options;
     const one = read(event.object);

@@ -47,7 +47,7 @@ class Script {
 const stop = new AbortController();
 const failures: string[] = [];
 let changes = 0;
-const reflect = (script: Script): Reflector<Thing> => {
+const reflect = (script: Script, backoff = { firstMs: 1, capMs: 5 }): Reflector<Thing> => {
   const reflector = new Reflector<Thing>(
     {
       resource: 'pods',
@@ -59,7 +59,7 @@ const reflect = (script: Script): Reflector<Thing> => {
       changed: () => void changes++,
       failed: (error) => void failures.push(String(error)),
       clock: { monotonic: () => performance.now() },
-      backoff: { firstMs: 1, capMs: 5 },
+      backoff,
     },
   );
   void reflector.run(stop.signal);
@@ -168,4 +168,21 @@ test('what was amended counts until something newer is seen', async () => {
   reflector.amend(seen, amended);
   reflector.amend(seen, thing('a', 'late'));
   expect([...reflector.items.values()]).toEqual([amended]);
+});
+
+test('a server that forgets again and again, and says something new in between, is asked ever more seldom', async () => {
+  const storm = (send: Send): void => {
+    send('ADDED', thing('a', '8'));
+    send('ERROR', { code: 410 });
+  };
+  const lists = Array.from({ length: 9 }, () => () => page('7', ['b']));
+  const script = new Script(lists, Array<typeof storm>(8).fill(storm));
+  const began = performance.now();
+  const reflector = reflect(script, { firstMs: 10, capMs: 1_000 });
+  await vi.waitFor(() => expect(script.asked.filter((one) => one === 'list')).toHaveLength(9), {
+    timeout: 20_000,
+    interval: 5,
+  });
+  expect(performance.now() - began).toBeGreaterThan(500);
+  expect(names(reflector)).toEqual(['b']);
 });
