@@ -52,8 +52,7 @@ export class ApiConnection implements Disposable {
   /** The answer's body. Throws ApiRefusal, and what sockets throw. */
   async call(asked: ApiRequest): Promise<unknown> {
     const response = await this.#send(asked, AbortSignal.any([this.#signal, AbortSignal.timeout(CALL_MS)]));
-    const text = await readText(response, MAX_ANSWER);
-    return JSON.parse(text);
+    return asJson(await readText(response, MAX_ANSWER));
   }
 
   /** Each line, until the server ends it in order or `take` answers false. Throws as `call` does. */
@@ -66,7 +65,7 @@ export class ApiConnection implements Disposable {
       for await (const chunk of response) {
         const parts = `${line}${chunk}`.split('\n');
         line = parts.pop() ?? '';
-        for (const one of parts) if (one !== '' && !take(JSON.parse(one))) return;
+        for (const one of parts) if (one !== '' && !take(asJson(one))) return;
         if (line.length > MAX_LINE)
           throw new Error(`a line of the watch is longer than ${MAX_LINE} characters`);
       }
@@ -123,6 +122,15 @@ class Reused extends Error {}
 /** Of several addresses that were tried, Node says nothing in the message. */
 const told = (error: NodeJS.ErrnoException): Error =>
   error.message === '' ? new Error(error.code ?? 'it cannot be reached', { cause: error }) : error;
+
+/** A proxy in between may answer in words of its own. */
+const asJson = (text: string): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new Error(`its answer is not JSON but begins with "${text.slice(0, 40)}"`, { cause });
+  }
+};
 
 const readText = async (response: IncomingMessage, most: number): Promise<string> => {
   const chunks: Uint8Array[] = [];

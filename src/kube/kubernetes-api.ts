@@ -94,7 +94,9 @@ export const kubernetesApi = (access: ApiAccess, node: () => string, signal: Abo
       call(`list ${resource}`, async () => {
         const query = { limit: PAGE, ...ofNode(resource), ...(more === '' ? {} : { continue: more }) };
         const answer = await connection.call({ method: 'GET', path: `/api/v1/${resource}`, query });
-        const { metadata, items } = pageSchema.parse(answer);
+        const { data } = pageSchema.safeParse(answer);
+        if (data === undefined) throw new Error('its answer is no list');
+        const { metadata, items } = data;
         return { items: items ?? [], resourceVersion: metadata.resourceVersion, more: metadata.continue };
       }),
 
@@ -108,8 +110,9 @@ export const kubernetesApi = (access: ApiAccess, node: () => string, signal: Abo
           ...ofNode(resource),
         };
         await connection.lines({ method: 'GET', path: `/api/v1/${resource}`, query }, (line) => {
-          const { type, object } = eventSchema.parse(line);
-          return onEvent(type, object);
+          const { data } = eventSchema.safeParse(line);
+          if (data === undefined) throw new Error('a line of its answer is no event');
+          return onEvent(data.type, data.object);
         });
       }),
 

@@ -4,6 +4,7 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer as createProxy } from 'node:https';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -261,6 +262,26 @@ describe('what cannot be', () => {
     });
     await expect(nowhere.watch('pods', '1', () => true)).rejects.toMatchObject({ code: 'unavailable' });
     await expect(asPod(await closedPort()).list('pods', '')).rejects.toThrow(/ECONNREFUSED/);
+  });
+
+  test.each([
+    ['<html>Sign in', 200, /its answer is not JSON but begins with "<html>Sign in"/],
+    ['{"kind":"Status"}', 200, /list pods: its answer is no list$/],
+    ['<html>Bad gateway', 502, /answers 502 when asked to list pods/],
+  ])('is told when somebody else answers %s', async (body, status, reason) => {
+    const tls = { cert: readFileSync(file('api.crt')), key: readFileSync(file('api.key')) };
+    const proxy = createProxy(tls, (_, response) => response.writeHead(status).end(body)).listen(
+      0,
+      '127.0.0.1',
+    );
+    await once(proxy, 'listening');
+    const { port: at } = proxy.address() as AddressInfo;
+    await expect(asPod(at).list('pods', '')).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringMatching(reason),
+    });
+    proxy.closeAllConnections();
+    proxy.close();
   });
 
   test('is refused before anything is asked, when the configuration is none', async () => {
