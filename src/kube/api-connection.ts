@@ -127,8 +127,8 @@ const told = (error: NodeJS.ErrnoException): Error =>
 const asJson = (text: string): unknown => {
   try {
     return JSON.parse(text);
-  } catch (cause) {
-    throw new Error(`its answer is not JSON but begins with "${text.slice(0, 40)}"`, { cause });
+  } catch {
+    throw new Error(`its answer is not JSON but begins with "${text.slice(0, 40)}"`);
   }
 };
 
