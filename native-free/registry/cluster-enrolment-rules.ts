@@ -23,7 +23,7 @@ import {
   mustNotHurry,
   unexpired,
 } from './node-rules.ts';
-import { recoveryOf } from './recovery-rules.ts';
+import { mustIssue, recoveryOf } from './recovery-rules.ts';
 import { put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
 import { MAX_OPERATIONS } from './transaction.ts';
@@ -88,6 +88,8 @@ const admit = (state: State, request: ClusterEnrollmentRequest): Admitted => {
       `node "${name}" is alive, under another key: stop the agent that is it; a few seconds after its last heartbeat another may enrol as it`,
     );
   }
+  // It may be alive, and unheard of yet by a registry that lost its memory: its key would count beside this one.
+  if (node === undefined) mustIssue(state, 'name');
   return { node, before, isAgain: false };
 };
 

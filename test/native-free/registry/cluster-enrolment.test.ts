@@ -6,6 +6,7 @@ import {
   enrollByCluster,
   forgetClusterNodes,
 } from '../../../native-free/registry/cluster-enrolment-rules.ts';
+import { bindCa } from '../../../native-free/registry/domain-rules.ts';
 import { MAX_USED_TOKENS } from '../../../native-free/registry/model.ts';
 import {
   checkIdentity,
@@ -15,6 +16,7 @@ import {
   readmitNode,
   renew,
 } from '../../../native-free/registry/node-rules.ts';
+import { beginRestored, settle } from '../../../native-free/registry/recovery-rules.ts';
 import {
   enrolling,
   HOUR,
@@ -220,5 +222,23 @@ describe('a node that its cluster took away', () => {
       '/nodes/east-renewed',
     ]);
     expect(await keysBelow('/cluster-enrolments/')).not.toContain('/cluster-enrolments/east-gone');
+  });
+});
+
+describe('while the registry has lost its memory', () => {
+  test('a node that it does not know of has to wait: it may be alive, under another key', async () => {
+    await run(bindCa('a'.repeat(64), true));
+    const lost = /^unavailable: the registry lost its memory .* issues no name/;
+    expect(await refused(() => checkClusterEnrollment(asks(), NOW))).toMatch(lost);
+    expect(await refused(() => enrollByCluster(asks(), NOW))).toMatch(lost);
+    await run(settle(NOW));
+    expect(await refused(() => enrollByCluster(asks(), NOW))).toBe('accepted');
+  });
+
+  test('one that it knows may enrol anew', async () => {
+    await run(bindCa('a'.repeat(64)));
+    await run(enrollByCluster(asks(), NOW));
+    await run(beginRestored('s2'));
+    expect(await refused(() => enrollByCluster(asks(again, 's2'), NOW + 1))).toBe('accepted');
   });
 });
