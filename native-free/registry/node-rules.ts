@@ -356,14 +356,17 @@ export const deleteNode = (name: string, now: number): Rule<readonly string[]> =
         .members()
         .filter(({ value }) => value.node === name)
         .map(({ value }) => value.network);
-      if (node === undefined || (node.deletedAt !== undefined && networks.length === 0)) {
+      const isOver = node?.deletedAt !== undefined && node.readmittedAt === undefined;
+      if (node === undefined || (isOver && networks.length === 0)) {
         throw new Vl3Error('not-found', `there is no node "${name}": see \`vl3 node list\``);
       }
-      if (node.deletedAt !== undefined) return settled(networks);
+      if (isOver) return settled(networks);
+      // One that was readmitted and has not come yet stays out, and keeps the time of its deletion.
+      const { readmittedAt: _, deletedAt = now, ...rest } = node;
       return {
         compares: [state.unchanged(key)],
         operations: [
-          put(key, nodeSchema, { ...node, deletedAt: now }),
+          put(key, nodeSchema, { ...rest, deletedAt }),
           { kind: 'delete', key: keys.liveness(name) },
           { kind: 'delete', key: keys.sighting(name) },
         ],

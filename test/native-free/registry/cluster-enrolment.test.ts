@@ -193,6 +193,15 @@ describe('a node that an admin deleted', () => {
     );
   });
 
+  test('and readmitted by mistake is deleted again', async () => {
+    await run(enrollByCluster(asks(), NOW));
+    await run(deleteNode('east-n1', NOW));
+    await run(readmitNode('east-n1', NOW + 1));
+    expect(await run(deleteNode('east-n1', NOW + 2))).toEqual([]);
+    expect(await refused(() => enrollByCluster(asks(again, 's2'), NOW + 3))).toMatch(/was deleted/);
+    expect(await refused(() => deleteNode('east-n1', NOW + 4))).toMatch(/^not-found/);
+  });
+
   test('is the only kind that can be readmitted', async () => {
     expect(await refused(() => readmitNode('east-n1', NOW))).toMatch(/^not-found: there was no node/);
     await run(enrollByCluster(asks(), NOW));
