@@ -69,6 +69,8 @@ export class Tunnel {
 
   /** A packet from the TUN. Keeps it. */
   fromInside(packet: Uint8Array, time: Time): void {
+    // It may be the answer to what is being delivered: under the session which that has confirmed, not the one before.
+    this.#handleEvents(time);
     this.#count(sendPacket(this.plane, packet, time.now));
     this.#handleEvents(time);
   }

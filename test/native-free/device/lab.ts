@@ -35,6 +35,8 @@ export interface HostOptions {
   readonly privateKey?: Uint8Array;
   /** Handshake messages wait, and this works off some of them each 5 ms; else each is received at once. */
   readonly workOff?: (host: Host) => void;
+  /** Sends a packet back to this address inside the moment that any is delivered. */
+  readonly answers?: string;
 }
 
 /** A port that shows how many receiver indices are held. */
@@ -95,7 +97,7 @@ export class Host {
         primitives,
         random: lab.random,
         port: this.port,
-        inside: this.#tun,
+        inside: { deliver: (delivered) => this.#deliver(delivered, options.answers) },
         outside: { send: (bytes, destination, mark) => this.#outside.send(bytes, destination, mark) },
       },
     );
@@ -103,6 +105,12 @@ export class Host {
   }
 
   #outside;
+
+  #deliver(delivered: Uint8Array, answers: string | undefined): void {
+    this.#tun.deliver(delivered);
+    if (answers !== undefined)
+      this.tunnel.fromInside(packet(this.inside, answers, `answer to ${payloadOf(delivered)}`), this.time);
+  }
 
   #bind() {
     return this.#lab.internet.socket(this.endpoint, (datagram) => {

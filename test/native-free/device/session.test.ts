@@ -34,6 +34,24 @@ describe('a first packet', () => {
     expect(lab.seen(1).length).toBe(1);
   });
 
+  test('of who has lost its session is answered at once under the new one', () => {
+    const lab = new Lab();
+    const alice = lab.host(ALICE);
+    const bob = lab.host({ ...BOB, answers: alice.inside });
+    alice.knows(bob);
+    bob.knows(alice);
+    alice.send(bob, 'one');
+    lab.run(100);
+    expect(alice.received()).toEqual(['answer to one']);
+    alice.tunnel.removePeer(bob.publicKey, alice.time);
+    alice.knows(bob);
+    lab.run(6000);
+    alice.send(bob, 'two');
+    lab.run(100);
+    expect(alice.received()).toEqual(['answer to two']);
+    expect(alice.dropped('unknown-index')).toBe(0);
+  });
+
   test('goes over IPv6 inside and outside', () => {
     const lab = new Lab();
     const alice = lab.host({ endpoint: { address: '2001:db8::1', port: 1 }, inside: 'fd00::1' });
