@@ -26,8 +26,8 @@ const TOLERANCE_S = 30;
 
 const named = z.object({ name: z.string().min(1).max(253), uid: z.string().max(128).optional() });
 const claims = z.object({
-  exp: z.number(),
-  iat: z.number(),
+  exp: z.int(),
+  iat: z.int(),
   'kubernetes.io': z.object({
     namespace: z.string().max(253),
     serviceaccount: named,
@@ -141,10 +141,12 @@ export class Clusters {
     const { exp, iat, 'kubernetes.io': of } = read.data;
     if (`system:serviceaccount:${of.namespace}:${of.serviceaccount.name}` !== cluster.subject)
       throw refusal('other-account', 'the token names two service accounts');
-    if (exp - iat > MAX_TERM_S) {
+    // From now on, too: whoever signs may say that it was made in the end of it.
+    const term = Math.max(exp - iat, exp - TOLERANCE_S - this.#deps.now() / 1000);
+    if (term > MAX_TERM_S) {
       throw refusal(
         'too-long',
-        `the token is good for ${Math.round((exp - iat) / 60)} min: mount one that is for at most ${MAX_TERM_S / 60} (expirationSeconds)`,
+        `the token is good for ${Math.round(term / 60)} min: mount one that is for at most ${MAX_TERM_S / 60} (expirationSeconds)`,
       );
     }
     if (of.pod === undefined || of.node === undefined || !isKubernetesNodeName(of.node.name)) {

@@ -146,6 +146,17 @@ describe('a token is refused', () => {
     ['of which nobody knows when it was made', () => without(claimsOf('n'), 'iat'), /^malformed/],
     ['that is good from later on', () => claimsOf('n', { nbf: now() + 300 }), /^not-yet-valid/],
     ['that is good for a day', () => claimsOf('n', { exp: now() + 86_400 }), /^too-long: .*1440 min/],
+    [
+      'that is good for a day, and says that it is made in the end of it',
+      () => claimsOf('n', { iat: now() + 86_000, exp: now() + 86_400 }),
+      /^too-long: .*14[34]\d min/,
+    ],
+    [
+      'that is good for ever',
+      () => claimsOf('n', { iat: Number.MAX_VALUE, exp: Number.MAX_VALUE }),
+      /^malformed/,
+    ],
+    ['whose end is between two seconds', () => claimsOf('n', { exp: now() + 600.5 }), /^malformed/],
     ['that names no node', () => without(claimsOf('n'), 'kubernetes.io/node'), /^no-node: .*1\.30/],
     ['that is bound to no pod', () => without(claimsOf('n'), 'kubernetes.io/pod'), /^no-node/],
     ['of a node that cannot be one', () => of({ node: { name: 'a/../b' } }), /^no-node/],
