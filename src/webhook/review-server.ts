@@ -12,6 +12,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import type { Verdict } from '../../native-free/kube/admission.ts';
 import { answerTo, NOTHING, type Review, readReview } from '../../native-free/kube/admission-review.ts';
+import { isHeavyJson } from '../../native-free/kube/json-weight.ts';
 import type { ServingCertificate } from './serving-certificate.ts';
 
 export interface ReviewServerDeps {
@@ -29,6 +30,8 @@ export const REVIEW_PATH = '/validate';
 const MAX_BODY_BYTES = 7 << 20;
 /** Of bodies that are being read at one time. */
 const MAX_READING_BYTES = 64 << 20;
+/** Ten times those of the largest objects; parsed they take some 80 MB at worst. */
+const MAX_VALUES = 500_000;
 const MAX_CONNECTIONS = 512;
 const REQUEST_MS = 5_000;
 /** Longer than API servers keep a connection that they do not use, so that none ends as a call sets out on it. */
@@ -166,6 +169,7 @@ const expectReview = ({ method, url, headers }: IncomingMessage): void => {
 const tooLarge = (): Refusal => new Refusal(413, `send at most ${MAX_BODY_BYTES} bytes`);
 
 const parse = (bytes: Uint8Array): unknown => {
+  if (isHeavyJson(bytes, MAX_VALUES)) throw new Refusal(413, `send at most ${MAX_VALUES} values`);
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch {
