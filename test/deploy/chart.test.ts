@@ -39,6 +39,10 @@ const OTHERS = [
   ])}`,
 ];
 
+const WEST = ['name=west', 'issuer=i', 'keys=https://west.example']
+  .map((one) => `registry.clusters.others[0].${one}`)
+  .join(',');
+
 /** The chart in all its shapes. */
 const SHAPES: Record<string, string[]> = {
   'as it is': DOMAIN,
@@ -309,6 +313,16 @@ test.each([
   ],
   ['a cluster without a good name', 'registry.clusters.own.name=My_Cluster', /pattern/],
   ['a cluster without keys', 'registry.clusters.others[0].name=west', /missing propert/],
+  [
+    'a cluster of the same name',
+    `${WEST},registry.clusters.own.name=west`,
+    /"west" and "west" would have nodes of the same name/,
+  ],
+  [
+    'a cluster whose name begins that of another',
+    `${WEST},registry.clusters.own.name=west-2`,
+    /"west" and "west-2" would have nodes of the same name/,
+  ],
 ])('%s is refused', (_, value, reason) => {
   let said = '';
   try {
@@ -317,6 +331,12 @@ test.each([
     said = String(error);
   }
   expect(said).toMatch(reason);
+});
+
+test('clusters whose names are merely alike are taken', () => {
+  expect(() => template(...DOMAIN, '--set', `${WEST},registry.clusters.own.name=west2`)).not.toThrow();
+  const unused = `${WEST},registry.clusters.own.name=west,registry.clusters.own.enabled=false`;
+  expect(() => template(...DOMAIN, '--set', `${unused},agent.enrolment=joinTokens`)).not.toThrow();
 });
 
 test('clusters whose tokens name no node are told so', () => {
