@@ -48,7 +48,8 @@ export class LeaseRenewals {
 
   /** Milliseconds. */
   get outage(): number {
-    if (this.#failingSince !== undefined) return this.#now() - this.#failingSince;
-    return this.#now() - this.#last.endedAt < AFTERMATH_MS ? this.#last.ms : 0;
+    const last = this.#now() - this.#last.endedAt < AFTERMATH_MS ? this.#last.ms : 0;
+    // A call that is under way says nothing of the outage before it.
+    return this.#failingSince === undefined ? last : Math.max(last, this.#now() - this.#failingSince);
   }
 }
