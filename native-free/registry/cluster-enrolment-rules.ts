@@ -53,7 +53,22 @@ interface Admitted {
   readonly isAgain: boolean;
 }
 
-const admit = (state: State, request: ClusterEnrollmentRequest): Admitted => {
+/**
+ * More than Kubernetes has in a cluster, with room for those that an autoscaler took away this week: whoever signs for one
+ * cluster names nodes as fast as he can, and the store is everybody's.
+ */
+const MAX_CLUSTER_NODES = 20_000;
+
+const mustHaveRoom = (state: State, cluster: string, most: number): void => {
+  const named = state.clusterEnrolments().filter(({ value }) => value.cluster === cluster).length;
+  if (named < most) return;
+  throw new Vl3Error(
+    'resource-exhausted',
+    `cluster "${cluster}" has named ${named} nodes, and no more are taken: those that are gone are forgotten with their last SVID; are these its nodes?`,
+  );
+};
+
+const admit = (state: State, request: ClusterEnrollmentRequest, most: number): Admitted => {
   const { node: name, cluster, kubernetesNode } = request;
   const node = state.node(name)?.value;
   const before = state.clusterEnrolment(name)?.value;
@@ -89,23 +104,27 @@ const admit = (state: State, request: ClusterEnrollmentRequest): Admitted => {
     );
   }
   // It may be alive, and unheard of yet by a registry that lost its memory: its key would count beside this one.
-  if (node === undefined) mustIssue(state, 'name');
+  if (node === undefined) {
+    mustIssue(state, 'name');
+    mustHaveRoom(state, cluster, most);
+  }
   return { node, before, isAgain: false };
 };
 
 const readsOf = ({ node }: ClusterNode) => {
   check(nameSchema, node, 'node');
-  return [one(keys.domain), one(keys.node(node)), one(keys.clusterEnrolment(node)), one(keys.liveness(node))];
+  return [one(keys.domain), one(keys.node(node)), all(below.clusterEnrolments), one(keys.liveness(node))];
 };
 
 /** Asks whether this admits, and changes nothing: before a certificate is signed. Answers the chain when one was given out already. */
 export const checkClusterEnrollment = (
   request: ClusterEnrollmentRequest,
   now: number,
+  most = MAX_CLUSTER_NODES,
 ): Rule<readonly string[] | undefined> => ({
   reads: readsOf(request),
   decide: (state) => {
-    const { before, isAgain } = admit(state, request);
+    const { before, isAgain } = admit(state, request, most);
     return settled(isAgain && before !== undefined ? givenBefore(before, now) : undefined);
   },
 });
@@ -114,6 +133,7 @@ export const checkClusterEnrollment = (
 export const enrollByCluster = (
   request: ClusterEnrollmentRequest & { readonly spiffeId: string; readonly svid: IssuedSvid },
   now: number,
+  most = MAX_CLUSTER_NODES,
 ): Rule<Enrollment> => {
   const { node: name, cluster, kubernetesNode, kubernetesUid, keyHash, spiffeId } = request;
   const { certificate, notBefore, chain } = request.svid;
@@ -121,7 +141,7 @@ export const enrollByCluster = (
   return {
     reads: readsOf(request),
     decide: (state) => {
-      const { node, before, isAgain } = admit(state, request);
+      const { node, before, isAgain } = admit(state, request, most);
       const given = before && givenBefore(before, now);
       if (isAgain && node !== undefined && given !== undefined) return settled({ node, chain: given });
       const value: Node =

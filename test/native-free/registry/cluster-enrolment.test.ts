@@ -234,6 +234,20 @@ describe('a node that its cluster took away', () => {
   });
 });
 
+test('a cluster names no more nodes than it may, whatever the others have, and those that it has may enrol anew', async () => {
+  const of = (cluster: string, kubernetesNode: string, more = {}) =>
+    asks({ cluster, kubernetesNode, node: `${cluster}-${kubernetesNode}`, ...more });
+  for (const node of ['n1', 'n2', 'n3']) await run(enrollByCluster(of('west', node), NOW, 3));
+  await run(enrollByCluster(of('east', 'n1'), NOW, 3));
+  const tooMany = /^resource-exhausted: cluster "west" has named 3 nodes/;
+  expect(await refused(() => checkClusterEnrollment(of('west', 'n4'), NOW, 3))).toMatch(tooMany);
+  expect(await refused(() => enrollByCluster(of('west', 'n4'), NOW, 3))).toMatch(tooMany);
+  expect(await refused(() => enrollByCluster(of('west', 'n3', again), NOW + 1, 3))).toBe('accepted');
+  expect(await refused(() => enrollByCluster(of('east', 'n4'), NOW, 3))).toBe('accepted');
+  expect(await run(forgetClusterNodes(NOW + WEEK))).toContain('west-n1');
+  expect(await refused(() => enrollByCluster(of('west', 'n4'), NOW + WEEK, 3))).toBe('accepted');
+});
+
 describe('while the registry has lost its memory', () => {
   test('a node that it does not know of has to wait: it may be alive, under another key', async () => {
     await run(bindCa('a'.repeat(64), true));
