@@ -21,6 +21,8 @@ const ALGORITHMS = ['RS256', 'ES256', 'ES384', 'ES512'];
 export const MAX_TOKEN = 16_384;
 /** The kubelet asks for tokens of 10 minutes, as the chart tells it; nobody needs one for a day. */
 const MAX_TERM_S = 2 * 60 * 60;
+/** A list that is broken is not read for each of those who ask. */
+const BROKEN_MS = 10_000;
 /** How far clocks of API servers may be off. */
 const TOLERANCE_S = 30;
 
@@ -64,6 +66,7 @@ export class Clusters {
   readonly #deps: Required<ClustersDeps>;
   #clusters: readonly Cluster[] = [];
   #stamp = '';
+  #broken: { readonly stamp: string; readonly at: number; readonly error: unknown } | undefined;
   readonly #reasons = new RepeatedReasons();
 
   /** Throws Vl3Error with place and remedy when the file is not as it should be. No cluster is asked for anything yet. */
@@ -169,12 +172,23 @@ export class Clusters {
 
   /** As the file has it now: a cluster that was taken out admits nobody any more. */
   #current(): readonly Cluster[] {
+    const now = this.#deps.monotonic();
+    let stamp = '';
     try {
-      if (stampOf(this.#options.file) !== this.#stamp) this.#read();
+      stamp = stampOf(this.#options.file);
+      if (this.#broken?.stamp === stamp && now - this.#broken.at < BROKEN_MS) throw this.#broken.error;
+      if (stamp !== this.#stamp) this.#read();
+      this.#broken = undefined;
       return this.#clusters;
     } catch (error) {
+      if (this.#broken?.error !== error) this.#broken = { stamp, at: now, error };
+      const again = this.#reasons.take(String(error), now);
       // Not as it was before: it may have been taken out.
-      this.#deps.logger.error({ err: error }, 'the clusters cannot be read: no node enrols by any of them');
+      if (again !== undefined)
+        this.#deps.logger.error(
+          { err: error, again },
+          'the clusters cannot be read: no node enrols by any of them',
+        );
       throw new Vl3Error('unavailable', 'the registry cannot read its list of clusters: ask its admin');
     }
   }

@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -78,12 +79,14 @@ export class ClustersFile {
 }
 
 export interface Publisher {
-  readonly url: string;
+  url: string;
   readonly caFile: string;
   readonly tokenFile: string;
   readonly asked: string[];
   /** By path. */
   answers: Record<string, () => string | undefined>;
+  /** Beats `answers`. */
+  serve?: (response: ServerResponse) => void;
 }
 
 /** An API server's discovery, to whoever shows its token; whatever else comes is kept. */
@@ -100,7 +103,7 @@ export const publish = async (answers: Publisher['answers']): Promise<Publisher>
   writeFileSync(tokenFile, 'registry-token\n');
   const own = await createServerCredential(ca, ['127.0.0.1']);
   const asked: string[] = [];
-  const publisher = { url: '', caFile, tokenFile, asked, answers };
+  const publisher: Publisher = { url: '', caFile, tokenFile, asked, answers };
   const server = createServer(
     { key: formatKey(own.privateKey), cert: toPem(own.certificateChain) },
     (request, response) => {
@@ -109,6 +112,10 @@ export const publish = async (answers: Publisher['answers']): Promise<Publisher>
       request.on('end', () => {
         const { method, url = '', headers } = request;
         asked.push([method, url, Buffer.concat(chunks).toString()].filter(Boolean).join(' '));
+        if (publisher.serve !== undefined) {
+          publisher.serve(response);
+          return;
+        }
         const known = headers.authorization === 'Bearer registry-token';
         const text = known ? publisher.answers[url]?.() : undefined;
         // As API servers do it.

@@ -5,7 +5,7 @@ import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { exportSPKI, importJWK, type JWTPayload } from 'jose';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { parseClusters } from '../../../src/registry/cluster-config.ts';
 import { Clusters } from '../../../src/registry/clusters.ts';
 import {
@@ -299,7 +299,9 @@ describe('of several clusters', () => {
     expect(await outcome(clusters, token)).toMatch(
       /^unavailable: the registry cannot read its list of clusters/,
     );
-    expect(log.lines.join()).toMatch(/no node enrols by any of them/);
+    for (let i = 0; i < 20; i++) expect(await outcome(clusters, token)).toMatch(/^unavailable/);
+    // Whoever asks and asks does not fill the log.
+    expect(log.lines.filter((line) => line.includes('no node enrols by any of them'))).toHaveLength(1);
     unlinkSync(file.path);
     expect(await outcome(clusters, token)).toMatch(/^unavailable/);
     file.write([east]);
@@ -427,6 +429,32 @@ describe("keys of the registry's own cluster", () => {
     expect(await outcome(clusters, await sign(key, claimsOf('n')))).toMatch(/^unavailable/);
     expect(log.lines.join()).toMatch(/the answer is longer than 262144 bytes/);
   });
+
+  test.each([301, 302, 303, 307, 308])('are looked for nowhere else, whatever a %i says', async (status) => {
+    const { clusters, key, api, log } = await running();
+    const other = await publish({ [JWKS]: () => jwksOf(key) });
+    api.serve = (response) =>
+      response.writeHead(status, { location: `${other.url}${JWKS}` }).end(jwksOf(key));
+    expect(await outcome(clusters, await sign(key, claimsOf('n')))).toMatch(/^unavailable/);
+    expect(log.lines.join()).toContain(`the answer is ${status}`);
+    expect(other.asked).toEqual([]);
+  });
+
+  test('that come a byte at a time are given up', async () => {
+    const { clusters, key, api, log } = await running();
+    let isOver = false;
+    api.serve = (response) => {
+      response.writeHead(200);
+      const timer = setInterval(() => response.write(' '), 100);
+      response.on('close', () => {
+        clearInterval(timer);
+        isOver = true;
+      });
+    };
+    expect(await outcome(clusters, await sign(key, claimsOf('n')))).toMatch(/^unavailable/);
+    expect(log.lines.join()).toMatch(/no answer in time/);
+    await vi.waitFor(() => expect(isOver).toBe(true));
+  }, 30_000);
 
   test('that cannot be had hold up no other cluster', async () => {
     const { file, api, key } = await running();
