@@ -13,6 +13,7 @@ import { SvidTerm } from '../../native-free/reconcile/svid-term.ts';
 import { check, name as networkName } from '../../native-free/registry/model.ts';
 import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
+import { compactMemory } from '../ffi/trim.ts';
 import type { Identity } from '../identity/identity.ts';
 import { createRecordVerifier, signNames, signRecord } from '../identity/record-signer.ts';
 import { connectKubernetes } from '../kube/kubernetes-api.ts';
@@ -38,6 +39,7 @@ import { Reserved } from './reserved.ts';
 import { AgentState } from './state.ts';
 import { agentStatus, type StatusParts } from './status.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
+import { Tidying } from './tidying.ts';
 import { WakeUp } from './wake-up.ts';
 
 export interface AgentOptions extends EnrolmentOptions {
@@ -266,6 +268,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   });
   await networks.openSaved();
 
+  const tidying = opened.use(new Tidying(compactMemory));
   const attachments = opened.use(
     new Attachments({
       state,
@@ -276,6 +279,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       member: (network) => networks.get(network),
       settled: (network) => networks.settled(network),
       reserved: (netns) => reserved.of(netns),
+      onChange: () => tidying.changed(),
     }),
   );
   const informer = openInformer(

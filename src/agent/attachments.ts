@@ -42,6 +42,8 @@ export interface AttachmentsDeps {
   readonly settled: (network: string) => Promise<Membership | undefined>;
   /** What the workload in a namespace reaches outside of vl3. */
   readonly reserved: (netns: string) => Promise<Taken[]>;
+  /** One is about to be made or taken off. */
+  readonly onChange: () => void;
 }
 
 const DEFAULT_WAIT_MS = 10_000;
@@ -171,6 +173,7 @@ export class Attachments implements AsyncDisposable {
     present?: WishDocument,
   ): string {
     const id = present?.id ?? randomBytes(6).toString('hex');
+    this.#deps.onChange();
     this.#wishes.put({
       ...(present === undefined
         ? origin
@@ -353,6 +356,7 @@ export class Attachments implements AsyncDisposable {
 
   /** From here on it is not wanted, also if the agent dies before the end of it. */
   async #takeOff(document: AttachmentDocument): Promise<void> {
+    this.#deps.onChange();
     const leaving = { ...document, isLeaving: true };
     this.#deps.state.put(ATTACHMENT, document.id, leaving);
     await this.#interfaces.unmake(await this.#deps.settled(document.network), leaving);

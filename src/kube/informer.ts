@@ -45,8 +45,6 @@ export interface InformerDeps {
   readonly defaultInterfaceName: Observed['defaultInterfaceName'];
   readonly shown: Observed['shown'];
   readonly clock: { readonly monotonic: () => number; readonly wall: () => number };
-  /** Gives memory back that many attachments at once have needed for a moment. */
-  readonly tidy: () => void;
   readonly logger: Logger;
 }
 
@@ -70,8 +68,6 @@ const FIRST_LOOK_MS = 250;
 /** Looking takes no more than a share of the time, whoever edits without end; but no look waits longer for that. */
 const SHARE = 4;
 const LONGEST_REST_MS = 1_000;
-/** So many pods put on networks, or taken off, are many; what they needed is given back once there is peace. */
-const MANY = 50;
 /** When nothing is: sandboxes that were made anew are seen by looking only. */
 const LAST_LOOK_MS = 5_000;
 
@@ -88,8 +84,6 @@ export class Informer {
   readonly #askings = new Askings();
   readonly #edits = new EditLimits();
   #asking = 0;
-  /** Attachments that were made or taken off since memory was tidied; at first as if many, for what the start needed. */
-  #changed = MANY;
   #lookMs = FIRST_LOOK_MS;
   #runtimeProblem = '';
   #fileProblem = '';
@@ -163,9 +157,7 @@ export class Informer {
       if (signal.aborted || !this.hasSeen) continue;
       const began = this.#deps.clock.monotonic();
       try {
-        const hasRested = this.#lookMs === LAST_LOOK_MS;
         const isUnsettled = await this.#reconcile(signal);
-        if (!isUnsettled && hasRested) this.#tidy();
         this.#lookMs = isUnsettled ? Math.min(this.#lookMs * 1.5, LAST_LOOK_MS) : LAST_LOOK_MS;
       } catch (error) {
         if (signal.aborted) return;
@@ -175,12 +167,6 @@ export class Informer {
       const took = this.#deps.clock.monotonic() - began;
       restMs = Math.max(SETTLE_MS, Math.min(took * (SHARE - 1), LONGEST_REST_MS));
     }
-  }
-
-  #tidy(): void {
-    if (this.#changed < MANY) return;
-    this.#changed = 0;
-    this.#deps.tidy();
   }
 
   /** Something changed: look soon, and often while it is under way. */
@@ -261,10 +247,7 @@ export class Informer {
       case 'attach':
         return [
           `attach ${action.pod.uid} ${action.network} ${action.netns.id}`,
-          () => {
-            this.#changed += 1;
-            return attachments.want(...wantedBy(action));
-          },
+          () => attachments.want(...wantedBy(action)),
         ];
       case 'detach':
         return [`detach ${action.id}`, () => this.#detach(action)];
@@ -278,7 +261,6 @@ export class Informer {
   }
 
   async #detach({ id, network, why }: Extract<Action, { kind: 'detach' }>): Promise<void> {
-    this.#changed += 1;
     const detached = await this.#deps.attachments.detach({ id });
     if (detached.length > 0) this.#deps.logger.info({ network, attachment: id, why }, 'a pod is taken off');
   }

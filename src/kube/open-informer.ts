@@ -6,7 +6,6 @@ import { NAMESPACE_DEFAULTS } from '../../native-free/cni/namespace-defaults.ts'
 import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
 import type { Attachments } from '../agent/attachments.ts';
 import type { Networks } from '../agent/networks.ts';
-import { compactMemory } from '../ffi/trim.ts';
 import { defaultInterfaceName } from '../netns/names.ts';
 import { ContainerRuntime } from './container-runtime.ts';
 import { Informer, type InformerDeps } from './informer.ts';
@@ -46,8 +45,5 @@ export const openInformer = (
   const shown = (one: AttachmentDocument) => networks.get(one.network)?.router.interfaceOf(one);
   const now = deps.clock.monotonic;
   const runtime = new ContainerRuntime({ endpoint: runtimeEndpoint }, { identify, now });
-  return new Informer(
-    { defaultsFile },
-    { ...deps, api, runtime, attachments, defaultInterfaceName, shown, tidy: compactMemory },
-  );
+  return new Informer({ defaultsFile }, { ...deps, api, runtime, attachments, defaultInterfaceName, shown });
 };

@@ -26,7 +26,6 @@ class World {
   isWritable = true;
   /** What the runtime does. */
   hangs: PromiseWithResolvers<void> | undefined;
-  tidied = 0;
   /** Of time. */
   speed = 1;
   /** Where the runtime says that pods are. */
@@ -122,7 +121,6 @@ class World {
       defaultInterfaceName: (network) => network,
       shown: () => undefined,
       clock: { monotonic: () => performance.now() * this.speed, wall: () => 0 },
-      tidy: () => void this.tidied++,
       logger: pino({ level: 'silent' }),
     };
     this.informer = new Informer({ defaultsFile: join(this.directory, 'namespaces.json') }, deps);
@@ -275,17 +273,4 @@ test('a runtime that hangs does not hold up the end', async () => {
   await new Promise((resolve) => setTimeout(resolve, 200));
   await world.end();
   expect(world.calls.filter((one) => one !== 'disposed')).toEqual([]);
-});
-
-test('what a start and many attachments needed is given back once there is peace, and not after every few', async () => {
-  world.start();
-  await vi.waitFor(() => expect(world.tidied).toBe(1), SOON);
-  const pods = Array.from({ length: 60 }, (_, at) => world.pod(`u${at}`, 'red'));
-  for (const one of pods) world.tell('ADDED', one);
-  await vi.waitFor(() => expect(world.documents).toHaveLength(60), SOON);
-  await vi.waitFor(() => expect(world.tidied).toBe(2), SOON);
-  world.tell('ADDED', world.pod('another', 'red'));
-  await vi.waitFor(() => expect(world.documents).toHaveLength(61), SOON);
-  await new Promise((resolve) => setTimeout(resolve, 6_000));
-  expect(world.tidied).toBe(2);
 });
