@@ -149,12 +149,18 @@ const FRESH_MS = 5 * 60_000;
 const USABLE_MS = 60 * 60_000;
 /** However many tokens name keys that there are not. */
 const LEAST_MS = 10_000;
+/**
+ * Callers who wait for keys that are under way keep their places among those few who may enrol at once: a cluster whose keys
+ * are slow to come must not hold up the others' nodes. Further ones are told to try again.
+ */
+const MAX_WAITING = 2;
 
 class FetchedKeys implements KeySource {
   readonly #fetch: () => Promise<Keys>;
   readonly #monotonic: () => number;
   #fetched: { readonly at: number; readonly keys: Keys } | undefined;
-  #tried: { readonly at: number; readonly done: Promise<Vl3Error | undefined> } | undefined;
+  #tried: { readonly at: number; readonly done: Promise<Vl3Error | undefined>; isOver: boolean } | undefined;
+  #waiting = 0;
 
   constructor(fetch: () => Promise<Keys>, monotonic: () => number) {
     this.#fetch = fetch;
@@ -180,11 +186,25 @@ class FetchedKeys implements KeySource {
   }
 
   /** One at a time, and not often; answers why the latest one failed. */
-  #try(): Promise<Vl3Error | undefined> {
+  async #try(): Promise<Vl3Error | undefined> {
     const now = this.#monotonic();
-    if (this.#tried === undefined || now - this.#tried.at >= LEAST_MS)
-      this.#tried = { at: now, done: this.#load(now) };
-    return this.#tried.done;
+    if (this.#tried === undefined || now - this.#tried.at >= LEAST_MS) {
+      const tried = { at: now, done: this.#load(now), isOver: false };
+      void tried.done.then(() => {
+        tried.isOver = true;
+      });
+      this.#tried = tried;
+    }
+    const { done, isOver } = this.#tried;
+    if (isOver) return await done;
+    if (this.#waiting >= MAX_WAITING)
+      throw new Vl3Error('unavailable', "the cluster's keys are being fetched: try again");
+    this.#waiting++;
+    try {
+      return await done;
+    } finally {
+      this.#waiting--;
+    }
   }
 
   async #load(at: number): Promise<Vl3Error | undefined> {

@@ -456,6 +456,27 @@ describe("keys of the registry's own cluster", () => {
     await vi.waitFor(() => expect(isOver).toBe(true));
   }, 30_000);
 
+  test('that are slow to come keep few waiting, since only so many may enrol at once', async () => {
+    const entry = { name: 'west', issuer: ISSUER, keys: `URL${JWKS}`, 'ca-file': 'x', 'token-file': 'x' };
+    const { clusters, key, api } = await running(entry);
+    const held: (() => void)[] = [];
+    api.serve = (response) => void held.push(() => response.end(jwksOf(key)));
+    const outcomes: string[] = [];
+    const tokens = await Promise.all(Array.from({ length: 10 }, () => sign(key, claimsOf('n'))));
+    const all = tokens.map(async (token) => outcomes.push(await outcome(clusters, token)));
+    await vi.waitFor(() => expect(held).toHaveLength(1));
+    expect(outcomes).toHaveLength(8);
+    expect(new Set(outcomes.map((one) => one.split(':')[0]))).toEqual(new Set(['unavailable']));
+    for (const release of held) release();
+    await Promise.all(all);
+    expect(outcomes.slice(8)).toEqual(['accepted as west-n', 'accepted as west-n']);
+    // Once they are there nobody waits, also those who name keys that there are not.
+    const strange = await signingKey();
+    const junk = await Promise.all(Array.from({ length: 10 }, () => sign(strange, claimsOf('n'))));
+    const refused = await Promise.all(junk.map((token) => outcome(clusters, token)));
+    expect(new Set(refused.map((one) => one.split(':')[0]))).toEqual(new Set(['other-key']));
+  });
+
   test('that cannot be had hold up no other cluster', async () => {
     const { file, api, key } = await running();
     const silent = createServer(() => {});
