@@ -11,6 +11,7 @@ import { type DesiredPeer, desiredPeers, reconcilePeers } from '../reconcile/pee
 import type { SavedNetwork } from '../reconcile/saved-network.ts';
 import type { RecordBook } from '../registry/record-book.ts';
 import type { AgentContext } from './agent.ts';
+import { attempt } from './outcome.ts';
 
 const NAT_KEEPALIVE_MS = 25_000;
 
@@ -24,6 +25,8 @@ export interface SimulatedPeersDependencies {
 export class SimulatedPeers {
   readonly #dependencies: SimulatedPeersDependencies;
   readonly #configured = new Map<string, DesiredPeer>();
+  /** Of peers that are gone, and still on the disk: it was full. */
+  readonly #leftOver = new Set<string>();
   #valid = 0;
 
   constructor(dependencies: SimulatedPeersDependencies) {
@@ -36,7 +39,7 @@ export class SimulatedPeers {
 
   reconcile(): void {
     const { context, saved, tunnel, book } = this.#dependencies;
-    const { documents, name, surroundings, time, moment } = context;
+    const { name, surroundings, time, moment } = context;
     const records = book.valid(context.hooks.recordMoment(moment()));
     this.#valid = records.length;
     const self = {
@@ -50,15 +53,25 @@ export class SimulatedPeers {
       if (kind === 'remove') {
         this.#configured.delete(peer.publicKey);
         tunnel.removePeer(fromBase64(peer.publicKey), time());
-        documents.delete(PEER, this.#key(peer));
+        this.#leftOver.add(this.#key(peer));
       } else {
         this.#configured.set(peer.publicKey, peer);
         const isKnown = this.#configure(peer);
+        this.#leftOver.delete(this.#key(peer));
         if (kind === 'add' && (isKnown || surroundings().behindNat)) first.push(peer);
       }
     }
     for (const { publicKey } of first) tunnel.initiate(fromBase64(publicKey), time());
     context.stir();
+    attempt(() => this.#strikeOut());
+  }
+
+  /** What a full disk has kept of peers that are gone. */
+  #strikeOut(): void {
+    for (const key of this.#leftOver) {
+      this.#dependencies.context.documents.delete(PEER, key);
+      this.#leftOver.delete(key);
+    }
   }
 
   /** Reconciles when a record has run out, or one that was refused holds now that the clock was set. */
@@ -83,6 +96,7 @@ export class SimulatedPeers {
   /** Writes down the endpoints learned of peers there was a session with. */
   checkpoint(): void {
     const { context, saved, tunnel } = this.#dependencies;
+    this.#strikeOut();
     const { device } = tunnel;
     for (const id of device.peerIds) {
       const status = device.status(id);

@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
 import { peerId } from '../../native-free/device/device.ts';
 import { sameEndpoint } from '../../native-free/device/endpoints.ts';
+import { Vl3Error } from '../../native-free/error.ts';
 import { PEER } from '../../native-free/reconcile/documents.ts';
 import { candidates } from '../../native-free/reconcile/endpoints.ts';
 import {
@@ -50,6 +51,8 @@ export class Peers {
   readonly #deps: PeersDeps;
   /** As configured, by public key in base64. */
   readonly #configured = new Map<string, DesiredPeer>();
+  /** Peers that are gone, and still on the disk: it was full. */
+  readonly #leftOver = new Set<PeerId>();
   /** Learned endpoints as they are on disk. */
   readonly #savedEndpoints = new Map<PeerId, Endpoint>();
   readonly #closed = new AbortController();
@@ -79,7 +82,7 @@ export class Peers {
 
   /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
   reconcile(): void {
-    const { node, state, saved, tunnel, book, surroundings, clock, logger } = this.#deps;
+    const { node, saved, tunnel, book, surroundings, clock, logger } = this.#deps;
     const records = book.valid(clock.moment());
     this.#valid = records.length;
     const self = {
@@ -100,7 +103,7 @@ export class Peers {
       if (kind === 'remove') {
         this.#configured.delete(peer.publicKey);
         tunnel.removePeer(id);
-        state.delete(PEER, this.#key(id));
+        this.#leftOver.add(id);
         this.#savedEndpoints.delete(id);
       } else {
         const isKnown = this.#configure(peer);
@@ -109,6 +112,7 @@ export class Peers {
           continue;
         }
         this.#configured.set(peer.publicKey, peer);
+        this.#leftOver.delete(id);
         if (kind === 'add' && (isKnown || surroundings.behindNat)) first.push(id);
       }
       logger.info({ network: saved.name, peer: peer.node, change: kind }, 'peer reconciled');
@@ -117,6 +121,19 @@ export class Peers {
       logger.warn({ network: saved.name, peers: this.#refused }, 'no room for more peers');
     tunnel.publishAllowedIps();
     void this.#initiateAll(first);
+    try {
+      this.#strikeOut();
+    } catch (error) {
+      // At the next checkpoint. Who is a peer must not wait for room on a disk.
+      if (!(error instanceof Vl3Error)) throw error;
+    }
+  }
+
+  #strikeOut(): void {
+    for (const id of this.#leftOver) {
+      this.#deps.state.delete(PEER, this.#key(id));
+      this.#leftOver.delete(id);
+    }
   }
 
   /** Reconciles when a record has run out, or one that was refused holds now that the clock was set. */
@@ -143,6 +160,7 @@ export class Peers {
   /** Writes down the endpoints learned of peers there was a session with. Cheap when nothing moved. */
   checkpoint(): void {
     const { state, tunnel } = this.#deps;
+    this.#strikeOut();
     for (const id of tunnel.peerIds) {
       const status = tunnel.status(id);
       const endpoint = status?.learnedEndpoint;
