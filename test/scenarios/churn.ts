@@ -2,6 +2,7 @@
 // and after. `churn.test.ts` does it a few times, `churn.long.test.ts` a thousand.
 
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, vi } from 'vitest';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import { Domain, SOON } from '../lab/domain.ts';
@@ -12,11 +13,17 @@ import { type Weight, weigh, weighable } from '../lab/weight.ts';
 export interface Churn {
   readonly before: Weight;
   readonly after: Weight;
+  /** Once the agent has had time to give memory back; undefined: it was not waited for. */
+  readonly atPeace: Weight | undefined;
   /** Lines that tell what is in the kernel of the agent's making. */
   readonly kernel: { readonly before: number; readonly after: number };
 }
 
 const PODS = 8;
+/** So many times. */
+const WORTH_WAITING = 500;
+/** Some more than the agent waits (src/agent/tidying). */
+const PEACE_MS = 25_000;
 /** Until caches are filled and code is compiled. */
 const WARM_UP = 5;
 
@@ -67,14 +74,18 @@ export const churn = async (times: number): Promise<Churn> => {
   const kept = documents(node).filter(({ kind }) => kind === 'attachment' || kind === 'wish');
   expect(kept.map(({ name }) => name)).toEqual([stays.on('red').id]);
   const after = await weigh(node.agent.pid, file);
-  return { before, after, kernel: { before: kernelBefore.length, after: (await kernel()).length } };
+  const isWaitedFor = times >= WORTH_WAITING;
+  if (isWaitedFor) await sleep(PEACE_MS);
+  const atPeace = isWaitedFor ? await weigh(node.agent.pid, file) : undefined;
+  return { before, after, atPeace, kernel: { before: kernelBefore.length, after: (await kernel()).length } };
 };
 
-export const describeChurn = (times: number, { before, after, kernel }: Churn): string =>
+export const describeChurn = (times: number, { before, after, atPeace, kernel }: Churn): string =>
   [
     `${times} times attached and detached:`,
     ...(['descriptors', 'threads', 'heapMb', 'externalMb', 'rssMb'] as const).map(
       (what) => `  ${what} ${before[what]} before, ${after[what]} after`,
     ),
+    ...(atPeace === undefined ? [] : [`  rssMb ${atPeace.rssMb} once it was left in peace`]),
     `  lines of kernel state ${kernel.before} before, ${kernel.after} after`,
   ].join('\n');
