@@ -22,10 +22,30 @@ export type Review =
       readonly admitted: Admitted;
     };
 
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+const areTexts = (value: object): value is Readonly<Record<string, string>> =>
+  firstOther(value) === undefined;
+const firstOther = (value: object): string | undefined =>
+  Object.keys(value).find((key) => typeof Reflect.get(value, key) !== 'string');
+
+/** Not as zod has records: it notes all that is wrong, and of a few MB of numbers makes hundreds. */
 const texts = z
-  .record(z.string(), z.string())
-  .nullish()
-  .transform((value) => value ?? {});
+  .unknown()
+  .optional()
+  .transform((value, context) => {
+    if (value === undefined || value === null) return {};
+    if (isRecord(value) && areTexts(value)) return value;
+    const key = isRecord(value) ? firstOther(value) : undefined;
+    const path = key === undefined ? [] : [key];
+    context.issues.push({
+      code: 'custom',
+      input: undefined,
+      path,
+      message: key === undefined ? 'expected texts by name' : 'expected a text',
+    });
+    return z.NEVER;
+  });
 const object = z.object({
   metadata: z.object({
     name: z.string().nullish(),
@@ -42,8 +62,8 @@ const request = z.object({
   subResource: z.string().nullish(),
   operation: z.string(),
   namespace: z.string().nullish(),
-  object: z.unknown(),
-  oldObject: z.unknown(),
+  object: z.unknown().optional(),
+  oldObject: z.unknown().optional(),
 });
 const review = head.extend({ request });
 

@@ -93,7 +93,9 @@ const alone = (key: string, text: string) => ({ namespace: '', annotations: { [k
 /** What is said to vl3, and not heard. */
 const oddities = ({ annotations }: Admitted): string[] => {
   const [first, second] = ANNOTATION_KEYS;
-  const unknown = Object.keys(annotations).filter((key) => key.startsWith(OWN_PREFIX) && !READ.includes(key));
+  const unknown = Object.keys(annotations)
+    .filter((key) => key.startsWith(OWN_PREFIX) && !READ.includes(key))
+    .slice(0, MAX_WARNINGS);
   const isBoth = Object.hasOwn(annotations, first) && Object.hasOwn(annotations, second);
   return [
     ...unknown.map((key) =>

@@ -30,8 +30,8 @@ export const REVIEW_PATH = '/validate';
 const MAX_BODY_BYTES = 7 << 20;
 /** Of bodies that are being read at one time. */
 const MAX_READING_BYTES = 64 << 20;
-/** Ten times those of the largest objects; parsed they take some 80 MB at worst. */
-const MAX_VALUES = 500_000;
+/** Several times those of the largest objects; parsed they take some 40 MB at worst. */
+const MAX_VALUES = 200_000;
 const MAX_CONNECTIONS = 512;
 const REQUEST_MS = 5_000;
 /** Longer than API servers keep a connection that they do not use, so that none ends as a call sets out on it. */

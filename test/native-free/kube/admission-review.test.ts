@@ -145,3 +145,23 @@ describe('an answer', () => {
     });
   });
 });
+
+test('of annotations that are no texts only the first is looked at, however many there are', () => {
+  const annotations = {
+    'a/b': 'text',
+    one: 1,
+    get two(): number {
+      throw new Error('looked at');
+    },
+  };
+  expect(readReview(review({ object: { metadata: { annotations } } }))).toEqual({
+    kind: 'malformed',
+    problem: 'AdmissionReview: request.object.metadata.annotations.one: expected a text',
+  });
+});
+
+test('what a new object replaces may be left out', () => {
+  const { request, ...head } = review();
+  const { oldObject: _, ...rest } = Object(request);
+  expect(readReview({ ...head, request: rest })).toMatchObject({ kind: 'admitted' });
+});
