@@ -236,7 +236,8 @@ export class Invariants {
         prefixContains(freed.prefix, parseAddress(address));
       this.judge(
         'no address outside its lease',
-        !isInside,
+        // Who was stopped until its lease had ended takes it down before anything else.
+        !isInside || !this.#uses(node, network, address),
         () => `${key} was freed while attachment ${attachmentId} of ${node} holds ${address}`,
       );
     }
