@@ -7,6 +7,7 @@ import type { Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
 import { peerId } from '../../native-free/device/device.ts';
 import { sameEndpoint } from '../../native-free/device/endpoints.ts';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
 import { PEER } from '../../native-free/reconcile/documents.ts';
 import { candidates } from '../../native-free/reconcile/endpoints.ts';
 import {
@@ -21,7 +22,6 @@ import type { Tunnel } from '../device/tunnel.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import type { RecordBook } from './record-book.ts';
-import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** How often a node behind a NAT keeps its mappings open (whitepaper section 6.5's suggestion). */
@@ -31,15 +31,30 @@ const NAT_KEEPALIVE_MS = 25_000;
 const INITIATION_BURST = 32;
 const BURST_PAUSE_MS = 20;
 
+type PeersTunnel = Pick<
+  Tunnel,
+  | 'publicKey'
+  | 'peerIds'
+  | 'status'
+  | 'setPeer'
+  | 'removePeer'
+  | 'publishAllowedIps'
+  | 'roomForPeers'
+  | 'initiate'
+>;
+
+/** Of its network, what is needed. */
 export interface PeersDeps {
   readonly node: string;
-  readonly state: AgentState;
-  readonly saved: SavedNetwork;
-  readonly tunnel: Tunnel;
-  readonly book: RecordBook;
-  readonly surroundings: Surroundings;
-  readonly clock: Clock;
-  readonly logger: Logger;
+  readonly state: Pick<DocumentStore, 'get' | 'list' | 'put' | 'delete'>;
+  readonly saved: Pick<SavedNetwork, 'name' | 'claims'>;
+  readonly tunnel: PeersTunnel;
+  readonly book: Pick<RecordBook, 'valid' | 'retry'> & {
+    readonly listing: Pick<RecordBook['listing'], 'mayHold'>;
+  };
+  readonly surroundings: Pick<Surroundings, 'behindNat' | 'site'>;
+  readonly clock: Pick<Clock, 'moment'>;
+  readonly logger: Pick<Logger, 'info' | 'warn'>;
 }
 
 export interface PeerView {

@@ -1,0 +1,113 @@
+// The peers of a network against a tunnel that only notes what it is told.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { toBase64 } from '../../../native-free/base64.ts';
+import { Vl3Error } from '../../../native-free/error.ts';
+import { PEER } from '../../../native-free/reconcile/documents.ts';
+import type { NodeRecord } from '../../../native-free/registry/record.ts';
+import { Peers } from '../../../src/agent/peers.ts';
+import { AgentState } from '../../../src/agent/state.ts';
+
+const keyOf = (n: number): string => toBase64(new Uint8Array(32).fill(n));
+
+const record = (node: string, n: number): NodeRecord => ({
+  trustDomain: 'home.example',
+  network: 'red',
+  networkUid: 'uid',
+  node,
+  publicKey: keyOf(n),
+  prefixes: [{ prefix: `10.60.${n}.0/24`, leasedAt: n }],
+  endpoints: [{ address: '192.0.2.1', port: 51820, scope: 'public' }],
+  sequence: 1,
+  notBefore: 0,
+  notAfter: 1_000_000,
+});
+
+let directory: string;
+let state: AgentState;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'vl3-peers-'));
+  state = new AgentState(directory);
+});
+afterEach(() => {
+  state[Symbol.dispose]();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const world = () => {
+  let records: readonly NodeRecord[] = [];
+  const ids = new Set<string>();
+  let published: string[] = [];
+  const peers = new Peers({
+    node: 'self',
+    state,
+    saved: { name: 'red', claims: () => [] },
+    tunnel: {
+      publicKey: new Uint8Array(32),
+      get peerIds() {
+        return [...ids];
+      },
+      status: () => undefined,
+      setPeer: (id) => {
+        ids.add(id);
+        return true;
+      },
+      removePeer: (id) => void ids.delete(id),
+      publishAllowedIps: () => {
+        published = [...ids];
+      },
+      roomForPeers: 10,
+      initiate: () => undefined,
+    },
+    book: { valid: () => [...records], retry: () => false, listing: { mayHold: () => true } },
+    surroundings: { behindNat: false, site: undefined },
+    clock: { moment: () => ({ bootId: 'one', boot: 0, wall: 0 }) },
+    logger: pino({ level: 'silent' }),
+  });
+  const learn = (...some: NodeRecord[]): void => {
+    records = some;
+    peers.reconcile();
+  };
+  const known = () => peers.all.map(({ desired }) => desired.node).sort();
+  return { peers, learn, known, published: () => published };
+};
+
+test('on a full disk peers come and go all the same, and what was kept of them is struck out when there is room', () => {
+  const { peers, learn, known, published } = world();
+  learn(record('a', 1), record('b', 2));
+  for (const { id } of peers.all)
+    state.put(PEER, `red/${id}`, { endpoint: { address: '192.0.2.9', port: 1 } });
+  expect(state.list(PEER)).toHaveLength(2);
+
+  const full = vi.spyOn(state, 'delete').mockImplementation(() => {
+    throw new Vl3Error('failed-precondition', 'the disk is full');
+  });
+  learn(record('b', 2), record('c', 3));
+  expect(known()).toEqual(['b', 'c']);
+  expect([...published()].sort()).toEqual(peers.all.map(({ id }) => id).sort());
+  expect(() => peers.checkpoint()).toThrow('the disk is full');
+  full.mockRestore();
+  expect(state.list(PEER)).toHaveLength(2);
+  peers.checkpoint();
+  expect(state.list(PEER).map(({ name }) => name)).toEqual([`red/${peers.all[0]?.id}`]);
+});
+
+test('a peer that comes back before that keeps what is known of it', () => {
+  const { peers, learn, known } = world();
+  learn(record('a', 1));
+  const name = `red/${peers.all[0]?.id}`;
+  state.put(PEER, name, { endpoint: { address: '192.0.2.9', port: 1 } });
+  const full = vi.spyOn(state, 'delete').mockImplementation(() => {
+    throw new Vl3Error('failed-precondition', 'the disk is full');
+  });
+  learn();
+  expect(known()).toEqual([]);
+  learn(record('a', 1));
+  full.mockRestore();
+  peers.checkpoint();
+  expect(state.get(PEER, name)).toBeDefined();
+});
