@@ -151,7 +151,7 @@ export class Allocator {
     excluded: readonly Prefix[] = [],
     { now, early }: Choice = {},
   ): Address | undefined {
-    this.#see(now);
+    this.see(now);
     const ofFamily = this.#prefixes.filter(({ prefix }) => prefix.family === family);
     for (const state of ofFamily) {
       const [gap] = gaps(state, excluded);
@@ -193,7 +193,7 @@ export class Allocator {
 
   /** Gives an address back. False when `owner` does not hold it. */
   free(address: Address, owner: string, now?: number): boolean {
-    this.#see(now);
+    this.see(now);
     const state = this.#prefixes.find(({ prefix }) => prefixContains(prefix, address));
     if (state === undefined || state.used.get(address.value) !== owner) return false;
     state.used.delete(address.value);
@@ -214,7 +214,8 @@ export class Allocator {
       }));
   }
 
-  #see(now: number | undefined): void {
+  /** What time it is; what was freed rests by it. */
+  see(now: number | undefined): void {
     if (now !== undefined && now > this.#now) this.#now = now;
   }
 

@@ -61,7 +61,9 @@ export class NodeAddresses {
     asked: Asked = {},
   ): { readonly addresses: Address[] } | { readonly missing: Family } {
     const addresses: Address[] = [];
-    // Given back, what was never had would rest anew, and those that have rested longer would come later.
+    // Given back, what was never had would rest anew, and those that have rested longer would come later. How long they have
+    // rested is told by the time that is to be, or each take that fails would set them back.
+    this.#allocator.see(this.#dependencies.now?.());
     const before = this.#allocator.toState();
     try {
       for (const family of families) {

@@ -79,3 +79,22 @@ test('what belongs to nobody is freed, and so written down', () => {
   expect(owners(disk.state)).toEqual(['b']);
   expect(addresses.freeStrangers(new Set(['b']))).toEqual([]);
 });
+
+test('takes that fail do not keep what was given back from resting', () => {
+  let now = 1000;
+  const allocator = new Allocator({ prefixes: [] }, now, 100);
+  const addresses = new NodeAddresses({
+    allocator,
+    now: () => now,
+    save: () => undefined,
+    transact: (change) => change(),
+  });
+  addresses.addPrefix(parsePrefix('10.60.0.0/30'), () => undefined);
+  const nothing = (): void => undefined;
+  const taken = addresses.take('a', [4], [], nothing);
+  if (!('addresses' in taken)) throw new Error('nothing taken');
+  addresses.free('a', taken.addresses, nothing);
+  for (now = 1010; now < 1100; now += 10)
+    expect(addresses.take('b', [4], [], nothing)).toEqual({ missing: 4 });
+  expect('addresses' in addresses.take('b', [4], [], nothing)).toBe(true);
+});
