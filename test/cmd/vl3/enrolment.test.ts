@@ -3,29 +3,12 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { run } from '../../../cmd/vl3/program.ts';
 import { parseDomainAddress } from '../../../src/identity/domain-address.ts';
 import { parseJoinToken } from '../../../src/identity/token.ts';
 import { startDomain, temporaryDirectory } from '../../src/registry/fixture.ts';
+import { inProcess } from './in-process.ts';
 
-const vl3 = async (args: readonly string[], env: Record<string, string> = {}) => {
-  const ran = { code: 0, out: '', err: '' };
-  await run([...args], {
-    env,
-    signal: new AbortController().signal,
-    out: (line) => {
-      ran.out += `${line}\n`;
-    },
-    err: (line) => {
-      ran.err += `${line}\n`;
-    },
-    exit: (code) => {
-      ran.code = code;
-    },
-  });
-  return ran;
-};
-const agent = (...args: string[]) => vl3(['agent', 'config', ...args]);
+const agent = (...args: string[]) => inProcess(['agent', 'config', ...args]);
 const TOKEN = ['--kubernetes-token-file', '/var/run/secrets/vl3/token'];
 const FILE = ['--domain-file', '/etc/vl3/domain/domain'];
 
@@ -60,13 +43,13 @@ test.each([
 test("a cluster's token and where the registry is will do, and a token in a stronger place beats it", async () => {
   expect((await agent(...TOKEN, ...FILE)).code).toBe(0);
   const set = { VL3_AGENT_KUBERNETES_TOKEN_FILE: '/token', VL3_AGENT_DOMAIN_FILE: '/domain' };
-  expect((await vl3(['agent', 'config', '--token', 'x'], set)).code).toBe(0);
+  expect((await inProcess(['agent', 'config', '--token', 'x'], set)).code).toBe(0);
 });
 
 test('a list of clusters is part of the configuration that is checked', async () => {
   const file = join(temporaryDirectory(), 'clusters.yaml');
   const check = () =>
-    vl3(['registry', 'config', '--trust-domain', 'a.example', '--kubernetes-clusters', file]);
+    inProcess(['registry', 'config', '--trust-domain', 'a.example', '--kubernetes-clusters', file]);
   expect((await check()).err).toMatch(/cannot read the clusters in .*clusters\.yaml.*--kubernetes-clusters/);
   writeFileSync(file, 'clusters: [{name: East, keys: in-cluster}]');
   expect(await check()).toMatchObject({ code: 2, err: expect.stringMatching(/clusters\[0\]\.name/) });
@@ -79,10 +62,10 @@ test("the domain's address is what a join token says but for its secret, also wh
   const { secret: _, ...address } = parseJoinToken(await domain.token());
   const admin = ['--admin', join(domain.stateDirectory, 'admin.json')];
   await domain.stop();
-  const { out, code } = await vl3(['registry', 'domain', ...admin]);
+  const { out, code } = await inProcess(['registry', 'domain', ...admin]);
   expect(code).toBe(0);
   expect(parseDomainAddress(out)).toEqual(address);
-  expect(JSON.parse((await vl3(['registry', 'domain', ...admin, '-o', 'json'])).out)).toMatchObject({
+  expect(JSON.parse((await inProcess(['registry', 'domain', ...admin, '-o', 'json'])).out)).toMatchObject({
     ...{ trustDomain: address.trustDomain, registries: address.registries, address: out.trim() },
   });
 });
@@ -91,10 +74,11 @@ test('a node that was deleted is readmitted by its name, and no other', async ()
   const domain = await startDomain();
   await domain.enrol('a');
   const admin = ['--admin', join(domain.stateDirectory, 'admin.json')];
-  const said = async (name: string): Promise<string> => (await vl3(['node', 'readmit', name, ...admin])).err;
+  const said = async (name: string): Promise<string> =>
+    (await inProcess(['node', 'readmit', name, ...admin])).err;
   expect(await said('a')).toMatch(/node "a" is not deleted/);
   expect(await said('b')).toMatch(/there was no node "b"/);
-  await vl3(['node', 'delete', 'a', ...admin]);
+  await inProcess(['node', 'delete', 'a', ...admin]);
   expect(await said('a')).toBe('');
   expect(domain.log.lines.join()).toMatch(/deleted node may enrol again by the word of its cluster/);
 });

@@ -1,25 +1,10 @@
 // The agent's settings about a cluster, as far as no field can tell by itself.
 
 import { expect, test } from 'vitest';
-import { run } from '../../../cmd/vl3/program.ts';
+import { inProcess } from './in-process.ts';
 
-const config = async (...args: string[]) => {
-  const ran = { code: 0, out: '', err: '' };
-  await run(['agent', 'config', '-o', 'json', ...args], {
-    env: { NODE_NAME: 'worker-1' },
-    signal: new AbortController().signal,
-    out: (line) => {
-      ran.out += `${line}\n`;
-    },
-    err: (line) => {
-      ran.err += `${line}\n`;
-    },
-    exit: (code) => {
-      ran.code = code;
-    },
-  });
-  return ran;
-};
+const config = (...args: string[]) =>
+  inProcess(['agent', 'config', '-o', 'json', ...args], { NODE_NAME: 'worker-1' });
 
 test('a kubeconfig for an informer that is off is refused', async () => {
   const { code, err } = await config('--kubeconfig', '/etc/vl3/kubeconfig');
