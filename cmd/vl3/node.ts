@@ -93,7 +93,7 @@ export const nodeCommands: CommandGroup = (program: Command, context: Context): 
     .addOption(adminOption(context))
     .addHelpText(
       'after',
-      '\nDeleted, it does not come back by the word of its cluster alone. A join token admits it anyway.\n\nExamples:\n  vl3 node readmit east-worker-1',
+      '\nDeleted, it does not come back by the word of its cluster alone. A join token admits it anyway.\n"vl3 node delete" takes this back, until it has enrolled.\n\nExamples:\n  vl3 node readmit east-worker-1',
     )
     .action(async (name: string, options: Pick<AdminOptions, 'admin'>) => {
       await withAdmin(options.admin, (client) => client.readmitNode({ name }));
