@@ -306,6 +306,7 @@ test.each([
     /agent\.domain is required/,
   ],
   ['an address of no domain', 'agent.domain=registry.example:7443', /pattern/],
+  ['a cluster in two domains', `agent.domain=vl3://far.example?ca=${CA}`, /a cluster is in one domain/],
   [
     'a prefix that nothing is made of',
     'agent.namePrefix=east-',

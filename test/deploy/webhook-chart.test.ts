@@ -93,6 +93,15 @@ test.each(Object.entries(SHAPES))('with the webhook %s, what names each other ag
   expect(pod.serviceAccountName).toBe(account.metadata?.name);
 });
 
+test('it knows of which domain its cluster is, also where the registry is elsewhere', () => {
+  const told = (...options: string[]): string | undefined =>
+    podOf(ofWebhook(options)).container.env?.find(({ name }) => name === 'VL3_WEBHOOK_TRUST_DOMAIN')?.value;
+  const elsewhere = 'agent.domain=vl3://far.example?ca=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8';
+  expect(told(...ON)).toBe('test.example');
+  expect(told('--set', `registry.enabled=false,webhook.enabled=true,${elsewhere}`)).toBe('far.example');
+  expect(told(...ALONE)).toBeUndefined();
+});
+
 test('it may read and write the one object that is its own, and nothing else', () => {
   const objects = ofWebhook(ON);
   const role: V1ClusterRole = only(objects, 'ClusterRole');

@@ -40,9 +40,21 @@ imagePullSecrets:
 {{- if and .Values.registry.enabled .Values.registry.clusters.own.enabled }}true{{ end }}
 {{- end }}
 
+{{/* The name of this cluster's domain, as far as the values tell: with join tokens they need not. */}}
+{{- define "vl3.trustDomain" -}}
+{{- $named := .Values.registry.trustDomain }}
+{{- if .Values.agent.domain }}
+{{- $told := regexReplaceAll "^vl3://([^?]*)[?].*$" .Values.agent.domain "${1}" }}
+{{- if and $named (ne $named $told) }}{{ fail (printf "registry.trustDomain is %q, and agent.domain that of %q: a cluster is in one domain, leave one of them out" $named $told) }}{{ end }}
+{{- $told }}
+{{- else }}
+{{- $named }}
+{{- end }}
+{{- end }}
+
 {{/* Whom agents' service-account tokens are for: the registry of the domain. */}}
 {{- define "vl3.registry.audience" -}}
-spiffe://{{ if .Values.agent.domain }}{{ regexReplaceAll "^vl3://([^?]*)[?].*$" .Values.agent.domain "${1}" }}{{ else }}{{ .Values.registry.trustDomain }}{{ end }}/registry
+spiffe://{{ include "vl3.trustDomain" . }}/registry
 {{- end }}
 
 {{/* How nodes enrol, once it is clear that they can: "serviceAccount" or "joinTokens". */}}
