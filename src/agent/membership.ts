@@ -68,6 +68,8 @@ export class Membership {
   readonly reachability: PeerReachability;
   readonly saved: SavedNetwork;
   readonly names: NetworkNames;
+  /** Monotonic ms. */
+  readonly openedAt: number;
   readonly #deps: MembershipDeps;
   readonly #book: RecordBook;
   readonly #namesBook: NamesBook;
@@ -133,14 +135,15 @@ export class Membership {
       network: saved.name,
       liveness: (node) => this.#book.liveness(node),
       // Before the first step of a watch it has not answered since the start.
-      registryAnswers: () => this.#watchProblem === undefined && this.#position !== undefined,
+      registryAnswers: () => this.#watchProblem === undefined && this.hasListed,
       now: deps.clock.monotonic,
       logger: deps.logger,
     });
     this.#book = parts.book;
     this.saved = saved;
     this.#deps = deps;
-    this.#heardAt = deps.clock.monotonic();
+    this.openedAt = deps.clock.monotonic();
+    this.#heardAt = this.openedAt;
     const networkUid = saved.document.uid;
     const namesBook = new NamesBook({ network: saved.name, networkUid, node }, deps);
     this.#namesBook = namesBook;
@@ -242,6 +245,11 @@ export class Membership {
   /** When the network's watch last said something, or this was opened: monotonic ms. */
   get heardAt(): number {
     return this.#heardAt;
+  }
+
+  /** Whether the registry has said who is on the network, since this was opened or it was asked anew. */
+  get hasListed(): boolean {
+    return this.#position !== undefined;
   }
 
   /** As the registry last said. */

@@ -95,6 +95,12 @@ export class Peers {
     return this.#refused;
   }
 
+  /** Of those that this node was in touch with, also before its start, how many packets cannot be sent to. */
+  get unreached(): number {
+    const { tunnel } = this.#deps;
+    return [...this.#savedEndpoints.keys()].filter((id) => tunnel.status(id)?.keypair === undefined).length;
+  }
+
   /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
   reconcile(): void {
     const { node, saved, tunnel, book, surroundings, clock, logger } = this.#deps;

@@ -1,4 +1,4 @@
-// What an agent tells of itself: metrics, whether its loops run (health), and whether the networks it had are there
+// What an agent tells of itself: metrics, whether its loops run (health), and whether it carries what it is there for
 // (readiness). A registry that is gone makes it neither: traffic goes on without, and nothing would be mended by
 // starting the agent again or by sending its pods elsewhere. Names and labels are in the README.
 
@@ -12,6 +12,7 @@ import { monotonicNow } from '../ffi/clock.ts';
 import type { InformerStatus } from '../kube/informer.ts';
 import { RESOURCES } from '../kube/kubernetes-api.ts';
 import { agentHealth } from './agent-health.ts';
+import { AgentReadiness } from './agent-readiness.ts';
 import { EventLoop } from './event-loop.ts';
 import { Instruments, type Sample } from './instruments.ts';
 import type { Observed } from './listener.ts';
@@ -32,10 +33,11 @@ export const observeAgent = (agent: ObservedAgent, options: AgentMetricsOptions)
   addControl(instruments, agent);
   addAddresses(instruments, agent);
   addKubernetes(instruments, agent);
+  const readiness = readinessOf(agent);
   return {
     metrics: () => instruments.text(),
     health: () => healthOf(agent),
-    readiness: async () => readinessOf(agent),
+    readiness: () => readiness.problems(),
     [Symbol.dispose]: () => eventLoop[Symbol.dispose](),
   };
 };
@@ -52,15 +54,19 @@ const healthOf = ({ tickedAt, datapath, networks }: ObservedAgent): Promise<stri
     settled: () => datapath.settled(),
   });
 
-const readinessOf = ({ state, networks, datapath, informer }: ObservedAgent): string[] => {
-  const problems = datapath.port > 0 ? [] : ['the UDP port is not open'];
-  for (const { name } of state.list(NETWORK)) {
-    if (networks.get(name) !== undefined) continue;
-    problems.push(`network ${name} is not open: ${networks.pending.get(name) ?? 'it is being opened'}`);
-  }
-  // Once: an API server that goes away later changes nothing for the pods.
-  if (informer?.hasSeen === false) problems.push(...informer.status.problems);
-  return problems;
+const readinessOf = (agent: ObservedAgent): AgentReadiness => {
+  const { state, networks, datapath, informer, link } = agent;
+  return new AgentReadiness({
+    port: () => datapath.port,
+    saved: () => state.list(NETWORK).map(({ name }) => name),
+    pending: (name) => networks.pending.get(name),
+    open: (name) => networks.get(name),
+    isRegistryAway: () => link.problem !== undefined,
+    // Once: an API server that goes away later changes nothing for the pods.
+    unseen: () => (informer?.hasSeen === false ? informer.status.problems : []),
+    health: () => healthOf(agent),
+    now: monotonicNow,
+  });
 };
 
 const addTraffic = (instruments: Instruments, { datapath, devices, networks }: ObservedAgent): void => {
