@@ -16,7 +16,6 @@ interface InstallOptions extends PlaceOptions {
   hostBinDir?: string;
   plugin?: string;
   node?: string;
-  copyNode?: true;
   socket?: string;
   watch?: true;
 }
@@ -26,13 +25,15 @@ const withPlace = (command: Command): Command =>
     .option('--net-dir <directory>', "the runtime's CNI configuration", '/etc/cni/net.d')
     .option('--bin-dir <directory>', "the runtime's CNI plugins", '/opt/cni/bin');
 
-/** What runs the plugin, as the node sees it. */
-const nodeOf = ({ node, copyNode, binDir, hostBinDir }: InstallOptions, command: Command): string => {
-  if (copyNode === undefined) return node ?? process.execPath;
-  if (node !== undefined)
-    command.error('error: --node names one on the node, --copy-node brings one: choose');
-  return join(resolve(hostBinDir ?? binDir), 'vl3-node');
-};
+/** What runs the plugin, as the node sees it, and what is brought for that. A Node of the machine's may be replaced or go. */
+const nodeOf = ({
+  node,
+  binDir,
+  hostBinDir,
+}: InstallOptions): { node: string; copyNode: string | undefined } =>
+  node === undefined
+    ? { node: join(resolve(hostBinDir ?? binDir), 'vl3-node'), copyNode: process.execPath }
+    : { node, copyNode: undefined };
 
 export const cniCommands: CommandGroup = (program: Command, context: Context): void => {
   const cni = program
@@ -43,8 +44,10 @@ export const cniCommands: CommandGroup = (program: Command, context: Context): v
     .description("put the plugin on this node, and one entry for it into the cluster's CNI configuration")
     .option('--host-bin-dir <directory>', 'where --bin-dir is on the node, when this runs in a container')
     .option('--plugin <file>', 'the built plugin (default: the one built with this program)')
-    .option('--node <path>', 'the Node that runs it, as the node sees it (default: the one that runs this)')
-    .option('--copy-node', 'bring the Node that runs this along, into --bin-dir')
+    .option(
+      '--node <path>',
+      'a Node that stays on the node, to run it (default: the one that runs this is brought along, into --bin-dir)',
+    )
     .option('--socket <path>', "the agent's socket, as the node sees it (default: /run/vl3/agent.sock)")
     .option('--watch', 'stay, and put the entry back whenever the file is rewritten')
     .addHelpText(
@@ -52,20 +55,15 @@ export const cniCommands: CommandGroup = (program: Command, context: Context): v
       [
         '\nThe entry stands last in the file that the runtime takes, the first by name; nothing else in it changes. Beside a file of',
         'a single plugin (.conf), 0-vl3.conflist is made. With Cilium, cni.exclusive has to be false.',
-        '\nExamples:\n  vl3 cni install\n  vl3 cni install --watch --copy-node --net-dir /host/etc/cni/net.d --bin-dir /host/opt/cni/bin --host-bin-dir /opt/cni/bin',
+        '\nExamples:\n  vl3 cni install\n  vl3 cni install --watch --net-dir /host/etc/cni/net.d --bin-dir /host/opt/cni/bin --host-bin-dir /opt/cni/bin',
       ].join('\n'),
     )
-    .action(async (options: InstallOptions, command: Command) => {
-      const { netDir, binDir, plugin = BUILT_PLUGIN, socket, copyNode, watch } = options;
+    .action(async (options: InstallOptions) => {
+      const { netDir, binDir, hostBinDir, plugin = BUILT_PLUGIN, socket, watch } = options;
       const { keepEntry, putEntry, putProgram } = await import('../../src/cni/keeper.ts');
       const place = { netDirectory: resolve(netDir), binDirectory: resolve(binDir) };
-      const node = nodeOf(options, command);
-      const program = {
-        ...place,
-        plugin,
-        node,
-        copyNode: copyNode === undefined ? undefined : process.execPath,
-      };
+      const isHere = hostBinDir === undefined || resolve(hostBinDir) === place.binDirectory;
+      const program = { ...place, plugin, ...nodeOf(options), isHere };
       const entry = { netDirectory: place.netDirectory, socket };
       const keeping = { say: context.out, signal: context.signal, now: () => performance.now() };
       for (const path of putProgram(program, place.netDirectory)) context.out(`wrote ${path}`);

@@ -1,6 +1,7 @@
 // Puts vl3-cni onto a node: the program where the runtime looks for plugins, then one entry in the cluster's CNI
 // configuration; both written beside and renamed. What has to be written is decided in native-free/cni/installation.
 
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
@@ -44,15 +45,18 @@ export interface ProgramOptions extends CniDirectories {
   readonly node: string;
   /** Copied into the directory of plugins first, and run from there. */
   readonly copyNode: string | undefined;
+  /** Whether the node is seen here as it sees itself: then the plugin is tried before any pod depends on it. */
+  readonly isHere: boolean;
 }
 
 /** Longer configurations are nobody's. */
 const MAX_CONFIG_BYTES = 1024 * 1024;
 const NODE_COPY = 'vl3-node';
+const TRIAL_MS = 20_000;
 
 /** Puts the program in its place. Answers what was written. Throws Vl3Error. */
 export const installProgram = (options: ProgramOptions): string[] => {
-  const { binDirectory, plugin, node, copyNode } = options;
+  const { binDirectory, plugin, node, copyNode, isHere } = options;
   mustBeDirectory(binDirectory, '--bin-dir');
   if (!/^\/[^\s]{1,120}$/.test(node))
     throw new Vl3Error(
@@ -72,8 +76,23 @@ export const installProgram = (options: ProgramOptions): string[] => {
     written.push(target);
   }
   const target = join(binDirectory, PLUGIN_TYPE);
-  replaceFile(target, `#!${node}\n${script}`, 0o755);
+  replaceFile(target, `#!${node}\n${script}`, 0o755, isHere ? mustRun : undefined);
   return [...written, target];
+};
+
+/** A plugin that cannot be started fails every pod of the node. */
+const mustRun = (path: string): void => {
+  const { status, error } = spawnSync(path, {
+    env: { CNI_COMMAND: 'VERSION' },
+    input: '{"cniVersion":"1.0.0"}',
+    timeout: TRIAL_MS,
+  });
+  if (status === 0) return;
+  const reason = error !== undefined && 'code' in error ? String(error.code) : `exit code ${status}`;
+  throw new Vl3Error(
+    'failed-precondition',
+    `the plugin does not run on this node (${reason}): name a Node that does with --node, or leave the plugin out: the agent attaches pods by its informer alone`,
+  );
 };
 
 /** Whether all of the program is where it was put. */
@@ -165,7 +184,7 @@ const modeOf = (path: string): number | undefined => {
 };
 
 /** All of it or nothing, whoever reads and whatever breaks; the name of the draft is none that a runtime reads. */
-const replaceFile = (name: string, text: string, mode: number): void => {
+const replaceFile = (name: string, text: string, mode: number, mustDo?: (draft: string) => void): void => {
   // A link goes on being one.
   const path = existsSync(name) ? realpathSync(name) : name;
   const at = path.lastIndexOf('/');
@@ -179,6 +198,12 @@ const replaceFile = (name: string, text: string, mode: number): void => {
       closeSync(descriptor);
     }
     chmodSync(draft, mode);
+    try {
+      mustDo?.(draft);
+    } catch (error) {
+      rmSync(draft);
+      throw error;
+    }
     renameSync(draft, path);
   });
 };
@@ -189,6 +214,7 @@ const guarded = (path: string, write: () => void): void => {
   try {
     write();
   } catch (cause) {
+    if (cause instanceof Vl3Error) throw cause;
     const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
     throw new Vl3Error(
       'failed-precondition',

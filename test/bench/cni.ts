@@ -86,7 +86,8 @@ export const benchCni = async (repetitions: number): Promise<void> => {
   const plugin = join(domain.lab.scratch, 'built.cjs');
   const env = { ...process.env, PATH: `${join(ROOT, 'node_modules/.bin')}:${process.env['PATH']}` };
   execFileSync('sh', [join(ROOT, 'deploy/bundle-cni.sh'), plugin], { env });
-  installProgram({ netDirectory: '', binDirectory, plugin, node: process.execPath, copyNode: undefined });
+  const own = { node: process.execPath, copyNode: undefined };
+  installProgram({ netDirectory: '', binDirectory, plugin, ...own, isHere: true });
   const vl3Cni = [join(binDirectory, 'vl3-cni')];
   const ipam = {
     type: 'host-local',

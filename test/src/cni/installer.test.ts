@@ -57,7 +57,8 @@ const vl3 = async (args: string[], signal = new AbortController().signal): Promi
   return ran;
 };
 const place = () => ['--net-dir', net, '--bin-dir', bin];
-const install = (...more: string[]) => vl3(['cni', 'install', ...place(), '--plugin', plugin, ...more]);
+const own = () => [...place(), '--plugin', plugin];
+const install = (...more: string[]) => vl3(['cni', 'install', ...own(), '--node', process.execPath, ...more]);
 const use = (name: string): string => {
   const path = join(net, name);
   copyFileSync(join(FIXTURES, name), path);
@@ -114,13 +115,36 @@ test('a configuration that every pod would suffer from is not touched', async ()
   expect(readFileSync(path, 'utf8')).toBe(text);
 });
 
-test('brings its Node along when asked to, and names it as the node sees it', async () => {
+test('brings its Node along unless one is named: that of the machine may go', async () => {
   use('10-flannel.conflist');
-  await install('--copy-node', '--host-bin-dir', bin);
+  expect(await vl3(['cni', 'install', ...own()])).toMatchObject({ code: 0 });
+  expect(readdirSync(bin)).toEqual(['vl3-cni', 'vl3-node']);
   expect(readFileSync(join(bin, 'vl3-cni'), 'utf8')).toMatch(`#!${bin}/vl3-node\n`);
   expect(execFileSync(join(bin, 'vl3-cni'), { encoding: 'utf8', env: {} })).toBe('I am the plugin\n');
   await vl3(['cni', 'uninstall', ...place()]);
   expect(readdirSync(bin)).toEqual([]);
+});
+
+test('names what it brings as the node sees it, where it runs in a container', async () => {
+  use('10-flannel.conflist');
+  await install('--host-bin-dir', '/opt/cni/bin', '--node', '/opt/cni/bin/node');
+  expect(readFileSync(join(bin, 'vl3-cni'), 'utf8')).toMatch('#!/opt/cni/bin/node\n');
+});
+
+test('a plugin that does not run here is not installed, and one that did stays', async () => {
+  const path = use('10-flannel.conflist');
+  const [absent, failing] = [
+    await install('--node', '/usr/bin/no-node'),
+    await install('--node', '/bin/false'),
+  ];
+  expect(absent.err[0]).toMatch(/does not run on this node \(ENOENT\): name a Node that does with --node/);
+  expect(failing.err[0]).toMatch(/does not run on this node \(exit code 1\)/);
+  expect(readdirSync(bin)).toEqual([]);
+  expect(types(path)).toEqual(['flannel', 'portmap']);
+  await install();
+  expect(await install('--node', '/bin/false')).toMatchObject({ code: 1 });
+  expect(execFileSync(join(bin, 'vl3-cni'), { encoding: 'utf8', env: {} })).toBe('I am the plugin\n');
+  expect(types(path)).toEqual(['flannel', 'portmap', 'vl3-cni']);
 });
 
 test('a configuration that is a link goes on being one', async () => {
@@ -150,7 +174,7 @@ test.each<[string, () => string[], RegExp]>([
 
 test('watching, it waits for a configuration, and puts the entry back when that is rewritten', async () => {
   const stop = new AbortController();
-  const keeping = vl3(['cni', 'install', ...place(), '--plugin', plugin, '--watch'], stop.signal);
+  const keeping = vl3(['cni', 'install', ...own(), '--node', process.execPath, '--watch'], stop.signal);
   const path = join(net, '10-flannel.conflist');
   await vi.waitFor(() => expect(readdirSync(bin)).toEqual(['vl3-cni']), SOON);
   for (let time = 0; time < 2; time++) {
@@ -168,7 +192,7 @@ test('watching, it waits for a configuration, and puts the entry back when that 
 test('watching, it puts a lost program back; where it cannot, the entry goes, so that pods start all the same', async () => {
   const stop = new AbortController();
   const path = use('10-flannel.conflist');
-  const keeping = vl3(['cni', 'install', ...place(), '--plugin', plugin, '--watch'], stop.signal);
+  const keeping = vl3(['cni', 'install', ...own(), '--node', process.execPath, '--watch'], stop.signal);
   await vi.waitFor(() => expect(types(path)).toContain('vl3-cni'), SOON);
   const look = () => writeFileSync(join(net, 'other.txt'), String(Math.random()));
   rmSync(join(bin, 'vl3-cni'));
@@ -212,7 +236,7 @@ test('Cilium that lets it be gets the entry; one that takes it out is not fought
     expect(err[0]).toMatch(
       /Cilium on this node takes vl3's entry out .* set cni\.exclusive=false .*informer alone/,
     );
-    const kept = await vl3(['cni', 'install', ...place(), '--plugin', plugin, '--watch']);
+    const kept = await vl3(['cni', 'install', ...own(), '--node', process.execPath, '--watch']);
     expect(kept.err[0]).toMatch(
       /took vl3's entry out of 05-cilium\.conflist 5 times .* set cni\.exclusive=false/,
     );
