@@ -43,9 +43,17 @@ import {
   type WorkerOptions,
 } from './worker-protocol.ts';
 
-/** Whitepaper section 6.1. Counters stop at 2^53 instead of 2^64 - 2^13 - 1: no session gets there in its 180 s. */
+/**
+ * Whitepaper section 6.1. Counters stop before 2^32 instead of 2^64 - 2^13 - 1: no session gets there in its 180 s. Before
+ * they would begin anew all workers may look at once, and each seal a super-packet of as many segments as there can be.
+ */
 const REJECT_AFTER_TIME_MS = 180_000;
-const REJECT_AFTER_MESSAGES = 2 ** 53 - 2 ** 13;
+const REJECT_AFTER_MESSAGES = 2 ** 32 - 2 ** 20;
+/**
+ * Counters that are taken at once. What other workers seal meanwhile overtakes them on the way: all workers' blocks together
+ * must be far less than what the receiver's window holds (8128).
+ */
+const COUNTERS_AT_ONCE = 256;
 
 /** What a read can bring: a virtio_net_hdr and an IP packet of 64 KB; and room for its padding. */
 const LONGEST_READ = 10 + 65535;
@@ -240,18 +248,25 @@ export class Egress {
     const key = this.#key.sendKey(keypair);
     const remoteIndex = state.remoteIndexOf(keypair);
     const mark = enterTunnel(segmenter.ip.trafficClass & ECN_MASK);
-    let counter = state.sendCounterOf(keypair);
+    let left = segmenter.count;
+    let taken = 0;
+    let counter = 0;
     let bytes = 0;
     while (segmenter.next()) {
+      if (taken === 0) {
+        taken = Math.min(left, COUNTERS_AT_ONCE);
+        left -= taken;
+        counter = state.takeCounters(keypair, taken);
+      }
       const length = segmenter.paddedLength;
       const to = outbox.place(length);
       aead.seal(key, counter, segmenter.offset, length, to);
       outbox.add(peer, remoteIndex, counter, length, mark);
       counter += 1;
+      taken -= 1;
       bytes += length;
     }
     const { count } = segmenter;
-    state.setSendCounter(keypair, counter);
     state.countSent(peer, bytes + count * (TRANSPORT_HEADER_LENGTH + TAG_LENGTH), this.#now, true);
     counters.add(counters.at.packets, count);
     if (count > 1) counters.add(counters.at['super-packets'], 1);
@@ -289,11 +304,10 @@ export class Egress {
     const { aead, state, outbox } = this.#parts;
     const keypair = this.#usableKeypair(peer, 1);
     if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
-    const counter = state.sendCounterOf(keypair);
+    const counter = state.takeCounters(keypair, 1);
     const to = outbox.place(0);
     aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, 0, to);
     outbox.add(peer, state.remoteIndexOf(keypair), counter, 0, NOT_ECT);
-    state.setSendCounter(keypair, counter + 1);
     state.countSent(peer, TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
   }
 
@@ -302,7 +316,7 @@ export class Egress {
     const { aead, state, outbox } = this.#parts;
     const keypair = this.#usableKeypair(peer, 1);
     if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
-    const counter = state.sendCounterOf(keypair);
+    const counter = state.takeCounters(keypair, 1);
     // Where reads go: there is none under way.
     writePathProbe(this.#memory, this.#readAt, length, kind, sequence);
     outbox.beginProbe();
@@ -310,7 +324,6 @@ export class Egress {
     aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, length, to);
     outbox.add(peer, state.remoteIndexOf(keypair), counter, length, NOT_ECT);
     outbox.endProbe();
-    state.setSendCounter(keypair, counter + 1);
     state.countSent(peer, length + TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
   }
 

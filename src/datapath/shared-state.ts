@@ -22,7 +22,7 @@
 //
 //   keypair      0 generation (atomic; 0: not in use)   4 local index              main     workers
 //     192 B      8 remote index   12 peer   16 createdAt   64 send key   96 receive key
-//                128 send counter                                                  egress   main
+//                128 send counter, u32 (atomic: who takes counters adds to it)     egress   main
 //
 // What ingress has confirmed and heard is egress's to use until main has decided the same or otherwise: else the first
 // answer to a peer that is back, or elsewhere, would go under the keypair or to the place of before, and be lost.
@@ -273,7 +273,7 @@ export class SharedState {
     this.#u32[(at + KEYPAIR_REMOTE_INDEX) >> 2] = remoteIndex;
     this.#i32[(at + KEYPAIR_PEER) >> 2] = peer;
     this.#f64[(at + KEYPAIR_CREATED_AT) >> 3] = createdAt;
-    this.#f64[(at + KEYPAIR_SEND_COUNTER) >> 3] = 0;
+    Atomics.store(this.#i32, (at + KEYPAIR_SEND_COUNTER) >> 2, 0);
     this.bytes.set(sendKey, at + KEYPAIR_SEND_KEY);
     this.bytes.set(receiveKey, at + KEYPAIR_RECEIVE_KEY);
     Atomics.store(this.#i32, (at + KEYPAIR_GENERATION) >> 2, generation);
@@ -323,14 +323,14 @@ export class SharedState {
     this.#copyKey(this.#keypair(slot) + KEYPAIR_RECEIVE_KEY, to, offset);
   }
 
-  /** The counter of the next message, below 2^53. */
+  /** The counter that nobody has taken yet. */
   sendCounterOf(slot: number): number {
-    return this.#f64[(this.#keypair(slot) + KEYPAIR_SEND_COUNTER) >> 3] ?? 0;
+    return Atomics.load(this.#i32, (this.#keypair(slot) + KEYPAIR_SEND_COUNTER) >> 2) >>> 0;
   }
 
-  /** Egress. */
-  setSendCounter(slot: number, counter: number): void {
-    this.#f64[(this.#keypair(slot) + KEYPAIR_SEND_COUNTER) >> 3] = counter;
+  /** Egress: takes `n` counters, the first of which is returned. No other gets them, whatever becomes of them here. */
+  takeCounters(slot: number, n: number): number {
+    return Atomics.add(this.#i32, (this.#keypair(slot) + KEYPAIR_SEND_COUNTER) >> 2, n) >>> 0;
   }
 
   /** The slot whose keypair listens on this receiver index (signed or unsigned), or NO_SLOT. */

@@ -18,7 +18,7 @@ const SPARE = 128 << 10;
 /** Of the warm-up's first session, which stays all the time. Its other one is renewed again and again. */
 const SLOT = 0;
 const FIRST = '1 0';
-const LIMIT = 2 ** 53 - 2 ** 13;
+const LIMIT = 2 ** 32 - 2 ** 20;
 
 const options = (): WorkerOptions => ({
   port: new MessageChannel().port1,
@@ -52,7 +52,7 @@ const sendAll = (used: number) => {
       },
     };
     const state = new SharedState(sandbox.memory);
-    state.setSendCounter(SLOT, used);
+    state.takeCounters(SLOT, used);
     const counters = new Counters(EGRESS_COUNTERS, sandbox.counters);
     class WatchedEgress extends Egress {
       override turn(timeoutMs?: number): void {
