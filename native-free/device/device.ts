@@ -47,7 +47,8 @@ export interface DeviceDependencies {
 
 /** Receiver indices, unique among all devices of a port and not to be guessed. */
 export interface ReceiverIndices {
-  claim(owner: Device): number;
+  /** `endpoint`: whom the session will be with. */
+  claim(owner: Device, endpoint: Endpoint): number;
   release(index: number): void;
 }
 
@@ -114,7 +115,7 @@ export class Device {
       random,
       timestamps: this.#timestamps,
       drops: this.drops,
-      claimIndex: () => indices.claim(this),
+      claimIndex: (endpoint) => indices.claim(this, endpoint),
       releaseIndex: (index) => indices.release(index),
       findPeer: (id) => this.#peers.get(id),
       changed: (peer) => this.#schedule(peer),

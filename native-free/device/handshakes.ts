@@ -32,7 +32,7 @@ export interface HandshakesDependencies {
   readonly random: RandomBytes;
   readonly timestamps: TimestampClock;
   readonly drops: Drops;
-  readonly claimIndex: () => number;
+  readonly claimIndex: (endpoint: Endpoint) => number;
   readonly releaseIndex: (index: number) => void;
   readonly findPeer: (id: PeerId) => Peer | undefined;
   /** Told of every peer of whom something is different after a message that was received. */
@@ -62,7 +62,7 @@ export class Handshakes {
     const endpoint = peer.endpoints.forInitiation;
     if (endpoint === undefined) return [];
     const timestamp = timestamps.next(wallclock, peer.sentTimestamp);
-    const localIndex = this.#claim(peer);
+    const localIndex = this.#claim(peer, endpoint);
     const created = createInitiation(primitives, own, peer.remote, localIndex, random(KEY_LENGTH), timestamp);
     if (created === undefined) {
       this.#release(localIndex);
@@ -165,7 +165,7 @@ export class Handshakes {
     now: number,
   ): Action[] {
     const { primitives, random } = this.#dependencies;
-    const localIndex = this.#claim(peer);
+    const localIndex = this.#claim(peer, source);
     const response = createResponse(
       primitives,
       peer.remote,
@@ -249,8 +249,8 @@ export class Handshakes {
     });
   }
 
-  #claim(peer: Peer): number {
-    const index = this.#dependencies.claimIndex();
+  #claim(peer: Peer, endpoint: Endpoint): number {
+    const index = this.#dependencies.claimIndex(endpoint);
     this.#byIndex.set(index, peer);
     return index;
   }

@@ -14,6 +14,7 @@ import { Drops } from '../device/drops.ts';
 import { UNDER_LOAD_QUEUE_LENGTH, UNDER_LOAD_TIME } from '../noise/constants.ts';
 import type { RandomBytes } from '../noise/primitives.ts';
 import { CookieReply, Initiation, Response } from '../wire/message.ts';
+import { Lanes } from './lanes.ts';
 import { RateLimiter } from './rate-limiter.ts';
 
 /** What a datagram led to: actions for the data plane of that device. */
@@ -22,18 +23,31 @@ export interface Received {
   readonly actions: Action[];
 }
 
+export interface PortDependencies {
+  readonly random: RandomBytes;
+  /** How many receivers share the port's transport data, by the low bits of receiver indices: a power of two. Default 1. */
+  readonly lanes?: number | undefined;
+}
+
+interface Claim {
+  readonly owner: Device;
+  readonly endpoint: Endpoint;
+}
+
 type Message = Initiation | Response | CookieReply;
 
 export class Port implements ReceiverIndices {
   readonly drops = new Drops();
   readonly #random: RandomBytes;
   readonly #devices = new Set<Device>();
-  readonly #owners = new Map<number, Device>();
+  readonly #claims = new Map<number, Claim>();
+  readonly #lanes: Lanes;
   readonly #limiter = new RateLimiter();
   #underLoadUntil = Number.NEGATIVE_INFINITY;
 
-  constructor(dependencies: { readonly random: RandomBytes }) {
-    this.#random = dependencies.random;
+  constructor({ random, lanes = 1 }: PortDependencies) {
+    this.#random = random;
+    this.#lanes = new Lanes(lanes);
   }
 
   add(device: Device): void {
@@ -45,18 +59,24 @@ export class Port implements ReceiverIndices {
     this.#devices.delete(device);
   }
 
-  claim(owner: Device): number {
+  claim(owner: Device, endpoint: Endpoint): number {
+    const lane = this.#lanes.join(endpoint);
+    const laneBits = this.#lanes.count - 1;
     for (;;) {
       const bytes = this.#random(4);
-      const index = new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(0);
-      if (this.#owners.has(index)) continue;
-      this.#owners.set(index, owner);
+      const drawn = new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(0);
+      const index = ((drawn & ~laneBits) | lane) >>> 0;
+      if (this.#claims.has(index)) continue;
+      this.#claims.set(index, { owner, endpoint });
       return index;
     }
   }
 
   release(index: number): void {
-    this.#owners.delete(index);
+    const claim = this.#claims.get(index);
+    if (claim === undefined) return;
+    this.#claims.delete(index);
+    this.#lanes.leave(claim.endpoint);
   }
 
   isUnderLoad(now: number): boolean {
@@ -92,7 +112,7 @@ export class Port implements ReceiverIndices {
       return undefined;
     }
     if (message instanceof Initiation) return this.#byMac1(message, likely);
-    const device = this.#owners.get(message.receiver);
+    const device = this.#claims.get(message.receiver)?.owner;
     if (device === undefined) this.drops.count('unknown-index');
     else if (message instanceof Response && !device.verifyMac1(message.macs)) this.drops.count('bad-mac1');
     else return device;

@@ -10,9 +10,9 @@ export class CountingPort extends Port {
     this.#counted = counted;
   }
 
-  override claim(owner: Parameters<Port['claim']>[0]): number {
+  override claim(...of: Parameters<Port['claim']>): number {
     this.#counted.indices++;
-    return super.claim(owner);
+    return super.claim(...of);
   }
 
   override release(index: number): void {

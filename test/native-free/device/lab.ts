@@ -3,7 +3,7 @@
 // every device each 100 ms. One seed decides all randomness.
 
 import type { Endpoint } from '../../../native-free/device/data-plane.ts';
-import type { Device, PeerConfig } from '../../../native-free/device/device.ts';
+import type { PeerConfig } from '../../../native-free/device/device.ts';
 import { MemoryTun } from '../../../native-free/device/memory-tun.ts';
 import { type Time, Tunnel } from '../../../native-free/device/tunnel.ts';
 import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
@@ -43,8 +43,8 @@ export interface HostOptions {
 class CountingPort extends Port {
   readonly indices = new Set<number>();
 
-  override claim(owner: Device): number {
-    const index = super.claim(owner);
+  override claim(...of: Parameters<Port['claim']>): number {
+    const index = super.claim(...of);
     this.indices.add(index);
     return index;
   }

@@ -84,10 +84,10 @@ describe('receiver indices', () => {
     const values = [7, 7, 7, 8, 8, 7, 9];
     const port = new Port({ random: () => Uint8Array.of(0, 0, 0, values.shift() ?? 0) });
     const [a, b] = [deviceOn(port), deviceOn(port)];
-    expect([port.claim(a), port.claim(b), port.claim(a)]).toEqual([7, 8, 9]);
+    expect([port.claim(a, THERE), port.claim(b, THERE), port.claim(a, THERE)]).toEqual([7, 8, 9]);
     port.release(7);
     values.push(7);
-    expect(port.claim(b)).toBe(7);
+    expect(port.claim(b, THERE)).toBe(7);
   });
 
   test('use all 32 bits', () => {
@@ -96,7 +96,7 @@ describe('receiver indices', () => {
     let ones = 0;
     let zeros = 0;
     for (let i = 0; i < 100; i++) {
-      const index = port.claim(device);
+      const index = port.claim(device, THERE);
       ones |= index;
       zeros |= ~index;
     }
@@ -113,8 +113,8 @@ describe('receiver indices', () => {
         primitives,
         random,
         indices: {
-          claim: (owner) => {
-            const index = counting.claim(owner);
+          claim: (...of) => {
+            const index = counting.claim(...of);
             claimed.add(index);
             return index;
           },
@@ -135,5 +135,44 @@ describe('receiver indices', () => {
     device.close();
     expect(claimed.size).toBe(0);
     expect(here.drops.entries()).toEqual([]);
+  });
+});
+
+describe('where several receivers share a port', () => {
+  const at = (n: number) => ({ address: `198.51.100.${n}`, port: 51820 });
+  const laneOf = (index: number): number => index & 3;
+
+  test('all sessions with one endpoint end in the number of one lane, also across devices, and the rest is random', () => {
+    const port = new Port({ random, lanes: 4 });
+    const [a, b] = [deviceOn(port), deviceOn(port)];
+    const indices = Array.from({ length: 50 }, (_, i) => port.claim(i % 2 === 0 ? a : b, at(1)));
+    expect(new Set(indices.map(laneOf)).size).toBe(1);
+    expect(new Set(indices).size).toBe(50);
+  });
+
+  test('endpoints spread over the lanes evenly, also after some have gone', () => {
+    const port = new Port({ random, lanes: 4 });
+    const device = deviceOn(port);
+    const indices = Array.from({ length: 8 }, (_, i) => port.claim(device, at(i)));
+    for (const lane of [0, 1, 2, 3])
+      expect(indices.filter((index) => laneOf(index) === lane)).toHaveLength(2);
+    const gone = indices.filter((index) => laneOf(index) === 2);
+    for (const index of gone) port.release(index);
+    expect([port.claim(device, at(20)), port.claim(device, at(21))].map(laneOf)).toEqual([2, 2]);
+  });
+
+  test('an endpoint stays on its lane while there is a session with it', () => {
+    const port = new Port({ random, lanes: 2 });
+    const device = deviceOn(port);
+    let index = port.claim(device, at(1));
+    const lane = index & 1;
+    for (let i = 0; i < 20; i++) {
+      port.claim(device, at(100 + i));
+      const next = port.claim(device, at(1));
+      port.release(index);
+      port.release(index);
+      index = next;
+      expect(index & 1).toBe(lane);
+    }
   });
 });
