@@ -63,7 +63,7 @@ export class Stream {
   }
 
   /** Opens a stream to `address`, one of the receiving pod's. */
-  static async open(from: Pod, to: Pod, address: string): Promise<Stream> {
+  static async open(from: Pick<Pod, 'host'>, to: Pick<Pod, 'host'>, address: string): Promise<Stream> {
     // Its own, though several are opened at once.
     const own = ++port;
     const node = (script: string) => [process.execPath, '--eval', script, '--', address, `${own}`];
