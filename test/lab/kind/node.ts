@@ -91,7 +91,7 @@ export class KindNode {
     await this.#machine.printed(/^ready$/m);
     this.#init = Number(execFileSync('pgrep', ['-P', String(this.#machine.pid)], { encoding: 'utf8' }));
     this.#launch('containerd', '--config', join(this.#directory, 'containerd.toml'));
-    await eventually(async () => await this.run('ctr', 'version'), PATIENCE);
+    await eventually(async () => void (await this.run('ctr', 'version')), PATIENCE);
     for (const image of this.#options.images) await this.load(image);
     this.#launch(
       programOf('kubelet'),
