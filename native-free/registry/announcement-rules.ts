@@ -3,6 +3,7 @@
 
 import { Vl3Error } from '../error.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
+import { admissionReads, Decisions, type Refusal } from './admission-decisions.ts';
 import { clockOf } from './clock-rules.ts';
 import { all, below, keys, one } from './keys.ts';
 import { phaseOf } from './lease-phase.ts';
@@ -83,21 +84,29 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
   };
 };
 
+export interface AttachmentsAnswer {
+  readonly remaining: number;
+  readonly refused: readonly Refusal[];
+  /** By which rules; 0: nobody has touched them. */
+  readonly rulesetVersion: number;
+}
+
 /** An attachment as the agent sends it; without a time, the stored one or now holds. */
 export type AnnouncedAttachment = Omit<Attachment, 'network' | 'node' | 'attachedAt'> & {
   readonly attachedAt?: number;
 };
 
 /**
- * Makes the stored set what the node announced, a transaction's worth at a time: while `remaining` is above 0, decide
- * again. Doing it twice changes nothing.
+ * Makes the stored set what the node announced and the network's rules admit, a transaction's worth at a time: while
+ * `remaining` is above 0, decide again. Doing it twice changes nothing. `trustDomain`: the node's, and the home domain.
  */
 export const putAttachments = (
   network: string,
   node: string,
   announced: readonly AnnouncedAttachment[],
   now: number,
-): Rule<{ readonly remaining: number }> => {
+  trustDomain = '',
+): Rule<AttachmentsAnswer> => {
   check(nameSchema, network, 'network');
   if (announced.length > MAX_ATTACHMENTS) {
     throw new Vl3Error(
@@ -132,6 +141,7 @@ export const putAttachments = (
       one(keys.member(network, node)),
       all(below.leases(network)),
       all(prefix),
+      ...admissionReads(network, node),
     ],
     decide: (state) => {
       mustBeEnrolled(state, node);
@@ -156,25 +166,50 @@ export const putAttachments = (
       for (const id of existing.keys()) {
         if (!wanted.has(id)) operations.push({ kind: 'delete', key: keys.attachment(network, node, id) });
       }
+      const decisions = Decisions.of(state, { network, node, trustDomain, now });
+      const rulesetVersion = state.ruleset(network)?.value.version ?? 0;
+      const refused: Refusal[] = [];
+      let undecided = 0;
       announced.forEach((item) => {
         const attachment = wanted.get(item.id);
         if (attachment === undefined) return;
+        const key = keys.attachment(network, node, item.id);
         const before = existing.get(item.id);
         const attachedAt = item.attachedAt ?? before?.attachedAt ?? now;
         const value: Attachment = { ...attachment, attachedAt };
+        if (decisions !== undefined) {
+          if (operations.length + decisions.size + Decisions.OPERATIONS >= MAX_OPERATIONS) {
+            undecided++;
+            return;
+          }
+          const reason = decisions.decide(value, before !== undefined);
+          if (reason !== undefined) {
+            refused.push({ id: item.id, reason });
+            if (before !== undefined) operations.push({ kind: 'delete', key });
+            return;
+          }
+        }
         if (before !== undefined && sameAttachment(before, value)) return;
-        operations.push(put(keys.attachment(network, node, item.id), attachmentSchema, value));
+        operations.push(put(key, attachmentSchema, value));
       });
-      if (operations.length === 0) return settled({ remaining: 0 });
+      if (undecided === 0) decisions?.forgetAllBut(new Set(wanted.keys()));
+      // First, so that none of them is cut off.
+      operations.unshift(...(decisions?.operations ?? []));
+      if (operations.length === 0) return settled({ remaining: 0, refused, rulesetVersion });
       return {
         compares: [
           state.unchanged(keys.node(node)),
           state.unchanged(keys.member(network, node)),
           state.noneNewer(prefix),
           ...leases.map(({ key }) => state.unchanged(key)),
+          ...(decisions?.compares ?? [state.unchanged(keys.ruleset(network))]),
         ],
         operations: operations.slice(0, MAX_OPERATIONS),
-        answer: { remaining: Math.max(0, operations.length - MAX_OPERATIONS) },
+        answer: {
+          remaining: undecided + Math.max(0, operations.length - MAX_OPERATIONS),
+          refused,
+          rulesetVersion,
+        },
       };
     },
   };
@@ -217,5 +252,7 @@ const sameAttachment = (a: Attachment, b: Attachment): boolean =>
   a.workload === b.workload &&
   a.interfaceName === b.interfaceName &&
   a.attachedAt === b.attachedAt &&
+  a.namespace === b.namespace &&
+  a.serviceAccount === b.serviceAccount &&
   a.addresses.join() === b.addresses.join() &&
   sorted(a.labels) === sorted(b.labels);

@@ -19,6 +19,13 @@ export const keys = {
   tombstone: (network: string, node: string) => `/tombstones/${network}/${node}`,
   liveness: (node: string) => `/liveness/${node}`,
   sighting: (node: string) => `/sightings/${node}`,
+  ruleset: (network: string) => `/rulesets/${network}`,
+  admissionRule: (network: string, rule: string) => `/admission-rules/${network}/${rule}`,
+  decision: (network: string, node: string, id: string) => `/decisions/${network}/${node}/${id}`,
+  grant: (network: string, node: string) => `/grants/${network}/${node}`,
+  logHead: '/admission-log-head',
+  /** Numbers of equal length, so that their order is that of the keys. */
+  logEntry: (sequence: number) => `/admission-log/${String(sequence).padStart(16, '0')}`,
 } as const;
 
 /** What all keys of a kind (below `parts`) start with. */
@@ -37,6 +44,13 @@ export const below = {
   tombstones: (network?: string) => (network === undefined ? '/tombstones/' : `/tombstones/${network}/`),
   liveness: '/liveness/',
   sightings: '/sightings/',
+  rulesets: '/rulesets/',
+  admissionRules: (network?: string) =>
+    network === undefined ? '/admission-rules/' : `/admission-rules/${network}/`,
+  decisions: (network: string, node?: string) =>
+    node === undefined ? `/decisions/${network}/` : `/decisions/${network}/${node}/`,
+  grants: (network: string) => `/grants/${network}/`,
+  logEntries: '/admission-log/',
 } as const;
 
 /** The parts of a key: ["members", network, node]. */

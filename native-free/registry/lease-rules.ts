@@ -360,6 +360,8 @@ export const endMembership = (state: State, network: string, node: string, now: 
       { kind: 'delete', key: keys.record(network, node) },
       { kind: 'delete', key: keys.names(network, node) },
       { kind: 'delete-prefix', prefix: below.attachments(network, node) },
+      { kind: 'delete-prefix', prefix: below.decisions(network, node) },
+      { kind: 'delete', key: keys.grant(network, node) },
       ...leases.map((lease) => put(keys.lease(network, lease.prefix), leaseSchema, freed(lease, clock))),
       put(keys.tombstone(network, node), tombstoneSchema, { network, node, removedAt: now, recordSequence }),
     ] satisfies Operation[],

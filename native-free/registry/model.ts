@@ -284,6 +284,9 @@ export const attachment = z.strictObject({
     .regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,14}$/, 'use 1 to 15 letters, digits, ".", "-" or "_"')
     .refine((value) => value !== 'lo' && value !== 'eth0', 'lo and eth0 belong to the pod'),
   labels,
+  /** What its node says of its pod. Absent: it says nothing. */
+  namespace: z.string().min(1).max(253).optional(),
+  serviceAccount: z.string().min(1).max(253).optional(),
   attachedAt: time,
 });
 export type Attachment = z.infer<typeof attachment>;

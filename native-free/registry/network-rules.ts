@@ -313,6 +313,10 @@ export const deleteNetwork = (name: string): Rule<void> => {
           { kind: 'delete-prefix', prefix: below.names(name) },
           { kind: 'delete-prefix', prefix: below.attachments(name) },
           { kind: 'delete-prefix', prefix: below.tombstones(name) },
+          { kind: 'delete', key: keys.ruleset(name) },
+          { kind: 'delete-prefix', prefix: below.admissionRules(name) },
+          { kind: 'delete-prefix', prefix: below.decisions(name) },
+          { kind: 'delete-prefix', prefix: below.grants(name) },
         ],
         answer: undefined,
       };

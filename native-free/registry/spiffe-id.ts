@@ -1,15 +1,16 @@
-// SPIFFE IDs as values: which trust domains are names, and the three paths vl3 gives out (node, admin, registry).
+// SPIFFE IDs as values: which trust domains are names, and the paths vl3 gives out (node, admin, registry, admission).
 // SPIFFE-ID, sections 2.1 to 2.4; narrower where vl3 makes the names itself. Not here: certificates.
 
 import { Vl3Error } from '../error.ts';
 
 export type SpiffeId =
   | { readonly kind: 'node' | 'admin'; readonly trustDomain: string; readonly name: string }
-  | { readonly kind: 'registry'; readonly trustDomain: string };
+  /** The registry's server, and whoever signs what a domain grants. */
+  | { readonly kind: 'registry' | 'admission'; readonly trustDomain: string };
 
 const TRUST_DOMAIN = /^[a-z0-9._-]{1,255}$/;
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const ID = /^spiffe:\/\/([a-z0-9._-]{1,255})\/(?:(node|admin)\/([a-z0-9-]{1,63})|(registry))$/;
+const ID = /^spiffe:\/\/([a-z0-9._-]{1,255})\/(?:(node|admin)\/([a-z0-9-]{1,63})|(registry|admission))$/;
 
 export const isTrustDomain = (text: string): boolean => TRUST_DOMAIN.test(text);
 
@@ -35,15 +36,13 @@ export const parseName = (what: string, text: string): string => {
 };
 
 export const formatSpiffeId = (id: SpiffeId): string =>
-  id.kind === 'registry'
-    ? `spiffe://${id.trustDomain}/registry`
-    : `spiffe://${id.trustDomain}/${id.kind}/${id.name}`;
+  'name' in id ? `spiffe://${id.trustDomain}/${id.kind}/${id.name}` : `spiffe://${id.trustDomain}/${id.kind}`;
 
 /** The ID, or undefined when the text is no SPIFFE ID that vl3 gives out. Never throws. */
 export const readSpiffeId = (text: string): SpiffeId | undefined => {
-  const [, trustDomain, kind, name, registry] = ID.exec(text) ?? [];
+  const [, trustDomain, kind, name, service] = ID.exec(text) ?? [];
   if (trustDomain === undefined) return undefined;
-  if (registry !== undefined) return { kind: 'registry', trustDomain };
+  if (service === 'registry' || service === 'admission') return { kind: service, trustDomain };
   if ((kind !== 'node' && kind !== 'admin') || name === undefined || !isName(name)) return undefined;
   return { kind, trustDomain, name };
 };

@@ -2,7 +2,9 @@
 // was not read is a mistake in the rule and throws, since absence would look like a fact.
 
 import type { z } from 'zod';
+import { type AdmissionRule, admissionRule } from '../admission/rule.ts';
 import { Vl3Error } from '../error.ts';
+import * as admission from './admission-model.ts';
 import { below, keys } from './keys.ts';
 import * as model from './model.ts';
 import type { Compare, Entry, Range, ReadResult } from './transaction.ts';
@@ -101,6 +103,25 @@ export class State {
   }
   sighting(node: string): Stored<model.Sighting> | undefined {
     return this.#one(model.sighting, keys.sighting(node));
+  }
+
+  ruleset(network: string): Stored<admission.Ruleset> | undefined {
+    return this.#one(admission.ruleset, keys.ruleset(network));
+  }
+  rulesets(): Stored<admission.Ruleset>[] {
+    return this.#all(admission.ruleset, below.rulesets);
+  }
+  admissionRules(network?: string): Stored<AdmissionRule>[] {
+    return this.#all(admissionRule, below.admissionRules(network));
+  }
+  decisions(network: string, node: string): Stored<admission.HeldDecision>[] {
+    return this.#all(admission.heldDecision, below.decisions(network, node));
+  }
+  grant(network: string, node: string): Stored<admission.StoredGrant> | undefined {
+    return this.#one(admission.storedGrant, keys.grant(network, node));
+  }
+  logHead(): Stored<admission.LogHead> | undefined {
+    return this.#one(admission.logHead, keys.logHead);
   }
 
   /** Holds while the key is as it was read (0: still absent). */

@@ -3,6 +3,7 @@
 // stand at the same revision get the same step. Not here: streams and encoding (src/registry/feed.ts).
 
 import type { z } from 'zod';
+import { type Ruleset, ruleset, type StoredGrant, storedGrant } from './admission-model.ts';
 import { below, partsOf } from './keys.ts';
 import * as model from './model.ts';
 import type { Batch, ReadResult } from './transaction.ts';
@@ -14,6 +15,8 @@ export interface NodeView {
   readonly alive: boolean;
   /** As `record`. */
   readonly names: model.StoredNames | undefined;
+  /** As `record`. */
+  readonly grant: StoredGrant | undefined;
 }
 
 export type NetworkStep =
@@ -22,6 +25,7 @@ export type NetworkStep =
       readonly revision: number;
       readonly network: model.Network;
       readonly networkRevision: number;
+      readonly ruleset: Ruleset | undefined;
       readonly nodes: readonly NodeView[];
       readonly tombstones: readonly model.Tombstone[];
     }
@@ -30,6 +34,8 @@ export type NetworkStep =
       readonly revision: number;
       readonly network: model.Network | undefined;
       readonly networkRevision: number;
+      /** Of the network, when that is there. */
+      readonly ruleset: Ruleset | undefined;
       readonly nodes: readonly NodeView[];
       readonly tombstones: readonly model.Tombstone[];
     }
@@ -37,9 +43,11 @@ export type NetworkStep =
 
 interface NetworkEntry {
   network: { value: model.Network; revision: number; createRevision: number } | undefined;
+  ruleset: { value: Ruleset | undefined; revision: number };
   readonly members: Set<string>;
   readonly records: Map<string, { value: model.StoredRecord; revision: number }>;
   readonly names: Map<string, { value: model.StoredNames; revision: number }>;
+  readonly grants: Map<string, { value: StoredGrant; revision: number }>;
   /** Who announces a public key, the first one when there are several. */
   readonly keyHolders: Map<string, string>;
   readonly tombstones: Map<string, { value: model.Tombstone; revision: number }>;
@@ -47,7 +55,17 @@ interface NetworkEntry {
   readonly changedAt: Map<string, number>;
 }
 
-const VIEWED = ['/networks/', '/nodes/', '/members/', '/records/', '/names/', '/tombstones/', '/liveness/'];
+const VIEWED = [
+  '/networks/',
+  '/nodes/',
+  '/members/',
+  '/records/',
+  '/names/',
+  '/tombstones/',
+  '/liveness/',
+  '/rulesets/',
+  '/grants/',
+];
 
 export class RegistryView {
   #revision = 0;
@@ -97,6 +115,10 @@ export class RegistryView {
     return touched;
   }
 
+  ruleset(network: string): Ruleset | undefined {
+    return this.#networks.get(network)?.ruleset.value;
+  }
+
   node(name: string): model.Node | undefined {
     return this.#nodes.get(name);
   }
@@ -118,6 +140,7 @@ export class RegistryView {
       revision: this.#revision,
       network: entry.network.value,
       networkRevision: entry.network.revision,
+      ruleset: entry.ruleset.value,
       nodes: [...entry.members].map((node) => this.#nodeView(entry, node, 0)),
       tombstones: [...entry.tombstones.values()].map(({ value }) => value),
     };
@@ -142,13 +165,15 @@ export class RegistryView {
     for (const tombstone of entry.tombstones.values()) {
       if (tombstone.revision > revision) tombstones.push(tombstone.value);
     }
-    const network = entry.network.revision > revision ? entry.network.value : undefined;
+    const isNew = Math.max(entry.network.revision, entry.ruleset.revision) > revision;
+    const network = isNew ? entry.network.value : undefined;
     if (nodes.length === 0 && tombstones.length === 0 && network === undefined) return undefined;
     return {
       kind: 'delta',
       revision: this.#revision,
       network,
       networkRevision: entry.network.revision,
+      ruleset: entry.ruleset.value,
       nodes,
       tombstones,
     };
@@ -158,11 +183,13 @@ export class RegistryView {
   #nodeView(entry: NetworkEntry, node: string, seen: number): NodeView {
     const record = entry.records.get(node);
     const names = entry.names.get(node);
+    const grant = entry.grants.get(node);
     return {
       node,
       record: record !== undefined && record.revision > seen ? record.value : undefined,
       alive: this.#alive.has(node),
       names: names !== undefined && names.revision > seen ? names.value : undefined,
+      grant: grant !== undefined && grant.revision > seen ? grant.value : undefined,
     };
   }
 
@@ -171,9 +198,11 @@ export class RegistryView {
     if (entry === undefined) {
       entry = {
         network: undefined,
+        ruleset: { value: undefined, revision: 0 },
         members: new Set(),
         records: new Map(),
         names: new Map(),
+        grants: new Map(),
         keyHolders: new Map(),
         tombstones: new Map(),
         changedAt: new Map(),
@@ -198,6 +227,11 @@ export class RegistryView {
       const network = decode(model.network);
       if (network === undefined) this.#networks.delete(first);
       else this.#entry(first).network = { value: network, revision, createRevision };
+      touched.add(first);
+    } else if (kind === 'rulesets') {
+      const value = decode(ruleset);
+      if (value === undefined && !this.#networks.has(first)) return;
+      this.#entry(first).ruleset = { value, revision };
       touched.add(first);
     } else if (kind === 'nodes') {
       const node = decode(model.node);
@@ -250,6 +284,11 @@ export class RegistryView {
       if (names === undefined) entry.names.delete(node);
       else entry.names.set(node, { value: names, revision });
       if (names !== undefined || entry.members.has(node)) changed(entry, node, revision);
+    } else if (kind === 'grants') {
+      const grant = decode(storedGrant);
+      if (grant === undefined) entry.grants.delete(node);
+      else entry.grants.set(node, { value: grant, revision });
+      if (grant !== undefined) changed(entry, node, revision);
     } else if (kind === 'tombstones') {
       const tombstone = decode(model.tombstone);
       if (tombstone === undefined) entry.tombstones.delete(node);

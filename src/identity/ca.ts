@@ -12,7 +12,7 @@ import {
   type SpiffeId,
 } from '../../native-free/registry/spiffe-id.ts';
 import { openCaDirectory, serialNumber } from './ca-directory.ts';
-import { type Certificate, CLIENT_AUTH, SERVER_AUTH } from './certificate.ts';
+import { type Certificate, CLIENT_AUTH, DOCUMENT_SIGNING, SERVER_AUTH } from './certificate.ts';
 import { readCertificateRequest } from './certificate-request.ts';
 import type { TrustBundle } from './chain.ts';
 import { ECDSA, webKeys } from './key.ts';
@@ -26,6 +26,8 @@ const DAY = 24 * 60 * MINUTE;
 /** How long an SVID or a server certificate lasts; six days of it is the outage budget. */
 export const SVID_VALIDITY_MS = 7 * DAY;
 const ADMIN_VALIDITY_MS = 365 * DAY;
+/** What is granted lasts a term and is signed at any time in the first of these. */
+const ADMISSION_TERMS = 2;
 /** Clocks may differ this much: certificates start that long ago. */
 const BACKDATE_MS = 5 * MINUTE;
 
@@ -117,6 +119,14 @@ export class CertificateAuthority implements Signer {
     });
   }
 
+  async signAdmissionCertificate(request: Uint8Array): Promise<Uint8Array[]> {
+    return await this.#sign(request, {
+      id: { kind: 'admission', trustDomain: this.trustBundle.trustDomain },
+      usages: [DOCUMENT_SIGNING],
+      validityMs: this.#svidValidityMs * ADMISSION_TERMS,
+    });
+  }
+
   async secretFor(purpose: string): Promise<Uint8Array> {
     const { d } = this.#key.export({ format: 'jwk' });
     if (d === undefined) throw new Vl3Error('internal', 'the CA key is no private key');
@@ -136,7 +146,7 @@ export class CertificateAuthority implements Signer {
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: serialNumber(),
       // A short subject for people; X509-SVID says that nobody may rely on it.
-      subject: [{ CN: [profile.id.kind === 'registry' ? 'registry' : profile.id.name] }],
+      subject: [{ CN: ['name' in profile.id ? profile.id.name : profile.id.kind] }],
       issuer: ca.subjectName,
       notBefore: new Date(Math.max(now - BACKDATE_MS, this.#certificate.notBefore)),
       notAfter: new Date(notAfter),

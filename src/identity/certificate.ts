@@ -16,6 +16,8 @@ const OID = {
 } as const;
 export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 export const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
+/** RFC 9336: of what signs grants, and opens no connection. */
+export const DOCUMENT_SIGNING = '1.3.6.1.5.5.7.3.36';
 
 /** Bits of keyUsage, RFC 5280 section 4.2.1.3. */
 const KEY_USAGE = { digitalSignature: 0, keyCertSign: 5, cRLSign: 6 } as const;

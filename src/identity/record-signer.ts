@@ -1,7 +1,6 @@
-// The signature on node records: ECDSA P-256 with SHA-256 by the SVID's key, and its verification against a trust
-// bundle. Chains that held once are remembered, so that thousands of records cost one signature check each.
+// The signature on node records: ECDSA P-256 with SHA-256 by the SVID's key, and its verification against a trust bundle.
 
-import { createHash, type KeyObject, sign, verify } from 'node:crypto';
+import { sign } from 'node:crypto';
 import { encodeNames, NAMES_CONTEXT, type NodeNames } from '../../native-free/names/signed-names.ts';
 import {
   encodeRecord,
@@ -12,13 +11,9 @@ import {
   type VerifyRecord,
 } from '../../native-free/registry/record.ts';
 import { CLIENT_AUTH } from './certificate.ts';
-import { type TrustBundle, verifyChain } from './chain.ts';
+import type { TrustBundle } from './chain.ts';
 import type { Identity } from './identity.ts';
-import { isP256 } from './key.ts';
-
-const DSA_ENCODING = 'ieee-p1363';
-/** More than the nodes of one domain that vl3 is made for; past it the oldest is forgotten. */
-const MAX_REMEMBERED = 8192;
+import { DSA_ENCODING, RememberedChains } from './remembered-chains.ts';
 
 /** What a node has to say; the rest follows from its identity. */
 export type RecordContent = Omit<NodeRecord, 'trustDomain' | 'node' | 'notBefore' | 'notAfter'>;
@@ -56,43 +51,13 @@ const signed = (identity: Identity, context: string, record: Uint8Array): Signed
   };
 };
 
-interface Remembered {
-  readonly node: string;
-  readonly key: KeyObject;
-  readonly notBefore: number;
-  readonly notAfter: number;
-}
-
 /** Verifies records of one trust domain. Keep it: it remembers the chains that held. */
 export const createRecordVerifier = (bundle: TrustBundle): VerifyRecord => {
-  const remembered = new Map<string, Remembered>();
-
-  const signerOf = (chain: readonly Uint8Array[], now: number): Remembered | undefined => {
-    const id = chainDigest(chain);
-    const known = remembered.get(id);
-    if (known !== undefined) return known.notBefore <= now && now <= known.notAfter ? known : undefined;
-    const result = verifyChain(chain, bundle, now, CLIENT_AUTH);
-    if (result.kind !== 'verified' || result.id.kind !== 'node') return undefined;
-    const key = result.leaf.publicKey;
-    if (!isP256(key)) return undefined;
-    const signer = { node: result.id.name, key, notBefore: result.notBefore, notAfter: result.notAfter };
-    const [oldest] = remembered.keys();
-    if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
-    remembered.set(id, signer);
-    return signer;
-  };
-
+  const chains = new RememberedChains(bundle, CLIENT_AUTH, (id) =>
+    id.kind === 'node' ? id.name : undefined,
+  );
   return (chain, input, signature, now) => {
-    const signer = signerOf(chain, now);
-    if (signer === undefined) return undefined;
-    if (!verify('sha256', input, { key: signer.key, dsaEncoding: DSA_ENCODING }, signature)) return undefined;
-    return { trustDomain: bundle.trustDomain, node: signer.node, notAfter: signer.notAfter };
+    const signer = chains.verify(chain, input, signature, now);
+    return signer && { trustDomain: bundle.trustDomain, node: signer.name, notAfter: signer.notAfter };
   };
-};
-
-/** With the length of each: the same bytes cut elsewhere are another chain, which would not verify. */
-const chainDigest = (chain: readonly Uint8Array[]): string => {
-  const hash = createHash('sha256');
-  for (const one of chain) hash.update(`${one.length}:`).update(one);
-  return hash.digest('base64');
 };

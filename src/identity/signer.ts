@@ -14,6 +14,8 @@ export interface Signer {
   signAdminCredential(request: Uint8Array, name: string): Promise<Uint8Array[]>;
   /** A server certificate for `spiffe://<trust domain>/registry`; `hosts` are DNS names and IP addresses. */
   signServerCertificate(request: Uint8Array, hosts: readonly string[]): Promise<Uint8Array[]>;
+  /** A certificate for `spiffe://<trust domain>/admission`, which signs what the domain grants (admission/grant.ts). */
+  signAdmissionCertificate(request: Uint8Array): Promise<Uint8Array[]>;
   /** 32 bytes that follow from the CA key and the purpose alone: nobody else has them, and no loss of the store loses them. */
   secretFor(purpose: string): Promise<Uint8Array>;
 }

@@ -102,7 +102,7 @@ export const peerIdentity = (
   now = Date.now(),
 ): PeerIdentity | undefined => {
   const result = verifyPeer(socket, bundle, now);
-  if (result?.kind !== 'verified' || result.id.kind === 'registry') return undefined;
+  if (result?.kind !== 'verified' || !('name' in result.id)) return undefined;
   const { id, leaf, notAfter } = result;
   return { kind: id.kind, name: id.name, trustDomain: id.trustDomain, serial: leaf.serial, notAfter };
 };
@@ -116,7 +116,9 @@ export const peerProblem = (
   const result = verifyPeer(socket, bundle, now);
   if (result === undefined) return 'no client certificate was presented';
   if (result.kind === 'refused') return `the client certificate ${result.message}`;
-  return result.id.kind === 'registry' ? 'the client certificate is a registry' : undefined;
+  if ('name' in result.id) return undefined;
+  const what = result.id.kind === 'registry' ? 'a registry' : 'for signing grants';
+  return `the client certificate is ${what}`;
 };
 
 const verifyPeer = (socket: PeerSocket, bundle: TrustBundle, now: number) => {

@@ -33,6 +33,12 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AdminService/SettleRegistry': admin,
   'vl3.v1.AdminService/Backup': admin,
 
+  'vl3.v1.AdmissionService/CreateAdmissionRule': admin,
+  'vl3.v1.AdmissionService/ListAdmissionRules': admin,
+  'vl3.v1.AdmissionService/DeleteAdmissionRule': admin,
+  'vl3.v1.AdmissionService/TestAdmission': admin,
+  'vl3.v1.AdmissionService/ExportAdmissionLog': admin,
+
   'vl3.v1.AgentService/Heartbeat': self,
   'vl3.v1.AgentService/RenewSvid': self,
   'vl3.v1.AgentService/JoinNetwork': self,

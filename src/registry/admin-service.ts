@@ -59,9 +59,14 @@ const MAX_CONFLICTS = 100;
 
 const networkReads = (name: string) => [
   one(keys.network(name)),
+  one(keys.ruleset(name)),
   all(below.leases(name)),
   all(below.attachments(name)),
 ];
+
+/** With what its rules are. */
+const messageIn = (state: State, network: StoredNetwork, revision: number): Network =>
+  networkMessage(network, revision, state.ruleset(network.name)?.value);
 
 /** What was given back and rests is nobody's. */
 const heldIn = (state: State, network: string): Lease[] =>
@@ -118,10 +123,11 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       if (before.network(wanted.name) === undefined) mustIssue(before, 'network');
       const rule = createNetwork(wanted, { now: now(), uid: randomUUID() }, context.reservedRanges);
       const { answer } = await transactor.run(rule);
-      const state = await transactor.read([one(keys.network(answer.network.name))]);
-      const { value, revision } = mustBeNetwork(state, answer.network.name);
+      const { name } = answer.network;
+      const state = await transactor.read([one(keys.network(name)), one(keys.ruleset(name))]);
+      const { value, revision } = mustBeNetwork(state, name);
       logger.info({ network: value.name, poolV4: value.poolV4, poolV6: value.poolV6 }, 'network created');
-      return { network: networkMessage(value, revision), warnings: [...answer.warnings] };
+      return { network: messageIn(state, value, revision), warnings: [...answer.warnings] };
     },
 
     async getNetwork({ name }) {
@@ -129,12 +135,14 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       const state = await transactor.read(networkReads(name));
       const { value, revision } = mustBeNetwork(state, name);
       const leases = heldIn(state, name).map(leaseMessage);
-      return { network: networkMessage(value, revision), leases, excludedUses: usesIn(state, value) };
+      return { network: messageIn(state, value, revision), leases, excludedUses: usesIn(state, value) };
     },
 
     async listNetworks() {
-      const state = await transactor.read([all(below.networks)]);
-      return { networks: state.networks().map(({ value, revision }) => networkMessage(value, revision)) };
+      const state = await transactor.read([all(below.networks), all(below.rulesets)]);
+      return {
+        networks: state.networks().map(({ value, revision }) => messageIn(state, value, revision)),
+      };
     },
 
     async updateNetwork(request) {
@@ -142,7 +150,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       const state = await transactor.read(networkReads(answer.name));
       const { value, revision } = mustBeNetwork(state, answer.name);
       logger.info({ network: value.name, excluded: value.excluded, mtu: value.mtu }, 'network updated');
-      return { network: networkMessage(value, revision), excludedUses: usesIn(state, value) };
+      return { network: messageIn(state, value, revision), excludedUses: usesIn(state, value) };
     },
 
     async deleteNetwork({ name }) {

@@ -52,6 +52,8 @@ const announced = (attachment: Attachment): AnnouncedAttachment => ({
   addresses: attachment.addresses,
   interfaceName: attachment.interfaceName,
   labels: attachment.labels,
+  ...(attachment.namespace !== '' && { namespace: attachment.namespace }),
+  ...(attachment.serviceAccount !== '' && { serviceAccount: attachment.serviceAccount }),
   ...(attachment.attachedAt && { attachedAt: timestampMs(attachment.attachedAt) }),
 });
 
@@ -105,7 +107,11 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         'node joined',
       );
       return {
-        network: networkMessage(answer.network, answer.networkRevision),
+        network: networkMessage(
+          answer.network,
+          answer.networkRevision,
+          (await transactor.read([one(keys.ruleset(network))])).ruleset(network)?.value,
+        ),
         leases: answer.leases.map(leaseMessage),
         leaseTermMs,
         ...(answer.joinedAt > 0 && { joinedAt: timestampFromMs(answer.joinedAt) }),
@@ -178,10 +184,13 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       mustNotFlood(name);
       const wanted = attachments.map(announced);
       for (;;) {
-        const { answer, revision } = await transactor.run(putAttachments(network, name, wanted, now()));
+        const { trustDomain } = signer.trustBundle;
+        const rule = putAttachments(network, name, wanted, now(), trustDomain);
+        const { answer, revision } = await transactor.run(rule);
         if (answer.remaining === 0) {
           if (names !== undefined) await putNodeNames(context, network, name, names);
-          return { revision: BigInt(revision) };
+          const refused = answer.refused.map((one) => ({ ...one }));
+          return { revision: BigInt(revision), refused, rulesetVersion: BigInt(answer.rulesetVersion) };
         }
       }
     },

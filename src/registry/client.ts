@@ -2,15 +2,19 @@
 // Vl3Error only; 'unavailable' names the addresses that were tried.
 
 import { type CallOptions, type Client, createClient } from '@connectrpc/connect';
+import type { VerifyGrant } from '../../native-free/admission/grant.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
+import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import { createGrantVerifier } from '../identity/grant-signer.ts';
 import type { Identity } from '../identity/identity.ts';
 import { readAdminCredential } from '../identity/identity-file.ts';
 import { clientTlsOptions } from '../identity/tls.ts';
 import { connectRegistry } from './connection.ts';
 
 export type AdminClient = Client<typeof AdminService>;
+export type AdmissionClient = Client<typeof AdmissionService>;
 export type AgentClient = Client<typeof AgentService>;
 
 export interface Connected<C> extends AsyncDisposable {
@@ -31,6 +35,20 @@ export const connectAdmin = async (
   const connection = connect(await readAdminCredential(file), options);
   return {
     client: withVl3Errors(createClient(AdminService, connection.transport)),
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+};
+
+/** As connectAdmin, for the rules of admission; `verify` says what the credential's domain has signed. */
+export const connectAdmission = async (
+  file: string,
+  options?: ClientOptions,
+): Promise<Connected<AdmissionClient> & { readonly verify: VerifyGrant }> => {
+  const credential = await readAdminCredential(file);
+  const connection = connect(credential, options);
+  return {
+    client: withVl3Errors(createClient(AdmissionService, connection.transport)),
+    verify: createGrantVerifier(credential.trustBundle),
     [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
   };
 };

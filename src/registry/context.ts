@@ -6,6 +6,7 @@ import type { ChoosePrefix } from '../../native-free/registry/lease-rules.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import type { Signer } from '../identity/signer.ts';
+import type { AdmissionKeeper } from './admission-keeper.ts';
 import type { Backups } from './backup.ts';
 import type { Clusters } from './clusters.ts';
 import type { Feed } from './feed.ts';
@@ -24,6 +25,7 @@ export interface RegistryContext {
   readonly stamps: PositionStamps;
   readonly backups: Backups;
   readonly signer: Signer;
+  readonly admissionKeeper: AdmissionKeeper;
   /** Verifies what nodes of the domain signed. */
   readonly verifyRecord: VerifyRecord;
   readonly choosePrefix: ChoosePrefix;

@@ -3,8 +3,9 @@
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { NodeNames } from '../../native-free/names/signed-names.ts';
+import type { Ruleset, StoredGrant } from '../../native-free/registry/admission-model.ts';
 import type * as model from '../../native-free/registry/model.ts';
-import type { NodeRecord } from '../../native-free/registry/record.ts';
+import type { NodeRecord, SignedRecord as SignedBytes } from '../../native-free/registry/record.ts';
 import type { NetworkStep } from '../../native-free/registry/view.ts';
 import { type Token, TokenSchema } from '../api/generated/vl3/v1/admin_pb.js';
 import {
@@ -31,7 +32,7 @@ import {
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { TrustBundle } from '../identity/chain.ts';
 
-export const networkMessage = (network: model.Network, revision: number): Network =>
+export const networkMessage = (network: model.Network, revision: number, ruleset?: Ruleset): Network =>
   create(NetworkSchema, {
     name: network.name,
     uid: network.uid,
@@ -43,6 +44,8 @@ export const networkMessage = (network: model.Network, revision: number): Networ
     mtu: network.mtu,
     createdAt: timestampFromMs(network.createdAt),
     revision: BigInt(revision),
+    isRestricted: ruleset?.isOpen === false,
+    rulesetVersion: BigInt(ruleset?.version ?? 0),
   });
 
 /** As a node tells of it; whoever takes it over checks it. */
@@ -68,7 +71,12 @@ export const leaseMessage = (lease: model.Lease): PrefixLease =>
   });
 
 export const attachmentMessage = (attachment: model.Attachment): Attachment =>
-  create(AttachmentSchema, { ...attachment, attachedAt: timestampFromMs(attachment.attachedAt) });
+  create(AttachmentSchema, {
+    ...attachment,
+    namespace: attachment.namespace ?? '',
+    serviceAccount: attachment.serviceAccount ?? '',
+    attachedAt: timestampFromMs(attachment.attachedAt),
+  });
 
 export const tokenMessage = (token: model.Token): Token =>
   create(TokenSchema, {
@@ -115,6 +123,17 @@ export const storedNames = (signed: SignedRecord, { sequence }: NodeNames): mode
   sequence,
 });
 
+/** What the store keeps of a grant that this registry signed. */
+export const storedGrant = (
+  signed: SignedBytes & { readonly sequence: number; readonly notAfter: number },
+): StoredGrant => ({
+  grant: toBase64(signed.record),
+  signature: toBase64(signed.signature),
+  certificateChain: signed.certificateChain.map(toBase64),
+  sequence: signed.sequence,
+  notAfter: signed.notAfter,
+});
+
 /** Where a step leaves a watcher. */
 interface Position {
   readonly storeId: string;
@@ -127,13 +146,14 @@ export const watchMessage = (position: Position, step: NetworkStep): WatchNetwor
     message.step = { case: 'delta', value: create(NetworkDeltaSchema, { networkDeleted: true }) };
     return message;
   }
-  const network = step.network && networkMessage(step.network, step.networkRevision);
-  const nodes = step.nodes.map(({ node, record, alive, names }) =>
+  const network = step.network && networkMessage(step.network, step.networkRevision, step.ruleset);
+  const nodes = step.nodes.map(({ node, record, alive, names, grant }) =>
     create(NodeEntrySchema, {
       node,
       alive,
       ...(record && { record: recordMessage(record) }),
       ...(names && { names: recordMessage({ ...names, record: names.names }) }),
+      ...(grant && { grant: recordMessage({ ...grant, record: grant.grant }) }),
     }),
   );
   const tombstones = step.tombstones.map(({ node, removedAt, recordSequence }) =>

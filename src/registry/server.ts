@@ -16,6 +16,7 @@ import { keys, one } from '../../native-free/registry/keys.ts';
 import { type LeaseTerms, leaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { beginRestored, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
+import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
 import { createAdminCredential } from '../identity/admin-credential.ts';
@@ -30,6 +31,8 @@ import type { Signer } from '../identity/signer.ts';
 import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
 import { formatJoinToken } from '../identity/token.ts';
 import { adminService } from './admin-service.ts';
+import { AdmissionKeeper } from './admission-keeper.ts';
+import { admissionService } from './admission-service.ts';
 import { agentService } from './agent-service.ts';
 import { Backups } from './backup.ts';
 import { Callers, callerKey } from './caller.ts';
@@ -127,6 +130,9 @@ export const startRegistry = async (
   await feed.start();
   opened.use(await maintain({ transactor, now, logger, terms }));
 
+  const admissionKeeper = opened.use(new AdmissionKeeper({ store, transactor, signer, terms, now, logger }));
+  await admissionKeeper.start();
+
   const registries: string[] = [];
   const stopping = new AbortController();
   const context: RegistryContext = {
@@ -134,6 +140,7 @@ export const startRegistry = async (
     transactor,
     feed,
     signer,
+    admissionKeeper,
     logger,
     now,
     choosePrefix,
@@ -228,6 +235,7 @@ const handlerOf = (context: RegistryContext): RequestHandler => {
     connectNodeAdapter({
       routes: (router: ConnectRouter) => {
         router.service(AdminService, adminService(context));
+        router.service(AdmissionService, admissionService(context));
         router.service(AgentService, agentService(context));
         router.service(EnrollmentService, enrollmentService(context));
       },

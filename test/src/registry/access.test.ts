@@ -6,6 +6,7 @@ import type { Transport } from '@connectrpc/connect';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { fromConnectError } from '../../../src/api/errors.ts';
 import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
+import { AdmissionService } from '../../../src/api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../../../src/api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../../../src/api/generated/vl3/v1/enrollment_pb.js';
 import { createAdminCredential } from '../../../src/identity/admin-credential.ts';
@@ -26,7 +27,7 @@ import {
   temporaryDirectory,
 } from './fixture.ts';
 
-const SERVICES: readonly DescService[] = [AdminService, AgentService, EnrollmentService];
+const SERVICES: readonly DescService[] = [AdminService, AdmissionService, AgentService, EnrollmentService];
 const METHODS = SERVICES.flatMap((service) =>
   service.methods.map((method): [string, DescMethod] => [`${service.typeName}/${method.name}`, method]),
 );
@@ -68,7 +69,7 @@ test('the table names every method of the schema and nothing else', () => {
 test('admins administer, nodes act as nodes, nobody enrols but with a token, and nothing else', () => {
   for (const [name] of METHODS) {
     const roles = ACCESS[name]?.roles;
-    if (name.startsWith('vl3.v1.AdminService/')) expect(roles).toEqual(['admin']);
+    if (/^vl3\.v1\.Ad(min|mission)Service\//.test(name)) expect(roles).toEqual(['admin']);
     else if (name.startsWith('vl3.v1.AgentService/')) expect(roles).toEqual(['node']);
     else expect(name).toBe('vl3.v1.EnrollmentService/Enroll');
   }

@@ -358,7 +358,8 @@ test('a restoration killed at any moment leaves the old store or the new one, wh
     console.log('begin');
     for (;;) await restoreStore({ file, stateDirectory, force: true, now: Date.now() });`;
   let made = 0;
-  for (let i = 0; i < 8; i++) {
+  // Until one was made, too: a busy machine takes longer than any time that were set here.
+  for (let i = 0; i < 8 || made === 0; i++) {
     const child = spawn(process.execPath, ['--input-type=module', '-e', script, file, old.directory], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -370,7 +371,6 @@ test('a restoration killed at any moment leaves the old store or the new one, wh
     expect(keys).toHaveLength(origin.kind === 'restored' ? 50 : 30);
     if (origin.kind === 'restored') made++;
   }
-  expect(made).toBeGreaterThan(0);
   await restore(file, old.directory, true);
   expect((await read(old.storePath)).keys).toHaveLength(50);
 });

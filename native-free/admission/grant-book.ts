@@ -1,0 +1,144 @@
+// What the home domain has granted the nodes of one network: verified, the latest of each, and kept over restarts as the
+// exact bytes. One holds until a later one or its end; that the registry does not list it any more changes nothing.
+//
+// As with records (registry/record-book.ts) validity is judged by the wall clock once, when a grant is accepted, and runs
+// on CLOCK_BOOTTIME from then on.
+
+import { type Address, type Prefix, parseAddress } from '../ipam/prefix.ts';
+import type { Moment } from '../moment.ts';
+import type { SignedRecord } from '../registry/record.ts';
+import { decodeVerifiedGrant, type Grant, type VerifyGrant } from './grant.ts';
+
+export interface SavedGrant {
+  readonly node: string;
+  readonly signed: SignedRecord;
+  readonly acceptedAt: Moment;
+}
+
+export interface GrantBookOptions {
+  readonly network: string;
+  readonly networkUid: string;
+}
+
+export interface GrantBookDependencies {
+  readonly saved: {
+    list(): Iterable<SavedGrant>;
+    put(node: string, signed: SignedRecord, acceptedAt: Moment): void;
+    delete(node: string): void;
+  };
+  readonly verify: VerifyGrant;
+  readonly report: (node: string, reason: string) => void;
+}
+
+/** A clock that moved by more than this against CLOCK_BOOTTIME was set. */
+const JUMP_MS = 1000;
+/** What was refused is looked at again this often, since time alone may have made it valid. */
+const RETRY_MS = 60_000;
+
+interface Known {
+  readonly grant: Grant;
+  readonly addresses: readonly Prefix[];
+  /** In the present boot. */
+  readonly acceptedAt: Moment;
+}
+
+/** 'whole': all that its record says. */
+export type Granted = 'whole' | readonly Prefix[];
+
+const NOTHING: Granted = [];
+
+export class GrantBook {
+  readonly #options: GrantBookOptions;
+  readonly #dependencies: GrantBookDependencies;
+  readonly #grants = new Map<string, Known>();
+  /** What did not hold at the time, by node, newest only: the clock may have been wrong. */
+  readonly #parked = new Map<string, SignedRecord>();
+  #parkedAt: Moment;
+  readonly #refused = new Map<string, string>();
+  /** When one that holds now ends, on CLOCK_BOOTTIME. */
+  #nextEnd = Number.POSITIVE_INFINITY;
+
+  constructor(options: GrantBookOptions, dependencies: GrantBookDependencies, now: Moment) {
+    this.#options = options;
+    this.#dependencies = dependencies;
+    this.#parkedAt = now;
+    for (const { node, signed, acceptedAt } of dependencies.saved.list()) {
+      const at = acceptedAt.bootId === now.bootId ? acceptedAt : now;
+      this.#take(node, signed, at, at !== acceptedAt);
+    }
+  }
+
+  /** Takes one that the registry gave for `node`. True when it changed what is granted. */
+  accept(node: string, signed: SignedRecord, now: Moment): boolean {
+    return this.#take(node, signed, now, true);
+  }
+
+  /** Looks again at what was refused. True when something is granted otherwise than before, also since one has ended. */
+  retry(now: Moment): boolean {
+    let changed = now.boot >= this.#nextEnd;
+    if (changed) this.#noteEnds(now);
+    const passed = now.boot - this.#parkedAt.boot;
+    if (Math.abs(now.wall - this.#parkedAt.wall - passed) < JUMP_MS && passed < RETRY_MS) return changed;
+    this.#parkedAt = now;
+    for (const [node, signed] of [...this.#parked]) changed = this.#take(node, signed, now, true) || changed;
+    return changed;
+  }
+
+  /** Nothing, unless it was granted and that holds. */
+  of(node: string, now: Moment): Granted {
+    const known = this.#grants.get(node);
+    if (known === undefined || endOf(known) <= now.boot) return NOTHING;
+    return known.grant.isWhole ? 'whole' : known.addresses;
+  }
+
+  /** Grants that were refused, with the reason. */
+  get refusals(): ReadonlyMap<string, string> {
+    return this.#refused;
+  }
+
+  clear(): void {
+    for (const node of new Set([...this.#grants.keys(), ...this.#parked.keys()]))
+      this.#dependencies.saved.delete(node);
+    this.#grants.clear();
+    this.#parked.clear();
+    this.#refused.clear();
+  }
+
+  #take(node: string, signed: SignedRecord, now: Moment, isToBeSaved: boolean): boolean {
+    const decoded = decodeVerifiedGrant(signed, this.#dependencies.verify, now.wall, {
+      ...this.#options,
+      node,
+    });
+    if (decoded.kind === 'refused') {
+      this.#parked.set(node, signed);
+      if (this.#refused.get(node) === decoded.message) return false;
+      this.#refused.set(node, decoded.message);
+      this.#dependencies.report(node, decoded.message);
+      return false;
+    }
+    this.#parked.delete(node);
+    this.#refused.delete(node);
+    const { grant } = decoded;
+    const known = this.#grants.get(node);
+    if (known !== undefined && known.grant.sequence >= grant.sequence) return false;
+    this.#grants.set(node, {
+      grant,
+      addresses: grant.addresses.map((text) => host(parseAddress(text))),
+      acceptedAt: now,
+    });
+    if (isToBeSaved) this.#dependencies.saved.put(node, signed, now);
+    this.#noteEnds(now);
+    return known === undefined || contentOf(known.grant) !== contentOf(grant) || endOf(known) <= now.boot;
+  }
+
+  #noteEnds(now: Moment): void {
+    const ends = [...this.#grants.values()].map(endOf).filter((end) => end > now.boot);
+    this.#nextEnd = Math.min(...ends, Number.POSITIVE_INFINITY);
+  }
+}
+
+const endOf = ({ grant, acceptedAt }: Known): number => acceptedAt.boot + (grant.notAfter - acceptedAt.wall);
+
+const contentOf = ({ isWhole, addresses }: Grant): string => (isWhole ? 'whole' : addresses.join());
+
+const host = ({ family, value }: Address): Prefix => ({ family, value, length: family === 4 ? 32 : 128 });

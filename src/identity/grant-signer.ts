@@ -1,0 +1,79 @@
+// Signs what a domain grants, and the head of its log of decisions, by an identity that the signer gave for that and for nothing
+// else; and verifies it against a trust bundle.
+
+import { type KeyObject, sign, X509Certificate } from 'node:crypto';
+import {
+  encodeGrant,
+  GRANT_CONTEXT,
+  type Grant,
+  type VerifyGrant,
+} from '../../native-free/admission/grant.ts';
+import { type SignedRecord, signingInput } from '../../native-free/registry/record.ts';
+import { DOCUMENT_SIGNING } from './certificate.ts';
+import { createCertificateRequest } from './certificate-request.ts';
+import type { TrustBundle } from './chain.ts';
+import { generateKey } from './key.ts';
+import { DSA_ENCODING, RememberedChains } from './remembered-chains.ts';
+import type { Signer } from './signer.ts';
+
+/** What is to be granted; the rest follows from the identity. */
+export type GrantContent = Omit<Grant, 'trustDomain' | 'notBefore' | 'notAfter'>;
+
+export class GrantSigner {
+  readonly trustDomain: string;
+  /** When its certificate ends, unix ms. */
+  readonly notAfter: number;
+  readonly #key: KeyObject;
+  readonly #chain: readonly Uint8Array[];
+  readonly #notBefore: number;
+
+  private constructor(trustDomain: string, key: KeyObject, chain: readonly Uint8Array[]) {
+    const [leaf = new Uint8Array(0)] = chain;
+    const { validFromDate, validToDate } = new X509Certificate(leaf);
+    this.trustDomain = trustDomain;
+    this.notAfter = validToDate.getTime();
+    this.#notBefore = validFromDate.getTime();
+    this.#key = key;
+    this.#chain = chain;
+  }
+
+  /** With a fresh key, which is not stored anywhere. */
+  static async create(signer: Signer): Promise<GrantSigner> {
+    const key = await generateKey();
+    const chain = await signer.signAdmissionCertificate(await createCertificateRequest(key));
+    return new GrantSigner(signer.trustBundle.trustDomain, key, chain);
+  }
+
+  /** `notAfter` (unix ms) is no later than the certificate's end. */
+  grant(content: GrantContent, notAfter: number): SignedRecord {
+    const { trustDomain } = this;
+    const grant = {
+      ...content,
+      trustDomain,
+      notBefore: this.#notBefore,
+      notAfter: Math.min(notAfter, this.notAfter),
+    };
+    return this.sign(GRANT_CONTEXT, encodeGrant(grant));
+  }
+
+  sign(context: string, bytes: Uint8Array): SignedRecord {
+    const key = { key: this.#key, dsaEncoding: DSA_ENCODING } as const;
+    return {
+      record: bytes,
+      signature: new Uint8Array(sign('sha256', signingInput(context, bytes), key)),
+      certificateChain: this.#chain,
+    };
+  }
+}
+
+/** Verifies what one trust domain's admission identity signed. Keep it: it remembers the chains that held. */
+export const createGrantVerifier = (bundle: TrustBundle): VerifyGrant => {
+  const { trustDomain } = bundle;
+  const chains = new RememberedChains(bundle, DOCUMENT_SIGNING, (id) =>
+    id.kind === 'admission' ? trustDomain : undefined,
+  );
+  return (chain, input, signature, now) => {
+    const signer = chains.verify(chain, input, signature, now);
+    return signer && { trustDomain, notAfter: signer.notAfter };
+  };
+};

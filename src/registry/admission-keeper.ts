@@ -1,0 +1,240 @@
+// Keeps what the registry has decided about admission in step with rules and attachments: whenever either changes, what is
+// attached is decided anew, and each node's grant is signed anew when it grants something else, or has not long to go. Who
+// decides is native-free/registry/admission-decisions.ts.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { admitsWholeNode } from '../../native-free/admission/decision.ts';
+import { ascending, MAX_GRANTED_ADDRESSES, readGrant } from '../../native-free/admission/grant.ts';
+import { Vl3Error } from '../../native-free/error.ts';
+import { nodeSubject, redecide } from '../../native-free/registry/admission-decisions.ts';
+import { storedGrant as storedGrantSchema } from '../../native-free/registry/admission-model.ts';
+import { rulesIn } from '../../native-free/registry/admission-rules.ts';
+import { all, below, keys, one, partsOf } from '../../native-free/registry/keys.ts';
+import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
+import { nextSequence } from '../../native-free/registry/record.ts';
+import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { put, type Rule, settled } from '../../native-free/registry/rules.ts';
+import type { State } from '../../native-free/registry/state.ts';
+import type { Batch } from '../../native-free/registry/transaction.ts';
+import { fromBase64 } from '../base64.ts';
+import { type GrantContent, GrantSigner } from '../identity/grant-signer.ts';
+import type { Signer } from '../identity/signer.ts';
+import { storedGrant } from './messages.ts';
+import { CompactedError, type Store } from './store.ts';
+import type { Transactor } from './transactor.ts';
+
+export interface AdmissionKeeperDependencies {
+  readonly store: Store;
+  readonly transactor: Transactor;
+  readonly signer: Signer;
+  readonly terms: LeaseTerms;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly logger: Logger;
+}
+
+const RETRY_MS = 1000;
+/** How often everything is looked at, whether or not something changed. */
+const ROUND_MS = 60 * 60 * 1000;
+/** Of a grant's term: with less than this left it is signed anew, long before an outage could outlast it. */
+const RENEWED_AT = 6 / 7;
+
+/** What the grants of a network's nodes follow from. */
+const GRANTED = new Set(['attachments', 'members', 'cluster-enrolments', 'rulesets', 'domain']);
+
+export class AdmissionKeeper implements AsyncDisposable {
+  readonly #deps: AdmissionKeeperDependencies;
+  readonly #stop = new AbortController();
+  #signer: GrantSigner | undefined;
+  #revision = 0;
+  /** What has to be looked at: networks, or members of them as `network node`. */
+  readonly #dirty = new Set<string>();
+  #wake: (() => void) | undefined;
+  #running: Promise<unknown> = Promise.resolve();
+
+  constructor(deps: AdmissionKeeperDependencies) {
+    this.#deps = deps;
+  }
+
+  /** Resolves once what the store held at the start is in order. */
+  async start(): Promise<void> {
+    this.#revision = (await this.#deps.store.read([])).revision;
+    await this.#markAll();
+    await this.#settle();
+    const round = setInterval(() => void this.#markAll().then(() => this.#wake?.()), ROUND_MS);
+    this.#stop.signal.addEventListener('abort', () => clearInterval(round));
+    this.#running = Promise.all([this.#follow(), this.#work()]);
+  }
+
+  /** By which the log's head is signed, too. */
+  async signer(): Promise<GrantSigner> {
+    const { signer, terms, now } = this.#deps;
+    if (this.#signer === undefined || this.#signer.notAfter - now() < terms.termMs)
+      this.#signer = await GrantSigner.create(signer);
+    return this.#signer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    this.#wake?.();
+    await this.#running;
+  }
+
+  async #markAll(): Promise<void> {
+    const state = await this.#deps.transactor.read([all(below.rulesets)]).catch(() => undefined);
+    for (const { value } of state?.rulesets() ?? []) this.#dirty.add(value.network);
+  }
+
+  async #follow(): Promise<void> {
+    const { store, logger } = this.#deps;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        for await (const batch of store.watch('/', this.#revision, signal)) this.#note(batch);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof CompactedError)) {
+          logger.error({ err: error }, 'the watch of the store failed');
+          await sleep(RETRY_MS, undefined, { signal }).catch(() => {});
+        }
+        this.#revision = (await store.read([]).catch(() => ({ revision: this.#revision }))).revision;
+        await this.#markAll();
+        this.#wake?.();
+      }
+    }
+  }
+
+  #note({ revision, changes }: Batch): void {
+    this.#revision = revision;
+    for (const { key } of changes) {
+      const [kind = '', first = '', second] = partsOf(key);
+      if (!GRANTED.has(kind)) continue;
+      if (kind === 'rulesets') this.#dirty.add(first);
+      // A recovery began or ended, or what cluster a node is of has changed: both are rare.
+      else if (second === undefined) void this.#markAll().then(() => this.#wake?.());
+      else this.#dirty.add(`${first} ${second}`);
+    }
+    if (this.#dirty.size > 0) this.#wake?.();
+  }
+
+  async #work(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      if (this.#dirty.size === 0) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        this.#wake = undefined;
+      }
+      if (!(await this.#settle())) await sleep(RETRY_MS, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  /** Looks at all that is to be looked at; false when something failed, and is to be looked at again. */
+  async #settle(): Promise<boolean> {
+    const { transactor, logger } = this.#deps;
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    let succeeded = true;
+    for (const what of dirty) {
+      if (this.#stop.signal.aborted) return true;
+      const [network = '', node] = what.split(' ');
+      try {
+        const state = await transactor.read([one(keys.ruleset(network)), all(below.members(network))]);
+        if (state.ruleset(network) === undefined) continue;
+        if (node !== undefined) await this.#settleNode(network, node);
+        else for (const { value } of state.members(network)) await this.#settleNode(network, value.node);
+      } catch (error) {
+        succeeded = false;
+        this.#dirty.add(what);
+        logger.error(
+          { err: error, network, node },
+          'admission could not be brought in step; it is tried again',
+        );
+      }
+    }
+    return succeeded;
+  }
+
+  async #settleNode(network: string, node: string): Promise<void> {
+    const { transactor, signer, now, logger } = this.#deps;
+    const { trustDomain } = signer.trustBundle;
+    for (;;) {
+      const { answer } = await transactor.run(redecide(network, node, trustDomain, now()));
+      for (const { id, workload } of answer.withdrawn)
+        logger.info({ network, node, attachment: id, workload }, 'no rule admits it any more');
+      if (answer.remaining === 0) break;
+    }
+    await transactor.run(this.#granting(network, node, await this.signer()));
+  }
+
+  /** Signs the node's grant anew, if need be. Signing inside the decision keeps both of one state. */
+  #granting(network: string, node: string, signer: GrantSigner): Rule<void> {
+    const { store, terms, now } = this.#deps;
+    const key = keys.grant(network, node);
+    return {
+      reads: [
+        one(keys.domain),
+        one(keys.network(network)),
+        one(keys.ruleset(network)),
+        one(keys.node(node)),
+        one(keys.member(network, node)),
+        one(keys.clusterEnrolment(node)),
+        one(key),
+        all(below.admissionRules(network)),
+        all(below.attachments(network, node)),
+      ],
+      decide: (state) => {
+        const content = grantOf(state, network, node, signer.trustDomain, store.identity);
+        if (content === undefined || recoveryOf(state) !== undefined) return settled(undefined);
+        const present = state.grant(network, node)?.value;
+        const held = present && readGrant(fromBase64(present.grant));
+        const wall = now();
+        const hasTime = held !== undefined && held.notAfter - wall > terms.termMs * RENEWED_AT;
+        if (hasTime && sameContent(held, content)) return settled(undefined);
+        const sequence = nextSequence(present?.sequence ?? 0, 0, wall);
+        const notAfter = Math.min(wall + terms.termMs, signer.notAfter);
+        const signed = signer.grant({ ...content, sequence }, notAfter);
+        return {
+          compares: [
+            ...[key, keys.ruleset(network), keys.member(network, node)].map((one) => state.unchanged(one)),
+            state.noneNewer(below.attachments(network, node)),
+          ],
+          operations: [put(key, storedGrantSchema, storedGrant({ ...signed, sequence, notAfter }))],
+          answer: undefined,
+        };
+      },
+    };
+  }
+}
+
+/** What a node is to be granted; undefined: nothing is to be said of it. */
+const grantOf = (
+  state: State,
+  network: string,
+  node: string,
+  trustDomain: string,
+  storeId: string,
+): Omit<GrantContent, 'sequence'> | undefined => {
+  const uid = state.network(network)?.value.uid;
+  const isGone = state.member(network, node) === undefined || state.node(node) === undefined;
+  if (uid === undefined || isGone || state.ruleset(network) === undefined) return undefined;
+  const rules = rulesIn(state, network, trustDomain);
+  const isWhole = admitsWholeNode(rules, nodeSubject(state, node, trustDomain)) !== undefined;
+  const addresses = isWhole
+    ? []
+    : [...new Set(state.attachments(network, node).flatMap(({ value }) => value.addresses))].sort(ascending);
+  if (addresses.length > MAX_GRANTED_ADDRESSES)
+    throw new Vl3Error(
+      'resource-exhausted',
+      `node "${node}" has ${addresses.length} addresses on the restricted network "${network}", and ${MAX_GRANTED_ADDRESSES} are the most`,
+    );
+  return { network, networkUid: uid, nodeDomain: trustDomain, node, isWhole, addresses, storeId };
+};
+
+const sameContent = (a: Omit<GrantContent, 'sequence'>, b: Omit<GrantContent, 'sequence'>): boolean =>
+  a.networkUid === b.networkUid &&
+  a.isWhole === b.isWhole &&
+  a.storeId === b.storeId &&
+  a.addresses.join() === b.addresses.join();

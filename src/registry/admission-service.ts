@@ -1,0 +1,144 @@
+// AdmissionService: each RPC reads its request, runs a rule, and answers with messages. Access was checked before.
+
+import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
+import { admitsWholeNode, explain, type Subject } from '../../native-free/admission/decision.ts';
+import { HEAD_CONTEXT } from '../../native-free/admission/exported-log.ts';
+import { homeRule } from '../../native-free/admission/rule.ts';
+import { Vl3Error } from '../../native-free/error.ts';
+import { nodeSubject } from '../../native-free/registry/admission-decisions.ts';
+import { NO_LOG } from '../../native-free/registry/admission-log.ts';
+import { logHead } from '../../native-free/registry/admission-model.ts';
+import {
+  createAdmissionRule,
+  deleteAdmissionRule,
+  rulesIn,
+} from '../../native-free/registry/admission-rules.ts';
+import { all, below, keys, one } from '../../native-free/registry/keys.ts';
+import {
+  check,
+  decodeValue,
+  labels as labelsSchema,
+  name as nameSchema,
+} from '../../native-free/registry/model.ts';
+import { mustBeNetwork } from '../../native-free/registry/rules.ts';
+import type { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
+import { ruleMessage, ruleOf } from './admission-messages.ts';
+import { callerKey } from './caller.ts';
+import type { RegistryContext } from './context.ts';
+
+/** Of the log, in one message. */
+const ENTRIES_AT_ONCE = 256;
+
+const ruleReads = (network?: string) => [
+  ...(network === undefined
+    ? [all(below.networks), all(below.rulesets)]
+    : [one(keys.network(network)), one(keys.ruleset(network))]),
+  all(below.admissionRules(network)),
+];
+
+export const admissionService = (context: RegistryContext): ServiceImpl<typeof AdmissionService> => {
+  const { transactor, store, signer, now, logger } = context;
+  const { trustDomain } = signer.trustBundle;
+
+  const changeBy = (handler: HandlerContext) => {
+    const caller = handler.values.get(callerKey);
+    if (caller.role === 'anonymous') throw new Vl3Error('permission-denied', 'this call is for admins');
+    return { admin: caller.name, now: now(), trustDomain };
+  };
+
+  return {
+    async createAdmissionRule({ rule }, handler) {
+      if (rule === undefined) throw new Vl3Error('invalid-argument', 'rule: it is missing');
+      const { answer } = await transactor.run(
+        createAdmissionRule(ruleOf(rule, trustDomain), changeBy(handler)),
+      );
+      logger.info(
+        { network: answer.network, rule: answer.name, isDryRun: answer.isDryRun },
+        'admission rule created',
+      );
+      return { rule: ruleMessage(answer) };
+    },
+
+    async listAdmissionRules({ network }) {
+      if (network === '') {
+        const state = await transactor.read(ruleReads());
+        const rules = state.networks().flatMap(({ value }) => {
+          const stored = state.admissionRules().filter((rule) => rule.value.network === value.name);
+          const isOpen =
+            state.rulesets().find((one) => one.value.network === value.name)?.value.isOpen ?? true;
+          return [
+            ...(isOpen ? [homeRule(value.name, trustDomain)] : []),
+            ...stored.map((rule) => rule.value),
+          ];
+        });
+        return { rules: rules.map(ruleMessage) };
+      }
+      check(nameSchema, network, 'network');
+      const state = await transactor.read(ruleReads(network));
+      mustBeNetwork(state, network);
+      return { rules: rulesIn(state, network, trustDomain).map(ruleMessage) };
+    },
+
+    async deleteAdmissionRule({ network, name }, handler) {
+      const { answer } = await transactor.run(deleteAdmissionRule(network, name, changeBy(handler)));
+      logger.info({ network, rule: answer.name }, 'admission rule deleted');
+      return {};
+    },
+
+    async testAdmission(request) {
+      const { network, node } = request;
+      check(nameSchema, network, 'network');
+      if (node !== '') check(nameSchema, node, 'node');
+      const isKnown = node !== '' && (request.trustDomain === '' || request.trustDomain === trustDomain);
+      const state = await transactor.read([
+        ...ruleReads(network),
+        ...(isKnown ? [one(keys.node(node)), one(keys.clusterEnrolment(node))] : []),
+      ]);
+      mustBeNetwork(state, network);
+      const known =
+        isKnown && state.node(node) !== undefined ? nodeSubject(state, node, trustDomain) : undefined;
+      const subject: Subject = {
+        trustDomain: request.trustDomain === '' ? trustDomain : request.trustDomain,
+        node,
+        cluster: known?.cluster ?? request.cluster,
+        namespace: request.namespace,
+        serviceAccount: request.serviceAccount,
+        workload: request.workload,
+        labels: check(labelsSchema, request.labels, 'labels'),
+      };
+      const rules = rulesIn(state, network, trustDomain);
+      const verdicts = explain(rules, subject).map(({ rule, verdict }) => ({
+        rule: rule.name,
+        admits: verdict.kind === 'admits',
+        isDryRun: rule.isDryRun,
+        whyNot: verdict.kind === 'not' ? verdict.why : '',
+      }));
+      const admitting = verdicts.find(({ admits, isDryRun }) => admits && !isDryRun);
+      const isHome = subject.trustDomain === trustDomain;
+      return {
+        isAdmitted: admitting !== undefined,
+        rule: admitting?.rule ?? '',
+        isWholeNode: isHome && admitsWholeNode(rules, subject) !== undefined,
+        verdicts,
+        trustDomain: subject.trustDomain,
+        cluster: subject.cluster,
+      };
+    },
+
+    async *exportAdmissionLog() {
+      const { entries } = await store.read([one(keys.logHead), all(below.logEntries)]);
+      const lines = entries.filter(({ key }) => key !== keys.logHead).map(({ value }) => value);
+      const found = entries.find(({ key }) => key === keys.logHead);
+      const { sequence, hash } =
+        found === undefined ? NO_LOG : decodeValue(logHead, found.value, keys.logHead);
+      for (let at = 0; at < lines.length; at += ENTRIES_AT_ONCE)
+        yield { entries: lines.slice(at, at + ENTRIES_AT_ONCE) };
+      const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, sequence, hash, at: now() }));
+      const { record, signature, certificateChain } = (await context.admissionKeeper.signer()).sign(
+        HEAD_CONTEXT,
+        bytes,
+      );
+      yield { head: { head: record, signature, certificateChain: [...certificateChain] } };
+    },
+  };
+};
