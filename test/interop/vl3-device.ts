@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import type { Daemon } from '../lab/daemon.ts';
 import type { Host } from '../lab/host.ts';
 import type { Lab } from '../lab/lab.ts';
+import { bundled } from '../lab/program.ts';
 import type { KeyPair } from '../lab/wireguard-go.ts';
 import type { StandaloneConfig, StandalonePeer, StandaloneRequest, StandaloneStatus } from './standalone.ts';
 
@@ -63,7 +64,7 @@ export class Vl3Device {
     const { controlSocket, mtu } = this.#config;
     writeFileSync(this.#file, JSON.stringify(this.#config), { mode: 0o600 });
     rmSync(controlSocket, { force: true });
-    this.#daemon = this.#host.start([process.execPath, PROGRAM, this.#file]);
+    this.#daemon = this.#host.start([...(bundled('standalone') ?? [process.execPath, PROGRAM]), this.#file]);
     await this.#daemon.printed(/ready/, 20_000);
     const { addresses, peers } = this.#options;
     const assign = addresses.map(

@@ -3,6 +3,7 @@
 
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { build } from 'rolldown';
 import { COMMANDS } from './program.ts';
 
@@ -18,6 +19,8 @@ export const setup = async (): Promise<void> => {
   await build({
     input: {
       main: join(ROOT, 'cmd/vl3/main.ts'),
+      'command-server': fileURLToPath(new URL('./command-server.ts', import.meta.url)),
+      standalone: join(ROOT, 'test/interop/standalone.ts'),
       // Their creator looks for them beside itself.
       'egress-worker': join(ROOT, 'src/datapath/egress-worker.ts'),
       'ingress-worker': join(ROOT, 'src/datapath/ingress-worker.ts'),

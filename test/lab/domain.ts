@@ -1,9 +1,10 @@
 // A domain of vl3 on the lab: a registry on the public internet, nodes with agents, pods on networks. Driven by the
-// command line alone, as people drive it.
+// command line alone, as people drive it, though most commands share one process.
 
 import { join } from 'node:path';
+import { CommandLine } from './command-line.ts';
 import type { Daemon } from './daemon.ts';
-import { failure, type Host, type Result, type RunOptions } from './host.ts';
+import { failure, type Host, type Result } from './host.ts';
 import { type Cloud, Internet, type Site } from './internet.ts';
 import { Lab } from './lab.ts';
 import { Node, type NodeOptions } from './node.ts';
@@ -24,6 +25,7 @@ export class Domain implements AsyncDisposable {
   program: Program = vl3;
   readonly #site: Site;
   #registry: Daemon | undefined;
+  #commands: Promise<CommandLine | undefined> | undefined;
   #lastHost = 10;
 
   private constructor(lab: Lab, internet: Internet, cloud: Cloud, site: Site) {
@@ -90,8 +92,15 @@ export class Domain implements AsyncDisposable {
   }
 
   /** Runs an admin's command, whatever its exit code. */
-  async tryAdmin(args: readonly string[], options?: RunOptions): Promise<Result> {
-    return await this.host.tryRun(vl3(...args, '--admin', this.adminFile), options);
+  async tryAdmin(args: readonly string[]): Promise<Result> {
+    return await this.command(...args, '--admin', this.adminFile);
+  }
+
+  /** Runs a command that only asks somebody else and answers, on the registry's host, whatever its exit code. */
+  async command(...args: string[]): Promise<Result> {
+    this.#commands ??= CommandLine.start(this.host);
+    const commands = await this.#commands;
+    return (await commands?.run(args)) ?? (await this.host.tryRun(vl3(...args)));
   }
 
   /** Runs an admin's command and returns what it printed. */

@@ -12,6 +12,9 @@ import type { Site } from './internet.ts';
 import { Pod } from './pod.ts';
 import { type Program, vl3 } from './program.ts';
 
+/** Commands that ask the agent, and are over. */
+const ASKING = ['attach', 'detach', 'status'];
+
 export interface NodeOptions {
   /** Networks it joins at once, by `--network`. */
   networks?: readonly string[];
@@ -111,6 +114,9 @@ export class Node {
   /** Runs a command against this node's agent, whatever its exit code. */
   async tryVl3(...args: string[]): Promise<Result> {
     const [command = '', ...rest] = args;
+    // What goes through the agent's socket alone may come from any host.
+    if (this.program === vl3 && ASKING.includes(command))
+      return await this.domain.command(command, '--socket', this.socket, ...rest);
     return await this.host.tryRun(this.program(command, '--socket', this.socket, ...rest));
   }
 
