@@ -1,11 +1,12 @@
-// The agent dies by SIGKILL at steps of attaching, detaching, joining and leaving: a sample of them. All:
+// The agent dies by SIGKILL at steps of attaching, detaching, joining and leaving: two in the midst of each. All:
 // killed.long.test.ts.
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { spreadSteps } from '../lab/faults.ts';
 import { KilledSteps, OPERATIONS } from './killed-steps.ts';
 
-const SAMPLE = 4;
+/** The steps are cut into so many parts. */
+const PARTS = 3;
 
 let steps: KilledSteps;
 
@@ -21,12 +22,12 @@ test.each(OPERATIONS)(
     const trace = await steps.trace(operation);
     expect(trace.length).toBeGreaterThan(10);
     const died: string[] = [];
-    for (const at of spreadSteps(trace.length, SAMPLE)) {
+    for (const at of spreadSteps(trace.length, PARTS + 1).slice(1, -1)) {
       const step = await steps.dieAt(operation, at);
       if (step !== undefined) died.push(step);
     }
     console.log(`${operation}: ${trace.length} steps, died at\n  ${died.join('\n  ')}`);
-    expect(died.length).toBeGreaterThanOrEqual(SAMPLE - 1);
+    expect(died.length).toBeGreaterThan(0);
   },
   300_000,
 );

@@ -5,12 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, test, vi } from 'vitest';
 import { Domain, SOON } from '../lab/domain.ts';
+import { isLong } from '../lab/long.ts';
 import type { Node } from '../lab/node.ts';
 import { fromSources } from '../lab/program.ts';
 import { Stream } from '../lab/stream.ts';
 
 const PRELOAD = fileURLToPath(new URL('../lab/rekey-at-once.ts', import.meta.url));
-const ROUNDS = process.env['VL3_LONG_TESTS'] ? 30 : 4;
+const ROUNDS = isLong ? 30 : 2;
 /** An initiation is not repeated sooner (REKEY_TIMEOUT and its jitter). */
 const APART_MS = 5_500;
 

@@ -5,6 +5,7 @@ import { expect, test, vi } from 'vitest';
 import { INVARIANTS } from '../../native-free/simulator/invariants.ts';
 import { shrink } from '../../native-free/simulator/shrink.ts';
 import { type Result, simulate } from '../../native-free/simulator/simulator.ts';
+import { isLong } from '../lab/long.ts';
 import { PLANTED_BUGS, type PlantedBug, plantedPlan } from './planted-bugs.ts';
 import { failureLines } from './report.ts';
 
@@ -13,7 +14,7 @@ vi.setConfig({ testTimeout: 600_000 });
 
 const OPTIONS = { steps: 60, nodes: [2, 4], usesToyPrimitives: true } as const;
 const MOST_SEEDS = 300;
-const SMALLER_PLANS_TRIED = 25;
+const SMALLER_PLANS_TRIED = isLong ? 25 : 10;
 
 const find = (bug: PlantedBug): Result => {
   for (let seed = 1; seed <= MOST_SEEDS; seed++) {

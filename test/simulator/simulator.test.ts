@@ -1,11 +1,12 @@
-// The simulator over many seeds, within a fixed time: whatever it finds is printed with its seed. Real cryptography for
-// the first seeds, a toy for the many.
+// The simulator over some seeds, and as many more as there is time for: whatever it finds is printed with its seed. Real
+// cryptography for the first seeds, a toy for the many. Campaigns: `npm run simulate`.
 
 import { expect, test, vi } from 'vitest';
 import type { Step } from '../../native-free/simulator/plan.ts';
 import { makePlan } from '../../native-free/simulator/planner.ts';
 import { shrink } from '../../native-free/simulator/shrink.ts';
 import { simulate } from '../../native-free/simulator/simulator.ts';
+import { isLong } from '../lab/long.ts';
 import { failureLines, Statistics } from './report.ts';
 
 const small = { steps: 30, nodes: [2, 4], usesToyPrimitives: false } as const;
@@ -59,18 +60,18 @@ const mustHold = (seed: string, options: Parameters<typeof makePlan>[1]): void =
   expect.fail(failureLines(result, shrink(result, {}, 60), command).join('\n'));
 };
 
-/** Seeds from 1 on, at least `least` of them, for about so long. */
+/** Seeds from 1 on, at least `least` of them, for about so long by `npm run test:long`. */
 const forAbout = (milliseconds: number, least: number, options: Parameters<typeof makePlan>[1]): void => {
-  const until = performance.now() + milliseconds;
+  const until = performance.now() + (isLong ? milliseconds : 0);
   for (let seed = 1; seed <= least || performance.now() < until; seed++) mustHold(String(seed), options);
 };
 
 test('whatever happens to a few machines with real cryptography, every invariant holds', () => {
-  forAbout(4000, 2, small);
+  forAbout(20_000, 3, small);
 });
 
 test('whatever happens to some machines, every invariant holds', () => {
-  forAbout(8000, 10, usual);
+  forAbout(40_000, 6, usual);
 });
 
 test('whatever happens to thirty machines, every invariant holds', () => {
@@ -78,7 +79,7 @@ test('whatever happens to thirty machines, every invariant holds', () => {
 });
 
 test('whatever happens to a few machines over weeks, every invariant holds', () => {
-  forAbout(8000, 2, quiet);
+  forAbout(20_000, 1, quiet);
 });
 
 test('the same seed gives the same trace, and another seed another', () => {
