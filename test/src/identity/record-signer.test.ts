@@ -187,15 +187,16 @@ test('chains that fail are not remembered, and rubbish chains never throw', asyn
   expect(said(signed, verify)).toBe('accepted');
 });
 
-test('a record of a known node takes below a millisecond', async () => {
+test('a record of a known node costs below a millisecond', async () => {
   const ca = await openCa();
   const verify = createRecordVerifier(ca.trustBundle);
   const signed = signRecord(await enrolled(ca, 'n1'), content());
   const batch = () => {
-    const started = performance.now();
+    const before = process.threadCpuUsage();
     for (let i = 0; i < 200; i++) said(signed, verify);
-    return performance.now() - started;
+    const { user, system } = process.threadCpuUsage(before);
+    return (user + system) / 1000;
   };
-  // The best of several, since the machine may be busy.
+  // Of this thread's time, and the best of several: the machine may be busy.
   expect(Math.min(...Array.from({ length: 5 }, batch))).toBeLessThan(200);
 });
