@@ -26,6 +26,14 @@ export class Vl3Error extends Error {
   }
 }
 
+/** No admission rule of the network admits it: it is attached as soon as one does. */
+export class NotAdmitted extends Vl3Error {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super('permission-denied', message, options);
+    this.name = 'NotAdmitted';
+  }
+}
+
 /** The registry says that this node is not one of its own (any more), whatever certificate it shows. */
 export class NotEnrolled extends Vl3Error {
   readonly why: 'deleted' | 'unknown';

@@ -43,6 +43,9 @@ const networkSchema = z.object({
   createdAt: z.number().default(0),
   /** Since when the registry holds this node for a member, in its time; 0 or absent: unknown. */
   joinedAt: z.number().optional(),
+  /** Not everyone of the home domain is admitted, and by which version of its rules this is known. */
+  isRestricted: z.boolean().default(false),
+  rulesetVersion: z.number().int().default(0),
   leases: z.array(leaseSchema),
   /** By family, what names the request for another prefix until it is answered. */
   leaseRequests: z.record(z.string(), z.string()).optional(),
@@ -83,6 +86,15 @@ export type NamesDocument = z.infer<typeof namesSchema>;
 /** Named `<network>/<node>`: what a node signed about its names, as the exact bytes received. */
 export const NAMES: DocumentKind<NamesDocument> = { kind: 'names', schema: namesSchema };
 
+const grantSchema = z.object({
+  grant: base64,
+  signature: base64,
+  certificateChain: z.array(base64),
+  acceptedAt: momentSchema,
+});
+/** Named `<network>/<node>`: what the network's home domain granted a node, as the exact bytes received. */
+export const GRANT: DocumentKind<z.infer<typeof grantSchema>> = { kind: 'grant', schema: grantSchema };
+
 const registrySchema = z.object({
   storeId: z.string(),
   /** The highest that this node has seen of that store, as decimal digits. */
@@ -121,6 +133,8 @@ export const podSchema = z.object({
   namespace: z.string().min(1).max(63),
   name: z.string().min(1).max(253),
   uid: z.string().max(64),
+  /** Absent: it is not known. */
+  serviceAccount: z.string().max(253).optional(),
 });
 const originFields = {
   cni: cniSchema.optional(),

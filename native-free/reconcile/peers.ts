@@ -3,7 +3,8 @@
 // but what is configured stays with its peer, since a claim that turns up later can only say that it is older. Before both
 // goes that a registry that has decided who is on the network knows one and not the other. The other is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
 
-import { formatPrefix, type Prefix, parsePrefix, prefixAround } from '../ipam/prefix.ts';
+import type { Granted } from '../admission/grant-book.ts';
+import { formatPrefix, type Prefix, parsePrefix, prefixAround, prefixCovers } from '../ipam/prefix.ts';
 import type { NodeRecord, RecordEndpoint } from '../registry/record.ts';
 
 /** A peer as it ought to be configured. */
@@ -58,12 +59,14 @@ const byAge = (a: { leasedAt: number; node: string }, b: { leasedAt: number; nod
 /**
  * Peers by base64 public key, this node itself left out, and the claims that were refused. `configured`: those at present.
  * `mayHold`: false of a node that the registry has decided without; nothing but a claim of another is lost by it.
+ * `granted`: what of its prefixes a node is let have; who is granted nothing is no peer.
  */
 export const desiredPeers = (
   records: readonly NodeRecord[],
   self: Self,
   configured: ReadonlyMap<string, DesiredPeer> = new Map(),
   mayHold: (node: string) => boolean = () => true,
+  granted: (node: string) => Granted = () => 'whole',
 ): { peers: Map<string, DesiredPeer>; conflicts: Conflict[] } => {
   const conflicts: Conflict[] = [];
   const others = newestOfEachNode(records).filter((record) => record.node !== self.node);
@@ -108,10 +111,16 @@ export const desiredPeers = (
   const held = holdOldest(claims, conflicts);
   const peers = new Map<string, DesiredPeer>();
   for (const { node, publicKey, endpoints } of holders) {
-    peers.set(publicKey, { node, publicKey, endpoints, prefixes: held.get(node) ?? [] });
+    const grant = granted(node);
+    const prefixes = within(held.get(node) ?? [], grant);
+    if (grant === 'whole' || prefixes.length > 0)
+      peers.set(publicKey, { node, publicKey, endpoints, prefixes });
   }
   return { peers, conflicts };
 };
+
+const within = (held: readonly Prefix[], granted: Granted): readonly Prefix[] =>
+  granted === 'whole' ? held : granted.filter((one) => held.some((prefix) => prefixCovers(prefix, one)));
 
 /** Of two records of one node the one with the higher sequence holds, whatever the order they came in. */
 const newestOfEachNode = (records: readonly NodeRecord[]): NodeRecord[] => {

@@ -181,6 +181,8 @@ export const newNetwork = (
   poolV6: network.poolV6 ?? '',
   ...definitionOf(network),
   joinedAt,
+  isRestricted: false,
+  rulesetVersion: 0,
   leases,
   privateKey,
   timestampMark: '',

@@ -19,6 +19,8 @@ export const ruleset = z.strictObject({
   version: z.number().int().min(1),
   /** Whether the home rule holds. */
   isOpen: z.boolean(),
+  /** Of one that is not open: every node has its grant, so that peers can be told to go by them. */
+  isInForce: z.boolean().optional(),
   changedAt: time,
 });
 export type Ruleset = z.infer<typeof ruleset>;

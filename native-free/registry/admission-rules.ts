@@ -131,16 +131,36 @@ const changed = (
 ): Operation[] => {
   const { network, name } = rule;
   const before = state.ruleset(network)?.value;
+  const isOpenAfter = isOpen ?? before?.isOpen ?? true;
   const after: Ruleset = {
     network,
     version: (before?.version ?? 0) + 1,
-    isOpen: isOpen ?? before?.isOpen ?? true,
+    isOpen: isOpenAfter,
+    ...(!isOpenAfter && before?.isInForce === true && { isInForce: true }),
     changedAt: now,
   };
   const log = new LogWriter(state.logHead()?.value ?? NO_LOG, now);
   log.add({ kind, network, rule: name, admin, definition: JSON.stringify(rule).slice(0, 8192) });
   return [put(keys.ruleset(network), ruleset, after), ...log.operations];
 };
+
+/**
+ * Every node of the restricted network has its grant: from now on its peers go by that, and not before, or all would lose
+ * each other until the first were signed.
+ */
+export const putInForce = (network: string, version: number): Rule<void> => ({
+  reads: [one(keys.ruleset(network))],
+  decide: (state) => {
+    const present = state.ruleset(network)?.value;
+    if (present === undefined || present.version !== version || present.isOpen || present.isInForce === true)
+      return settled(undefined);
+    return {
+      compares: [state.unchanged(keys.ruleset(network))],
+      operations: [put(keys.ruleset(network), ruleset, { ...present, isInForce: true })],
+      answer: undefined,
+    };
+  },
+});
 
 const mustBeHomeRule = (rule: AdmissionRule, trustDomain: string): void => {
   const { cluster, node, isDryRun } = rule;

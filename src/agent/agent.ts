@@ -14,6 +14,7 @@ import { check, name as networkName } from '../../native-free/registry/model.ts'
 import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import { compactMemory } from '../ffi/trim.ts';
+import { createGrantVerifier } from '../identity/grant-signer.ts';
 import type { Identity } from '../identity/identity.ts';
 import { createRecordVerifier, signNames, signRecord } from '../identity/record-signer.ts';
 import { connectKubernetes } from '../kube/kubernetes-api.ts';
@@ -204,8 +205,14 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const verifierOf = ({ trustBundle: bundle }: Identity) => ({
     bundle,
     verify: createRecordVerifier(bundle),
+    verifyGrant: createGrantVerifier(bundle),
   });
   let verifier = verifierOf(identity);
+  const currentVerifier = () => {
+    // Enrolling anew may be with the CA that came after a lost one.
+    if (link.identity.trustBundle !== verifier.bundle) verifier = verifierOf(link.identity);
+    return verifier;
+  };
   const networks: Networks = opened.use(
     new Networks(
       { node, netnsPrefix: options.netnsPrefix, permanent: options.networks },
@@ -218,11 +225,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         random,
         clock,
         surroundings,
-        verify: (chain, input, signature, now) => {
-          // Enrolling anew may be with the CA that came after a lost one.
-          if (link.identity.trustBundle !== verifier.bundle) verifier = verifierOf(link.identity);
-          return verifier.verify(chain, input, signature, now);
-        },
+        verify: (...signed) => currentVerifier().verify(...signed),
+        verifyGrant: (...signed) => currentVerifier().verifyGrant(...signed),
+        onRefused: (network, refused) => void attachments.refused(network, refused),
+        onRulesChanged: (network) => attachments.rulesChanged(network),
         sign: (content) => signRecord(link.identity, content),
         signNames: (content) => signNames(link.identity, content),
         svidId: () => String(link.identity.notAfter),

@@ -11,6 +11,7 @@ import { fromConnectError } from '../api/errors.ts';
 import type { RecordContent } from '../identity/record-signer.ts';
 import type { AgentClient } from '../registry/client.ts';
 import { Backoff } from './backoff.ts';
+import type { Refused } from './verdicts.ts';
 
 type Content = Omit<RecordContent, 'sequence'>;
 
@@ -21,6 +22,8 @@ export interface AnnouncerOptions {
   readonly attachments: () => AttachmentDocument[];
   /** The signed names of the attachments. */
   readonly names: () => SignedRecord;
+  /** The registry was told of these attachments, and refused some. */
+  readonly onDecided: (asked: readonly string[], refused: readonly Refused[]) => void;
   /** A sequence above all that were used, written down before it is returned. */
   readonly nextSequence: () => number;
 }
@@ -130,18 +133,24 @@ export class Announcer {
     const { network } = this.#options;
     const attachments = this.#options
       .attachments()
-      .map(({ id, workload, addresses, interfaceName, labels, attachedAt }) => ({
+      .map(({ id, workload, addresses, interfaceName, labels, attachedAt, pod }) => ({
         id,
         network,
         workload,
         addresses,
         interfaceName,
         labels,
+        namespace: pod?.namespace ?? '',
+        serviceAccount: pod?.serviceAccount ?? '',
         attachedAt: { seconds: BigInt(Math.floor(attachedAt / 1000)), nanos: 0 },
       }));
     const { record, signature, certificateChain } = this.#options.names();
     const names = { record, signature, certificateChain: [...certificateChain] };
-    await this.#deps.client().putAttachments({ network, attachments, names }, call);
+    const { refused } = await this.#deps.client().putAttachments({ network, attachments, names }, call);
+    this.#options.onDecided(
+      attachments.map(({ id }) => id),
+      refused,
+    );
   }
 
   #untilDue(signal: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@
 
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
-import { Vl3Error } from '../../native-free/error.ts';
+import { NotAdmitted, Vl3Error } from '../../native-free/error.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../../native-free/ipam/prefix.ts';
 import {
   ATTACHMENT,
@@ -28,6 +28,7 @@ import { PodInterfaces } from './pod-interfaces.ts';
 import { Queues } from './queues.ts';
 import type { AgentState } from './state.ts';
 import { Upkeep } from './upkeep.ts';
+import type { Refused } from './verdicts.ts';
 import { Wishes } from './wishes.ts';
 
 export interface AttachmentsDeps {
@@ -154,7 +155,7 @@ export class Attachments implements AsyncDisposable {
     } catch (cause) {
       const error = fromConnectError(cause);
       const isMissing = error.code === 'not-found' && request.awaitNetwork === true;
-      const mayPass = PASSING.has(error.code) || isMissing;
+      const mayPass = PASSING.has(error.code) || isMissing || error instanceof NotAdmitted;
       // Whoever was told that it is pending must find it, and why.
       if (!mayPass && !asking.isOver && present === undefined) {
         this.#wishes.strike(id);
@@ -326,6 +327,28 @@ export class Attachments implements AsyncDisposable {
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
     return affected.map(toLocal);
+  }
+
+  /** The registry admits these no more: they are taken off, and attached again when a rule admits them. Never throws. */
+  async refused(network: string, refused: readonly Refused[]): Promise<void> {
+    const work = refused.map(async ({ id, reason }) => {
+      const found = this.#deps.state.get(ATTACHMENT, id);
+      if (found?.network !== network || found.isLeaving) return;
+      await this.#inTurn(found, () => this.#withdraw(id, reason));
+      this.#failed(id, new NotAdmitted(reason));
+    });
+    for (const outcome of await Promise.allSettled(work))
+      if (outcome.status === 'rejected')
+        this.#deps.logger.error(
+          { network, err: outcome.reason },
+          'what is not admitted any more is still attached',
+        );
+  }
+
+  /** What the network's rules refused may be admitted by now. */
+  rulesChanged(network: string): void {
+    this.#wishes.rulesChanged(network);
+    this.pursue();
   }
 
   async #withdraw(id: string, reason: string): Promise<void> {

@@ -3,6 +3,7 @@
 // closed. Closing leaves everything in the kernel as it is; `remove` takes it all away.
 
 import type { Logger } from 'pino';
+import type { VerifyGrant } from '../../native-free/admission/grant.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import { ATTACHMENT, type AttachmentDocument, NETWORK } from '../../native-free/reconcile/documents.ts';
@@ -23,6 +24,7 @@ import { networkOf } from '../registry/messages.ts';
 import { Addresses, type Rests } from './addresses.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
 import type { Clock } from './clock.ts';
+import { Grants } from './grants.ts';
 import type { LeaseCalls } from './lease-calls.ts';
 import { OwnRecord } from './own-record.ts';
 import { Peers } from './peers.ts';
@@ -32,6 +34,7 @@ import { relisting } from './recovery.ts';
 import { Router, TUN_NAME } from './router.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
+import { type Refused, Verdicts } from './verdicts.ts';
 import { NetworkWatch, type WatchPosition } from './watch.ts';
 
 export interface MembershipOptions {
@@ -53,6 +56,11 @@ export interface MembershipDeps
   readonly signNames: (content: NamesContent) => SignedRecord;
   readonly leaseCalls: LeaseCalls;
   readonly seen: SeenStore;
+  readonly verifyGrant: VerifyGrant;
+  /** The registry admits these no more. */
+  readonly onRefused: (network: string, refused: readonly Refused[]) => void;
+  /** What was refused may be admitted now. */
+  readonly onRulesChanged: (network: string) => void;
   /** The registry's store is another one than before, or an older copy of it. */
   readonly onStoreReplaced: () => void;
   readonly rests?: Rests;
@@ -68,10 +76,12 @@ export class Membership {
   readonly reachability: PeerReachability;
   readonly saved: SavedNetwork;
   readonly names: NetworkNames;
+  readonly verdicts: Verdicts;
   /** Monotonic ms. */
   readonly openedAt: number;
   readonly #deps: MembershipDeps;
   readonly #book: RecordBook;
+  readonly #grants: Grants;
   readonly #namesBook: NamesBook;
   readonly #announcer: Announcer;
   readonly #watch: NetworkWatch;
@@ -114,15 +124,24 @@ export class Membership {
     const keys = { privateKey: fromBase64(privateKey), timestampMark: fromBase64(timestampMark) };
     const tun = { name: TUN_NAME, netns: namedNamespacePath(router.name), allowOffloads: true };
     const tunnel = Tunnel.open({ name: network, tun, mtu: mtu(), ...keys }, deps);
-    const peers = new Peers({ node, state, saved, tunnel, book, surroundings, clock, logger });
-    const membership = new Membership(options, saved, { tunnel, router, addresses, peers, book }, deps);
+    const grants = new Grants({ ...deps, saved });
+    const peers = new Peers({ node, state, saved, tunnel, book, grants, surroundings, clock, logger });
+    const membership = new Membership(
+      options,
+      saved,
+      { tunnel, router, addresses, peers, book, grants },
+      deps,
+    );
     return membership;
   }
 
   private constructor(
     { node }: MembershipOptions,
     saved: SavedNetwork,
-    parts: Pick<Membership, 'tunnel' | 'router' | 'addresses' | 'peers'> & { readonly book: RecordBook },
+    parts: Pick<Membership, 'tunnel' | 'router' | 'addresses' | 'peers'> & {
+      readonly book: RecordBook;
+      readonly grants: Grants;
+    },
     deps: MembershipDeps,
   ) {
     this.network = saved.name;
@@ -140,6 +159,13 @@ export class Membership {
       logger: deps.logger,
     });
     this.#book = parts.book;
+    this.#grants = parts.grants;
+    this.verdicts = new Verdicts({
+      saved,
+      ask: () => this.#announcer.attachmentsChanged(),
+      problem: () => this.registryProblems[0],
+      onRefused: (refused) => deps.onRefused(saved.name, refused),
+    });
     this.saved = saved;
     this.#deps = deps;
     this.openedAt = deps.clock.monotonic();
@@ -176,6 +202,7 @@ export class Membership {
         content: () => own.content(),
         attachments: () => this.attachments(),
         names: () => ownNames.signed(),
+        onDecided: (asked, refused) => this.verdicts.decided(asked, refused),
         nextSequence: () => own.nextSequence(),
       },
       { client: deps.client, sign: deps.sign, svidId: deps.svidId, logger: deps.logger },
@@ -286,6 +313,7 @@ export class Membership {
             `there is no room for ${this.peers.refused} more peers: leave a network, or spread the workloads over more nodes`,
           ]),
       ...[...this.#book.refusals].map(([node, reason]) => `the record of ${node} was refused: ${reason}`),
+      ...[...this.#grants.refusals].map(([node, reason]) => `the grant of ${node} was refused: ${reason}`),
     ];
   }
 
@@ -403,10 +431,11 @@ export class Membership {
       const now = this.#deps.clock.moment();
       if (step.case === 'snapshot') this.#book.listing.begin(storeId, now.boot);
       if (network !== undefined) await this.#applyNetwork(network);
-      for (const { node, record, alive, names } of nodes) {
+      for (const { node, record, alive, names, grant } of nodes) {
         this.#book.setAlive(node, alive);
         if (record !== undefined) this.#book.accept(node, record, now);
         if (names !== undefined) this.#namesBook.offer(node, names);
+        if (grant !== undefined) this.#grants.accept(node, grant);
       }
       for (const { node, recordSequence } of tombstones) this.#book.bury(node, Number(recordSequence));
       this.peers.reconcile();
@@ -433,8 +462,19 @@ export class Membership {
       );
     }
     const before = this.mtu;
+    this.#applyRules(network);
     this.saved.redefine(networkOf(network));
     if (this.mtu !== before) await this.mtuChanged();
+  }
+
+  /** Whoever is refused by them is told so in the answer to what is announced. */
+  #applyRules({ isRestricted, rulesetVersion }: Network): void {
+    const { document } = this.saved;
+    const version = Number(rulesetVersion);
+    if (document.isRestricted === isRestricted && document.rulesetVersion === version) return;
+    this.saved.change({ isRestricted, rulesetVersion: version });
+    this.#announcer.attachmentsChanged();
+    this.#deps.onRulesChanged(this.network);
   }
 
   // --- the end
@@ -455,6 +495,7 @@ export class Membership {
     await this.router.remove();
     this.#deps.state.transact(() => {
       this.#book.clear();
+      this.#grants.clear();
       this.#namesBook.clear();
       this.peers.forget();
       this.#deps.state.delete(NETWORK, this.network);

@@ -172,7 +172,8 @@ export class Networks implements AsyncDisposable {
         joinedAt: joinedAt === undefined ? 0 : timestampMs(joinedAt),
       },
     );
-    state.put(NETWORK, network, document);
+    const { isRestricted, rulesetVersion } = joined;
+    state.put(NETWORK, network, { ...document, isRestricted, rulesetVersion: Number(rulesetVersion) });
     this.#deps.logger.info({ network, prefixes: document.leases.map(({ prefix }) => prefix) }, 'joined');
   }
 

@@ -21,6 +21,7 @@ import { fromBase64, toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
+import type { Grants } from './grants.ts';
 import type { RecordBook } from './record-book.ts';
 import type { Surroundings } from './surroundings.ts';
 
@@ -52,6 +53,7 @@ export interface PeersDeps {
   readonly book: Pick<RecordBook, 'valid' | 'retry'> & {
     readonly listing: Pick<RecordBook['listing'], 'mayHold'>;
   };
+  readonly grants: Pick<Grants, 'of' | 'retry'>;
   readonly surroundings: Pick<Surroundings, 'behindNat' | 'site'>;
   readonly clock: Pick<Clock, 'moment'>;
   readonly logger: Pick<Logger, 'info' | 'warn'>;
@@ -103,7 +105,7 @@ export class Peers {
 
   /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
   reconcile(): void {
-    const { node, saved, tunnel, book, surroundings, clock, logger } = this.#deps;
+    const { node, saved, tunnel, book, grants, surroundings, clock, logger } = this.#deps;
     const records = book.valid(clock.moment());
     this.#valid = records.length;
     const self = {
@@ -111,8 +113,12 @@ export class Peers {
       publicKey: toBase64(tunnel.publicKey),
       claims: saved.claims(clock.moment()),
     };
-    const { peers, conflicts } = desiredPeers(records, self, this.#configured, (node) =>
-      book.listing.mayHold(node),
+    const { peers, conflicts } = desiredPeers(
+      records,
+      self,
+      this.#configured,
+      (node) => book.listing.mayHold(node),
+      (node) => grants.of(node),
     );
     this.#conflicts = conflicts;
     const actions = reconcilePeers(this.#configured, peers);
@@ -159,10 +165,12 @@ export class Peers {
 
   /** Reconciles when a record has run out, or one that was refused holds now that the clock was set. */
   expire(): void {
-    const { book, clock, tunnel } = this.#deps;
+    const { book, grants, clock, tunnel } = this.#deps;
     const now = clock.moment();
     const isThereRoom = this.#refused > 0 && tunnel.roomForPeers > 0;
-    if (book.retry(now) || book.valid(now).length !== this.#valid || isThereRoom) this.reconcile();
+    const isGrantedOtherwise = grants.retry();
+    if (book.retry(now) || isGrantedOtherwise || book.valid(now).length !== this.#valid || isThereRoom)
+      this.reconcile();
   }
 
   /** The node moved (it is behind a NAT now, or at another site): what it tries and how often it speaks changes. */

@@ -71,8 +71,9 @@ export class PodInterfaces {
     return { ...document, ready: true };
   }
 
-  /** Makes the interface, or repairs it. */
+  /** Makes the interface once it is admitted, or repairs it. */
   async make(membership: Membership, document: AttachmentDocument): Promise<void> {
+    if (!document.ready) await membership.verdicts.mustBeAdmitted(document.id);
     await this.#namespaces.run(document.netnsId, () =>
       this.#gate.pass(() => membership.router.connect(document)),
     );

@@ -4,7 +4,7 @@ import type { Endpoint } from '../../native-free/device/data-plane.ts';
 import type { PeerStatus as DevicePeerStatus } from '../../native-free/device/device.ts';
 import { formatHostPort } from '../../native-free/host-port.ts';
 import { gatewayOf } from '../../native-free/ipam/gateway.ts';
-import { formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';
+import { familyBits, formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';
 import type { Primitives } from '../../native-free/noise/primitives.ts';
 import { WISH } from '../../native-free/reconcile/documents.ts';
 import { toBase64 } from '../base64.ts';
@@ -65,7 +65,9 @@ const peerStatus = async (
   const activity = membership.tunnel.activity(id);
   const hasSession = status?.keypair !== undefined;
   const [first] = desired.prefixes;
-  const isProbed = probe !== undefined && hasSession && first !== undefined;
+  // A granted address is a pod's own: whether that answers says nothing of the peer.
+  const isNode = first !== undefined && first.length < familyBits(first.family);
+  const isProbed = probe !== undefined && hasSession && isNode;
   const rttMs = isProbed ? await probe(membership.router.name, formatAddress(gatewayOf(first))) : null;
   const silence = isProbed && rttMs === null ? 'has a session but does not answer inside the tunnel' : '';
   return {

@@ -1,16 +1,19 @@
 // What was asked for and is not attached yet: kept on disk until it is attached, detached, or its namespace is gone, and
 // tried again and again, more seldom each time. How it is tried is attachments.ts.
 
-import type { Vl3Error } from '../../native-free/error.ts';
+import { NotAdmitted, type Vl3Error } from '../../native-free/error.ts';
 import { WISH, type WishDocument } from '../../native-free/reconcile/documents.ts';
 import type { AgentState } from './state.ts';
 
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 10_000;
+/** What is refused by its network's rules is tried again when those change; this is for what nobody was told of. */
+const REFUSED_RETRY_MS = 5 * 60_000;
 
 interface Schedule {
   readonly attempts: number;
   readonly dueAt: number;
+  readonly isRefused: boolean;
 }
 
 export interface WishesDeps {
@@ -62,16 +65,26 @@ export class Wishes {
   }
 
   /** It was tried in vain: the reason is written down when it is another than before. */
-  failed(id: string, { message }: Vl3Error): void {
+  failed(id: string, error: Vl3Error): void {
+    const { message } = error;
     const wish = this.get(id);
     if (wish === undefined) return;
     const attempts = (this.#schedules.get(id)?.attempts ?? 0) + 1;
-    const delay = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempts - 1));
-    this.#put(id, attempts, this.#deps.now() + delay);
+    const isRefused = error instanceof NotAdmitted;
+    const delay = isRefused
+      ? REFUSED_RETRY_MS
+      : Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempts - 1));
+    this.#put(id, attempts, this.#deps.now() + delay, isRefused);
     if (wish.reason !== message) this.put({ ...wish, reason: message });
   }
 
-  #put(id: string, attempts: number, dueAt: number): void {
-    this.#schedules.set(id, { attempts, dueAt });
+  /** The network's rules changed: what they refused is due at once. */
+  rulesChanged(network: string): void {
+    for (const { id } of this.all.filter((wish) => wish.network === network))
+      if (this.#schedules.get(id)?.isRefused === true) this.#schedules.delete(id);
+  }
+
+  #put(id: string, attempts: number, dueAt: number, isRefused = false): void {
+    this.#schedules.set(id, { attempts, dueAt, isRefused });
   }
 }

@@ -9,7 +9,7 @@ import { ascending, MAX_GRANTED_ADDRESSES, readGrant } from '../../native-free/a
 import { Vl3Error } from '../../native-free/error.ts';
 import { nodeSubject, redecide } from '../../native-free/registry/admission-decisions.ts';
 import { storedGrant as storedGrantSchema } from '../../native-free/registry/admission-model.ts';
-import { rulesIn } from '../../native-free/registry/admission-rules.ts';
+import { putInForce, rulesIn } from '../../native-free/registry/admission-rules.ts';
 import { all, below, keys, one, partsOf } from '../../native-free/registry/keys.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { nextSequence } from '../../native-free/registry/record.ts';
@@ -141,10 +141,18 @@ export class AdmissionKeeper implements AsyncDisposable {
       if (this.#stop.signal.aborted) return true;
       const [network = '', node] = what.split(' ');
       try {
-        const state = await transactor.read([one(keys.ruleset(network)), all(below.members(network))]);
-        if (state.ruleset(network) === undefined) continue;
+        const state = await transactor.read([
+          one(keys.domain),
+          one(keys.ruleset(network)),
+          all(below.members(network)),
+        ]);
+        const ruleset = state.ruleset(network)?.value;
+        if (ruleset === undefined) continue;
         if (node !== undefined) await this.#settleNode(network, node);
-        else for (const { value } of state.members(network)) await this.#settleNode(network, value.node);
+        else {
+          for (const { value } of state.members(network)) await this.#settleNode(network, value.node);
+          if (recoveryOf(state) === undefined) await transactor.run(putInForce(network, ruleset.version));
+        }
       } catch (error) {
         succeeded = false;
         this.#dirty.add(what);

@@ -44,7 +44,7 @@ export const networkMessage = (network: model.Network, revision: number, ruleset
     mtu: network.mtu,
     createdAt: timestampFromMs(network.createdAt),
     revision: BigInt(revision),
-    isRestricted: ruleset?.isOpen === false,
+    isRestricted: ruleset?.isOpen === false && ruleset.isInForce === true,
     rulesetVersion: BigInt(ruleset?.version ?? 0),
   });
 

@@ -61,6 +61,8 @@ beforeEach(() => {
     nodePrefixLengthV4: 24,
     nodePrefixLengthV6: 0,
     createdAt: 1,
+    isRestricted: false,
+    rulesetVersion: 0,
     leases: [{ prefix: PREFIX, leasedAt: 7, term: { termMs: TERM, since: now } }],
     privateKey: '',
     timestampMark: '',

@@ -46,6 +46,7 @@ const world = () => {
     node: 'self',
     state,
     saved: { name: 'red', claims: () => [] },
+    grants: { of: () => 'whole', retry: () => false },
     tunnel: {
       publicKey: new Uint8Array(32),
       get peerIds() {
