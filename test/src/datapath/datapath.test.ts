@@ -24,8 +24,7 @@ describe.each([
   let b: End;
 
   beforeAll(async () => {
-    a = await End.start(hostA, 'tun0');
-    b = await End.start(hostB, 'tun0');
+    [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
     join(a, b, outsideA, outsideB);
     a.allow({ b: ['10.0.0.2/32', 'fd00::2/128'] });
     b.allow({ a: ['10.0.0.1/32', 'fd00::1/128'] });
@@ -35,8 +34,7 @@ describe.each([
     await b.datapath.settled();
   });
   afterAll(async () => {
-    await a.remove();
-    await b.remove();
+    await Promise.all([a.remove(), b.remove()]);
   });
 
   test.each(['10.0.0.2', 'fd00::2'])('carries pings to %s, small, large and fragmented', async (address) => {

@@ -100,8 +100,7 @@ beforeAll(async () => {
     { host: hostA, interface: 'eth0', addresses: ['192.0.2.1/24'] },
     { host: hostB, interface: 'eth0', addresses: ['192.0.2.2/24'] },
   );
-  a = await End.start(hostA, 'tun0');
-  b = await End.start(hostB, 'tun0');
+  [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
   join(a, b, '192.0.2.1', '192.0.2.2');
   a.allow({ b: PREFIXES.b });
   b.allow({ a: PREFIXES.a });
@@ -114,8 +113,7 @@ beforeAll(async () => {
   await b.datapath.settled();
 });
 afterAll(async () => {
-  await a.remove();
-  await b.remove();
+  await Promise.all([a.remove(), b.remove()]);
   near.close();
   far.close();
   await lab.close();

@@ -32,8 +32,7 @@ beforeAll(async () => {
 afterAll(async () => await lab.close());
 
 beforeEach(async () => {
-  a = await End.start(hostA, 'tun0');
-  b = await End.start(hostB, 'tun0');
+  [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
   a.datapath.addPeer(DEVICE, 'b');
   b.datapath.addPeer(DEVICE, 'a');
   a.allow({ b: ['10.0.0.2/32', 'fd00::2/128'] });
@@ -49,8 +48,7 @@ beforeEach(async () => {
   await b.datapath.settled();
 });
 afterEach(async () => {
-  await a.remove();
-  await b.remove();
+  await Promise.all([a.remove(), b.remove()]);
 });
 
 test('without a keypair a packet waits, a handshake is asked for, and the packet follows the keypair', async () => {

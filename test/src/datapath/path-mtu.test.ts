@@ -36,15 +36,13 @@ beforeAll(async () => {
 afterAll(async () => await lab.close());
 
 beforeEach(async () => {
-  a = await End.start(hostA, 'tun0');
-  b = await End.start(hostB, 'tun0');
+  [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
   a.allow({ b: ['10.0.0.2/32', 'fd00::2/128'] });
   await a.up(['10.0.0.1/24', 'fd00::1/64'], []);
   await b.up(['10.0.0.2/24', 'fd00::2/64'], []);
 });
 afterEach(async () => {
-  await a.remove();
-  await b.remove();
+  await Promise.all([a.remove(), b.remove()]);
 });
 
 const meet = async (ofA: string, ofB: string): Promise<void> => {

@@ -28,12 +28,10 @@ beforeEach(async () => {
     await hostA.ip(
       `address replace ${second}${length} dev eth0 nodad`.replace(/(\.\S+ dev eth0) nodad/, '$1'),
     );
-  a = await End.start(hostA, 'tun0');
-  b = await End.start(hostB, 'tun0');
+  [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
 });
 afterEach(async () => {
-  await a.remove();
-  await b.remove();
+  await Promise.all([a.remove(), b.remove()]);
 });
 
 const movedTo = (): string[] =>

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Host } from '../../lab/host.ts';
 import { Lab } from '../../lab/lab.ts';
+import { ping } from '../../lab/ping.ts';
 import { End, join, twoHosts } from './tunnel.ts';
 
 const lab = Lab.create();
@@ -34,14 +35,9 @@ const count = async (name: 'outer' | 'inner'): Promise<number> => {
   const listed = await hostB.run(['nft', '-j', 'list', 'counter', 'inet', 'seen', name]);
   return Number(/"packets": (\d+)/.exec(listed)?.[1] ?? -1);
 };
-/** Three echo requests with this traffic class, all of them answered sooner or later. */
-const isAnswered = async (to: string, trafficClass: number): Promise<boolean> =>
-  (await ping(to, trafficClass, 30)) === 3;
-const ping = async (to: string, trafficClass: number, patience: number): Promise<number> => {
-  const options = ['-q', '-c', '3', '-i', '0.05', '-W', `${patience}`, '-Q', `${trafficClass}`];
-  const { stdout } = await hostA.tryRun(['ping', ...options, to]);
-  return Number(/(\d+) received/.exec(stdout)?.[1] ?? -1);
-};
+/** Sends three echo requests with this traffic class; how many were answered in time. */
+const answered = async (to: string, trafficClass: number, wait = 30): Promise<number> =>
+  (await ping(hostA, to, { count: 3, interval: 0.05, wait, trafficClass })).received;
 
 const PATHS = [
   ['IPv4', 'ip', '192.0.2.1', '192.0.2.2'],
@@ -58,8 +54,7 @@ afterAll(async () => {
 test.each(PATHS)(
   'over %s a mark enters the tunnel, and congestion on the way leaves it',
   async (_, ip, ofA, ofB) => {
-    a = await End.start(hostA, 'tun0');
-    b = await End.start(hostB, 'tun0');
+    [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
     try {
       join(a, b, ofA, ofB);
       for (const end of [a, b])
@@ -69,43 +64,41 @@ test.each(PATHS)(
       await Promise.all([a.datapath.settled(), b.datapath.settled()]);
 
       await watch({ outer: `${ip} ecn ect0 counter name outer`, inner: 'ip ecn ect0 counter name inner' });
-      expect(await isAnswered('10.0.0.2', 2)).toBe(true);
+      expect(await answered('10.0.0.2', 2)).toBe(3);
       expect([await count('outer'), await count('inner')]).toEqual([3, 3]);
       await watch({ outer: `${ip} ecn ect1 counter name outer`, inner: 'ip6 ecn ect1 counter name inner' });
-      expect(await isAnswered('fd00::2', 1)).toBe(true);
+      expect(await answered('fd00::2', 1)).toBe(3);
       expect([await count('outer'), await count('inner')]).toEqual([3, 3]);
       await watch({
         outer: `${ip} dscp 0 ${ip} ecn not-ect counter name outer`,
         inner: 'ip dscp 46 counter name inner',
       });
-      expect(await isAnswered('10.0.0.2', 46 << 2)).toBe(true);
+      expect(await answered('10.0.0.2', 46 << 2)).toBe(3);
       expect([await count('outer'), await count('inner')]).toEqual([3, 3]);
 
       await watch({ outer: `${ip} ecn set ce counter name outer`, inner: 'ip ecn ce counter name inner' });
-      expect(await isAnswered('10.0.0.2', 2)).toBe(true);
+      expect(await answered('10.0.0.2', 2)).toBe(3);
       expect(await count('inner')).toBe(3);
       await watch({ outer: `${ip} ecn set ce counter name outer`, inner: 'ip6 ecn ce counter name inner' });
-      expect(await isAnswered('fd00::2', 1)).toBe(true);
+      expect(await answered('fd00::2', 1)).toBe(3);
       expect(await count('inner')).toBe(3);
       const before = b.datapath.stats().ingress['dropped:congested'];
       await watch({
         outer: `${ip} ecn set ce counter name outer`,
         inner: 'ip protocol icmp counter name inner',
       });
-      expect(await ping('10.0.0.2', 0, 1)).toBe(0);
+      expect(await answered('10.0.0.2', 0, 1)).toBe(0);
       const dropped = (): number => b.datapath.stats().ingress['dropped:congested'] - before;
       for (let i = 0; i < 200 && dropped() < 3; i++) await sleep(20);
       expect([await count('outer'), await count('inner'), dropped()]).toEqual([3, 0, 3]);
     } finally {
-      await a.remove();
-      await b.remove();
+      await Promise.all([a.remove(), b.remove()]);
     }
   },
 );
 
 test.each(PATHS)('over %s a handshake is sent as AF41', async (_, ip, _ofA, ofB) => {
-  a = await End.start(hostA, 'tun0');
-  b = await End.start(hostB, 'tun0');
+  [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
   try {
     await watch({ outer: `${ip} dscp af41 counter name outer` });
     // Whoever has sent to an IPv6 neighbour before need not wait for it.
@@ -117,7 +110,6 @@ test.each(PATHS)('over %s a handshake is sent as AF41', async (_, ip, _ofA, ofB)
     for (let i = 0; i < 200 && (await count('outer')) === before; i++) await sleep(5);
     expect((await count('outer')) - before).toBe(1);
   } finally {
-    await a.remove();
-    await b.remove();
+    await Promise.all([a.remove(), b.remove()]);
   }
 });
