@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { isLong } from '../lab/long.ts';
 import { processesMarked } from '../lab/processes.ts';
 import { COMMANDS } from '../lab/program.ts';
 
@@ -16,7 +17,8 @@ interface Summary {
 test('the demo holds in every step and leaves nothing behind', { timeout: 240_000 }, () => {
   const main = join(import.meta.dirname, 'main.ts');
   const env = { ...process.env, [COMMANDS]: '' };
-  const { stdout, stderr, status } = spawnSync(process.execPath, [main, '-o', 'json'], {
+  const args = [main, '-o', 'json', '--rounds', isLong ? '3' : '1'];
+  const { stdout, stderr, status } = spawnSync(process.execPath, args, {
     encoding: 'utf8',
     env,
   });

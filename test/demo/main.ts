@@ -17,6 +17,7 @@ const PREFIX = 'vl3d-';
 const USAGE = `npm run demo -- [--keep] [-o json]   run the demo
 npm run demo -- --clean              remove demos left running by --keep
 
+  --rounds  how often the throughput is measured, 3 times if not said
   --keep    leave it running afterwards and say how to play with it
   -o json   the summary as JSON on standard output; the progress goes to standard error`;
 
@@ -25,12 +26,15 @@ async function main(): Promise<void> {
     options: {
       keep: { type: 'boolean', default: false },
       clean: { type: 'boolean', default: false },
+      rounds: { type: 'string', default: '3' },
       output: { type: 'string', short: 'o', default: 'text' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
   if (values.help) return console.log(USAGE);
   if (!['text', 'json'].includes(values.output)) throw new Error(`-o ${values.output}: say text or json`);
+  const rounds = Number(values.rounds);
+  if (!(Number.isInteger(rounds) && rounds > 0)) throw new Error(`--rounds ${values.rounds}: say a number`);
   if (process.getuid?.() !== 0)
     throw new Error('the demo makes network namespaces, which only root may: use sudo');
   if (values.clean) return clean();
@@ -43,7 +47,7 @@ async function main(): Promise<void> {
   let world: World | undefined;
   try {
     world = await build(lab, report);
-    await prove(world, report);
+    await prove(world, report, rounds);
   } catch (error) {
     if (!(error instanceof Unfinished)) throw error;
   }
@@ -105,7 +109,7 @@ async function build(lab: Lab, report: Report): Promise<World> {
   return world;
 }
 
-async function prove(world: World, report: Report): Promise<void> {
+async function prove(world: World, report: Report, rounds: number): Promise<void> {
   const [redA, redB, redC] = [world.pod('red-a'), world.pod('red-b'), world.pod('red-c')];
 
   report.chapter('One flat network');
@@ -136,7 +140,9 @@ async function prove(world: World, report: Report): Promise<void> {
   await report.prove('... nor with a forged source', () => byForgery(cast));
 
   report.chapter('Fast');
-  await report.prove('one TCP stream, alpha to beta', async () => compare(await measure(world, redA, redB)));
+  await report.prove('one TCP stream, alpha to beta', async () =>
+    compare(await measure(world, redA, redB, rounds)),
+  );
 
   report.chapter('What it is for: an unmodified cluster (serf) across clouds');
   const gossip = new Gossip();

@@ -11,7 +11,6 @@ import { WireguardGo, wireguardKeys } from '../lab/wireguard-go.ts';
 import { holds } from './report.ts';
 import type { Pod, World } from './world.ts';
 
-const ROUNDS = 3;
 const SECONDS = 2;
 /** A repetition during which the machine gave more than this of its time to others is taken again. */
 const STEAL_LIMIT = 0.05;
@@ -31,12 +30,12 @@ export interface Speeds {
 }
 
 /** Measures both, in bit/s per round. */
-export async function measure(world: World, from: Pod, to: Pod): Promise<Speeds> {
+export async function measure(world: World, from: Pod, to: Pod, rounds: number): Promise<Speeds> {
   const overVl3: Path = { from: from.host, to: to.host, address: to.v4.red ?? '' };
   const { path: overOther, stop } = await wireguardGoPath(world.lab, from, to);
   const speeds: Speeds = { vl3: [], wireguardGo: [] };
   let extra = EXTRA_ROUNDS;
-  while (speeds.vl3.length < ROUNDS) {
+  while (speeds.vl3.length < rounds) {
     const before = machineTime();
     const vl3 = await iperf3(overVl3.from, overVl3.to, overVl3.address, { seconds: SECONDS });
     const other = await iperf3(overOther.from, overOther.to, overOther.address, { seconds: SECONDS });
