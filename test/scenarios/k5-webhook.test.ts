@@ -4,6 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type {
   KubernetesObject,
   V1Deployment,
@@ -329,7 +330,7 @@ describe.runIf(ControlPlane.isReal)('kubectl', () => {
 });
 
 describe('replicas that come and go', () => {
-  /** Tries to make wrong pods all the while; answers how often it was refused, and every other answer. */
+  /** Tries to make a wrong pod every now and then; answers how often it was refused, and every other answer. */
   const meanwhile = async (work: () => Promise<void>): Promise<{ refused: number; others: unknown[] }> => {
     let isOver = false;
     const seen = { refused: 0, others: [] as unknown[] };
@@ -338,6 +339,7 @@ describe('replicas that come and go', () => {
         const { status, message } = await create(`wrong-${i}`, { [KEY]: 'red,' });
         if (status === 422) seen.refused += 1;
         else seen.others.push({ status, message });
+        await sleep(100);
       }
     })();
     try {
@@ -357,7 +359,7 @@ describe('replicas that come and go', () => {
         const kept = service.endpoints.filter(({ address }) => address !== old.address);
         await service.route([...kept, next]);
         // What preStop waits for: connections that are there yet.
-        await new Promise((resolve) => setTimeout(resolve, 1000));
+        await sleep(1000);
         expect(await old.program.stop()).toBe(0);
         if (old === one) one = next;
         else two = next;
