@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { Host, Result } from '../lab/host.ts';
 import { Lab } from '../lab/lab.ts';
 import { ping } from '../lab/ping.ts';
+import { vl3 as program } from '../lab/program.ts';
 import { type KeyPair, WireguardGo, wireguardKeys } from '../lab/wireguard-go.ts';
 import { INSIDE, makeHosts, OUTSIDE, PORTS, until } from './scene.ts';
 
@@ -30,12 +31,12 @@ const socketOf = (name: string): string => `/var/run/wireguard/${name}.sock`;
 const interfaceIsThere = async (name: string): Promise<boolean> =>
   (await vl3.tryRun(['ip', 'link', 'show', name])).code === 0;
 
-/** Starts a device in the background, as wg-quick would; it is up when this resolves. */
+/** Starts a device in the background, as vl3-wg does for wg-quick; it is up when this resolves. */
 const startDevice = async (): Promise<string> => {
   made += 1;
   const name = `${lab.name}-d${made}`;
   lab.ledger.record({ kind: 'file', path: socketOf(name) });
-  await vl3.run([VL3_WG, name]);
+  await vl3.run(program('device', name));
   expect(existsSync(socketOf(name))).toBe(true);
   expect(await interfaceIsThere(name)).toBe(true);
   ends.push(async () => {
