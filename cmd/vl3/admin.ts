@@ -1,7 +1,8 @@
 // What the admin's commands share: the credential option and a connection to the registry.
 
 import { type Command, Option } from 'commander';
-import type { AdminClient } from '../../src/registry/client.ts';
+import type { VerifyGrant } from '../../native-free/admission/grant.ts';
+import type { AdminClient, AdmissionClient } from '../../src/registry/client.ts';
 import type { Context } from './context.ts';
 import { type OutputFormat, outputOption } from './output.ts';
 
@@ -26,4 +27,14 @@ export const withAdmin = async <T>(file: string, use: (client: AdminClient) => P
   const { connectAdmin } = await import('../../src/registry/client.ts');
   await using connection = await connectAdmin(file);
   return await use(connection.client);
+};
+
+/** As withAdmin, for the rules of admission; `verify` says what the credential's domain has signed. */
+export const withAdmission = async <T>(
+  file: string,
+  use: (admission: { readonly client: AdmissionClient; readonly verify: VerifyGrant }) => Promise<T>,
+): Promise<T> => {
+  const { connectAdmission } = await import('../../src/registry/client.ts');
+  await using connection = await connectAdmission(file);
+  return await use(connection);
 };

@@ -29,6 +29,8 @@ export const EXIT = {
   unhealthy: 4,
   /** `attach`, `run`: some of it is not available; it is attached as soon as it is. */
   pending: 5,
+  /** `admission test`: it would not be admitted. */
+  refused: 6,
   /** Ended by SIGINT or SIGTERM before it was done. */
   interrupted: 130,
 } as const;

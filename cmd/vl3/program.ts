@@ -4,6 +4,7 @@
 import { Command, CommanderError } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
 import { VERSION } from '../../src/version.ts';
+import { admissionCommands } from './admission.ts';
 import { agentCommands } from './agent.ts';
 import { attachCommands } from './attach.ts';
 import { attachmentCommands } from './attachment.ts';
@@ -50,6 +51,7 @@ export const buildProgram = (context: Context): Command => {
     tokenCommands,
     networkCommands,
     nodeCommands,
+    admissionCommands,
     attachmentCommands,
     agentCommands,
     attachCommands,

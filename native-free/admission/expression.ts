@@ -8,8 +8,7 @@
 import { Environment } from '@marcbachmann/cel-js';
 import { Vl3Error } from '../error.ts';
 import { compile, type Evaluate } from './evaluation.ts';
-
-export const MAX_EXPRESSION_LENGTH = 2048;
+import { MAX_EXPRESSION_LENGTH } from './rule.ts';
 
 /** What an expression can name. */
 export const VARIABLES = [

@@ -5,7 +5,9 @@
 import { z } from 'zod';
 import { labels, name } from '../registry/model.ts';
 import { isTrustDomain } from '../registry/spiffe-id.ts';
-import { MAX_EXPRESSION_LENGTH } from './expression.ts';
+
+/** In characters. */
+export const MAX_EXPRESSION_LENGTH = 2048;
 
 /** Of one network. */
 export const MAX_RULES = 1024;
