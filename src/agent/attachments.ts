@@ -88,12 +88,12 @@ export class Attachments implements AsyncDisposable {
   }
 
   list(): LocalAttachment[] {
-    return [...this.#all.map(toLocal), ...this.pending];
+    return [...this.#all.map((one) => this.#toLocal(one)), ...this.pending];
   }
 
   /** What was asked for and is not attached, with the reason. */
   get pending(): LocalAttachment[] {
-    return this.#wishes.all.map((wish) => toLocal(wish));
+    return this.#wishes.all.map((wish) => this.#toLocal(wish));
   }
 
   /** All there are, pending ones as well. */
@@ -251,12 +251,12 @@ export class Attachments implements AsyncDisposable {
     for (;;) {
       const attachment = this.#deps.state.get(ATTACHMENT, id);
       const wish = this.#wishes.get(id);
-      if (attachment?.ready === true) return toLocal(attachment);
+      if (attachment?.ready === true) return this.#toLocal(attachment);
       if (attachment === undefined && wish === undefined)
         throw new Vl3Error('aborted', 'it was detached while it was being attached');
       if (this.#deps.clock.monotonic() >= until || this.#closing.signal.aborted) {
-        if (wish !== undefined) return toLocal(wish);
-        if (attachment !== undefined) return toLocal(attachment);
+        if (wish !== undefined) return this.#toLocal(wish);
+        if (attachment !== undefined) return this.#toLocal(attachment);
       }
       await pause(LOOK_MS, this.#closing.signal);
     }
@@ -326,7 +326,7 @@ export class Attachments implements AsyncDisposable {
     );
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
-    return affected.map(toLocal);
+    return affected.map((one) => this.#toLocal(one));
   }
 
   /** The registry admits these no more: they are taken off, and attached again when a rule admits them. Never throws. */
@@ -373,7 +373,7 @@ export class Attachments implements AsyncDisposable {
       else this.#wishes.strike(id);
       const { network, workload } = present;
       this.#deps.logger.info({ network, attachment: id, workload }, 'detached');
-      return [toLocal(present)];
+      return [this.#toLocal(present)];
     });
   }
 
@@ -400,6 +400,11 @@ export class Attachments implements AsyncDisposable {
     );
   }
 
+  #toLocal(document: AttachmentDocument | WishDocument): LocalAttachment {
+    const waiting = this.#deps.member(document.network)?.verdicts.waiting(document.id) ?? '';
+    return toLocal(document, waiting);
+  }
+
   #inTurn<T>(one: { network: string; netnsId: string }, work: () => Promise<T>): Promise<T> {
     return this.#queues.run(`${one.network} ${one.netnsId}`, work);
   }
@@ -421,10 +426,10 @@ export class Attachments implements AsyncDisposable {
   }
 }
 
-const toLocal = (document: AttachmentDocument | WishDocument): LocalAttachment => {
+const toLocal = (document: AttachmentDocument | WishDocument, waiting: string): LocalAttachment => {
   const { id, network, workload, interfaceName, labels, netns } = document;
   const shared = { id, network, workload, interfaceName, labels, netns };
   return 'ready' in document
-    ? { ...shared, addresses: document.addresses, ready: document.ready, pending: '' }
+    ? { ...shared, addresses: document.addresses, ready: document.ready, pending: waiting }
     : { ...shared, addresses: [], ready: false, pending: document.reason };
 };

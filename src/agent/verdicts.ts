@@ -36,17 +36,11 @@ export class Verdicts {
    * registry does not say.
    */
   async mustBeAdmitted(id: string): Promise<void> {
-    const { saved, ask, problem } = this.#deps;
+    const { saved, ask } = this.#deps;
     if (!saved.document.isRestricted) return;
     const decided = Promise.withResolvers<string | undefined>();
     const impatient = setTimeout(
-      () =>
-        decided.reject(
-          new Vl3Error(
-            'unavailable',
-            `network ${saved.name} admits by rules, and its registry has not said yet whether this is admitted${problem() === undefined ? '' : `: ${problem()}`}`,
-          ),
-        ),
+      () => decided.reject(new Vl3Error('unavailable', this.#unsaid())),
       PATIENCE_MS,
     );
     this.#waiting.set(id, decided.resolve);
@@ -58,6 +52,17 @@ export class Verdicts {
       clearTimeout(impatient);
       if (this.#waiting.get(id) === decided.resolve) this.#waiting.delete(id);
     }
+  }
+
+  /** Why it is not attached yet, in a sentence; empty: it does not wait for what is decided. */
+  waiting(id: string): string {
+    return this.#waiting.has(id) ? this.#unsaid() : '';
+  }
+
+  #unsaid(): string {
+    const { saved, problem } = this.#deps;
+    const why = problem();
+    return `network ${saved.name} admits by rules, and its registry has not said yet whether this is admitted${why === undefined ? '' : `: ${why}`}`;
   }
 
   /** The registry was told of these, and refused some. */
