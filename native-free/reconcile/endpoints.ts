@@ -7,6 +7,8 @@ import { MAX_RECORD_ENDPOINTS, type RecordEndpoint } from '../registry/record.ts
 export interface EndpointFacts {
   /** The node's own underlay addresses, canonical. */
   readonly localAddresses: readonly string[];
+  /** All that it has, also where no other node is: a proxy on the node itself shows one of these, as Kubernetes' for Services does. */
+  readonly ownAddresses: readonly string[];
   /** The address the registry saw the node come from; undefined while unknown. */
   readonly observedAddress: string | undefined;
   /** Given by the operator: the way in through a 1:1 NAT or a load balancer. */
@@ -24,11 +26,11 @@ export interface Announcement {
 }
 
 export const announce = (facts: EndpointFacts): Announcement => {
-  const { localAddresses, observedAddress, advertised, port } = facts;
+  const { localAddresses, ownAddresses, observedAddress, advertised, port } = facts;
   // Whoever reached the registry by loopback is beside it, which says nothing about what lies between others and it.
   const isLoopback = observedAddress === '::1' || observedAddress?.startsWith('127.') === true;
-  const translated =
-    observedAddress !== undefined && !isLoopback && !localAddresses.includes(observedAddress);
+  const isOwn = [...localAddresses, ...ownAddresses].some((address) => address === observedAddress);
+  const translated = observedAddress !== undefined && !isLoopback && !isOwn;
   const site = translated ? observedAddress : undefined;
   const endpoints: RecordEndpoint[] = advertised.map((one) => ({
     address: one.address,

@@ -332,6 +332,7 @@ export class SimulatedAgent {
     const before = JSON.stringify(this.#announcement);
     this.#announcement = announce({
       localAddresses: [internet.location(name).address],
+      ownAddresses: [],
       observedAddress: this.#observed,
       advertised: [],
       port: udpPort,

@@ -8,7 +8,7 @@ import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import { type Announcement, announce } from '../../native-free/reconcile/endpoints.ts';
 import { isReachable, type RecordEndpoint } from '../../native-free/registry/record.ts';
 import type { Tools } from '../netns/tool.ts';
-import { ENCAPSULATION_OVERHEAD, localAddresses, underlayMtu } from '../netns/underlay.ts';
+import { ENCAPSULATION_OVERHEAD, readUnderlay } from '../netns/underlay.ts';
 
 export interface Advertised {
   /** An IP address or a DNS name. */
@@ -37,6 +37,7 @@ export class Surroundings {
   readonly #lookup: (name: string) => Promise<{ readonly address: string }>;
   readonly #port: number;
   #addresses: string[] = [];
+  #ownAddresses: string[] = [];
   #observed: string | undefined;
   #underlayMtu = USUAL_UNDERLAY_MTU;
   #announcement: Announcement = { endpoints: [], behindNat: false, site: undefined };
@@ -99,9 +100,10 @@ export class Surroundings {
   /** Reads the underlay again; tells which of the two, what is announced or the MTU, changed. */
   async refresh(): Promise<{ endpoints: boolean; mtu: boolean }> {
     const before = this.derivedMtu;
-    const [addresses, mtu] = await Promise.all([localAddresses(this.#tools), underlayMtu(this.#tools)]);
+    const { reachable, own, mtu } = await readUnderlay(this.#tools);
     await this.#resolve();
-    this.#addresses = [...new Set(addresses.map(formatAddress))];
+    this.#addresses = [...new Set(reachable.map(formatAddress))];
+    this.#ownAddresses = own.map(formatAddress);
     this.#underlayMtu = mtu ?? USUAL_UNDERLAY_MTU;
     return { endpoints: this.#update(), mtu: this.derivedMtu !== before };
   }
@@ -129,6 +131,7 @@ export class Surroundings {
     const before = JSON.stringify(this.#announcement);
     this.#announcement = announce({
       localAddresses: this.#addresses,
+      ownAddresses: this.#ownAddresses,
       observedAddress: this.#observed,
       advertised: this.#advertised.flatMap((one) => {
         const address = isIP(one.address) === 0 ? this.#resolved.get(one.address) : one.address;

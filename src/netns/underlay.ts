@@ -77,10 +77,20 @@ export const reachableAddresses = (state: NamespaceState): Address[] =>
 const isLinkLocal = ({ family, value }: Address): boolean =>
   family === 4 ? value >> 16n === 0xa9fen : value >> 118n === 0xfe80n >> 6n;
 
-/** lowestMtu of the agent's own namespace; a network's MTU is this less ENCAPSULATION_OVERHEAD. */
-export const underlayMtu = async (tools: ToolRunner): Promise<number | undefined> =>
-  lowestMtu(await readNamespace(tools, undefined));
+/** Every address that the namespace has, bridges of containers and overlays among them. */
+const everyAddress = ({ links }: NamespaceState): Address[] =>
+  links.flatMap(({ addresses }) => addresses.map(({ address }) => address));
 
-/** reachableAddresses of the agent's own namespace, for its announced endpoints. */
-export const localAddresses = async (tools: ToolRunner): Promise<Address[]> =>
-  reachableAddresses(await readNamespace(tools, undefined));
+export interface Underlay {
+  /** A network's MTU is this less ENCAPSULATION_OVERHEAD. */
+  readonly mtu: number | undefined;
+  /** For announced endpoints. */
+  readonly reachable: readonly Address[];
+  readonly own: readonly Address[];
+}
+
+/** Of the agent's own namespace. */
+export const readUnderlay = async (tools: ToolRunner): Promise<Underlay> => {
+  const state = await readNamespace(tools, undefined);
+  return { mtu: lowestMtu(state), reachable: reachableAddresses(state), own: everyAddress(state) };
+};

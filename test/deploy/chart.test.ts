@@ -11,6 +11,7 @@ import type {
   V1PodSpec,
   V1Role,
   V1RoleBinding,
+  V1Service,
   V1StatefulSet,
   V1ValidatingAdmissionPolicy,
   V1ValidatingAdmissionPolicyBinding,
@@ -332,6 +333,16 @@ test.each([
     said = String(error);
   }
   expect(said).toMatch(reason);
+});
+
+test('a load balancer is asked to keep the addresses that nodes come from', () => {
+  const policy = (...options: string[]) =>
+    only<V1Service>(render(...DOMAIN, '--set', options.join()), 'Service').spec?.externalTrafficPolicy;
+  expect(policy('registry.service.type=LoadBalancer')).toBe('Local');
+  expect(policy('registry.service.type=LoadBalancer', 'registry.service.externalTrafficPolicy=Cluster')).toBe(
+    'Cluster',
+  );
+  expect(policy('registry.service.type=NodePort')).toBeUndefined();
 });
 
 test('clusters whose names are merely alike are taken', () => {

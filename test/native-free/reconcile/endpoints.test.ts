@@ -2,7 +2,13 @@ import { expect, test } from 'vitest';
 import { announce, candidates } from '../../../native-free/reconcile/endpoints.ts';
 import { MAX_RECORD_ENDPOINTS } from '../../../native-free/registry/record.ts';
 
-const facts = { localAddresses: ['10.0.0.5'], observedAddress: undefined, advertised: [], port: 51820 };
+const facts = {
+  localAddresses: ['10.0.0.5'],
+  ownAddresses: ['10.0.0.5', '10.244.1.1'],
+  observedAddress: undefined,
+  advertised: [],
+  port: 51820,
+};
 
 test('a node whose address the registry sees as it is announces its own addresses to everyone', () => {
   const result = announce({ ...facts, observedAddress: '10.0.0.5' });
@@ -27,6 +33,10 @@ test.each(['127.0.0.1', '127.8.8.8', '::1'])(
     expect(announce({ ...facts, observedAddress })).toEqual(announce(facts));
   },
 );
+
+test('a node that the registry sees by the address of its bridge of containers is behind nothing', () => {
+  expect(announce({ ...facts, observedAddress: '10.244.1.1' })).toEqual(announce(facts));
+});
 
 test('an advertised address is announced to everyone and its node does not count as behind NAT', () => {
   const result = announce({
