@@ -6,10 +6,12 @@ const long = process.env['VL3_LONG_TESTS'] ? [] : ['test/**/*.long.test.ts'];
 // These measure, flood, or look at the clock: one file at a time, after all others, so that none is judged by how busy
 // its neighbour keeps the machine.
 const alone = [
-  'test/src/datapath/**/*.test.ts',
+  'test/src/datapath/!(aead|full-batch|histories|key-cache|keypair-slots|mailbox|nonces|peer-slots|replay-windows|staging).test.ts',
   'test/src/netns/{isolation,super-packets}.test.ts',
   'test/interop/cookie.test.ts',
 ];
+// These are of functions that touch nothing: a process of its own for each file would be half of what they cost.
+const pure = ['test/native-free/**/*.test.ts'];
 // These run domains, devices and programs of their own and mostly wait: for leases, back-offs, timers and each other.
 const together = [
   'test/{scenarios,interop,deploy,demo,lab,cmd}/**/*.test.ts',
@@ -28,9 +30,20 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: 'pure',
+          include: pure,
+          exclude: long,
+          isolate: false,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'computing',
           include: ['test/**/*.test.ts'],
-          exclude: [...alone, ...together, ...long],
+          exclude: [...pure, ...alone, ...together, ...long],
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },

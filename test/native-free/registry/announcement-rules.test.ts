@@ -7,6 +7,7 @@ import { releasePrefix } from '../../../native-free/registry/lease-rules.ts';
 import { record } from './fixtures.ts';
 import {
   attachment,
+  beginAnew,
   claim,
   enrolled,
   join,
@@ -18,6 +19,8 @@ import {
   store,
   transactor,
 } from './rules-world.ts';
+
+beforeEach(beginAnew);
 
 describe('records and attachments', () => {
   beforeEach(async () => {

@@ -1,6 +1,6 @@
 // Enrolment by the word of a cluster: who is let in again, and who is not.
 
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import {
   checkClusterEnrollment,
   enrollByCluster,
@@ -18,6 +18,7 @@ import {
 } from '../../../native-free/registry/node-rules.ts';
 import { beginRestored, settle } from '../../../native-free/registry/recovery-rules.ts';
 import {
+  beginAnew,
   enrolling,
   HOUR,
   join,
@@ -31,6 +32,8 @@ import {
   transactor,
   WEEK,
 } from './rules-world.ts';
+
+beforeEach(beginAnew);
 
 const asks = (over: Record<string, unknown> = {}, serial = 's1', at = NOW) => ({
   cluster: 'east',

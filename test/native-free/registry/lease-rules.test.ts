@@ -15,6 +15,7 @@ import { renewHolding } from '../../../native-free/registry/renewal-rules.ts';
 import { firstFit, networkRequest, record } from './fixtures.ts';
 import {
   attachment,
+  beginAnew,
   claim,
   enrolled,
   heldPrefixes,
@@ -26,6 +27,8 @@ import {
   run,
   transactor,
 } from './rules-world.ts';
+
+beforeEach(beginAnew);
 
 describe('membership and leases', () => {
   beforeEach(async () => {

@@ -1,11 +1,24 @@
 // What an admin may do to networks.
 
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { keys } from '../../../native-free/registry/keys.ts';
 import { leaveNetwork } from '../../../native-free/registry/lease-rules.ts';
 import { createNetwork, deleteNetwork, updateNetwork } from '../../../native-free/registry/network-rules.ts';
 import { networkRequest } from './fixtures.ts';
-import { enrolled, join, keysBelow, NOW, red, refused, run, store, transactor } from './rules-world.ts';
+import {
+  beginAnew,
+  enrolled,
+  join,
+  keysBelow,
+  NOW,
+  red,
+  refused,
+  run,
+  store,
+  transactor,
+} from './rules-world.ts';
+
+beforeEach(beginAnew);
 
 describe('networks', () => {
   test('a network is created with node prefix lengths that suit its pools', async () => {

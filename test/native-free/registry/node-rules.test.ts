@@ -1,6 +1,6 @@
 // Join tokens, enrolment, deletion and heartbeats.
 
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { putAttachments, putRecord } from '../../../native-free/registry/announcement-rules.ts';
 import {
   joinNetwork,
@@ -21,6 +21,7 @@ import {
 import { createToken, revokeToken } from '../../../native-free/registry/token-rules.ts';
 import { firstFit, networkRequest, record } from './fixtures.ts';
 import {
+  beginAnew,
   claim,
   enrolled,
   enrolling,
@@ -36,6 +37,8 @@ import {
   transactor,
   WEEK,
 } from './rules-world.ts';
+
+beforeEach(beginAnew);
 
 describe('tokens and enrolment', () => {
   test('a token admits once; then it is refused as used', async () => {

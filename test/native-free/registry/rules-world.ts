@@ -1,6 +1,5 @@
-// A registry's rules over a store in memory, and the calls that tests of rules begin with. Each test has a store of its own.
+// A registry's rules over a store in memory, and the calls that tests of rules begin with. Each test has a store of its own (`beginAnew`).
 
-import { beforeEach } from 'vitest';
 import { joinNetwork } from '../../../native-free/registry/lease-rules.ts';
 import { createNetwork } from '../../../native-free/registry/network-rules.ts';
 import { enroll } from '../../../native-free/registry/node-rules.ts';
@@ -17,10 +16,11 @@ export const WEEK = 7 * 24 * HOUR;
 export let store: MemoryStore;
 export let transactor: Transactor;
 
-beforeEach(() => {
+/** To be called before each test. */
+export const beginAnew = (): void => {
   store = memoryStore();
   transactor = new Transactor(store);
-});
+};
 
 export const run = async <T>(rule: Rule<T>): Promise<T> => (await transactor.run(rule)).answer;
 export const refused = async (rule: () => Rule<unknown>) => {
