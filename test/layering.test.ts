@@ -9,7 +9,7 @@ import { parseAst } from 'vitest/node';
 const ROOT = resolve(import.meta.dirname, '..');
 const FLOORS = ['native-free', 'src', 'cmd'];
 /** The libraries native-free may use: they compute and do nothing else. */
-const PURE = /^(@noble\/(ciphers|curves|hashes)\/|ip-address$|zod$)/;
+const PURE = /^(@noble\/(ciphers|curves|hashes)\/|@marcbachmann\/cel-js$|ip-address$|re2js$|zod$)/;
 /** What reaches out of a computation: clocks, dice, timers, the process, the network, Node's own types. */
 const IMPURE = new Set(
   [
