@@ -3,7 +3,7 @@
 import { createSocket } from 'node:dgram';
 import { decode, encode, RECURSION_AVAILABLE } from '@leichtgewicht/dns-packet';
 
-const [, , address = '127.0.0.1'] = process.argv;
+const [, , address = '127.0.0.1', port = '53'] = process.argv;
 const socket = createSocket('udp4');
 socket.on('message', (message, from) => {
   const query = decode(new Uint8Array(message));
@@ -21,4 +21,4 @@ socket.on('message', (message, from) => {
   });
   socket.send(response, from.port, from.address);
 });
-socket.bind(53, address, () => process.stdout.write('serving\n'));
+socket.bind(Number(port), address, () => process.stdout.write('serving\n'));
