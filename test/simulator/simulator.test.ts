@@ -60,7 +60,7 @@ const mustHold = (seed: string, options: Parameters<typeof makePlan>[1]): void =
   expect.fail(failureLines(result, shrink(result, {}, 60), command).join('\n'));
 };
 
-/** Seeds from 1 on, at least `least` of them, for about so long by `npm run test:long`. */
+/** Seeds from 1 on: `least` of them, and by `npm run test:long` as many as there is time for. */
 const forAbout = (milliseconds: number, least: number, options: Parameters<typeof makePlan>[1]): void => {
   const until = performance.now() + (isLong ? milliseconds : 0);
   for (let seed = 1; seed <= least || performance.now() < until; seed++) mustHold(String(seed), options);
