@@ -55,24 +55,13 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
     const found = await kubectl(name, 'get', 'pod', pod, '-o', 'json');
     return JSON.parse(JSON.parse(found).metadata.annotations['vl3.io/network-status'] ?? '[]');
   };
-  /** The pod's namespace, as its node has it. */
+  /** The pod's namespace, as its node has it: where its address on its network is. */
   const podHost = async (name: string, pod: string): Promise<Host> => {
     const node = await nodeOf(name, pod);
-    const listed = await ofAgent(
-      name,
-      'exec',
-      await agentOn(node),
-      '-c',
-      'agent',
-      '--',
-      'vl3',
-      'attachment',
-      'list',
-      '-o',
-      'json',
-    );
-    const found = JSON.parse(listed).find(({ workload }: { workload: string }) => workload === pod);
-    return machine.lab.adopt(pod, node.path(found.netns));
+    const [address = ''] = (await statusOf(name, pod))[0]?.ips ?? [];
+    const look = `for one in /run/netns/cni-*; do nsenter --net=$one ip -o address | grep -qF "inet ${address}/" && echo $one; done; true`;
+    const [found = ''] = (await node.run('sh', '-c', look)).trim().split('\n');
+    return machine.lab.adopt(pod, node.path(found));
   };
   const run = async (
     name: string,
