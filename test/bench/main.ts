@@ -1,6 +1,7 @@
 // `npm run bench [-- NAME] [options]`: what is measured against what, by name; without a name, the datapath. The exit code is 1 when
 // something could not be measured.
 
+import { benchAdmission } from './admission.ts';
 import { benchCni } from './cni.ts';
 import { benchDatapath } from './datapath/datapath.ts';
 import { benchLifecycle } from './lifecycle.ts';
@@ -30,6 +31,10 @@ const benches: Record<string, Bench> = {
   },
   scale: async () => {
     await benchScale(Number(process.env['NODES'] ?? 500), Number(process.env['CHANGES'] ?? 60));
+    return true;
+  },
+  admission: async () => {
+    await benchAdmission(Number(process.env['RULES'] ?? 1000), repetitions);
     return true;
   },
   webhook: async () => {

@@ -1,6 +1,7 @@
 // All targets, in the order in which they run.
 
 import type { Target } from './target.ts';
+import { admissionTargets } from './targets/admission.ts';
 import { clusterTargets } from './targets/clusters.ts';
 import { datapathTargets } from './targets/datapath.ts';
 import { dnsTargets } from './targets/dns.ts';
@@ -29,6 +30,7 @@ export const TARGETS: readonly Target[] = [
   ...kubeTargets,
   ...identityTargets,
   ...clusterTargets,
+  ...admissionTargets,
   ...programTargets,
   ...savedStateTargets,
   registryTarget,
