@@ -8,6 +8,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import type { CredentialOptions } from '../../src/agent/enrolment-credential.ts';
 import { type AgentSettings, agentSettings } from '../../src/config/agent-settings.ts';
 import { ORIGINS, type Resolved } from '../../src/config/resolve.ts';
+import { pairsOf } from '../../src/datapath/worker-pairs.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger } from './log.ts';
 import { openMetrics } from './metrics.ts';
@@ -110,6 +111,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
           networks: values.network,
           advertise: values.advertise.map(({ host, ...port }) => ({ address: host, ...port })),
           defaultPort: DEFAULT_UDP_PORT,
+          workerPairs: pairsOf(values['worker-pairs']),
           reservedRanges: values['reserved-range'],
           rests: {
             addressMs: values['address-rest'] * 1000,

@@ -7,6 +7,7 @@ import { closeSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
+import { pairsOf, WORKER_PAIRS, type WorkerPairs } from '../../src/datapath/worker-pairs.ts';
 import type { CommandGroup, Context } from './context.ts';
 
 /** What a background process says on the descriptor it was given, before anything else: empty for "up". */
@@ -22,6 +23,7 @@ const SMALL_HEAP = ['--max-semi-space-size=1'];
 interface DeviceOptions {
   readonly foreground?: boolean;
   readonly readyFd?: boolean;
+  readonly workerPairs: WorkerPairs;
 }
 
 export const deviceCommand: CommandGroup = (program: Command, context: Context): void => {
@@ -29,6 +31,16 @@ export const deviceCommand: CommandGroup = (program: Command, context: Context):
     .command('device <interface>')
     .description('one WireGuard device by itself, driven by wg and wg-quick, like wireguard-go')
     .option('-f, --foreground', 'stay in the foreground instead of going to the background once it is up')
+    .addOption(
+      program
+        .createOption(
+          '--worker-pairs <number>',
+          'pairs of threads that move packets; auto: one for each two processors',
+        )
+        .choices(WORKER_PAIRS)
+        .default('auto')
+        .env('VL3_WORKER_PAIRS'),
+    )
     .addOption(program.createOption('--ready-fd', 'tell the starting process that it is up').hideHelp())
     .addHelpText(
       'after',
@@ -53,18 +65,18 @@ Examples:
           );
       const foreground = options.foreground === true || env['WG_PROCESS_FOREGROUND'] === '1';
       if (foreground || options.readyFd === true) await runDevice(name, options, context);
-      else await startInBackground(name);
+      else await startInBackground(name, options.workerPairs);
     });
 };
 
 /** Resolves once interface and control socket are there; the device then goes on without this process. */
-const startInBackground = async (name: string): Promise<void> => {
+const startInBackground = async (name: string, pairs: WorkerPairs): Promise<void> => {
   const [main = ''] = process.argv.slice(1);
-  const child = spawn(
-    process.execPath,
-    [...new Set([...process.execArgv, ...SMALL_HEAP]), main, 'device', '--foreground', '--ready-fd', name],
-    { detached: true, stdio: ['ignore', 'ignore', 'ignore', 'pipe'] },
-  );
+  const device = ['device', '--foreground', '--ready-fd', '--worker-pairs', pairs, name];
+  const child = spawn(process.execPath, [...new Set([...process.execArgv, ...SMALL_HEAP]), main, ...device], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+  });
   const pipe = child.stdio[READY_FD];
   if (pipe === null || pipe === undefined || !('read' in pipe))
     throw new Vl3Error('internal', 'there is no pipe');
@@ -98,6 +110,7 @@ const runDevice = async (name: string, options: DeviceOptions, context: Context)
     await using device = await WireguardDevice.start(
       {
         port: 0,
+        pairs: pairsOf(options.workerPairs),
         mtu: DEFAULT_MTU,
         tun: { name, netns: undefined, allowOffloads: true, isPersistent: false },
       },

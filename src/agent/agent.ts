@@ -51,6 +51,8 @@ export interface AgentOptions extends EnrolmentOptions {
   readonly networks: readonly string[];
   readonly advertise: readonly Advertised[];
   readonly defaultPort: number;
+  /** Of threads that move packets: 1, 2, 4 or 8. */
+  readonly workerPairs: number;
   /** What workloads reach outside of vl3 and no route shows, e.g. a cluster's service range. */
   readonly reservedRanges?: readonly Prefix[];
   readonly rests?: Rests;
@@ -129,10 +131,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
-  const devices = new Port({ random });
+  const { workerPairs } = options;
+  const devices = new Port({ random, lanes: workerPairs });
   const datapath = opened.use(
     await Datapath.start(
-      { port },
+      { port, pairs: workerPairs },
       {
         onEvent: (network, event) => networks.get(network)?.tunnel.event(event),
         onPathEvent: (network, event) => networks.get(network)?.tunnel.pathEvent(event),

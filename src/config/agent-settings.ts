@@ -1,6 +1,7 @@
 // Every setting of `vl3 agent`. Adding one here makes its key in the file, its environment variable and its flag.
 
 import { z } from 'zod';
+import { WORKER_PAIRS } from '../datapath/worker-pairs.ts';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
 import {
   advertised,
@@ -75,6 +76,11 @@ const schema = z.strictObject({
     otherwise: 'the one used before, else 51820',
     // Kubernetes sets VL3_AGENT_PORT in pods beside a service "vl3-agent".
     environment: 'VL3_AGENT_UDP_PORT',
+  }),
+  'worker-pairs': setting(choice(WORKER_PAIRS).prefault('auto'), {
+    placeholder: '<number>',
+    description:
+      'threads that move packets, two in each pair: auto is one pair for each two processors, 4 at most (auto, 1, 2, 4, 8)',
   }),
   advertise: setting(listOf(advertised({ loopback: false })).prefault([]), {
     placeholder: '<host[:port]>',

@@ -1,4 +1,4 @@
-// What the workers count, in shared memory: one writer each, read by the main thread for status and metrics.
+// What each worker counts, in shared memory of its own: read by the main thread for status and metrics.
 // Reasons are closed lists, so that a dropped packet always has a name.
 
 export const EGRESS_COUNTERS = [
@@ -21,6 +21,7 @@ export const INGRESS_COUNTERS = [
   'super-packets',
   'writes',
   'handshakes',
+  'handed-over',
   'dropped:malformed',
   'dropped:bad-mac1',
   'dropped:flooded',
@@ -70,14 +71,17 @@ export class Counters<Name extends string> {
   }
 }
 
+/** The sums over these writers. */
 export const readCounts = <Name extends string>(
   names: readonly Name[],
-  memory: SharedArrayBuffer,
+  ...memories: readonly SharedArrayBuffer[]
 ): Counts<Name> => {
-  const values = new Float64Array(memory);
+  const writers = memories.map((memory) => new Float64Array(memory));
   const counts: Partial<Record<Name, number>> = {};
   names.forEach((name, i) => {
-    counts[name] = values[i] ?? 0;
+    let sum = 0;
+    for (const values of writers) sum += values[i] ?? 0;
+    counts[name] = sum;
   });
   return counts as Counts<Name>;
 };

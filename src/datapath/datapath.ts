@@ -1,4 +1,4 @@
-// The main thread's face of the datapath: one UDP port, any number of devices, two workers that move the packets.
+// The main thread's face of the datapath: one UDP port, any number of devices, pairs of workers that move the packets.
 // Carries out a device's actions by publishing into shared memory, and brings back what the workers tell.
 // What returns a promise waits for the workers; all else is synchronous.
 
@@ -9,23 +9,17 @@ import { Vl3Error } from '../../native-free/error.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { TooBig } from '../../native-free/wire/too-big.ts';
 import type { AeadTier } from './aead.ts';
+import { DatagramSender } from './datagram-sender.ts';
 import { KeypairSlots } from './keypair-slots.ts';
 import { Mailbox, type MailHandlers } from './mailbox.ts';
 import { PathErrors } from './path-errors.ts';
 import { PeerSlots } from './peer-slots.ts';
 import { createSharedMemory, NO_SLOT, SharedState, UNLIMITED } from './shared-state.ts';
 import { decodePath, encodePath, PATH_LENGTH } from './sockaddr.ts';
-import type { Tun, TunOffload } from './tun.ts';
-import {
-  closeUdp,
-  DatagramSender,
-  openUdp,
-  rebindUdp,
-  setUdpMark,
-  type UdpOffloads,
-  type UdpSockets,
-  unbindUdp,
-} from './udp.ts';
+import { queuesOf, type Tun, type TunOffload } from './tun.ts';
+import { closeUdp, openUdp, rebindUdp, setUdpMark, type UdpSockets, unbindUdp } from './udp.ts';
+import type { UdpOffloads } from './udp-offloads.ts';
+import { checkPairs, defaultPairs } from './worker-pairs.ts';
 import {
   COMMAND_ANSWER_PROBE,
   COMMAND_DROP_STAGED,
@@ -45,6 +39,8 @@ export interface DatapathOptions {
   readonly aeadTier?: AeadTier;
   /** Of all devices together. Default 32768. */
   readonly maxPeers?: number;
+  /** Of workers, one that sends and one that receives: 1, 2, 4 or 8. Default: one for each two processors, 4 at most. */
+  readonly pairs?: number | undefined;
 }
 
 export interface DatapathHandlers extends MailHandlers {
@@ -65,6 +61,7 @@ interface DeviceState {
   allowedIps: Iterable<AllowedIpsOf>;
   /** The table that the workers have names peers that have gone: another is to be made. */
   outdated: Outdated | undefined;
+  isLost: boolean;
 }
 
 interface Outdated {
@@ -98,13 +95,14 @@ export class Datapath implements AsyncDisposable {
   #retry: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  /** Opens the port and starts both workers. */
+  /** Opens the port and starts the workers. */
   static async start(options: DatapathOptions, handlers: DatapathHandlers): Promise<Datapath> {
     const allowOffloads = options.allowOffloads ?? true;
-    const udp = openUdp({ port: options.port, allowOffloads });
+    const pairs = checkPairs(options.pairs ?? defaultPairs());
+    const udp = openUdp({ port: options.port, allowOffloads, pairs });
     const maxPeers = options.maxPeers ?? MAX_PEERS;
     const maxKeypairs = 2 ** Math.ceil(Math.log2(maxPeers * KEYPAIRS_PER_PEER));
-    const memory = createSharedMemory(PeerSlots.slotsFor(maxPeers), maxKeypairs);
+    const memory = createSharedMemory(PeerSlots.slotsFor(maxPeers), maxKeypairs, pairs);
     const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), maxPeers, handlers);
     try {
       await datapath.#workers.start({ memory, udp, aeadTier: options.aeadTier ?? 'openssl-low-level' });
@@ -128,10 +126,15 @@ export class Datapath implements AsyncDisposable {
     this.#peers = new PeerSlots(maxPeers);
     this.#keypairs = new KeypairSlots(state);
     this.#sender = new DatagramSender(udp);
-    this.#mailbox = new Mailbox(handlers, {
-      peer: (slot) => this.#peers.get(slot),
-      device: (number) => this.#numbers[number],
-    });
+    const directory = {
+      peer: (slot: number) => this.#peers.get(slot),
+      device: (number: number) => this.#numbers[number],
+    };
+    this.#mailbox = new Mailbox(
+      { ...handlers, onDeviceLost: (deviceId) => this.#lost(deviceId) },
+      directory,
+      state.pairs,
+    );
     this.#workers = new Workers({ state, mailbox: this.#mailbox, onFailure: handlers.onFailure });
     this.#handlers = handlers;
     this.#pathErrors = new PathErrors((errors) => this.#tooBig(errors));
@@ -140,6 +143,11 @@ export class Datapath implements AsyncDisposable {
 
   get port(): number {
     return this.#udp.port;
+  }
+
+  /** Of workers. */
+  get pairs(): number {
+    return this.#state.pairs;
   }
 
   /** Which implementation seals and opens. */
@@ -173,7 +181,7 @@ export class Datapath implements AsyncDisposable {
 
   // --- devices and peers
 
-  /** Packets of `tun` move from now on. `mtu` is the inside MTU. The TUN remains the caller's to close. */
+  /** Packets of `tun`, with a queue for each pair of workers, move from now on. `mtu` is the inside MTU. The TUN remains the caller's to close. */
   addDevice(deviceId: string, tun: Tun, mtu: number): void {
     if (this.#devices.has(deviceId))
       throw new Vl3Error('already-exists', `device ${deviceId} is there already`);
@@ -190,8 +198,18 @@ export class Datapath implements AsyncDisposable {
       peers: new Map(),
       allowedIps: [],
       outdated: undefined,
+      isLost: false,
     });
-    this.#workers.configure({ kind: 'add-device', device: number, fd: tun.fd, mtu, offload: tun.offload });
+    const { offload } = tun;
+    this.#workers.configure({ kind: 'add-device', device: number, fds: queuesOf(tun), mtu, offload });
+  }
+
+  /** Each worker says so once. */
+  #lost(deviceId: string): void {
+    const device = this.#devices.get(deviceId);
+    if (device === undefined || device.isLost) return;
+    device.isLost = true;
+    this.#handlers.onDeviceLost(deviceId);
   }
 
   /** Resolves when no worker uses the device's TUN any more: it may then be closed. */
@@ -270,7 +288,7 @@ export class Datapath implements AsyncDisposable {
     this.#sendAllowedIps(device);
   }
 
-  /** Resolves when both workers have taken over all that was configured so far: devices and allowed IPs. */
+  /** Resolves when all workers have taken over all that was configured so far: devices and allowed IPs. */
   async settled(): Promise<void> {
     this.#renewTables();
     await this.#workers.settled();
@@ -348,12 +366,12 @@ export class Datapath implements AsyncDisposable {
     return this.#sender.send(datagram, encodePath(endpoint));
   }
 
-  /** Counts since start. */
-  stats(): DatapathStats {
-    return this.#workers.stats();
+  /** Counts since start, of one pair of workers or of all. */
+  stats(pair?: number): DatapathStats {
+    return this.#workers.stats(pair);
   }
 
-  /** Joins both workers, wipes all keys and closes the port; later calls do nothing. The TUNs remain the caller's. */
+  /** Joins the workers, wipes all keys and closes the port; later calls do nothing. The TUNs remain the caller's. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -414,7 +432,7 @@ export class Datapath implements AsyncDisposable {
   }
 
   #command(kind: number, peer: number, sequence = 0, size = 0): void {
-    if (!this.#mailbox.command(kind, peer, sequence, size)) this.#scheduleRetry();
+    if (!this.#mailbox.command({ kind, peer, sequence, size })) this.#scheduleRetry();
     this.#workers.wakeEgress();
   }
 

@@ -11,6 +11,8 @@ const NO_ALLOWED_IPS = buildAllowedIpsTable([]);
 
 export class WorkerDevice {
   readonly device: number;
+  /** The TUN's queues, by pair of workers; this worker reads from its own alone. */
+  readonly fds: readonly number[];
   readonly fd: number;
   mtu: number;
   readonly offload: TunOffload;
@@ -20,9 +22,10 @@ export class WorkerDevice {
   /** Undefined until it is known. */
   mac1Key: MacKey | undefined;
 
-  constructor(device: number, fd: number, mtu: number, offload: TunOffload) {
+  constructor(device: number, fds: readonly number[], pair: number, mtu: number, offload: TunOffload) {
     this.device = device;
-    this.fd = fd;
+    this.fds = fds;
+    this.fd = fds[pair] ?? -1;
     this.mtu = mtu;
     this.offload = offload;
   }
@@ -37,10 +40,12 @@ export class DeviceTable {
   /** Those in use, in no order. */
   readonly all: WorkerDevice[] = [];
   readonly #byNumber: (WorkerDevice | undefined)[] = [];
+  readonly #pair: number;
   readonly #poller: Poller | undefined;
 
-  /** With a poller, it keeps watching exactly these devices' TUNs. */
-  constructor(poller: Poller | undefined) {
+  /** With a poller, it keeps watching exactly the pair's queues of these devices' TUNs. */
+  constructor(pair: number, poller: Poller | undefined) {
+    this.#pair = pair;
     this.#poller = poller;
   }
 
@@ -51,7 +56,8 @@ export class DeviceTable {
   /** Carries out a change and returns its sequence number. */
   apply({ sequence, change }: Configuration): number {
     if (change.kind === 'add-device') {
-      const device = new WorkerDevice(change.device, change.fd, change.mtu, change.offload);
+      const { fds, mtu, offload } = change;
+      const device = new WorkerDevice(change.device, fds, this.#pair, mtu, offload);
       this.#byNumber[change.device] = device;
       this.all.push(device);
       this.#watch();

@@ -21,6 +21,7 @@ const create = (arena: Arena, options: WorkerOptions): Egress => {
   const state = new SharedState(options.memory);
   const counters = new Counters(EGRESS_COUNTERS, options.counters);
   return new Egress({
+    pair: options.pair,
     arena,
     aead: createAead(arena, options.aeadTier),
     state,

@@ -28,7 +28,7 @@ import { KeyCache } from './key-cache.ts';
 import type { Outbox } from './outbox.ts';
 import type { Poller } from './poller.ts';
 import type { Ring } from './ring.ts';
-import { NO_SLOT, type SharedState } from './shared-state.ts';
+import { NO_SLOT, type SharedState, workerNumber } from './shared-state.ts';
 import { Staging } from './staging.ts';
 import { Unreachable } from './unreachable.ts';
 import {
@@ -69,6 +69,8 @@ const MESSAGES_A_TURN = 4096;
 const ASK_AGAIN_MS = 250;
 
 export interface EgressParts {
+  /** Of workers, from 0. */
+  readonly pair: number;
   readonly arena: Arena;
   readonly aead: Aead;
   readonly state: SharedState;
@@ -82,6 +84,7 @@ export interface EgressParts {
 
 export class Egress {
   readonly #parts: EgressParts;
+  readonly #number: number;
   readonly #segmenter: Segmenter;
   readonly #devices: DeviceTable;
   readonly #staging = new Staging();
@@ -100,9 +103,10 @@ export class Egress {
   constructor(parts: EgressParts) {
     const { arena, state } = parts;
     this.#parts = parts;
+    this.#number = workerNumber('egress', parts.pair);
     this.#memory = new PacketMemory(arena.buffer, arena.alias);
     this.#segmenter = new Segmenter(this.#memory);
-    this.#devices = new DeviceTable(parts.poller);
+    this.#devices = new DeviceTable(parts.pair, parts.poller);
     this.#unreachable = new Unreachable(arena, this.#memory);
     this.#key = new KeyCache(arena, state);
     this.#askedAt = new Float64Array(state.maxPeers);
@@ -124,9 +128,9 @@ export class Egress {
   turn(timeoutMs?: number): void {
     const { state, poller, events } = this.#parts;
     poller.wait(timeoutMs);
-    state.enter('egress');
+    state.enter(this.#number);
     this.#work();
-    state.leave('egress');
+    state.leave(this.#number);
     events.flush();
   }
 
@@ -243,7 +247,7 @@ export class Egress {
   }
 
   #sealSegments(peer: number, keypair: number): void {
-    const { aead, state, counters, outbox } = this.#parts;
+    const { aead, state, counters, outbox, pair } = this.#parts;
     const segmenter = this.#segmenter;
     const key = this.#key.sendKey(keypair);
     const remoteIndex = state.remoteIndexOf(keypair);
@@ -267,7 +271,7 @@ export class Egress {
       bytes += length;
     }
     const { count } = segmenter;
-    state.countSent(peer, bytes + count * (TRANSPORT_HEADER_LENGTH + TAG_LENGTH), this.#now, true);
+    state.countSent(pair, peer, bytes + count * (TRANSPORT_HEADER_LENGTH + TAG_LENGTH), this.#now, true);
     counters.add(counters.at.packets, count);
     if (count > 1) counters.add(counters.at['super-packets'], 1);
   }
@@ -278,7 +282,7 @@ export class Egress {
   configure(): void {
     const { port, state, events } = this.#parts;
     for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
-      state.setSeen('egress', this.#devices.apply(message.message));
+      state.setSeen(this.#number, this.#devices.apply(message.message));
       events.wakeLater();
     }
   }
@@ -301,19 +305,19 @@ export class Egress {
   }
 
   #sendKeepalive(peer: number): void {
-    const { aead, state, outbox } = this.#parts;
+    const { aead, state, outbox, pair } = this.#parts;
     const keypair = this.#usableKeypair(peer, 1);
     if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
     const counter = state.takeCounters(keypair, 1);
     const to = outbox.place(0);
     aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, 0, to);
     outbox.add(peer, state.remoteIndexOf(keypair), counter, 0, NOT_ECT);
-    state.countSent(peer, TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
+    state.countSent(pair, peer, TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
   }
 
   /** Of a path's MTU. It is no data: nobody is asked to answer it by more than its answer. */
   #sendProbe(peer: number, kind: number, sequence: number, length: number): void {
-    const { aead, state, outbox } = this.#parts;
+    const { aead, state, outbox, pair } = this.#parts;
     const keypair = this.#usableKeypair(peer, 1);
     if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
     const counter = state.takeCounters(keypair, 1);
@@ -324,7 +328,7 @@ export class Egress {
     aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, length, to);
     outbox.add(peer, state.remoteIndexOf(keypair), counter, length, NOT_ECT);
     outbox.endProbe();
-    state.countSent(peer, length + TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
+    state.countSent(pair, peer, length + TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
   }
 
   #sendStaged(peer: number): void {

@@ -18,6 +18,7 @@ const ARENA = Ingress.ARENA + SPARE;
 
 const create = (arena: Arena, options: WorkerOptions): Ingress =>
   new Ingress({
+    pair: options.pair,
     arena,
     aead: createAead(arena, options.aeadTier),
     state: new SharedState(options.memory),
@@ -26,6 +27,7 @@ const create = (arena: Arena, options: WorkerOptions): Ingress =>
     poller: new Poller(arena, options.wakeFd, 2),
     events: new EventSink(options.events, options.port),
     datagrams: new Ring(options.extra),
+    handOver: options.handOver,
     port: options.port,
   });
 

@@ -3,17 +3,17 @@
 //   1. wait         poll the UDP sockets and the wake-up descriptor                       poller.ts
 //   2. receive      many datagrams in one call, coalesced by the kernel (UDP_GRO)         #receive
 //   3. sort         type 4 goes on, types 1 to 3 wait until the rest is done              #dispatch, handshake-intake.ts
+//                   what is another worker's is handed over, and what is handed over comes in here    hand-over.ts
 //   4. open         receiver index -> keypair -> tag; then the replay window              #open
 //   5. account      activity, key confirmation, roaming                                   #account
 //   6. check        IP length, that the source is one of exactly this peer's, and ECN     #admit
 //   7. coalesce     what belongs together into super-packets                              wire/coalesce.ts
-//   8. write        each to its network's TUN in one system call                          #write
+//   8. write        each to its network's TUN in one system call                          inside-writer.ts
 //
 // Whatever arrives, this goes on: what is wrong is dropped and counted. Nothing here allocates per packet.
 
 import { randomInt } from 'node:crypto';
 import { receiveMessageOnPort } from 'node:worker_threads';
-import { Coalescer, MAX_SLICES } from '../../native-free/wire/coalesce.ts';
 import { ECN_MASK, leaveTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
 import { IpHeader, setEcn } from '../../native-free/wire/ip.ts';
 import {
@@ -32,20 +32,22 @@ import {
 import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
 import { PROBE_ANSWER, pathProbeKind, pathProbeSequence } from '../../native-free/wire/path-probe.ts';
 import { monotonicNow } from '../ffi/clock.ts';
-import { MSG_DONTWAIT, recvmmsg, write, writev } from '../ffi/libc.ts';
+import { MSG_DONTWAIT, recvmmsg } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
 import { type Aead, type AeadTier, HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
 import type { Counters, IngressCounter } from './counters.ts';
-import { DeviceTable, type WorkerDevice } from './device-table.ts';
+import { DeviceTable } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
+import { HandOver, type HandOverMemory } from './hand-over.ts';
 import { HandshakeIntake } from './handshake-intake.ts';
+import { InsideWriter } from './inside-writer.ts';
 import { KeyCache } from './key-cache.ts';
 import { MessageBatch } from './message-batch.ts';
 import type { Poller } from './poller.ts';
 import { ProbeBudget } from './probe-budget.ts';
 import { ReplayWindows } from './replay-windows.ts';
 import type { Ring } from './ring.ts';
-import { NO_SLOT, type SharedState } from './shared-state.ts';
+import { NO_SLOT, type SharedState, workerNumber } from './shared-state.ts';
 import type { UdpSockets } from './udp.ts';
 import type { WorkerOptions } from './worker-protocol.ts';
 
@@ -64,12 +66,19 @@ const AREA = BATCH * (LONGEST_RECEIVE + 128 * 2 * HEADROOM);
 /** Linux joins at most 128 datagrams (UDP_MAX_SEGMENTS). Should more come, the batch is written in several goes. */
 const PACKETS = BATCH * 128;
 
-const IOVEC = 16;
+/** The ingress worker that has the handshakes. */
+const FIRST = 0;
+/** Datagrams that others gave: in one go, before what this worker receives itself. */
+const TAKEN_A_TURN = 512;
+/** Waits of a millisecond for room with another worker. */
+const GIVE_ATTEMPTS = 200;
 
 /** How often a worker repeats that a peer's endpoint has moved. */
 const MOVED_AGAIN_MS = 20;
 
 export interface IngressParts {
+  /** Of workers, from 0. */
+  readonly pair: number;
   readonly arena: Arena;
   readonly aead: Aead;
   readonly state: SharedState;
@@ -78,14 +87,19 @@ export interface IngressParts {
   readonly poller: Poller;
   readonly events: EventSink;
   readonly datagrams: Ring;
+  readonly handOver: HandOverMemory;
   readonly port: WorkerOptions['port'];
 }
 
 export class Ingress {
   readonly #parts: IngressParts;
+  readonly #number: number;
+  /** Of a receiver index, those that say which ingress worker it belongs to. */
+  readonly #laneBits: number;
+  readonly #handOver: HandOver;
   readonly #memory: PacketMemory;
-  readonly #devices = new DeviceTable(undefined);
-  readonly #coalescers: (Coalescer | undefined)[] = [];
+  readonly #devices: DeviceTable;
+  readonly #inside: InsideWriter;
   readonly #windows: ReplayWindows;
   readonly #intake: HandshakeIntake;
   readonly #key: KeyCache;
@@ -93,7 +107,6 @@ export class Ingress {
   readonly #batch: MessageBatch;
   readonly #receiveAt: number;
   readonly #area: number;
-  readonly #iov: number;
   /** By keypair slot: the generation whose window this is, and the one whose confirmation was reported. */
   readonly #windowOf: Int32Array;
   readonly #confirmed: Int32Array;
@@ -116,12 +129,18 @@ export class Ingress {
   /** Whether this message's source has been compared with the peer's endpoint. */
   #isSourceChecked = false;
 
-  static readonly ARENA = BATCH * RECEIVE_ROOM + AREA + 64 * 1024;
+  static readonly ARENA = BATCH * RECEIVE_ROOM + AREA + HandOver.ARENA + 64 * 1024;
 
   constructor(parts: IngressParts) {
     const { arena, state } = parts;
     this.#parts = parts;
+    this.#number = workerNumber('ingress', parts.pair);
+    this.#laneBits = state.pairs - 1;
+    this.#handOver = new HandOver(arena, parts.handOver, parts.pair, HEADROOM, TAILROOM);
     this.#memory = new PacketMemory(arena.buffer, arena.alias);
+    this.#devices = new DeviceTable(parts.pair, undefined);
+    const writing = { arena, memory: this.#memory, devices: this.#devices, counters: parts.counters };
+    this.#inside = new InsideWriter(writing, PACKETS, state.pairs);
     this.#windows = new ReplayWindows(state.maxKeypairs);
     const { counters, datagrams, events } = parts;
     const { bytes } = this.#memory;
@@ -143,7 +162,6 @@ export class Ingress {
     }
     this.#area = arena.allocate(AREA);
     this.#cursor = this.#area;
-    this.#iov = arena.allocate(MAX_SLICES * IOVEC);
     const { v4, v6 } = parts.udp;
     parts.poller.watch(v6 < 0 ? [v4] : [v4, v6]);
   }
@@ -163,11 +181,12 @@ export class Ingress {
   turn(timeoutMs?: number): void {
     const { state, poller, events, udp } = this.#parts;
     poller.wait(timeoutMs);
-    state.enter('ingress');
+    state.enter(this.#number);
     if (poller.takeWakeup()) this.configure();
     if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);
     if (udp.v6 >= 0 && poller.eventsAt(1) !== 0) this.#receive(udp.v6);
-    state.leave('ingress');
+    if (this.#laneBits !== 0) this.#exchange();
+    state.leave(this.#number);
     events.flush();
   }
 
@@ -218,7 +237,9 @@ export class Ingress {
   #dispatch(at: number, length: number, source: number): void {
     const { counters } = this.#parts;
     const type = length < TRANSPORT_MINIMUM_LENGTH ? 0 : this.#memory.view.getUint32(at, true);
-    if (type === TRANSPORT_TYPE) this.#open(at, length, source);
+    if (this.#laneBits !== 0 && this.#laneOf(type, at) !== this.#parts.pair)
+      this.#give(type, at, length, source);
+    else if (type === TRANSPORT_TYPE) this.#open(at, length, source);
     else if (
       (type === INITIATION_TYPE && length === INITIATION_LENGTH) ||
       (type === RESPONSE_TYPE && length === RESPONSE_LENGTH) ||
@@ -227,6 +248,59 @@ export class Ingress {
       this.#intake.keep(at, length, source);
     else counters.add(counters.at['dropped:malformed'], 1);
   }
+
+  // --- among several ingress workers
+
+  /** Whose it is: of transport data the replay window is with one worker, and handshakes are the first one's. */
+  #laneOf(type: number, at: number): number {
+    if (type !== TRANSPORT_TYPE) return FIRST;
+    return this.#memory.view.getUint8(at + TRANSPORT_RECEIVER_OFFSET) & this.#laneBits;
+  }
+
+  /** Waits for room, and takes meanwhile what others wait to give. Only who does not work at all is given up on. */
+  #give(type: number, at: number, length: number, source: number): void {
+    const { counters, state } = this.#parts;
+    const handOver = this.#handOver;
+    const to = this.#laneOf(type, at);
+    for (let attempt = 0; attempt < GIVE_ATTEMPTS && !state.stopped; attempt++) {
+      if (handOver.give(to, at, length, source, this.#outerMark)) {
+        counters.add(counters.at['handed-over'], 1);
+        return;
+      }
+      this.#takeOver(TAKEN_A_TURN);
+      handOver.waitFor(to);
+    }
+    counters.add(counters.at['dropped:queue-full'], 1);
+  }
+
+  /** At the end of a turn: wakes who was given something, and works on what was given to this one. */
+  #exchange(): void {
+    const handOver = this.#handOver;
+    handOver.flush();
+    this.#begin();
+    if (this.#takeOver(TAKEN_A_TURN) === TAKEN_A_TURN) handOver.comeBack();
+    this.#write();
+  }
+
+  /** Returns how many it took, at most `most`. Leaves the batch at hand as it is. */
+  #takeOver(most: number): number {
+    const handOver = this.#handOver;
+    const [outerMark, isSourceChecked] = [this.#outerMark, this.#isSourceChecked];
+    let taken = 0;
+    while (taken < most && handOver.take()) {
+      this.#outerMark = handOver.trafficClass;
+      this.#isSourceChecked = false;
+      this.#dispatch(handOver.at, handOver.length, handOver.path);
+      // A handshake must not lie there when the next is taken.
+      this.#intake.work(this.#now);
+      taken += 1;
+    }
+    this.#outerMark = outerMark;
+    this.#isSourceChecked = isSourceChecked;
+    return taken;
+  }
+
+  // --- one datagram
 
   #open(at: number, length: number, source: number): void {
     const { counters, aead } = this.#parts;
@@ -308,9 +382,8 @@ export class Ingress {
   #admit(at: number, length: number): void {
     const { state, counters } = this.#parts;
     const device = this.#devices.get(state.deviceOf(this.#peer));
-    const coalescer = device === undefined ? undefined : this.#coalescers[device.device];
     const ip = this.#ip;
-    if (device === undefined || coalescer === undefined || ip.parse(this.#memory, at, length) !== undefined) {
+    if (device === undefined || ip.parse(this.#memory, at, length) !== undefined) {
       if (!this.#takeProbe(at, length)) counters.add(counters.at['dropped:bad-inside'], 1);
       return;
     }
@@ -322,9 +395,9 @@ export class Ingress {
       counters.add(counters.at['dropped:congested'], 1);
       return;
     }
-    if (!coalescer.push(ip)) {
+    if (!this.#inside.push(device, ip)) {
       this.#write();
-      coalescer.push(ip);
+      this.#inside.push(device, ip);
     }
     this.#keep(at, length);
   }
@@ -358,38 +431,10 @@ export class Ingress {
     this.#cursor = (at + length + TAILROOM + 63) & ~63;
   }
 
-  /** Writes out the batch, device by device. */
+  /** Writes out the batch. */
   #write(): void {
     this.#cursor = this.#area;
-    for (const device of this.#devices.all) {
-      const coalescer = this.#coalescers[device.device];
-      if (coalescer === undefined) continue;
-      const writes = coalescer.finish();
-      for (let i = 0; i < writes; i++) {
-        const first = coalescer.firstSlice[i] ?? 0;
-        this.#writeSlices(device, coalescer, first, (coalescer.firstSlice[i + 1] ?? 0) - first);
-      }
-      if (writes > 0) coalescer.reset();
-    }
-  }
-
-  #writeSlices(device: WorkerDevice, coalescer: Coalescer, first: number, count: number): void {
-    const { arena, counters } = this.#parts;
-    let result: number;
-    if (count === 1) {
-      const address = arena.address + (coalescer.sliceOffset[first] ?? 0);
-      result = write(device.fd, address, coalescer.sliceLength[first] ?? 0);
-    } else {
-      for (let i = 0; i < count; i++) {
-        const iov = this.#iov + i * IOVEC;
-        arena.setPointer(iov, coalescer.sliceOffset[first + i] ?? 0);
-        this.#memory.view.setUint32(iov + 8, coalescer.sliceLength[first + i] ?? 0, true);
-      }
-      result = writev(device.fd, arena.address + this.#iov, count);
-      counters.add(counters.at['super-packets'], 1);
-    }
-    counters.add(counters.at.writes, 1);
-    if (result < 0) counters.add(counters.at['dropped:write-failed'], count);
+    this.#inside.write();
   }
 
   /** Takes over configuration that main has sent. */
@@ -397,24 +442,11 @@ export class Ingress {
     const { port, state, events } = this.#parts;
     for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
       const sequence = this.#devices.apply(message.message);
-      this.#matchCoalescers();
-      state.setSeen('ingress', sequence);
+      this.#inside.match();
+      state.setSeen(this.#number, sequence);
       events.wakeLater();
     }
     this.#key.wipeIfRetired();
-  }
-
-  /** One coalescer a device: addresses of two networks may be equal. */
-  #matchCoalescers(): void {
-    for (const device of this.#devices.all) {
-      this.#coalescers[device.device] ??= new Coalescer(this.#memory, PACKETS, {
-        tcp: device.offload !== 'none',
-        udp: device.offload === 'tcp+udp',
-      });
-    }
-    this.#coalescers.forEach((_, i) => {
-      if (this.#devices.get(i) === undefined) this.#coalescers[i] = undefined;
-    });
   }
 
   #datagramAt(i: number): number {

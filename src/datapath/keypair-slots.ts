@@ -1,13 +1,12 @@
 // Who has which keypair slot, on the main thread. A slot that is given back is out of sight at once, wiped and reused
-// only after both workers have been outside their loops since.
+// only after all workers have been outside their loops since.
 
 import type { Keypair } from '../../native-free/device/data-plane.ts';
 import type { SharedState } from './shared-state.ts';
 
 interface Retired {
   readonly slot: number;
-  readonly egressEpoch: number;
-  readonly ingressEpoch: number;
+  readonly epochs: readonly number[];
 }
 
 export class KeypairSlots {
@@ -57,11 +56,7 @@ export class KeypairSlots {
     this.#byIndex.delete(localIndex);
     if (this.#state.keypairInUse(entry.peer) === entry.slot) this.#state.setKeypairInUse(entry.peer, -1);
     this.#state.retireKeypair(entry.slot);
-    this.#retired.push({
-      slot: entry.slot,
-      egressEpoch: this.#state.epoch('egress'),
-      ingressEpoch: this.#state.epoch('ingress'),
-    });
+    this.#retired.push({ slot: entry.slot, epochs: this.#state.epochs() });
   }
 
   removeAllOf(peer: number): void {
@@ -71,9 +66,7 @@ export class KeypairSlots {
   /** Wipes what can be wiped; true when nothing is left to do. */
   reap(): boolean {
     this.#retired = this.#retired.filter((retired) => {
-      const hasPassed =
-        this.#state.hasPassed('egress', retired.egressEpoch) &&
-        this.#state.hasPassed('ingress', retired.ingressEpoch);
+      const hasPassed = this.#state.havePassed(retired.epochs);
       if (hasPassed) {
         this.#state.wipeKeypair(retired.slot);
         this.#free.push(retired.slot);

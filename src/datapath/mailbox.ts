@@ -1,17 +1,16 @@
 // The main thread's side of everything that passes to and from the workers in rings: commands to egress, events from
-// both, handshake datagrams from ingress. Translates entries to and from what the rest of the program speaks.
+// all, handshake datagrams from ingress. Translates entries to and from what the rest of the program speaks.
 
 import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-plane.ts';
 import type { PathEvent } from '../../native-free/device/path-mtus.ts';
 import { HANDSHAKE_QUEUE_LENGTH, UNDER_LOAD_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
+import { type Command, CommandQueue } from './command-queue.ts';
 import type { PeerSlot } from './peer-slots.ts';
 import { createRing, Ring, type RingMemory } from './ring.ts';
 import { decodePath, PATH_LENGTH } from './sockaddr.ts';
 import {
-  COMMAND_LENGTH,
-  COMMAND_PEER,
-  COMMAND_SEQUENCE,
-  COMMAND_SIZE,
+  COMMAND_DROP_STAGED,
+  COMMAND_SEND_STAGED,
   DATAGRAM_BYTES,
   DATAGRAM_DEVICE,
   DATAGRAM_LENGTH,
@@ -29,7 +28,6 @@ import {
   EVENT_PROBE_ANSWERED,
 } from './worker-protocol.ts';
 
-const COMMANDS = 8192;
 const EVENTS = 4096;
 /** Handshake datagrams passed on before other work has a turn: anyone can send them, faster than they are looked at. */
 const DATAGRAMS_A_TURN = 32;
@@ -61,57 +59,50 @@ export interface Directory {
 }
 
 export class Mailbox {
-  // For the workers.
-  readonly commandMemory: RingMemory = createRing(COMMAND_LENGTH, COMMANDS);
-  readonly egressMemory: RingMemory = createRing(EVENT_LENGTH, EVENTS);
-  readonly ingressMemory: RingMemory = createRing(EVENT_LENGTH, EVENTS);
-  readonly datagramMemory: RingMemory = createRing(DATAGRAM_LENGTH, HANDSHAKE_QUEUE_LENGTH);
+  // For the workers, by pair.
+  readonly commandMemories: readonly RingMemory[];
+  readonly egressMemories: readonly RingMemory[];
+  readonly ingressMemories: readonly RingMemory[];
+  readonly datagramMemories: readonly RingMemory[];
 
-  readonly #commands = new Ring(this.commandMemory);
-  readonly #egress = new Ring(this.egressMemory);
-  readonly #ingress = new Ring(this.ingressMemory);
-  readonly #datagrams = new Ring(this.datagramMemory);
+  readonly #commands: readonly CommandQueue[];
+  readonly #events: readonly Ring[];
+  readonly #datagrams: readonly Ring[];
   readonly #handlers: MailHandlers;
   readonly #directory: Directory;
-  /** Commands that found the ring full, in order. */
-  #waiting: (readonly [kind: number, peer: number, sequence: number, size: number])[] = [];
   #rest: NodeJS.Immediate | undefined;
 
-  constructor(handlers: MailHandlers, directory: Directory) {
+  constructor(handlers: MailHandlers, directory: Directory, pairs: number) {
     this.#handlers = handlers;
     this.#directory = directory;
+    const each = <T>(make: () => T): T[] => Array.from({ length: pairs }, make);
+    this.#commands = each(() => new CommandQueue());
+    this.commandMemories = this.#commands.map(({ memory }) => memory);
+    this.egressMemories = each(() => createRing(EVENT_LENGTH, EVENTS));
+    this.ingressMemories = each(() => createRing(EVENT_LENGTH, EVENTS));
+    this.datagramMemories = each(() => createRing(DATAGRAM_LENGTH, HANDSHAKE_QUEUE_LENGTH));
+    this.#events = [...this.ingressMemories, ...this.egressMemories].map((memory) => new Ring(memory));
+    this.#datagrams = this.datagramMemories.map((memory) => new Ring(memory));
   }
 
-  /** Queues a command to egress. False: it waits for room, so call `retry` in a while. */
-  command(kind: number, peer: number, sequence = 0, size = 0): boolean {
-    this.#waiting.push([kind, peer, sequence, size]);
-    return this.retry();
+  /** Queues a command to egress: to all workers what all may have staged. False: it waits for room, so call `retry` in a while. */
+  command(command: Command): boolean {
+    const isForAll = command.kind === COMMAND_SEND_STAGED || command.kind === COMMAND_DROP_STAGED;
+    const queues = isForAll ? this.#commands : this.#commands.slice(0, 1);
+    return queues.map((queue) => queue.push(command)).every(Boolean);
   }
 
   /** True when no command waits any more. */
   retry(): boolean {
-    for (;;) {
-      const next = this.#waiting[0];
-      if (next === undefined) return true;
-      const entry = this.#commands.reserve();
-      if (entry < 0) return false;
-      this.#commands.view.setUint32(entry, next[0], true);
-      this.#commands.view.setInt32(entry + COMMAND_PEER, next[1], true);
-      this.#commands.view.setUint32(entry + COMMAND_SEQUENCE, next[2], true);
-      this.#commands.view.setUint32(entry + COMMAND_SIZE, next[3], true);
-      this.#commands.commit();
-      this.#waiting.shift();
-    }
+    return this.#commands.map((queue) => queue.retry()).every(Boolean);
   }
 
   /** Passes on what has arrived, of datagrams some now and the rest in turns. A handler may call this again. */
   drain(): void {
-    this.#ingress.clearWakeUp();
-    this.#egress.clearWakeUp();
-    this.#drainEvents(this.#ingress);
-    this.#drainEvents(this.#egress);
-    this.#drainDatagrams(this.#datagrams);
-    if ([this.#ingress, this.#egress, this.#datagrams].every((ring) => ring.peek() < 0)) return;
+    for (const ring of this.#events) ring.clearWakeUp();
+    for (const ring of this.#events) this.#drainEvents(ring);
+    for (const ring of this.#datagrams) this.#drainDatagrams(ring);
+    if ([...this.#events, ...this.#datagrams].every((ring) => ring.peek() < 0)) return;
     this.#rest ??= setImmediate(() => {
       this.#rest = undefined;
       this.drain();

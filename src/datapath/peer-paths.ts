@@ -9,10 +9,10 @@ const PATH_WORDS = PATH_LENGTH >> 2;
 // Offsets in a peer.
 const ENDPOINT_SEQUENCE = 64;
 const ENDPOINT_PATH = 68;
-const REFUSED_SEQUENCE = 152;
-const HEARD_SEQUENCE = 264;
-const HEARD_PATH = 268;
-const HEARD_FOLLOWS = 312;
+const REFUSED_SEQUENCE = 112;
+const HEARD_SEQUENCE = 200;
+const HEARD_PATH = 204;
+const HEARD_FOLLOWS = 248;
 
 export class PeerPaths {
   readonly #i32: Int32Array;
@@ -38,13 +38,18 @@ export class PeerPaths {
     Atomics.add(this.#i32, sequence, 1);
   }
 
-  /** Ingress: an authentic packet of the peer came by the path in `view` at `offset`. */
+  /**
+   * Ingress: an authentic packet of the peer came by the path in `view` at `offset`. Where a peer changes from one ingress
+   * worker to another and both would write, one of them does: the next packet says it again.
+   */
   setHeard(peer: number, view: DataView, offset: number): void {
     const at = this.#at(peer);
     const sequence = (at + HEARD_SEQUENCE) >> 2;
     const words = (at + HEARD_PATH) >> 2;
     const follows = Atomics.load(this.#i32, (at + ENDPOINT_SEQUENCE) >> 2);
-    Atomics.add(this.#i32, sequence, 1);
+    const before = Atomics.load(this.#i32, sequence);
+    if ((before & 1) === 1 || Atomics.compareExchange(this.#i32, sequence, before, before + 1) !== before)
+      return;
     for (let i = 0; i < PATH_WORDS; i++)
       Atomics.store(this.#i32, words + i, view.getInt32(offset + i * 4, true));
     Atomics.store(this.#i32, (at + HEARD_FOLLOWS) >> 2, follows);

@@ -1,5 +1,5 @@
 // Who has which peer slot, on the main thread: (device, peer id) to a small integer and back. A slot that is given back
-// is reused only after both workers have taken over the configuration that no longer names it.
+// is reused only after all workers have taken over the configuration that no longer names it.
 
 import type { PeerId } from '../../native-free/device/data-plane.ts';
 

@@ -1,58 +1,59 @@
-// What the main thread and the two workers share: peers, keypairs, receiver indices, counts. No locks: each field has
-// one writer. A keypair slot is written once, published by one atomic store, and reused only after each worker has
-// been seen outside its packet loop since (an epoch). Times are doubles, whose aligned 64-bit accesses do not tear in
-// V8; addresses are published under a sequence number.
+// What the main thread and the workers share: peers, keypairs, receiver indices, counts. No locks: each field has one
+// writer, or is added to by one atomic instruction. A keypair slot is written once, published by one atomic store, and reused
+// only after each worker has been seen outside its packet loop since (an epoch). Times are doubles, whose aligned 64-bit
+// accesses do not tear in V8; addresses are published under a sequence number.
 //
 //   control      what                          writer          readers
 //   0            stop                          main            workers
-//   64           egress epoch (odd: outside)   egress          main
-//   72           egress configuration seen     egress          main
-//   128          ingress epoch                 ingress         main
-//   136          ingress configuration seen    ingress         main
+//   64 each      0 epoch (odd: inside)         that worker     main
+//                8 configuration seen          that worker     main
 //
-//   peer 320 B   0 device   4 keypair in use (slot + 1, atomic)                    main     workers
-//                8 longest plaintext that the way carries                          main     egress
-//                64 endpoint sequence (odd: being written)   68 path, 44 B         main     workers
-//                128 dataSentAt   136 sentAt   144 txBytes                         egress   main
-//                152 the sequences whose path's own address was refused            egress   egress
-//                192 dataReceivedAt   200 receivedAt   208 rxBytes                 ingress  main
-//                256 confirmed keypair (slot + 1, atomic)   260 its generation     ingress  egress
-//                264 heard sequence (odd: being written)   268 path, 44 B          ingress  egress
-//                312 the endpoint sequence that it follows                         ingress  egress
+//   peer         0 device   4 keypair in use (slot + 1, atomic)                    main     workers
+//   256 B and    8 longest plaintext that the way carries                          main     egress
+//   64 a pair    64 endpoint sequence (odd: being written)   68 path, 44 B         main     workers
+//                112 the sequences whose path's own address was refused            egress   egress
+//                128 dataReceivedAt   136 receivedAt   144 rxBytes                 ingress  main
+//                192 confirmed keypair (slot + 1, atomic)   196 its generation     ingress  egress
+//                200 heard sequence (odd: being written)   204 path, 44 B          ingress  egress
+//                248 the endpoint sequence that it follows                         ingress  egress
+//                256 + 64 a pair: 0 dataSentAt   8 sentAt   16 txBytes             egress   main
 //
 //   keypair      0 generation (atomic; 0: not in use)   4 local index              main     workers
 //     192 B      8 remote index   12 peer   16 createdAt   64 send key   96 receive key
 //                128 send counter, u32 (atomic: who takes counters adds to it)     egress   main
 //
 // What ingress has confirmed and heard is egress's to use until main has decided the same or otherwise: else the first
-// answer to a peer that is back, or elsewhere, would go under the keypair or to the place of before, and be lost.
-//
-//   index table  pairs of receiver index and slot + 1 (atomic; 0: free, -1: was in use)   main   ingress
+// answer to a peer that is back, or elsewhere, would go under the keypair or to the place of before, and be lost. A peer's
+// messages come to one ingress worker; while it changes from one to another both may write, which costs a count at most.
 
+import { IndexTable, NO_SLOT } from './index-table.ts';
 import { PeerPaths } from './peer-paths.ts';
+import { MAX_PAIRS } from './worker-pairs.ts';
 
-export const NO_SLOT = -1;
+export { NO_SLOT };
 /** Of a plaintext: as long as it may be. */
 export const UNLIMITED = 0x7fff_ffff;
 export const KEY_LENGTH = 32;
 
 const STOP = 0;
-const EPOCHS = [64, 128] as const;
-const SEENS = [72, 136] as const;
-const CONTROL_LENGTH = 192;
+const WORKER_LENGTH = 64;
+const WORKER_EPOCH = 0;
+const WORKER_SEEN = 8;
+const CONTROL_LENGTH = WORKER_LENGTH * (1 + 2 * MAX_PAIRS);
 
-const PEER_LENGTH = 320;
+const PEER_LENGTH = 256;
 const PEER_DEVICE = 0;
 const PEER_KEYPAIR = 4;
 const PEER_LONGEST = 8;
-const PEER_DATA_SENT_AT = 128;
-const PEER_SENT_AT = 136;
-const PEER_TX_BYTES = 144;
-const PEER_DATA_RECEIVED_AT = 192;
-const PEER_RECEIVED_AT = 200;
-const PEER_RX_BYTES = 208;
-const PEER_CONFIRMED = 256;
-const PEER_CONFIRMED_GENERATION = 260;
+const PEER_DATA_RECEIVED_AT = 128;
+const PEER_RECEIVED_AT = 136;
+const PEER_RX_BYTES = 144;
+const PEER_CONFIRMED = 192;
+const PEER_CONFIRMED_GENERATION = 196;
+const SENT_LENGTH = 64;
+const DATA_SENT_AT = 0;
+const SENT_AT = 8;
+const TX_BYTES = 16;
 
 const KEYPAIR_LENGTH = 192;
 const KEYPAIR_GENERATION = 0;
@@ -64,57 +65,60 @@ const KEYPAIR_SEND_KEY = 64;
 const KEYPAIR_RECEIVE_KEY = 96;
 const KEYPAIR_SEND_COUNTER = 128;
 
-const ENTRY_LENGTH = 8;
-const ENTRY_SLOT = 4;
-const ENTRY_FREE = 0;
-const ENTRY_WAS_USED = -1;
-/** Index table entries per keypair slot: chains stay short. */
-const ENTRIES_PER_KEYPAIR = 4;
+export type Role = 'egress' | 'ingress';
 
-export type WorkerName = 'egress' | 'ingress';
-const workerNumber = (worker: WorkerName): 0 | 1 => (worker === 'egress' ? 0 : 1);
+/** Workers count from 0, over all pairs. */
+export const workerNumber = (role: Role, pair: number): number => 2 * pair + (role === 'egress' ? 0 : 1);
 
 export interface SharedMemory {
   readonly buffer: SharedArrayBuffer;
   readonly maxPeers: number;
   /** A power of two. */
   readonly maxKeypairs: number;
+  /** Of workers: 1, 2, 4 or MAX_PAIRS. */
+  readonly pairs: number;
 }
 
 /** Memory that is not touched costs nothing, so the maxima may be generous. */
-export const createSharedMemory = (maxPeers: number, maxKeypairs: number): SharedMemory => {
+export const createSharedMemory = (maxPeers: number, maxKeypairs: number, pairs = 1): SharedMemory => {
   const length =
     CONTROL_LENGTH +
-    maxPeers * PEER_LENGTH +
-    maxKeypairs * (KEYPAIR_LENGTH + ENTRIES_PER_KEYPAIR * ENTRY_LENGTH);
-  return { buffer: new SharedArrayBuffer(length), maxPeers, maxKeypairs };
+    maxPeers * peerLength(pairs) +
+    maxKeypairs * KEYPAIR_LENGTH +
+    IndexTable.length(maxKeypairs);
+  return { buffer: new SharedArrayBuffer(length), maxPeers, maxKeypairs, pairs };
 };
+
+const peerLength = (pairs: number): number => PEER_LENGTH + pairs * SENT_LENGTH;
 
 /** One thread's view of the shared memory. Methods say whose they are; slots are small integers. */
 export class SharedState {
   readonly maxPeers: number;
   readonly maxKeypairs: number;
+  readonly pairs: number;
   readonly bytes: Uint8Array;
   /** Where peers are. */
   readonly paths: PeerPaths;
   readonly #i32: Int32Array;
   readonly #u32: Uint32Array;
   readonly #f64: Float64Array;
+  readonly #peerLength: number;
   readonly #keypairs: number;
-  readonly #entries: number;
-  readonly #entryMask: number;
+  readonly #indices: IndexTable;
 
   constructor(memory: SharedMemory) {
     this.maxPeers = memory.maxPeers;
     this.maxKeypairs = memory.maxKeypairs;
+    this.pairs = memory.pairs;
     this.bytes = new Uint8Array(memory.buffer);
     this.#i32 = new Int32Array(memory.buffer);
     this.#u32 = new Uint32Array(memory.buffer);
     this.#f64 = new Float64Array(memory.buffer);
-    this.#keypairs = CONTROL_LENGTH + memory.maxPeers * PEER_LENGTH;
-    this.#entries = this.#keypairs + memory.maxKeypairs * KEYPAIR_LENGTH;
-    this.#entryMask = memory.maxKeypairs * ENTRIES_PER_KEYPAIR - 1;
-    this.paths = new PeerPaths(memory.buffer, CONTROL_LENGTH, PEER_LENGTH);
+    this.#peerLength = peerLength(memory.pairs);
+    this.#keypairs = CONTROL_LENGTH + memory.maxPeers * this.#peerLength;
+    const indices = this.#keypairs + memory.maxKeypairs * KEYPAIR_LENGTH;
+    this.#indices = new IndexTable(memory.buffer, indices, memory.maxKeypairs);
+    this.paths = new PeerPaths(memory.buffer, CONTROL_LENGTH, this.#peerLength);
   }
 
   // --- control
@@ -129,33 +133,35 @@ export class SharedState {
   }
 
   /** Worker: from here until `leave` it may hold slots. */
-  enter(worker: WorkerName): void {
-    Atomics.add(this.#i32, EPOCHS[workerNumber(worker)] >> 2, 1);
+  enter(worker: number): void {
+    Atomics.add(this.#i32, epochAt(worker), 1);
   }
 
   /** Worker: it holds no slot any more. A worker starts outside. */
-  leave(worker: WorkerName): void {
-    Atomics.add(this.#i32, EPOCHS[workerNumber(worker)] >> 2, 1);
+  leave(worker: number): void {
+    Atomics.add(this.#i32, epochAt(worker), 1);
   }
 
-  /** Main: an epoch to compare with later, by `hasPassed`. */
-  epoch(worker: WorkerName): number {
-    return Atomics.load(this.#i32, EPOCHS[workerNumber(worker)] >> 2);
+  /** Main: the workers' epochs, to compare with later by `havePassed`. */
+  epochs(): number[] {
+    return Array.from({ length: 2 * this.pairs }, (_, worker) => Atomics.load(this.#i32, epochAt(worker)));
   }
 
-  /** Main: whether the worker has been outside since it was at `epoch`. */
-  hasPassed(worker: WorkerName, epoch: number): boolean {
-    const isInside = (epoch & 1) === 1;
-    return !isInside || this.epoch(worker) !== epoch;
+  /** Main: whether each worker has been outside since it was at its one of `epochs`. */
+  havePassed(epochs: readonly number[]): boolean {
+    return epochs.every((epoch, worker) => {
+      const wasInside = (epoch & 1) === 1;
+      return !wasInside || Atomics.load(this.#i32, epochAt(worker)) !== epoch;
+    });
   }
 
   /** Worker: it has taken over the configuration message of that sequence number, and all before. */
-  setSeen(worker: WorkerName, sequence: number): void {
-    Atomics.store(this.#i32, SEENS[workerNumber(worker)] >> 2, sequence);
+  setSeen(worker: number, sequence: number): void {
+    Atomics.store(this.#i32, seenAt(worker), sequence);
   }
 
-  seen(worker: WorkerName): number {
-    return Atomics.load(this.#i32, SEENS[workerNumber(worker)] >> 2);
+  seen(worker: number): number {
+    return Atomics.load(this.#i32, seenAt(worker));
   }
 
   // --- peers
@@ -164,7 +170,7 @@ export class SharedState {
   initPeer(peer: number, device: number): void {
     const at = this.#peer(peer);
     this.paths.reset(peer);
-    this.#f64.fill(0, (at + PEER_DATA_SENT_AT) >> 3, (at + PEER_LENGTH) >> 3);
+    this.#f64.fill(0, (at + PEER_DATA_RECEIVED_AT) >> 3, (at + this.#peerLength) >> 3);
     Atomics.store(this.#i32, (at + PEER_KEYPAIR) >> 2, 0);
     this.setLongestPlaintext(peer, UNLIMITED);
     Atomics.store(this.#i32, (at + PEER_DEVICE) >> 2, device);
@@ -213,13 +219,13 @@ export class SharedState {
     return confirmed;
   }
 
-  /** Egress. */
-  countSent(peer: number, bytes: number, now: number, isData: boolean): void {
-    const at = this.#peer(peer);
-    const txBytes = (at + PEER_TX_BYTES) >> 3;
+  /** Egress of that pair. */
+  countSent(pair: number, peer: number, bytes: number, now: number, isData: boolean): void {
+    const at = this.#sent(peer, pair);
+    const txBytes = (at + TX_BYTES) >> 3;
     this.#f64[txBytes] = (this.#f64[txBytes] ?? 0) + bytes;
-    this.#f64[(at + PEER_SENT_AT) >> 3] = now;
-    if (isData) this.#f64[(at + PEER_DATA_SENT_AT) >> 3] = now;
+    this.#f64[(at + SENT_AT) >> 3] = now;
+    if (isData) this.#f64[(at + DATA_SENT_AT) >> 3] = now;
   }
 
   /** Ingress. */
@@ -232,15 +238,18 @@ export class SharedState {
   }
 
   dataSentAt(peer: number): number {
-    return this.#f64[(this.#peer(peer) + PEER_DATA_SENT_AT) >> 3] ?? 0;
+    return this.#latestSent(peer, DATA_SENT_AT);
   }
 
   sentAt(peer: number): number {
-    return this.#f64[(this.#peer(peer) + PEER_SENT_AT) >> 3] ?? 0;
+    return this.#latestSent(peer, SENT_AT);
   }
 
   txBytes(peer: number): number {
-    return this.#f64[(this.#peer(peer) + PEER_TX_BYTES) >> 3] ?? 0;
+    let sum = 0;
+    for (let pair = 0; pair < this.pairs; pair++)
+      sum += this.#f64[(this.#sent(peer, pair) + TX_BYTES) >> 3] ?? 0;
+    return sum;
   }
 
   dataReceivedAt(peer: number): number {
@@ -277,17 +286,17 @@ export class SharedState {
     this.bytes.set(sendKey, at + KEYPAIR_SEND_KEY);
     this.bytes.set(receiveKey, at + KEYPAIR_RECEIVE_KEY);
     Atomics.store(this.#i32, (at + KEYPAIR_GENERATION) >> 2, generation);
-    this.#insertIndex(localIndex, slot);
+    this.#indices.insert(localIndex | 0, slot);
   }
 
   /** Main: takes the slot out of sight. Its keys stay, since a worker may be using them, until `wipeKeypair`. */
   retireKeypair(slot: number): void {
     const at = this.#keypair(slot);
-    this.#removeIndex(this.#u32[(at + KEYPAIR_LOCAL_INDEX) >> 2] ?? 0);
+    this.#indices.remove(this.#i32[(at + KEYPAIR_LOCAL_INDEX) >> 2] ?? 0);
     Atomics.store(this.#i32, (at + KEYPAIR_GENERATION) >> 2, 0);
   }
 
-  /** Main, after both workers have passed. */
+  /** Main, after the workers have passed. */
   wipeKeypair(slot: number): void {
     const at = this.#keypair(slot);
     this.bytes.fill(0, at + KEYPAIR_SEND_KEY, at + KEYPAIR_RECEIVE_KEY + KEY_LENGTH);
@@ -335,58 +344,19 @@ export class SharedState {
 
   /** The slot whose keypair listens on this receiver index (signed or unsigned), or NO_SLOT. */
   findKeypair(index: number): number {
-    const localIndex = index | 0;
-    let entry = localIndex & this.#entryMask;
-    for (let i = 0; i <= this.#entryMask; i++) {
-      const at = this.#entries + entry * ENTRY_LENGTH;
-      const slot = Atomics.load(this.#i32, (at + ENTRY_SLOT) >> 2);
-      if (slot === ENTRY_FREE) return NO_SLOT;
-      if (slot > 0 && this.#i32[at >> 2] === localIndex) {
-        // The entry may have changed hands between the two reads: the slot itself has the last word.
-        const keypair = this.#keypair(slot - 1);
-        const isLive = Atomics.load(this.#i32, (keypair + KEYPAIR_GENERATION) >> 2) !== 0;
-        const isIts = this.#i32[(keypair + KEYPAIR_LOCAL_INDEX) >> 2] === localIndex;
-        return isLive && isIts ? slot - 1 : NO_SLOT;
-      }
-      entry = (entry + 1) & this.#entryMask;
-    }
-    return NO_SLOT;
+    const slot = this.#indices.find(index | 0);
+    if (slot === NO_SLOT) return NO_SLOT;
+    // Its entry may have changed hands while it was read: the slot itself has the last word.
+    const keypair = this.#keypair(slot);
+    const isLive = Atomics.load(this.#i32, (keypair + KEYPAIR_GENERATION) >> 2) !== 0;
+    return isLive && this.#i32[(keypair + KEYPAIR_LOCAL_INDEX) >> 2] === (index | 0) ? slot : NO_SLOT;
   }
 
-  #insertIndex(localIndex: number, slot: number): void {
-    let entry = localIndex & this.#entryMask;
-    for (;;) {
-      const at = this.#entries + entry * ENTRY_LENGTH;
-      const used = Atomics.load(this.#i32, (at + ENTRY_SLOT) >> 2);
-      if (used === ENTRY_FREE || used === ENTRY_WAS_USED) {
-        this.#u32[at >> 2] = localIndex;
-        Atomics.store(this.#i32, (at + ENTRY_SLOT) >> 2, slot + 1);
-        return;
-      }
-      entry = (entry + 1) & this.#entryMask;
-    }
-  }
-
-  #removeIndex(localIndex: number): void {
-    let entry = localIndex & this.#entryMask;
-    for (;;) {
-      const at = this.#entries + entry * ENTRY_LENGTH;
-      const slot = Atomics.load(this.#i32, (at + ENTRY_SLOT) >> 2);
-      if (slot === ENTRY_FREE) return;
-      if (slot > 0 && this.#u32[at >> 2] === localIndex) break;
-      entry = (entry + 1) & this.#entryMask;
-    }
-    Atomics.store(this.#i32, this.#entrySlot(entry), ENTRY_WAS_USED);
-    // At the end of a chain nothing needs to be stepped over any more.
-    if (Atomics.load(this.#i32, this.#entrySlot((entry + 1) & this.#entryMask)) !== ENTRY_FREE) return;
-    while (Atomics.load(this.#i32, this.#entrySlot(entry)) === ENTRY_WAS_USED) {
-      Atomics.store(this.#i32, this.#entrySlot(entry), ENTRY_FREE);
-      entry = (entry - 1) & this.#entryMask;
-    }
-  }
-
-  #entrySlot(entry: number): number {
-    return (this.#entries + entry * ENTRY_LENGTH + ENTRY_SLOT) >> 2;
+  #latestSent(peer: number, field: number): number {
+    let latest = 0;
+    for (let pair = 0; pair < this.pairs; pair++)
+      latest = Math.max(latest, this.#f64[(this.#sent(peer, pair) + field) >> 3] ?? 0);
+    return latest;
   }
 
   #copyKey(from: number, to: Uint8Array, offset: number): void {
@@ -394,10 +364,17 @@ export class SharedState {
   }
 
   #peer(peer: number): number {
-    return CONTROL_LENGTH + peer * PEER_LENGTH;
+    return CONTROL_LENGTH + peer * this.#peerLength;
+  }
+
+  #sent(peer: number, pair: number): number {
+    return this.#peer(peer) + PEER_LENGTH + pair * SENT_LENGTH;
   }
 
   #keypair(slot: number): number {
     return this.#keypairs + slot * KEYPAIR_LENGTH;
   }
 }
+
+const epochAt = (worker: number): number => (WORKER_LENGTH * (1 + worker) + WORKER_EPOCH) >> 2;
+const seenAt = (worker: number): number => (WORKER_LENGTH * (1 + worker) + WORKER_SEEN) >> 2;

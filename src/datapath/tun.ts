@@ -74,15 +74,20 @@ export interface TunOptions {
   readonly allowOffloads: boolean;
   /** False: it goes with its last descriptor. Default true. */
   readonly isPersistent?: boolean;
+  /** One for each pair of workers; the kernel keeps a flow's packets in one of them. Default 1. */
+  readonly queues?: number;
 }
 
 export interface Tun {
   readonly name: string;
+  /** Of its first queue. */
   readonly fd: number;
+  /** Of further queues. */
+  readonly further?: readonly number[];
   readonly offload: TunOffload;
 }
 
-/** Makes the TUN, or takes it up again with the addresses and routes it has. The caller closes `fd`. */
+/** Makes the TUN, or takes it up again with the addresses and routes it has. The caller closes it. */
 export const openTun = (options: TunOptions): Tun => {
   // The kernel would put a number in place of "%d".
   if (!/^[^\s/:%]{1,15}$/.test(options.name)) {
@@ -93,13 +98,16 @@ export const openTun = (options: TunOptions): Tun => {
   }
   return inNamespace(options.netns, () => {
     const fd = openQueue(options.name);
+    const further: number[] = [];
     try {
       if (options.isPersistent !== false && ioctl(fd, TUNSETPERSIST, 1) < 0)
         throw failure(options.name, 'make persistent', errno());
       lengthenQueue(options.name);
-      return { name: options.name, fd, offload: setOffload(options.name, fd, options.allowOffloads) };
+      while (1 + further.length < (options.queues ?? 1)) further.push(openQueue(options.name));
+      const offload = setOffload(options.name, fd, options.allowOffloads);
+      return { name: options.name, fd, further, offload };
     } catch (error) {
-      close(fd);
+      for (const queue of [fd, ...further]) close(queue);
       throw error;
     }
   });
@@ -107,13 +115,16 @@ export const openTun = (options: TunOptions): Tun => {
 
 /** Lets go of the TUN; it stays, with its addresses and routes, until it is taken up again. */
 export const closeTun = (tun: Tun): void => {
-  close(tun.fd);
+  for (const fd of queuesOf(tun)) close(fd);
 };
+
+/** The descriptors of its queues. */
+export const queuesOf = ({ fd, further = [] }: Tun): readonly number[] => [fd, ...further];
 
 /** Removes the TUN for good. */
 export const removeTun = (tun: Tun): void => {
   ioctl(tun.fd, TUNSETPERSIST, 0);
-  close(tun.fd);
+  closeTun(tun);
 };
 
 /** Runs `work` with this thread in another network namespace, and comes back whatever happens. */

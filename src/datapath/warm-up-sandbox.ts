@@ -8,12 +8,15 @@ import { monotonicNow } from '../ffi/clock.ts';
 import { close, eventfd, O_CLOEXEC, O_NONBLOCK, read, socketpair, write } from '../ffi/libc.ts';
 import { Arena } from '../ffi/memory.ts';
 import { createCounterMemory } from './counters.ts';
+import { createHandOver } from './hand-over.ts';
 import { KeypairSlots } from './keypair-slots.ts';
 import { createRing, Ring } from './ring.ts';
 import { createSharedMemory, KEY_LENGTH, SharedState } from './shared-state.ts';
 import { encodePath } from './sockaddr.ts';
-import { openSink, type UdpSockets } from './udp.ts';
+import type { UdpSockets } from './udp.ts';
+import { openSink } from './udp-offloads.ts';
 import { MTU } from './warm-up-packets.ts';
+import { MAX_PAIRS } from './worker-pairs.ts';
 import { COMMAND_PEER, COMMAND_SIZE, type Configuration, type WorkerOptions } from './worker-protocol.ts';
 
 const DEVICE = 0;
@@ -21,7 +24,7 @@ const DEVICE = 0;
 export const PEER = 0;
 /** and with this one there are none yet. */
 export const WAITING = 1;
-/** Receiver indices of the sessions. */
+/** Numbers of the sessions. */
 export const SESSIONS = [1, 2] as const;
 export type Session = (typeof SESSIONS)[number];
 export const MAC1_KEY = new Uint8Array(32).fill(3);
@@ -52,7 +55,7 @@ export class Sandbox implements Disposable {
     const [tun, inside] = openPair();
     const wakeFd = eventfd(0, O_NONBLOCK);
     const { port1, port2 } = new MessageChannel();
-    const memory = createSharedMemory(2, 4);
+    const memory = createSharedMemory(2, 4, own.memory.pairs);
     const udp: UdpSockets = { ...own.udp, port: sink.port, v4: sink.fd, v6: silent.fd };
     this.options = {
       ...own,
@@ -63,6 +66,7 @@ export class Sandbox implements Disposable {
       counters: createCounterMemory(new Array(64).fill('')),
       events: createRing(own.events.entryLength, 4),
       extra: createRing(own.extra.entryLength, 4),
+      handOver: createHandOver(own.handOver.wakeFds.map(() => wakeFd)),
     };
     this.#main = port1;
     this.#inside = inside;
@@ -76,10 +80,14 @@ export class Sandbox implements Disposable {
     }
     this.#slots = new KeypairSlots(this.#state);
     for (const session of SESSIONS) this.#renew(session, 0);
-    for (const change of changes(tun)) port1.postMessage(change);
+    for (const change of changes(new Array(own.pair + 1).fill(tun))) port1.postMessage(change);
   }
 
-  /** Of the session that listens on that index. */
+  /** Its receiver index, which is one of this worker's. */
+  indexOf(session: Session): number {
+    return session * MAX_PAIRS + this.options.pair;
+  }
+
   keyOf(session: Session): Uint8Array {
     return this.#keys.get(session) ?? new Uint8Array(KEY_LENGTH);
   }
@@ -89,8 +97,8 @@ export class Sandbox implements Disposable {
     const key = new Uint8Array(KEY_LENGTH).fill(session).fill(round, 1, 2);
     this.#keys.set(session, key);
     this.#slots.install(PEER, {
-      localIndex: session,
-      remoteIndex: session,
+      localIndex: this.indexOf(session),
+      remoteIndex: this.indexOf(session),
       sendKey: key,
       receiveKey: key,
       isInitiator: true,
@@ -159,7 +167,7 @@ export class Sandbox implements Disposable {
   }
 
   #slotOf(session: Session): number {
-    return this.#slots.slotOf(session, PEER) ?? 0;
+    return this.#slots.slotOf(this.indexOf(session), PEER) ?? 0;
   }
 
   #setEndpoint(peer: number, port: number, hasLocal: boolean): void {
@@ -174,14 +182,14 @@ export class Sandbox implements Disposable {
   }
 }
 
-const changes = (tun: number): Configuration[] => {
+const changes = (fds: readonly number[]): Configuration[] => {
   const allowedIps = buildAllowedIpsTable([
     { prefix: parsePrefix('10.0.0.0/8'), value: PEER },
     { prefix: parsePrefix('fd00::/8'), value: PEER },
     { prefix: parsePrefix('11.0.0.0/8'), value: WAITING },
   ]);
   return [
-    { sequence: 1, change: { kind: 'add-device', device: DEVICE, fd: tun, mtu: MTU, offload: 'tcp+udp' } },
+    { sequence: 1, change: { kind: 'add-device', device: DEVICE, fds, mtu: MTU, offload: 'tcp+udp' } },
     { sequence: 2, change: { kind: 'set-allowed-ips', device: DEVICE, allowedIps } },
     { sequence: 3, change: { kind: 'set-mac1-key', device: DEVICE, mac1Key: MAC1_KEY } },
   ];

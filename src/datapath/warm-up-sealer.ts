@@ -83,7 +83,7 @@ export class Sealer implements Disposable {
     this.#aead.seal(this.#key, this.#counter, from, length, this.#to);
     const header = this.#to - TRANSPORT_HEADER_LENGTH;
     view.setUint32(header, TRANSPORT_TYPE, true);
-    view.setUint32(header + TRANSPORT_RECEIVER_OFFSET, session, true);
+    view.setUint32(header + TRANSPORT_RECEIVER_OFFSET, this.#sandbox.indexOf(session), true);
     view.setUint32(header + 8, this.#counter++, true);
     view.setUint32(header + 12, 0, true);
     const whole = TRANSPORT_HEADER_LENGTH + length + TAG_LENGTH;

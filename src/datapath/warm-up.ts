@@ -111,6 +111,6 @@ const junk = (message: Uint8Array): Uint8Array[] => {
   const forged = message.slice();
   forged[forged.length - 1] = ~(forged[forged.length - 1] ?? 0);
   const unknown = message.slice();
-  unknown[4] = 0xff;
+  unknown[5] = 0xff;
   return [message.slice(), forged, unknown, new Uint8Array(40).fill(9)];
 };

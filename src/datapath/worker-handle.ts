@@ -1,16 +1,13 @@
-// The main thread's end of one worker: starts it, wakes it, hands it configuration, and joins it.
+// The main thread's end of one worker: starts it, wakes it, hands it configuration, and joins it. Its eventfd is its owner's.
 
 import { once } from 'node:events';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { Vl3Error } from '../../native-free/error.ts';
-import { close, errno, errnoName, eventfd, write } from '../ffi/libc.ts';
+import { write } from '../ffi/libc.ts';
 import { Arena } from '../ffi/memory.ts';
 import type { AeadTier } from './aead.ts';
-import type { SharedState, WorkerName } from './shared-state.ts';
+import { type Role, type SharedState, workerNumber } from './shared-state.ts';
 import type { Change, Configuration, WorkerMessage, WorkerOptions } from './worker-protocol.ts';
-
-const EFD_CLOEXEC = 0x80000;
-const EFD_NONBLOCK = 0x800;
 
 export interface WorkerHandlers {
   /** There is something in its rings. */
@@ -20,7 +17,8 @@ export interface WorkerHandlers {
 }
 
 export class WorkerHandle {
-  readonly name: WorkerName;
+  readonly name: string;
+  readonly #number: number;
   readonly #state: SharedState;
   readonly #worker: Worker;
   readonly #port: MessagePort;
@@ -32,12 +30,12 @@ export class WorkerHandle {
 
   /** Resolves with the worker running, and the AEAD tier it took. */
   static async start(
-    name: WorkerName,
+    role: Role,
     state: SharedState,
-    options: Omit<WorkerOptions, 'port' | 'wakeFd'>,
+    options: Omit<WorkerOptions, 'port'>,
     handlers: WorkerHandlers,
   ): Promise<[WorkerHandle, AeadTier]> {
-    const handle = new WorkerHandle(name, state, options);
+    const handle = new WorkerHandle(role, state, options);
     try {
       return [handle, await handle.#ready(handlers)];
     } catch (error) {
@@ -46,19 +44,18 @@ export class WorkerHandle {
     }
   }
 
-  private constructor(name: WorkerName, state: SharedState, options: Omit<WorkerOptions, 'port' | 'wakeFd'>) {
-    this.name = name;
+  private constructor(role: Role, state: SharedState, options: Omit<WorkerOptions, 'port'>) {
+    this.name = options.pair === 0 ? role : `${role}-${options.pair}`;
+    this.#number = workerNumber(role, options.pair);
     this.#state = state;
-    this.#wakeFd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (this.#wakeFd < 0)
-      throw new Vl3Error('resource-exhausted', `cannot make an eventfd: ${errnoName(errno())}`);
+    this.#wakeFd = options.wakeFd;
     this.#one.view.setUint32(0, 1, true);
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    const workerData: WorkerOptions = { ...options, port: port2, wakeFd: this.#wakeFd };
+    const workerData: WorkerOptions = { ...options, port: port2 };
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    this.#worker = new Worker(new URL(`./${name}-worker.${extension}`, import.meta.url), {
-      name: `vl3-${name}`,
+    this.#worker = new Worker(new URL(`./${role}-worker.${extension}`, import.meta.url), {
+      name: `vl3-${this.name}`,
       workerData,
       transferList: [port2],
     });
@@ -74,7 +71,7 @@ export class WorkerHandle {
   }
 
   hasTaken(sequence: number): boolean {
-    return this.#isClosing || this.#state.seen(this.name) >= sequence;
+    return this.#isClosing || this.#state.seen(this.#number) >= sequence;
   }
 
   get sequence(): number {
@@ -96,7 +93,6 @@ export class WorkerHandle {
     if (this.#worker.threadId !== -1) await once(this.#worker, 'exit');
     this.#isClosed = true;
     this.#port.close();
-    close(this.#wakeFd);
     this.#one.unmap();
   }
 

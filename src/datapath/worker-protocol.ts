@@ -3,6 +3,7 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import type { AeadTier } from './aead.ts';
+import type { HandOverMemory } from './hand-over.ts';
 import type { RingMemory } from './ring.ts';
 import type { SharedMemory } from './shared-state.ts';
 import type { TunOffload } from './tun.ts';
@@ -10,6 +11,8 @@ import type { UdpSockets } from './udp.ts';
 
 /** What a worker is started with. */
 export interface WorkerOptions {
+  /** Which of the pairs of workers it belongs to, from 0. */
+  readonly pair: number;
   readonly port: MessagePort;
   readonly memory: SharedMemory;
   readonly counters: SharedArrayBuffer;
@@ -17,15 +20,18 @@ export interface WorkerOptions {
   readonly udp: UdpSockets;
   readonly aeadTier: AeadTier;
   readonly events: RingMemory;
-  /** Egress: commands from main. Ingress: handshake datagrams to main. */
+  /** Egress: commands from main. Ingress: handshake datagrams to main, of which only those of the first pair get any. */
   readonly extra: RingMemory;
+  /** Among the ingress workers. */
+  readonly handOver: HandOverMemory;
 }
 
 export type Change =
   | {
       readonly kind: 'add-device';
       readonly device: number;
-      readonly fd: number;
+      /** Of the TUN's queues, one for each pair of workers. */
+      readonly fds: readonly number[];
       readonly mtu: number;
       readonly offload: TunOffload;
     }

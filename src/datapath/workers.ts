@@ -1,7 +1,8 @@
-// The two threads that move packets, as one: started together, handed the same configuration, woken, waited for and joined.
+// The threads that move packets, two in each pair, as one: started together, handed the same configuration, woken, waited for and joined.
 // What they share with main besides is shared-state.ts and the mailbox's rings.
 
 import { Vl3Error } from '../../native-free/error.ts';
+import { close, errno, errnoName, eventfd } from '../ffi/libc.ts';
 import type { AeadTier } from './aead.ts';
 import {
   type Counts,
@@ -12,9 +13,11 @@ import {
   type IngressCounter,
   readCounts,
 } from './counters.ts';
+import { createHandOver } from './hand-over.ts';
 import type { Mailbox } from './mailbox.ts';
-import type { SharedMemory, SharedState } from './shared-state.ts';
-import type { UdpSockets } from './udp.ts';
+import type { RingMemory } from './ring.ts';
+import { type Role, type SharedMemory, type SharedState, workerNumber } from './shared-state.ts';
+import { socketsOf, type UdpSockets } from './udp.ts';
 import { WorkerHandle } from './worker-handle.ts';
 import type { Change } from './worker-protocol.ts';
 
@@ -39,54 +42,63 @@ export interface WorkersDeps {
 
 export class Workers {
   readonly #deps: WorkersDeps;
-  readonly #counters = {
-    egress: createCounterMemory(EGRESS_COUNTERS),
-    ingress: createCounterMemory(INGRESS_COUNTERS),
-  };
+  readonly #counters: { readonly egress: SharedArrayBuffer[]; readonly ingress: SharedArrayBuffer[] };
   readonly #waiting: (() => void)[] = [];
-  #egress: WorkerHandle | undefined;
-  #ingress: WorkerHandle | undefined;
+  readonly #wakeFds: number[] = [];
+  #egress: readonly WorkerHandle[] = [];
+  #ingress: readonly WorkerHandle[] = [];
   #aeadTier: AeadTier = 'noble';
 
   constructor(deps: WorkersDeps) {
     this.#deps = deps;
+    const pairs = Array.from({ length: deps.state.pairs });
+    this.#counters = {
+      egress: pairs.map(() => createCounterMemory(EGRESS_COUNTERS)),
+      ingress: pairs.map(() => createCounterMemory(INGRESS_COUNTERS)),
+    };
   }
 
-  /** Resolves with both running; what runs when it throws is joined by `close`. */
-  async start(options: WorkersOptions): Promise<void> {
+  /** Resolves with all running; what runs when it throws is joined by `close`. */
+  async start({ memory, udp, aeadTier }: WorkersOptions): Promise<void> {
     const { state, mailbox, onFailure } = this.#deps;
     const onWake = (): void => {
       mailbox.drain();
       this.#settle();
     };
     const handlers = { onWake, onFailure };
-    const [egress, ingress] = await Promise.allSettled([
-      WorkerHandle.start(
-        'egress',
-        state,
-        {
-          ...options,
-          counters: this.#counters.egress,
-          events: mailbox.egressMemory,
-          extra: mailbox.commandMemory,
-        },
-        handlers,
-      ),
-      WorkerHandle.start(
-        'ingress',
-        state,
-        {
-          ...options,
-          counters: this.#counters.ingress,
-          events: mailbox.ingressMemory,
-          extra: mailbox.datagramMemory,
-        },
-        handlers,
-      ),
+    for (let worker = 0; worker < 2 * state.pairs; worker++) this.#wakeFds.push(newEventFd());
+    const wakeFd = (role: Role, pair: number): number => this.#wakeFds[workerNumber(role, pair)] ?? -1;
+    const pairs = Array.from({ length: state.pairs }, (_, pair) => pair);
+    const handOver = createHandOver(pairs.map((pair) => wakeFd('ingress', pair)));
+    const shared = (role: Role, pair: number, counters: readonly SharedArrayBuffer[]) => ({
+      pair,
+      memory,
+      aeadTier,
+      handOver,
+      udp: socketsOf(udp, pair),
+      wakeFd: wakeFd(role, pair),
+      counters: pick(counters, pair),
+    });
+    const startAll = (role: Role, events: readonly RingMemory[], extra: readonly RingMemory[]) =>
+      Promise.allSettled(
+        pairs.map((pair) => {
+          const own = { ...shared(role, pair, this.#counters[role]), events: pick(events, pair) };
+          return WorkerHandle.start(role, state, { ...own, extra: pick(extra, pair) }, handlers);
+        }),
+      );
+    const [egress, ingress] = await Promise.all([
+      startAll('egress', mailbox.egressMemories, mailbox.commandMemories),
+      startAll('ingress', mailbox.ingressMemories, mailbox.datagramMemories),
     ]);
-    if (egress.status === 'fulfilled') [this.#egress, this.#aeadTier] = egress.value;
-    if (ingress.status === 'fulfilled') [this.#ingress] = ingress.value;
-    for (const result of [egress, ingress]) if (result.status === 'rejected') throw result.reason;
+    const running = [egress, ingress].map((results) =>
+      results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])),
+    );
+    [this.#egress, this.#ingress] = running.map((started) => started.map(([handle]) => handle)) as [
+      WorkerHandle[],
+      WorkerHandle[],
+    ];
+    for (const [, tier] of running[0] ?? []) this.#aeadTier = tier;
+    for (const result of [...egress, ...ingress]) if (result.status === 'rejected') throw result.reason;
   }
 
   /** Which implementation seals and opens. */
@@ -94,23 +106,25 @@ export class Workers {
     return this.#aeadTier;
   }
 
-  /** Counts since start. */
-  stats(): DatapathStats {
+  /** Counts since start, of one pair or of all. */
+  stats(pair?: number): DatapathStats {
+    const { egress, ingress } = this.#counters;
+    const of = <T>(all: readonly T[]): readonly T[] => (pair === undefined ? all : [pick(all, pair)]);
     return {
-      egress: readCounts(EGRESS_COUNTERS, this.#counters.egress),
-      ingress: readCounts(INGRESS_COUNTERS, this.#counters.ingress),
+      egress: readCounts(EGRESS_COUNTERS, ...of(egress)),
+      ingress: readCounts(INGRESS_COUNTERS, ...of(ingress)),
     };
   }
 
-  /** Hands over a change; returns whether both have taken it over. Throws once they are closed. */
+  /** Hands over a change; returns whether all have taken it over. Throws once they are closed. */
   configure(change: Change): () => boolean {
     const handles = this.#handles;
-    if (handles.length < 2) throw new Vl3Error('failed-precondition', 'the datapath is closed');
+    if (handles.length === 0) throw new Vl3Error('failed-precondition', 'the datapath is closed');
     const sequences = handles.map((handle) => handle.configure(change));
     return () => handles.every((handle, i) => handle.hasTaken(sequences[i] ?? 0));
   }
 
-  /** Resolves when both have taken over all that was configured so far. */
+  /** Resolves when all have taken over all that was configured so far. */
   async settled(): Promise<void> {
     const handles = this.#handles;
     const latest = handles.map((handle) => handle.sequence);
@@ -131,24 +145,40 @@ export class Workers {
   }
 
   wakeEgress(): void {
-    this.#egress?.wake();
+    for (const handle of this.#egress) handle.wake();
   }
 
-  /** Joins both. */
+  /** Joins all. */
   async close(): Promise<void> {
     this.#deps.state.stop();
     const handles = this.#handles;
-    this.#egress = undefined;
-    this.#ingress = undefined;
+    this.#egress = [];
+    this.#ingress = [];
     await Promise.all(handles.map((handle) => handle.close()));
+    for (const fd of this.#wakeFds.splice(0)) close(fd);
     this.#settle();
   }
 
   get #handles(): WorkerHandle[] {
-    return [this.#egress, this.#ingress].filter((handle) => handle !== undefined);
+    return [...this.#egress, ...this.#ingress];
   }
 
   #settle(): void {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 }
+
+const EFD_CLOEXEC = 0x80000;
+const EFD_NONBLOCK = 0x800;
+
+const newEventFd = (): number => {
+  const fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) throw new Vl3Error('resource-exhausted', `cannot make an eventfd: ${errnoName(errno())}`);
+  return fd;
+};
+
+const pick = <T>(all: readonly T[], i: number): T => {
+  const one = all[i];
+  if (one === undefined) throw new RangeError(`there is no pair ${i} of workers`);
+  return one;
+};

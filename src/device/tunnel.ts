@@ -68,7 +68,7 @@ export class Tunnel {
   static open(options: TunnelOptions, deps: TunnelDeps): Tunnel {
     const { name, mtu } = options;
     const device = makeDevice(options, deps);
-    const tun = openTun(options.tun);
+    const tun = openTun({ ...options.tun, queues: deps.datapath.pairs });
     try {
       deps.datapath.addDevice(name, tun, mtu);
     } catch (error) {

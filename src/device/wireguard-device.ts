@@ -14,6 +14,7 @@ import type { DeviceChange, PeerChange } from '../../native-free/uapi/request.ts
 import type { DeviceView, PeerView } from '../../native-free/uapi/response.ts';
 import { Datapath, type DatapathOptions } from '../datapath/datapath.ts';
 import type { TunOptions } from '../datapath/tun.ts';
+import { defaultPairs } from '../datapath/worker-pairs.ts';
 import { makeSourceCheck } from './source-check.ts';
 import { Tunnel, type TunnelClock } from './tunnel.ts';
 
@@ -87,24 +88,28 @@ export class WireguardDevice implements AsyncDisposable {
     const { name } = options.tun;
     const failure = Promise.withResolvers<never>();
     failure.promise.catch(() => {});
-    const port = new Port({ random });
+    const pairs = options.pairs ?? defaultPairs();
+    const port = new Port({ random, lanes: pairs });
     let tunnel: Tunnel | undefined;
     let device: WireguardDevice | undefined;
-    const datapath = await Datapath.start(options, {
-      onEvent: (_, event) => {
-        device?.mayBeUp();
-        tunnel?.event(event);
+    const datapath = await Datapath.start(
+      { ...options, pairs },
+      {
+        onEvent: (_, event) => {
+          device?.mayBeUp();
+          tunnel?.event(event);
+        },
+        onPathEvent: (_, event) => tunnel?.pathEvent(event),
+        onDatagram: (datagram, source, waiting) => {
+          device?.mayBeUp();
+          const received = port.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
+          if (received !== undefined) tunnel?.carry(received.actions);
+        },
+        onDeviceLost: () =>
+          failure.reject(new Vl3Error('failed-precondition', `the interface ${name} is gone`)),
+        onFailure: (cause) => failure.reject(new Vl3Error('internal', 'the datapath died', { cause })),
       },
-      onPathEvent: (_, event) => tunnel?.pathEvent(event),
-      onDatagram: (datagram, source, waiting) => {
-        device?.mayBeUp();
-        const received = port.receive(datagram, source, clock.monotonic(), clock.wall(), waiting);
-        if (received !== undefined) tunnel?.carry(received.actions);
-      },
-      onDeviceLost: () =>
-        failure.reject(new Vl3Error('failed-precondition', `the interface ${name} is gone`)),
-      onFailure: (cause) => failure.reject(new Vl3Error('internal', 'the datapath died', { cause })),
-    });
+    );
     try {
       const unknown = random(KEY_LENGTH);
       tunnel = Tunnel.open(

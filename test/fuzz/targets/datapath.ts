@@ -16,11 +16,13 @@ import { Segmenter } from '../../../native-free/wire/segment.ts';
 import { createAead } from '../../../src/datapath/aead.ts';
 import { Counters, createCounterMemory, INGRESS_COUNTERS } from '../../../src/datapath/counters.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
+import { createHandOver } from '../../../src/datapath/hand-over.ts';
 import { Ingress } from '../../../src/datapath/ingress.ts';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
 import { Mailbox } from '../../../src/datapath/mailbox.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
 import { createRing, Ring } from '../../../src/datapath/ring.ts';
+import { createSegmentRing, SegmentRing } from '../../../src/datapath/segment-ring.ts';
 import { createSharedMemory, NO_SLOT, SharedState } from '../../../src/datapath/shared-state.ts';
 import { decodeSockaddr, encodeSockaddr } from '../../../src/datapath/sockaddr.ts';
 import { DATAGRAM_LENGTH, EVENT_LENGTH } from '../../../src/datapath/worker-protocol.ts';
@@ -68,6 +70,31 @@ const fuzzRing = (source: Source): void => {
       isDue = false;
     }
     mustEqual(consumer.length, queue.length, 'how many wait');
+  }
+};
+
+const fuzzSegmentRing = (source: Source): void => {
+  const memory = createSegmentRing();
+  const [giver, taker] = [new SegmentRing(memory), new SegmentRing(memory)];
+  const waiting: { readonly bytes: Uint8Array; readonly trafficClass: number }[] = [];
+  const taken = new Uint8Array(64 + 65_536);
+  while (!source.isEmpty) {
+    if (source.chance(140)) {
+      const bytes = new Uint8Array(64 + source.pick([0, 1, 60, 1500, 9000, 65_535])).fill(
+        source.between(0, 255),
+      );
+      const length = bytes.length - 64;
+      const trafficClass = source.between(0, 255);
+      if (giver.push(bytes, 64, length, 0, trafficClass)) waiting.push({ bytes, trafficClass });
+      else must(waiting.length > 0, 'an empty ring has no room');
+      continue;
+    }
+    const next = waiting.shift();
+    mustEqual(taker.take(taken, 64, 0), next !== undefined, 'whether something waits');
+    if (next === undefined) continue;
+    mustEqual(taker.trafficClass, next.trafficClass, 'the traffic class');
+    mustEqual(Buffer.compare(taken.subarray(64, 64 + taker.length), next.bytes.subarray(64)), 0, 'the bytes');
+    mustEqual(Buffer.compare(taken.subarray(0, 44), next.bytes.subarray(0, 44)), 0, 'the path');
   }
 };
 
@@ -168,20 +195,23 @@ const fuzzMailbox = (source: Source): void => {
       peer: (slot) => (slot === 1 ? { slot, deviceId: 'd', peerId: 'p' } : undefined),
       device: (number) => (number === 1 ? 'd' : undefined),
     },
+    2,
   );
+  const datagrams = mailbox.datagramMemories;
+  const memories = [...mailbox.ingressMemories, ...mailbox.egressMemories, ...datagrams];
   let entries = 0;
   while (!source.isEmpty && entries < 100) {
-    const memory = source.pick([mailbox.ingressMemory, mailbox.egressMemory, mailbox.datagramMemory]);
+    const memory = source.pick(memories);
     const ring = new Ring(memory);
     const entry = ring.reserve();
     must(entry >= 0, 'the ring is full');
     ring.bytes.set(source.take(memory.entryLength), entry);
     ring.view.setUint32(
       entry,
-      memory === mailbox.datagramMemory ? source.between(0, 148) : source.between(0, 6),
+      datagrams.includes(memory) ? source.between(0, 148) : source.between(0, 6),
       true,
     );
-    if (source.chance(128)) ring.view.setInt32(entry + 4, memory === mailbox.datagramMemory ? 2 : 1, true);
+    if (source.chance(128)) ring.view.setInt32(entry + 4, datagrams.includes(memory) ? 2 : 1, true);
     ring.commit();
     entries++;
     if (source.chance(60)) mailbox.drain();
@@ -189,8 +219,7 @@ const fuzzMailbox = (source: Source): void => {
   for (let n = 0; n < 8; n++) mailbox.drain();
   mailbox.close();
   must(told <= entries, 'more was told than entries were');
-  for (const memory of [mailbox.ingressMemory, mailbox.egressMemory, mailbox.datagramMemory])
-    mustEqual(new Ring(memory).length, 0, 'what was left');
+  for (const memory of memories) mustEqual(new Ring(memory).length, 0, 'what was left');
 };
 
 const PEERS = ['10.0.0.0/8', '10.60.0.0/16', 'fd00::/8'] as const;
@@ -213,6 +242,8 @@ class IngressTarget implements OpenTarget {
 
   constructor() {
     this.#ingress = new Ingress({
+      pair: 0,
+      handOver: createHandOver([-1]),
       arena: this.#arena,
       aead: createAead(this.#arena),
       state: this.#state,
@@ -227,7 +258,7 @@ class IngressTarget implements OpenTarget {
       PEERS.map((prefix, value) => ({ prefix: parsePrefix(prefix), value })),
     );
     const { port1 } = this.#channel;
-    const device = { device: 0, fd: this.#file, mtu: 1420, offload: 'tcp+udp' } as const;
+    const device = { device: 0, fds: [this.#file], mtu: 1420, offload: 'tcp+udp' } as const;
     port1.postMessage({ sequence: 1, change: { kind: 'add-device', ...device } });
     port1.postMessage({ sequence: 2, change: { kind: 'set-allowed-ips', device: 0, allowedIps } });
     this.#ingress.configure();
@@ -377,6 +408,7 @@ const ingress: Target = {
 
 export const datapathTargets = [
   pure('ring', 'a ring is a queue', 200, fuzzRing),
+  pure('segment-ring', 'datagrams come out of a ring as they went in', 100, fuzzSegmentRing),
   pure('keypair-table', 'every installed receiver index is found, and no other', 400, fuzzKeypairTable),
   pure('sockaddr', 'socket addresses go there and back', 40, fuzzSockaddr),
   pure('mailbox', 'no entry of a ring breaks the main thread', 600, fuzzMailbox),

@@ -5,16 +5,20 @@ import { createCipheriv } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Endpoint, Keypair } from '../../../native-free/device/data-plane.ts';
 import { addressBytes, parseAddress } from '../../../native-free/ipam/prefix.ts';
-import { AF_INET, encodeSockaddr, sockaddrLength } from '../../../src/datapath/sockaddr.ts';
+import { MessageBatch } from '../../../src/datapath/message-batch.ts';
+import { AF_INET, encodePath, encodeSockaddr, sockaddrLength } from '../../../src/datapath/sockaddr.ts';
 import { inNamespace } from '../../../src/datapath/tun.ts';
 import { closeUdp, openUdp, type UdpSockets } from '../../../src/datapath/udp.ts';
-import { POLLIN, poll, read, sendto } from '../../../src/ffi/libc.ts';
+import { errno, POLLIN, poll, read, sendmsg, sendto } from '../../../src/ffi/libc.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
 import type { Host } from '../../lab/host.ts';
 
 export class Eve {
   readonly #sockets: UdpSockets;
   readonly #arena = new Arena(1 << 17);
+  readonly #joining = new Arena(1 << 17);
+  readonly #joined = new MessageBatch(this.#joining, 1, 1);
+  readonly #whole = this.#joining.allocate(65_536);
 
   constructor(host: Host) {
     this.#sockets = inNamespace(host.netns, () => openUdp({ port: 0, allowOffloads: false }));
@@ -35,6 +39,20 @@ export class Eve {
     if (sent !== datagram.length) throw new Error(`${datagram.length} B did not leave`);
   }
 
+  /** Over IPv4, in one send that the kernel cuts only where it must: all of one length, but the last may be shorter. */
+  sendJoined(datagrams: readonly Uint8Array[], to: Endpoint): void {
+    const whole = Buffer.concat(datagrams);
+    const message = this.#joined;
+    this.#joining.bytes.set(whole, this.#whole);
+    this.#joining.bytes.set(encodePath(to), message.pathOffset(0));
+    message.setNameLength(0, sockaddrLength(AF_INET));
+    message.setPart(0, 0, this.#whole, whole.length);
+    message.setPartCount(0, 1);
+    message.setControl(0, datagrams[0]?.length ?? 0, 0);
+    if (sendmsg(this.#sockets.v4, message.addressOf(0), 0) !== whole.length)
+      throw new Error(`${whole.length} B did not leave: ${errno()}`);
+  }
+
   /** The next datagram that has come over IPv4; undefined when none comes. */
   async receive(): Promise<Uint8Array | undefined> {
     const { view, bytes, address } = this.#arena;
@@ -49,6 +67,7 @@ export class Eve {
 
   close(): void {
     this.#arena.unmap();
+    this.#joining.unmap();
     closeUdp(this.#sockets);
   }
 }

@@ -16,6 +16,7 @@ import {
   readCounts,
 } from '../../../src/datapath/counters.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
+import { createHandOver } from '../../../src/datapath/hand-over.ts';
 import { Ingress } from '../../../src/datapath/ingress.ts';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
@@ -45,6 +46,8 @@ test('the packets beyond it are written too, all in order', () => {
   const memory = createSharedMemory(1, 4);
   const state = new SharedState(memory);
   const ingress = new Ingress({
+    pair: 0,
+    handOver: createHandOver([-1]),
     arena,
     aead: createAead(arena),
     state,
@@ -57,7 +60,7 @@ test('the packets beyond it are written too, all in order', () => {
   });
   const allowedIps = buildAllowedIpsTable([{ prefix: parsePrefix('10.0.0.1/32'), value: PEER }]);
   const changes: Configuration[] = [
-    { sequence: 1, change: { kind: 'add-device', device: DEVICE, fd, mtu: 1420, offload: 'tcp+udp' } },
+    { sequence: 1, change: { kind: 'add-device', device: DEVICE, fds: [fd], mtu: 1420, offload: 'tcp+udp' } },
     { sequence: 2, change: { kind: 'set-allowed-ips', device: DEVICE, allowedIps } },
   ];
   for (const change of changes) port1.postMessage(change);

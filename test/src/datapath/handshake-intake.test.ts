@@ -41,7 +41,7 @@ const count = (name: (typeof INGRESS_COUNTERS)[number]): number => counters.valu
 const addDevice = (device: number, hasKey = true): void => {
   devices.apply({
     sequence: 1,
-    change: { kind: 'add-device', device, fd: -1, mtu: 1420, offload: 'none' },
+    change: { kind: 'add-device', device, fds: [-1], mtu: 1420, offload: 'none' },
   });
   if (hasKey)
     devices.apply({ sequence: 2, change: { kind: 'set-mac1-key', device, mac1Key: keyOf(device) } });
@@ -87,7 +87,7 @@ const take = (): { device: number; isPressed: boolean; bytes: Uint8Array; path: 
 
 beforeEach(() => {
   channel = new MessageChannel();
-  devices = new DeviceTable(undefined);
+  devices = new DeviceTable(0, undefined);
   counters = new Counters(INGRESS_COUNTERS, createCounterMemory(INGRESS_COUNTERS));
   ring = new Ring(createRing(DATAGRAM_LENGTH, 4096));
   bytes = new Uint8Array(MOST * MESSAGE);

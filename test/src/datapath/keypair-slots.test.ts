@@ -1,7 +1,12 @@
 import { expect, test } from 'vitest';
 import type { Keypair } from '../../../native-free/device/data-plane.ts';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
-import { createSharedMemory, NO_SLOT, SharedState } from '../../../src/datapath/shared-state.ts';
+import {
+  createSharedMemory,
+  NO_SLOT,
+  SharedState,
+  workerNumber,
+} from '../../../src/datapath/shared-state.ts';
 
 const key = new Uint8Array(32);
 const keypair = (localIndex: number): Keypair => ({
@@ -34,8 +39,8 @@ test('at the end no key is left anywhere in the shared memory, whether in use, r
   for (const index of [100, 101, 102]) slots.install(0, { ...keypair(index), ...secret });
   const bytes = Buffer.from(memory.buffer);
   expect(bytes.filter((byte) => byte === 0xa5)).toHaveLength(3 * 64);
-  state.enter('egress');
-  state.enter('ingress');
+  state.enter(workerNumber('egress', 0));
+  state.enter(workerNumber('ingress', 0));
   slots.remove(100);
   slots.install(1, { ...keypair(101), ...secret });
   // A worker may still seal with them.

@@ -4,12 +4,17 @@ import { MessageChannel } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
 import { Mailbox } from '../../../src/datapath/mailbox.ts';
-import { Ring } from '../../../src/datapath/ring.ts';
+import { Ring, type RingMemory } from '../../../src/datapath/ring.ts';
 import { encodeSockaddr } from '../../../src/datapath/sockaddr.ts';
 import { DATAGRAM_PATH } from '../../../src/datapath/worker-protocol.ts';
 
 const SOURCE = encodeSockaddr({ address: '192.0.2.9', port: 4000 });
 const FLOOD = 20_000;
+
+const first = ([memory]: readonly RingMemory[]): RingMemory => {
+  if (memory === undefined) throw new Error('there is none');
+  return memory;
+};
 
 test('a flood of handshake datagrams leaves turns for timers, and none that is in the ring is lost', async () => {
   let sent = 0;
@@ -24,8 +29,9 @@ test('a flood of handshake datagrams leaves turns for timers, and none that is i
       },
     },
     { peer: () => undefined, device: () => undefined },
+    1,
   );
-  const ring = new Ring(mailbox.datagramMemory);
+  const ring = new Ring(first(mailbox.datagramMemories));
   const send = (): void => {
     if (sent === FLOOD) return;
     const entry = ring.reserve();
@@ -48,8 +54,9 @@ test('a main thread that does not get to it is woken once, and again after it ha
   const mailbox = new Mailbox(
     { onEvent: () => {}, onDeviceLost: () => {}, onDatagram: () => {} },
     { peer: () => undefined, device: () => undefined },
+    1,
   );
-  const sink = new EventSink(mailbox.ingressMemory, port1);
+  const sink = new EventSink(first(mailbox.ingressMemories), port1);
   let messages = 0;
   port2.on('message', () => messages++);
   const arrived = async (): Promise<number> => {

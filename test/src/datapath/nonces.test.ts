@@ -6,6 +6,7 @@ import { type Aead, createAead } from '../../../src/datapath/aead.ts';
 import { Counters, createCounterMemory, EGRESS_COUNTERS } from '../../../src/datapath/counters.ts';
 import { Egress } from '../../../src/datapath/egress.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
+import { createHandOver } from '../../../src/datapath/hand-over.ts';
 import { Outbox } from '../../../src/datapath/outbox.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
 import { createRing, Ring } from '../../../src/datapath/ring.ts';
@@ -21,6 +22,8 @@ const FIRST = '1 0';
 const LIMIT = 2 ** 32 - 2 ** 20;
 
 const options = (): WorkerOptions => ({
+  pair: 0,
+  handOver: createHandOver([-1]),
   port: new MessageChannel().port1,
   memory: createSharedMemory(4, 4),
   counters: createCounterMemory(EGRESS_COUNTERS),
@@ -61,6 +64,7 @@ const sendAll = (used: number) => {
       }
     }
     return new WatchedEgress({
+      pair: 0,
       arena,
       aead: watched,
       state,

@@ -5,7 +5,12 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
 import { createRing, Ring } from '../../../src/datapath/ring.ts';
-import { createSharedMemory, NO_SLOT, SharedState } from '../../../src/datapath/shared-state.ts';
+import {
+  createSharedMemory,
+  NO_SLOT,
+  SharedState,
+  workerNumber,
+} from '../../../src/datapath/shared-state.ts';
 import { decodePath, encodePath } from '../../../src/datapath/sockaddr.ts';
 import { keypairs } from './tunnel.ts';
 
@@ -59,7 +64,7 @@ describe('a keypair slot', () => {
     const key = new Uint8Array(32);
     slots.install(1, one);
     const slot = state.findKeypair(one.localIndex);
-    state.enter('egress');
+    state.enter(workerNumber('egress', 0));
     slots.remove(one.localIndex);
     expect(state.findKeypair(one.localIndex)).toBe(NO_SLOT);
     expect(slots.reap()).toBe(false);
@@ -69,7 +74,7 @@ describe('a keypair slot', () => {
     slots.install(1, two);
     expect(state.findKeypair(two.localIndex)).not.toBe(slot);
 
-    state.leave('egress');
+    state.leave(workerNumber('egress', 0));
     expect(slots.reap()).toBe(true);
     state.copySendKey(slot, key, 0);
     expect(key.every((byte) => byte === 0)).toBe(true);

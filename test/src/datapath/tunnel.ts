@@ -56,6 +56,7 @@ export class End implements AsyncDisposable {
       name: tunName,
       netns: tunHost.netns,
       allowOffloads: options.tunOffloads ?? true,
+      queues: datapath.pairs,
     });
     datapath.addDevice(DEVICE, tun, MTU);
     return new End(host, tunHost, datapath, tun, events, pathEvents, datagrams, lost);

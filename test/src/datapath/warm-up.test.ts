@@ -13,6 +13,7 @@ import {
 } from '../../../src/datapath/counters.ts';
 import { Egress } from '../../../src/datapath/egress.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
+import { createHandOver } from '../../../src/datapath/hand-over.ts';
 import { Ingress } from '../../../src/datapath/ingress.ts';
 import { Outbox } from '../../../src/datapath/outbox.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
@@ -27,6 +28,8 @@ const SPARE = 128 << 10;
 const ROUNDS = 60;
 
 const options = (): WorkerOptions => ({
+  pair: 0,
+  handOver: createHandOver([-1]),
   port: new MessageChannel().port1,
   memory: createSharedMemory(4, 4),
   counters: createCounterMemory(INGRESS_COUNTERS),
@@ -46,6 +49,7 @@ test('egress seals and sends all of it', () => {
     const state = new SharedState(sandbox.memory);
     const counters = new Counters(EGRESS_COUNTERS, sandbox.counters);
     return new Egress({
+      pair: 0,
       arena,
       aead: createAead(arena),
       state,
@@ -76,6 +80,8 @@ test('ingress opens, coalesces and writes all of it', () => {
   const create = (arena: Arena, sandbox: WorkerOptions): Ingress => {
     counts = sandbox.counters;
     return new Ingress({
+      pair: 0,
+      handOver: sandbox.handOver,
       arena,
       aead: createAead(arena),
       state: new SharedState(sandbox.memory),

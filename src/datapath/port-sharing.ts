@@ -1,0 +1,55 @@
+// Several workers' sockets at one UDP port (SO_REUSEPORT): the kernel asks a program which of them gets a datagram.
+
+import { Vl3Error } from '../../native-free/error.ts';
+import { TRANSPORT_RECEIVER_OFFSET, TRANSPORT_TYPE } from '../../native-free/wire/message.ts';
+import { errno, errnoName, setsockopt } from '../ffi/libc.ts';
+import type { Arena } from '../ffi/memory.ts';
+import { SOL_SOCKET, setInt } from './socket-options.ts';
+
+const SO_REUSEPORT = 15;
+const SO_ATTACH_REUSEPORT_CBPF = 51;
+
+/** Before it is bound: only then may it have a port that others have, who have said the same. */
+export const sharePort = (scratch: Arena, fd: number): boolean =>
+  setInt(scratch, fd, SOL_SOCKET, SO_REUSEPORT, 1);
+
+const BPF_LOAD_BYTE = 0x30;
+const BPF_JUMP_IF_EQUAL = 0x15;
+const BPF_AND = 0x54;
+const BPF_RETURN_ACCUMULATOR = 0x16;
+const BPF_RETURN = 0x06;
+/** struct sock_filter: code u16, jump if true u8, if false u8, operand u32. */
+const SOCK_FILTER = 8;
+/** struct sock_fprog: count u16, pointer at 8. */
+const SOCK_FPROG = 16;
+
+/**
+ * Of sockets that share a port the kernel asks this classic BPF program, which sees a datagram's payload, for the number of the
+ * one that gets it: of transport data the low bits of the receiver index, which is little-endian; of all else the first. What it
+ * joins to one datagram goes where the first goes.
+ */
+export const steer = (scratch: Arena, fd: number, pairs: number): void => {
+  const program = [
+    [BPF_LOAD_BYTE, 0, 0, 0],
+    [BPF_JUMP_IF_EQUAL, 0, 3, TRANSPORT_TYPE],
+    [BPF_LOAD_BYTE, 0, 0, TRANSPORT_RECEIVER_OFFSET],
+    [BPF_AND, 0, 0, pairs - 1],
+    [BPF_RETURN_ACCUMULATOR, 0, 0, 0],
+    [BPF_RETURN, 0, 0, 0],
+  ] as const;
+  const { view } = scratch;
+  for (const [i, [code, ifTrue, ifFalse, operand]] of program.entries()) {
+    const at = SOCK_FPROG + i * SOCK_FILTER;
+    view.setUint16(at, code, true);
+    view.setUint8(at + 2, ifTrue);
+    view.setUint8(at + 3, ifFalse);
+    view.setUint32(at + 4, operand, true);
+  }
+  scratch.setUint64(0, program.length);
+  scratch.setPointer(8, SOCK_FPROG);
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, scratch.address, SOCK_FPROG) < 0)
+    throw new Vl3Error(
+      'failed-precondition',
+      `the kernel does not let several workers share a port (${errnoName(errno())}): start with one pair of workers`,
+    );
+};
