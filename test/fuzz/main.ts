@@ -1,13 +1,4 @@
 // `npm run fuzz`: the fuzzer for as long as asked.
-//
-//   --target NAME      only this one; repeat it for several (default: all, in turns)
-//   --minutes N        for each target (default: 1 for all of them together)
-//   --executions N     of each target, whatever the time
-//   --seed S           where the inputs come from (default: the time)
-//   --no-coverage      random inputs only: faster, and the same for the same seed
-//   -o json            one JSON object at the end instead of a table
-//
-// A failing input is made smaller, printed, and saved in test/fuzz/corpus, from where `npm test` runs it every time.
 
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -20,8 +11,25 @@ import type { Target } from './target.ts';
 import { MACHINE_TARGETS, TARGETS } from './targets.ts';
 import { Watchdog } from './watchdog.ts';
 
-const { values } = parseArgs({
+const USAGE = `The fuzzer, for as long as asked. Usage: npm run fuzz -- [options]
+
+  --target NAME      only this one; repeat it for several (default: all, in turns)
+  --minutes N        for each target (default: 1 for all of them together)
+  --executions N     of each target, whatever the time
+  --seed S           where the inputs come from (default: the time)
+  --no-coverage      random inputs only: faster, and the same for the same seed
+  -o json            one JSON object at the end instead of a table
+
+Examples:
+  npm run fuzz -- --minutes 10
+  npm run fuzz -- --target ring --target message --minutes 1
+
+A failing input is made smaller, printed, and saved in test/fuzz/corpus, from where npm test runs it every time.
+Targets: `;
+
+const OPTIONS = {
   options: {
+    help: { type: 'boolean', short: 'h', default: false },
     target: { type: 'string', multiple: true },
     minutes: { type: 'string' },
     executions: { type: 'string' },
@@ -30,7 +38,26 @@ const { values } = parseArgs({
     output: { type: 'string', short: 'o', default: 'table' },
   },
   allowNegative: true,
-});
+} as const;
+
+/** Of a mistake it says what may be given instead. */
+const readArguments = () => {
+  try {
+    return parseArgs(OPTIONS);
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : error}\n\n${usage()}`);
+    process.exit(2);
+  }
+};
+
+const usage = (): string =>
+  `${USAGE}${[...TARGETS, ...MACHINE_TARGETS].map(({ name }) => name).join(', ')}\n`;
+
+const { values } = readArguments();
+if (values.help) {
+  process.stdout.write(usage());
+  process.exit(0);
+}
 
 interface Line {
   readonly target: string;
