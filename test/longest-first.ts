@@ -5,6 +5,15 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** What takes longest, some half a minute and more. */
 const LONG = [
+  'interop/suite-matrix.long',
+  'interop/suite-scenes.long',
+  'interop/natural-rekey.long',
+  'scenarios/killed.long',
+  'scenarios/t2-expiry.long',
+  'scenarios/upgrade.long',
+  'scenarios/churn.long',
+  'scenarios/restarts.long',
+  'scenarios/k1-chaos.long',
   'scenarios/lost',
   'scenarios/k1-enrolment',
   'scenarios/lies',
