@@ -13,6 +13,8 @@ export interface Pod {
   readonly namespace: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Absent: the API server does not say. */
+  readonly serviceAccount?: string | undefined;
   /** Only those about networks. */
   readonly annotations: Readonly<Record<string, string>>;
   readonly isHostNetwork: boolean;
@@ -55,7 +57,9 @@ const podSchema = z.object({
     /** A date, as text or as the client understood it. */
     deletionTimestamp: z.unknown().optional(),
   }),
-  spec: z.object({ hostNetwork: z.boolean().nullish() }).nullish(),
+  spec: z
+    .object({ hostNetwork: z.boolean().nullish(), serviceAccountName: z.unknown().optional() })
+    .nullish(),
   status: z.object({ phase: z.string().nullish() }).nullish(),
 });
 const namespaceSchema = z.object({ metadata });
@@ -65,6 +69,7 @@ export const readPod = (object: unknown): Pod | undefined => {
   const { data } = podSchema.safeParse(object);
   if (data === undefined) return undefined;
   const { metadata: meta, spec, status } = data;
+  const account = spec?.serviceAccountName;
   return {
     uid: staticUid(meta) ?? meta.uid,
     objectUid: meta.uid,
@@ -74,6 +79,7 @@ export const readPod = (object: unknown): Pod | undefined => {
       Object.entries(meta.labels).filter(([key, value]) => LABEL_KEY.test(key) && LABEL_VALUE.test(value)),
     ),
     annotations: only(meta.annotations, [...ANNOTATION_KEYS, STATUS_KEY]),
+    ...(typeof account === 'string' && NAME.test(account) && { serviceAccount: account }),
     isHostNetwork: spec?.hostNetwork === true,
     hasEnded: status?.phase === 'Succeeded' || status?.phase === 'Failed',
     isEnding: meta.deletionTimestamp != null,

@@ -51,7 +51,7 @@ export interface Observed {
   ) => { readonly mac: string; readonly mtu: number } | undefined;
 }
 
-export type PodRef = Pick<Pod, 'namespace' | 'name' | 'uid'>;
+export type PodRef = Pick<Pod, 'namespace' | 'name' | 'uid' | 'serviceAccount'>;
 export type Reason = 'InvalidAnnotation' | 'NotFederated' | 'HostNetwork' | 'NetworkPending';
 
 export type Action =
@@ -65,7 +65,12 @@ export type Action =
       readonly addresses: readonly string[];
     }
   | { readonly kind: 'detach'; readonly id: string; readonly network: string; readonly why: string }
-  | { readonly kind: 'relabel'; readonly id: string; readonly labels: Readonly<Record<string, string>> }
+  | {
+      readonly kind: 'relabel';
+      readonly id: string;
+      readonly labels: Readonly<Record<string, string>>;
+      readonly serviceAccount?: string;
+    }
   /** Ask the API server for this one pod: it is not among those that were listed. */
   | { readonly kind: 'confirm'; readonly pod: PodRef }
   /** Undefined: the pod shows no networks any more. */
@@ -157,7 +162,16 @@ const ofPod = (pod: Pod, asked: Asking, present: Present, observed: Observed) =>
     kept.push(one);
     if (want === undefined) continue;
     const labels = podLabels(pod.labels, want.labels, pod.namespace);
-    if (!sameLabels(labels, one.labels)) actions.push({ kind: 'relabel', id: one.id, labels });
+    // What the CNI plugin made does not know it: no runtime says.
+    const { serviceAccount } = pod;
+    const isAccountNew = serviceAccount !== undefined && one.pod?.serviceAccount !== serviceAccount;
+    if (!sameLabels(labels, one.labels) || isAccountNew)
+      actions.push({
+        kind: 'relabel',
+        id: one.id,
+        labels,
+        ...(serviceAccount !== undefined && { serviceAccount }),
+      });
   }
   kept.push(...present.others.filter(({ network }) => wanted.some((one) => one.network === network)));
   const { netns } = present;
@@ -218,7 +232,12 @@ const nameFor = (want: WantedNetwork, { defaultInterfaceName }: Observed): strin
 
 const toAttach = (pod: Pod, want: WantedNetwork, netns: PodNetns, observed: Observed): Action => ({
   kind: 'attach',
-  pod: { namespace: pod.namespace, name: pod.name, uid: pod.uid },
+  pod: {
+    namespace: pod.namespace,
+    name: pod.name,
+    uid: pod.uid,
+    ...(pod.serviceAccount !== undefined && { serviceAccount: pod.serviceAccount }),
+  },
   network: want.network,
   netns,
   interfaceName: nameFor(want, observed),

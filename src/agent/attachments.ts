@@ -226,18 +226,31 @@ export class Attachments implements AsyncDisposable {
     this.pursue();
   }
 
-  /** Gives it other labels; nothing else of it changes. */
-  async relabel(id: string, labels: Readonly<Record<string, string>>): Promise<void> {
+  /** Gives it other labels, and says by which account its pod runs; nothing else of it changes. */
+  async relabel(
+    id: string,
+    { labels, serviceAccount }: Pick<WishDocument, 'labels'> & { readonly serviceAccount?: string },
+  ): Promise<void> {
     const found = this.#get(id);
     if (found === undefined) return;
+    const changed = <D extends AttachmentDocument | WishDocument>(document: D): D => ({
+      ...document,
+      labels: { ...labels },
+      ...(document.pod !== undefined &&
+        serviceAccount !== undefined && { pod: { ...document.pod, serviceAccount } }),
+    });
     await this.#inTurn(found, async () => {
       const wish = this.#wishes.get(id);
-      if (wish !== undefined) this.#wishes.put({ ...wish, labels: { ...labels } });
+      if (wish !== undefined) {
+        this.#wishes.put(changed(wish));
+        this.#wishes.mayBeAdmitted([id]);
+      }
       const attachment = this.#deps.state.get(ATTACHMENT, id);
       if (attachment === undefined) return;
-      this.#deps.state.put(ATTACHMENT, id, { ...attachment, labels: { ...labels } });
+      this.#deps.state.put(ATTACHMENT, id, changed(attachment));
       this.#deps.member(attachment.network)?.attachmentsChanged();
     });
+    this.pursue();
   }
 
   /** Being detached, or of a namespace that is gone: the kernel gives its inode to the next one at once. */
@@ -347,7 +360,9 @@ export class Attachments implements AsyncDisposable {
 
   /** What the network's rules refused may be admitted by now. */
   rulesChanged(network: string): void {
-    this.#wishes.rulesChanged(network);
+    this.#wishes.mayBeAdmitted(
+      this.#wishes.all.filter((wish) => wish.network === network).map(({ id }) => id),
+    );
     this.pursue();
   }
 

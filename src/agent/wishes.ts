@@ -78,10 +78,9 @@ export class Wishes {
     if (wish.reason !== message) this.put({ ...wish, reason: message });
   }
 
-  /** The network's rules changed: what they refused is due at once. */
-  rulesChanged(network: string): void {
-    for (const { id } of this.all.filter((wish) => wish.network === network))
-      if (this.#schedules.get(id)?.isRefused === true) this.#schedules.delete(id);
+  /** Those of them that were refused by rules are due at once: something has changed. */
+  mayBeAdmitted(ids: readonly string[]): void {
+    for (const id of ids) if (this.#schedules.get(id)?.isRefused === true) this.#schedules.delete(id);
   }
 
   #put(id: string, attempts: number, dueAt: number, isRefused = false): void {

@@ -252,7 +252,7 @@ export class Informer {
       case 'detach':
         return [`detach ${action.id}`, () => this.#detach(action)];
       case 'relabel':
-        return [`relabel ${action.id}`, () => attachments.relabel(action.id, action.labels)];
+        return [`relabel ${action.id}`, () => attachments.relabel(action.id, action)];
       case 'confirm':
         return [`confirm ${action.pod.uid}`, () => this.#confirm(action.pod)];
       case 'show':

@@ -114,6 +114,17 @@ describe('a pod', () => {
     expect(found[0]).toMatchObject({ labels: { app: 'web', 'io.kubernetes.pod.namespace': 'team-a' } });
   });
 
+  test('whose service account is not known yet has it noted, once, and where it is made', () => {
+    const known = { namespace: 'team-a', name: 'web-u1', uid: 'u1', serviceAccount: 'web' };
+    const pods = [pod({ asks: 'red', serviceAccount: 'web' })];
+    expect(actions({ pods })).toMatchObject([{ kind: 'attach', pod: known }]);
+    expect(actions({ pods, attachments: [attached()] })).toMatchObject([
+      { kind: 'relabel', serviceAccount: 'web' },
+      { kind: 'show' },
+    ]);
+    expect(kinds({ pods, attachments: [attached({ pod: known })] })).toEqual(['show']);
+  });
+
   test("that has what the plugin's configuration asked for keeps it while no annotation decides", () => {
     const attachments = [attached({ isConfigured: true })];
     expect(kinds({ pods: [pod()], attachments })).toEqual(['show']);

@@ -110,7 +110,7 @@ class World {
           if (one !== undefined) calls.push(`detach ${one.id}`);
           return [];
         },
-        relabel: async (id, labels) => {
+        relabel: async (id, { labels }) => {
           calls.push(`relabel ${id}`);
           const one = this.documents.findIndex((held) => held.id === id);
           const [found] = this.documents.slice(one, one + 1);
