@@ -2,7 +2,7 @@
 // only once its attachment was; and what was admitted before and is not any more is given back to be taken down.
 
 import { NotAdmitted, Vl3Error } from '../../native-free/error.ts';
-import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
+import type { NetworkDocument } from '../../native-free/reconcile/documents.ts';
 
 export interface Refused {
   readonly id: string;
@@ -10,7 +10,7 @@ export interface Refused {
 }
 
 export interface VerdictsDeps {
-  readonly saved: Pick<SavedNetwork, 'name' | 'document'>;
+  readonly saved: { readonly name: string; readonly document: Pick<NetworkDocument, 'isRestricted'> };
   /** Has the registry told what is attached, soon. */
   readonly ask: () => void;
   /** Why it may take longer; undefined: nothing is known to be wrong. */

@@ -51,6 +51,15 @@ describe('desired peers', () => {
     expect(conflicts).toEqual([]);
   });
 
+  it('have what they are granted of what they hold, and nothing beyond; who is granted nothing is none', () => {
+    const a = record('a', [['10.60.1.0/24', 60]]);
+    const b = record('b', [['10.60.2.0/24', 60]]);
+    const granted = (node: string) =>
+      node === 'a' ? ['10.60.1.7/32', '10.60.2.9/32', '10.60.9.9/32'].map(parsePrefix) : [];
+    const { peers } = desiredPeers([a, b], SELF, new Map(), () => true, granted);
+    expect(prefixesOf(peers)).toEqual({ a: ['10.60.1.7/32'] });
+  });
+
   it('do not keep a prefix that the registry, without its older holder, has given to another', () => {
     const gone = record('gone', [['10.60.1.0/24', 60]]);
     const here = record('here', [['10.60.1.0/24', 70]]);
