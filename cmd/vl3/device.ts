@@ -72,7 +72,7 @@ Examples:
 /** Resolves once interface and control socket are there; the device then goes on without this process. */
 const startInBackground = async (name: string, pairs: WorkerPairs): Promise<void> => {
   const [main = ''] = process.argv.slice(1);
-  const device = ['device', '--foreground', '--ready-fd', '--worker-pairs', pairs, name];
+  const device = ['device', '--foreground', '--worker-pairs', pairs, '--ready-fd', name];
   const child = spawn(process.execPath, [...new Set([...process.execArgv, ...SMALL_HEAP]), main, ...device], {
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],

@@ -78,16 +78,52 @@ test.each(['SIGTERM', 'SIGINT'] as const)(
   },
 );
 
+/** The one process that a device in the background is. */
+const backgroundOf = async (name: string): Promise<string> => {
+  const found = (await host.run(['pgrep', '-f', `device --foreground .*--ready-fd ${name}$`]))
+    .trim()
+    .split('\n');
+  expect(found).toHaveLength(1);
+  return found[0] ?? '';
+};
+
+test.each([
+  ['--worker-pairs', vl3('device', '--worker-pairs', '2'), {}],
+  ['VL3_WORKER_PAIRS, which wg-quick hands on', [VL3_WG], { VL3_WORKER_PAIRS: '2' }],
+])('as many sockets and queues as %s says are its own', async (_, command, env) => {
+  const name = newName();
+  await host.run([...command, name], { env });
+  const pid = await backgroundOf(name);
+  const tuns = (await host.run(['sh', '-c', `ls -l /proc/${pid}/fd | grep -c /dev/net/tun`])).trim();
+  await host.run(['ip', 'link', 'set', name, 'up']);
+  const sockets = await until(
+    () => host.run(['sh', '-c', `ss -Huanp | grep -c pid=${pid}, || true`]),
+    (count) => count.trim() === '4',
+  );
+  expect([tuns, sockets.trim()]).toEqual(['2', '4']);
+  await host.run(['kill', '-TERM', pid]);
+  await until(
+    () => traces(name),
+    (left) => left.every((is) => !is),
+  );
+});
+
+test('a number of worker pairs that there cannot be is refused, and leaves nothing', async () => {
+  const name = newName();
+  const { code, stderr } = await host.tryRun(vl3('device', '--worker-pairs', '3', name));
+  expect([code, stderr]).toEqual([
+    2,
+    expect.stringMatching(/worker-pairs.*Allowed choices are auto, 1, 2, 4, 8/),
+  ]);
+  expect(await traces(name)).toEqual([false, false]);
+});
+
 test('from the background it ends on a signal too, and has let go of the terminal and the folder it came from', async () => {
   const name = newName();
   // A shell that waits for all who hold its output would wait for ever.
   await host.run(['sh', '-c', `${VL3_WG} ${name} | cat`]);
   expect(await traces(name)).toEqual([true, true]);
-  const pids = (await host.run(['pgrep', '-f', `device --foreground --ready-fd ${name}$`]))
-    .trim()
-    .split('\n');
-  expect(pids).toHaveLength(1);
-  const [pid = ''] = pids;
+  const pid = await backgroundOf(name);
   const session = (await host.run(['ps', '-o', 'sid=', '-p', pid])).trim();
   expect(session).toBe(pid);
   await host.run(['kill', '-TERM', pid]);
