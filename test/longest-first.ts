@@ -5,7 +5,8 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** What takes longest, some half a minute and more. */
 const LONG = [
-  'interop/suite-matrix.long',
+  'interop/suite-matrix-v4.long',
+  'interop/suite-matrix-v6.long',
   'interop/suite-scenes.long',
   'interop/natural-rekey.long',
   'scenarios/killed.long',

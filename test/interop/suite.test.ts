@@ -2,7 +2,7 @@
 // namespaces, with ping and iperf3. Each step is taken by vl3 towards Debian's wireguard-go and the other way round; they follow
 // one another on one pair. vl3 with itself, wireguard-go with itself as the control, IPv6 outside, great MTUs and
 // new addresses (which wireguard-go takes half a minute to use):
-// suite-matrix.long.test.ts. Scenes of their own: suite-scenes.long.test.ts.
+// suite-matrix.ts. Scenes of their own: suite-scenes.long.test.ts.
 
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { Lab } from '../lab/lab.ts';
