@@ -147,6 +147,7 @@ export class SavedNetwork {
   holding(now: Moment): Holding {
     return {
       network: networkOf(this.#document),
+      isRestricted: this.#document.isRestricted,
       leases: this.#document.leases
         .filter(({ lost }) => lost === undefined)
         .map(({ prefix, leasedAt, term }) => ({

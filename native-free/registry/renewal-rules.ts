@@ -25,6 +25,8 @@ import { withdrawal } from './withdrawal.ts';
 /** What a node holds on one network, and the network as it last heard of it. */
 export interface Holding {
   readonly network: Network;
+  /** The node knows it as one that does not admit everyone of the home domain. */
+  readonly isRestricted?: boolean;
   readonly leases: readonly Claim[];
 }
 

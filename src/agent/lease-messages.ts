@@ -25,8 +25,8 @@ export const leaseFrom = (lease: PrefixLease | undefined, term: Term): LeaseDocu
 };
 
 /** What a node says it holds, as the registry is told. */
-export const holdingMessage = ({ network, leases }: Holding) => ({
-  network: networkMessage(network, 0),
+export const holdingMessage = ({ network, leases, isRestricted = false }: Holding) => ({
+  network: { ...networkMessage(network, 0), isRestricted },
   leases: leases.map(({ prefix, leasedAt, isExpired = false }) => ({
     network: network.name,
     prefix,

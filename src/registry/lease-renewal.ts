@@ -64,6 +64,7 @@ const holdingsOf = ({ holdings }: RenewLeasesRequest): Holding[] => {
     }
     return {
       network: networkOf(network),
+      isRestricted: network.isRestricted,
       leases: leases.map(({ prefix, leasedAt, requestId, expired }) => ({
         prefix,
         leasedAt: leasedAt === undefined ? 0 : timestampMs(leasedAt),
@@ -83,9 +84,10 @@ export const renewLeases = async (context: RegistryContext, node: string, reques
   let lines = 0;
   const answers: { network: string; prefix: string; outcome: Outcome; reason: string }[] = [];
   if (await isRecovering(context)) {
-    for (const { network } of holdings) {
+    for (const { network, isRestricted = false } of holdings) {
       const { answer } = await transactor.run(adoptNetwork(node, network));
       if (answer.kind === 'refused') conflicts.push(answer.reason);
+      if (isRestricted && (await isOpen(context, network.name))) conflicts.push(rulesLost(network.name));
       if (answer.kind !== 'adopted') continue;
       const { name, uid, poolV4, poolV6 } = network;
       logger.warn(
@@ -111,6 +113,15 @@ export const renewLeases = async (context: RegistryContext, node: string, reques
   });
   return { answers, leaseTermMs: BigInt(terms.termMs), recovering };
 };
+
+const isOpen = async ({ transactor }: RegistryContext, network: string): Promise<boolean> => {
+  const state = await transactor.read([one(keys.ruleset(network))]);
+  return state.ruleset(network)?.value.isOpen ?? true;
+};
+
+/** Nobody is cut off by it; but everyone may come. */
+const rulesLost = (network: string): string =>
+  `network "${network}" admitted by rules that this registry has lost: everyone of the domain is admitted until they are made again (vl3 admission create)`;
 
 /** One line a network; whether there was anything to say. */
 const logNotRenewed = (
