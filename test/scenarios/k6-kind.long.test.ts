@@ -156,7 +156,7 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
 
   describe('with the plugin', () => {
     const conflist = '/etc/cni/net.d/10-kindnet.conflist';
-    let before = '';
+    const before = new Map<string, string>();
     const upgrade = async (...values: string[]): Promise<void> => {
       const set = values.map((one) => `--set ${one}`).join(' ');
       await shell(`helm upgrade vl3 ../../../helm/vl3 --kube-context kind-east --namespace vl3-system --reuse-values ${set}
@@ -168,7 +168,7 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
       async () => {
         const [, worker] = cluster('east').nodes;
         if (worker === undefined) throw new Error('east has one node');
-        before = await worker.run('cat', conflist);
+        for (const node of cluster('east').nodes) before.set(node.name, await node.run('cat', conflist));
         await upgrade('cni.enabled=true');
         await vi.waitFor(async () => expect(await worker.run('cat', conflist)).toContain('vl3-cni'), LATER);
         // The runtime reads it a moment later.
@@ -192,7 +192,7 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
       async () => {
         await upgrade('cni.enabled=false', 'cni.remove=true');
         for (const node of cluster('east').nodes) {
-          expect(await node.run('cat', conflist)).toBe(before);
+          expect(await node.run('cat', conflist)).toBe(before.get(node.name));
           expect(await node.run('ls', '/opt/cni/bin')).not.toMatch(/vl3/);
         }
         await upgrade('cni.remove=false');
@@ -215,14 +215,16 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
   );
 
   describe('taken off and put on again', () => {
+    /** Of vl3, that is: Kubernetes' own proxy names what serves vl3-system. */
     const traces = async (node: KindNode): Promise<string> =>
       await node.run(
         ...['sh', '-c'],
-        `ls /run/netns | grep -v ^cni- || true
-         find /var/lib/vl3 /run/vl3 -mindepth 2 2>/dev/null; find /run/vl3 -mindepth 1 2>/dev/null
+        `ls /run/netns | grep ^vl3- || true
+         find /var/lib/vl3 -mindepth 2; find /var/lib/vl3 -type f; find /run/vl3 -mindepth 1
          ls /opt/cni/bin | grep vl3 || true; grep -l vl3 /etc/cni/net.d/* || true
-         mount | grep -E 'vl3|netns/' || true; pgrep -af 'vl3 (agent|cni|webhook)' || true
-         ip -o link | grep vl3 || true; nft list ruleset | grep vl3 || true`,
+         mount | grep -E ' (/run/netns/vl3-|/run/vl3|/var/lib/vl3)' || true
+         pgrep -af 'vl3 (agent|cni|webhook)' || true
+         ip -o link | grep vl3 || true; nft list tables | grep vl3 || true`,
       );
     const linksOf = async (name: string, pod: string): Promise<string> =>
       await kubectl(name, 'exec', pod, '--', 'ip', '-o', 'link');
@@ -251,16 +253,11 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
           const kinds = (await kubectl(name, 'api-resources', '--verbs=list', '-o', 'name'))
             .trim()
             .split('\n');
-          const found = await kubectl(
-            name,
-            'get',
-            kinds.join(','),
-            '--all-namespaces',
-            '--ignore-not-found',
-            ...['--selector', 'app.kubernetes.io/name=vl3', '-o', 'name'],
-          );
+          const every = ['get', kinds.join(','), '--all-namespaces', '--ignore-not-found', '-o', 'name'];
+          const kept = name === 'east' ? 'persistentvolumeclaim/state-vl3-registry-0' : '';
           await vi.waitFor(async () => {
-            expect(found.trim()).toBe(name === 'east' ? 'persistentvolumeclaim/state-vl3-registry-0' : '');
+            const found = await kubectl(name, ...every, '--selector', 'app.kubernetes.io/name=vl3');
+            expect(found.trim()).toBe(kept);
           }, LATER);
           for (const node of cluster(name).nodes) expect(await traces(node)).toBe('');
         }

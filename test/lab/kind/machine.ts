@@ -81,10 +81,10 @@ export class KindMachine implements AsyncDisposable {
     });
   }
 
-  /** Makes an image of vl3 as it is now, under a tag. */
+  /** An image of vl3 as it is now, under a tag: what its Dockerfile puts together, or what was built of it (VL3_IMAGE). */
   buildImage(tag: string): void {
     const name = tag.includes('/') ? tag : `docker.io/library/${tag}`;
-    this.#images.set(tag, makeVl3(this.lab.scratch, name));
+    this.#images.set(tag, process.env['VL3_IMAGE'] ?? makeVl3(this.lab.scratch, name));
   }
 
   logs(): string {
