@@ -14,7 +14,7 @@ interface Summary {
   steps: { step: string; held: boolean; detail: string }[];
 }
 
-test('the demo holds in every step and leaves nothing behind', { timeout: 240_000 }, () => {
+test('the demo holds in every step and leaves nothing behind', { timeout: 900_000 }, () => {
   const main = join(import.meta.dirname, 'main.ts');
   const env = { ...process.env, [COMMANDS]: '' };
   const args = [main, '-o', 'json', '--rounds', isLong ? '3' : '1'];
