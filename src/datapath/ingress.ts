@@ -68,8 +68,8 @@ const PACKETS = BATCH * 128;
 
 /** The ingress worker that has the handshakes. */
 const FIRST = 0;
-/** Datagrams that others gave: in one go, before what this worker receives itself. */
-const TAKEN_A_TURN = 512;
+/** Datagrams that others gave, in one go. */
+const TAKEN_AT_ONCE = 512;
 /** Waits of a millisecond for room with another worker. */
 const GIVE_ATTEMPTS = 200;
 
@@ -185,7 +185,10 @@ export class Ingress {
     if (poller.takeWakeup()) this.configure();
     if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);
     if (udp.v6 >= 0 && poller.eventsAt(1) !== 0) this.#receive(udp.v6);
-    if (this.#laneBits !== 0) this.#exchange();
+    if (this.#laneBits !== 0) {
+      this.#begin();
+      this.#exchange();
+    }
     state.leave(this.#number);
     events.flush();
   }
@@ -205,6 +208,7 @@ export class Ingress {
       }
       this.#write();
       this.#intake.work(this.#now);
+      if (this.#laneBits !== 0) this.#exchange();
       if (received < BATCH) return;
     }
   }
@@ -237,49 +241,64 @@ export class Ingress {
   #dispatch(at: number, length: number, source: number): void {
     const { counters } = this.#parts;
     const type = length < TRANSPORT_MINIMUM_LENGTH ? 0 : this.#memory.view.getUint32(at, true);
-    if (this.#laneBits !== 0 && this.#laneOf(type, at) !== this.#parts.pair)
-      this.#give(type, at, length, source);
-    else if (type === TRANSPORT_TYPE) this.#open(at, length, source);
-    else if (
+    if (type === TRANSPORT_TYPE) {
+      if (this.#laneBits === 0 || this.#laneOf(at) === this.#parts.pair) this.#open(at, length, source);
+      else this.#give(at, length, source);
+    } else if (
       (type === INITIATION_TYPE && length === INITIATION_LENGTH) ||
       (type === RESPONSE_TYPE && length === RESPONSE_LENGTH) ||
       (type === COOKIE_REPLY_TYPE && length === COOKIE_REPLY_LENGTH)
-    )
-      this.#intake.keep(at, length, source);
-    else counters.add(counters.at['dropped:malformed'], 1);
+    ) {
+      if (this.#parts.pair === FIRST) this.#intake.keep(at, length, source);
+      else this.#giveHandshake(at, length, source);
+    } else counters.add(counters.at['dropped:malformed'], 1);
   }
 
   // --- among several ingress workers
 
-  /** Whose it is: of transport data the replay window is with one worker, and handshakes are the first one's. */
-  #laneOf(type: number, at: number): number {
-    if (type !== TRANSPORT_TYPE) return FIRST;
+  /** Whose transport data it is: the replay window is with one worker. */
+  #laneOf(at: number): number {
     return this.#memory.view.getUint8(at + TRANSPORT_RECEIVER_OFFSET) & this.#laneBits;
   }
 
-  /** Waits for room, and takes meanwhile what others wait to give. Only who does not work at all is given up on. */
-  #give(type: number, at: number, length: number, source: number): void {
+  /**
+   * Waits for room, and takes meanwhile what others wait to give. Only who does not work at all is given up on. What belongs to no
+   * session ends here: who can guess no receiver index makes no worker wait for another.
+   */
+  #give(at: number, length: number, source: number): void {
     const { counters, state } = this.#parts;
     const handOver = this.#handOver;
-    const to = this.#laneOf(type, at);
+    if (state.findKeypair(this.#memory.view.getInt32(at + TRANSPORT_RECEIVER_OFFSET, true)) === NO_SLOT) {
+      counters.add(counters.at['dropped:unknown-index'], 1);
+      return;
+    }
+    const to = this.#laneOf(at);
     for (let attempt = 0; attempt < GIVE_ATTEMPTS && !state.stopped; attempt++) {
       if (handOver.give(to, at, length, source, this.#outerMark)) {
         counters.add(counters.at['handed-over'], 1);
         return;
       }
-      this.#takeOver(TAKEN_A_TURN);
+      this.#takeOver(TAKEN_AT_ONCE);
+      handOver.flush();
       handOver.waitFor(to);
     }
     counters.add(counters.at['dropped:queue-full'], 1);
   }
 
-  /** At the end of a turn: wakes who was given something, and works on what was given to this one. */
+  /** To the first worker, who alone knows how many come. Anyone can send them, so none is waited for. */
+  #giveHandshake(at: number, length: number, source: number): void {
+    const { counters } = this.#parts;
+    const isGiven = this.#handOver.give(FIRST, at, length, source, this.#outerMark);
+    counters.add(counters.at[isGiven ? 'handed-over' : 'dropped:queue-full'], 1);
+  }
+
+  /** Wakes who was given something, and works on what was given to this worker: neither waits for all that there is to receive. */
   #exchange(): void {
     const handOver = this.#handOver;
     handOver.flush();
-    this.#begin();
-    if (this.#takeOver(TAKEN_A_TURN) === TAKEN_A_TURN) handOver.comeBack();
-    this.#write();
+    const taken = this.#takeOver(TAKEN_AT_ONCE);
+    if (taken === TAKEN_AT_ONCE) handOver.comeBack();
+    if (taken > 0) this.#write();
   }
 
   /** Returns how many it took, at most `most`. Leaves the batch at hand as it is. */
