@@ -87,8 +87,9 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
 
   describe('what somebody sees and does', () => {
     test('kubectl describe shows the networks of a pod', async () => {
-      const described = await kubectl('east', 'describe', 'pod', 'web');
-      expect(described).toMatch(/vl3\.io\/network-status:\s+\[\{?/);
+      await vi.waitFor(async () => {
+        expect(await kubectl('east', 'describe', 'pod', 'web')).toMatch(/vl3\.io\/network-status:\s+\[/);
+      }, LATER);
       expect(await statusOf('east', 'web')).toMatchObject([{ name: 'red', interface: 'red' }]);
     });
 
@@ -222,7 +223,7 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
         `ls /run/netns | grep ^vl3- || true
          find /var/lib/vl3 -mindepth 2; find /var/lib/vl3 -type f; find /run/vl3 -mindepth 1
          ls /opt/cni/bin | grep vl3 || true; grep -l vl3 /etc/cni/net.d/* || true
-         mount | grep -E ' (/run/netns/vl3-|/run/vl3|/var/lib/vl3)' || true
+         mount | grep -E ' (/run/netns/vl3-|/run/vl3[ /]|/var/lib/vl3)' || true
          pgrep -af 'vl3 (agent|cni|webhook)' || true
          ip -o link | grep vl3 || true; nft list tables | grep vl3 || true`,
       );
