@@ -1,5 +1,6 @@
 // What a full node of a cluster costs its agent, as the chart runs it: memory and processor time with so many pods that ask by
-// annotation, and when all of them are moved to another network by their namespace's.
+// annotation, and when all of them are moved to another network by their namespace's. And how long it takes from the edit of one
+// pod's annotation to its first packet that another node's pod answers, before there are others.
 
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -13,11 +14,14 @@ import { eventually } from '../lab/eventually.ts';
 import { makeImage } from '../lab/image.ts';
 import { Cluster } from '../lab/kube-cluster.ts';
 import type { Node } from '../lab/node.ts';
+import type { Pod } from '../lab/pod.ts';
+import { quantile } from '../lab/spread.ts';
 
 const KEY = 'vl3.io/networks';
 const NAMESPACE = 'full';
 const PATIENCE = { timeout: 300_000, interval: 100 };
 const TICKS_PER_SECOND = 100;
+const EDITS = 20;
 
 interface Row {
   readonly state: string;
@@ -60,12 +64,36 @@ export const benchPods = async (count: number): Promise<void> => {
   try {
     cluster.serviceAccount();
     await a1.start('--token', await domain.token('--node', 'a1'));
+    const b1 = await domain.startNode('b1');
+    await measureEdits(cluster, await b1.pod('peer', 'red'));
     console.table(await measure(cluster, a1, () => container.pid, count));
     console.log(`${count} pods; load ${loadavg()[0]?.toFixed(1)}; seconds hold the lab's making of pods`);
   } finally {
     cluster.close();
     container.close();
   }
+};
+
+const measureEdits = async (cluster: Cluster, peer: Pod): Promise<void> => {
+  const edited = await cluster.run('edited', {});
+  const ping = `ping -c 1 -W 0.2 ${peer.v4('red')} >/dev/null 2>&1`;
+  const durations: number[] = [];
+  // The first has its node join the network, too.
+  for (let edit = 0; edit <= EDITS; edit++) {
+    const began = performance.now();
+    const answered = edited.pod.host.run(['sh', '-c', `until ${ping}; do sleep 0.01; done`]);
+    await cluster.annotate(edited, { [KEY]: 'red' });
+    await answered;
+    durations.push(Math.round(performance.now() - began));
+    await cluster.annotate(edited, { [KEY]: null });
+    await edited.pod.host.run(['sh', '-c', 'while ip link show red >/dev/null 2>&1; do sleep 0.05; done']);
+  }
+  const [first, ...others] = durations;
+  console.log(
+    `from an edit to the first answered packet: ${first} ms where the node has to join the network, else ` +
+      `p50 ${quantile(others, 0.5)} ms, p99 ${quantile(others, 0.99)} ms of ${EDITS}; load ${loadavg()[0]?.toFixed(1)}`,
+  );
+  await cluster.delete(edited);
 };
 
 const measure = async (cluster: Cluster, a1: Node, pid: () => number, count: number): Promise<Row[]> => {
