@@ -87,7 +87,7 @@ export class Egress {
   readonly #number: number;
   readonly #segmenter: Segmenter;
   readonly #devices: DeviceTable;
-  readonly #staging = new Staging();
+  readonly #staging: Staging;
   readonly #unreachable: Unreachable;
   readonly #key: KeyCache;
   readonly #askedAt: Float64Array;
@@ -104,6 +104,7 @@ export class Egress {
     const { arena, state } = parts;
     this.#parts = parts;
     this.#number = workerNumber('egress', parts.pair);
+    this.#staging = new Staging(state.pairs);
     this.#memory = new PacketMemory(arena.buffer, arena.alias);
     this.#segmenter = new Segmenter(this.#memory);
     this.#devices = new DeviceTable(parts.pair, parts.poller);

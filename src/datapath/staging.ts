@@ -5,6 +5,7 @@
 /** MAX_QUEUED_PACKETS of the kernel. */
 const MAX_PACKETS = 128;
 const MAX_BYTES_PER_PEER = 512 << 10;
+/** Of all workers together. */
 const MAX_BYTES_PER_DEVICE = 8 << 20;
 const MAX_BYTES = 64 << 20;
 
@@ -26,14 +27,22 @@ interface Queue {
 export class Staging {
   readonly #queues = new Map<number, Queue>();
   readonly #bytesOf = new Map<number, number>();
+  readonly #mostPerDevice: number;
+  readonly #most: number;
   #bytes = 0;
+
+  /** One of so many, each a worker's: a flow's packets wait with one of them, but a pod may send many. */
+  constructor(workers = 1) {
+    this.#mostPerDevice = MAX_BYTES_PER_DEVICE / workers;
+    this.#most = MAX_BYTES / workers;
+  }
 
   /** Keeps `packet`. Returns how many packets were dropped for it (itself included, when all is full). */
   add(peer: number, packet: StagedPacket): number {
     const { device } = packet;
     const { length } = packet.bytes;
-    if (this.#bytes + length > MAX_BYTES) return packet.packets;
-    if ((this.#bytesOf.get(device) ?? 0) + length > MAX_BYTES_PER_DEVICE) return packet.packets;
+    if (this.#bytes + length > this.#most) return packet.packets;
+    if ((this.#bytesOf.get(device) ?? 0) + length > this.#mostPerDevice) return packet.packets;
     const queue = this.#queues.get(peer) ?? { packets: [], device, bytes: 0 };
     this.#queues.set(peer, queue);
     let dropped = 0;

@@ -43,3 +43,18 @@ test('a network that has filled its share takes nothing from another, and gets i
   for (let peer = 0; peer < 64; peer++) staging.take(peer);
   expect(fill()).toBe(128);
 });
+
+test('several workers together keep no more for a network than one, nor for all', () => {
+  const workers = 8;
+  const fill = (devices: number): number => {
+    let kept = 0;
+    for (let worker = 0; worker < workers; worker++) {
+      const staging = new Staging(workers);
+      for (let peer = 0; peer < 64 * devices; peer++)
+        for (let i = 0; i < 8; i++) if (staging.add(peer, packet(peer >> 6, 1 << 16)) === 0) kept += 1;
+    }
+    return kept * (1 << 16);
+  };
+  expect(fill(1)).toBe(8 << 20);
+  expect(fill(20)).toBe(64 << 20);
+});
