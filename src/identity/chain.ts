@@ -1,6 +1,7 @@
 // Certificate path validation against a trust bundle (RFC 5280, section 6, and X509-SVID, section 5): who a chain
 // names, or why it names nobody. Chains are short and in order, leaf first; the trust bundle's CAs are the anchors.
 
+import { trustDomainOfId } from '../../native-free/federation/endpoint.ts';
 import { MAX_CHAIN_CERTIFICATES } from '../../native-free/registry/record.ts';
 import { readSpiffeId, type SpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { type Certificate, isIssuedBy, isValidAt, parseCertificate } from './certificate.ts';
@@ -11,9 +12,13 @@ export interface TrustBundle {
   readonly certificates: readonly Uint8Array[];
 }
 
-export interface VerifiedLeaf {
-  readonly kind: 'verified';
+export interface VerifiedLeaf extends VerifiedSvid {
   readonly id: SpiffeId;
+}
+interface VerifiedSvid {
+  readonly kind: 'verified';
+  /** Its SPIFFE ID, of the bundle's trust domain. */
+  readonly uri: string;
   readonly leaf: Certificate;
   /** Unix ms: all certificates of the path are valid from here to here. */
   readonly notBefore: number;
@@ -32,6 +37,19 @@ export const verifyChain = (
   now: number,
   usage: string,
 ): VerifiedLeaf | RefusedChain => {
+  const result = verifySvid(chain, bundle, now, usage);
+  if (result.kind === 'refused') return result;
+  const id = readSpiffeId(result.uri);
+  return id === undefined ? refuse('carries no SPIFFE ID of vl3') : { ...result, id };
+};
+
+/** As `verifyChain`, whatever the path of the SPIFFE ID: for servers of domains that are not run by vl3. */
+export const verifySvid = (
+  chain: readonly Uint8Array[],
+  bundle: TrustBundle,
+  now: number,
+  usage: string,
+): VerifiedSvid | RefusedChain => {
   if (chain.length === 0 || chain.length > MAX_CHAIN_CERTIFICATES) {
     return refuse(`chain must hold 1 to ${MAX_CHAIN_CERTIFICATES} certificates`);
   }
@@ -45,8 +63,8 @@ export const verifyChain = (
   }
   const [leaf, ...rest] = certificates;
   if (leaf === undefined) return refuse('is missing');
-  const id = leafId(leaf, bundle.trustDomain, usage);
-  if ('kind' in id && id.kind === 'refused') return id;
+  const uri = leafUri(leaf, bundle.trustDomain, usage);
+  if (typeof uri !== 'string') return uri;
   // An anchor may be sent along; it adds nothing, and nothing may come after it.
   const last = rest.at(-1);
   const issuers =
@@ -72,23 +90,23 @@ export const verifyChain = (
   }
   return {
     kind: 'verified',
-    id,
+    uri,
     leaf,
     notBefore: Math.max(...path.map((one) => one.notBefore)),
     notAfter: Math.min(...path.map((one) => one.notAfter)),
   };
 };
 
-const leafId = (leaf: Certificate, trustDomain: string, usage: string): SpiffeId | RefusedChain => {
+const leafUri = (leaf: Certificate, trustDomain: string, usage: string): string | RefusedChain => {
   if (leaf.isCa || leaf.canCertify || leaf.canRevoke) return refuse('is a CA, not an SVID');
   if (!leaf.canSign) return refuse('is not for digital signatures');
   if (!leaf.extendedKeyUsages.includes(usage)) return refuse('is not for this use (extended key usage)');
   const [uri, second] = leaf.uris;
   if (uri === undefined || second !== undefined) return refuse('must carry exactly one URI');
-  const id = readSpiffeId(uri);
-  if (id === undefined) return refuse('carries no SPIFFE ID of vl3');
-  if (id.trustDomain !== trustDomain) return refuse(`is of another trust domain than ${trustDomain}`);
-  return id;
+  const domain = trustDomainOfId(uri);
+  if (domain === undefined) return refuse('carries no SPIFFE ID');
+  if (domain !== trustDomain) return refuse(`is of another trust domain than ${trustDomain}`);
+  return uri;
 };
 
 const isOfDomain = (uri: string, trustDomain: string): boolean => {
