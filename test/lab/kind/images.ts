@@ -23,7 +23,7 @@ const pack = (directory: string, tag: string, config: ImageConfig): string => {
   mkdirSync(place);
   const layer = join(place, 'layer.tar');
   execFileSync('tar', ['-C', directory, '--numeric-owner', '-cf', layer, '.']);
-  const digest = execFileSync('sha256sum', [layer], { encoding: 'utf8' }).split(' ')[0];
+  const digest = createHash('sha256').update(readFileSync(layer)).digest('hex');
   const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
   const rootfs = { type: 'layers', diff_ids: [`sha256:${digest}`] };
   writeFileSync(join(place, 'config.json'), JSON.stringify({ architecture, os: 'linux', config, rootfs }));
