@@ -46,14 +46,16 @@ test('a network that has filled its share takes nothing from another, and gets i
 
 test('several workers together keep no more for a network than one, nor for all', () => {
   const workers = 8;
+  const bytes = new Uint8Array(1 << 16);
   const fill = (devices: number): number => {
     let kept = 0;
     for (let worker = 0; worker < workers; worker++) {
       const staging = new Staging(workers);
       for (let peer = 0; peer < 64 * devices; peer++)
-        for (let i = 0; i < 8; i++) if (staging.add(peer, packet(peer >> 6, 1 << 16)) === 0) kept += 1;
+        for (let i = 0; i < 8; i++)
+          if (staging.add(peer, { bytes, device: peer >> 6, packets: 1 }) === 0) kept += 1;
     }
-    return kept * (1 << 16);
+    return kept * bytes.length;
   };
   expect(fill(1)).toBe(8 << 20);
   expect(fill(20)).toBe(64 << 20);
