@@ -65,7 +65,10 @@ export interface UdpSockets {
   readonly v4: number;
   /** -1 where the machine has no IPv6. */
   readonly v6: number;
-  /** Sends IPv6 packets that are complete with their headers (raw(7)); undefined: not allowed to. */
+  /**
+   * Sends IPv6 packets that are complete with their headers (raw(7)); undefined: not allowed to. A worker's own, since what it is
+   * connected to says which address of ours the kernel takes.
+   */
   readonly raw6?: number | undefined;
   readonly offloads: UdpOffloads;
   /** The sockets of further pairs of workers, at the same port. */
@@ -75,6 +78,7 @@ export interface UdpSockets {
 export interface SocketPair {
   readonly v4: number;
   readonly v6: number;
+  readonly raw6?: number | undefined;
 }
 
 export interface UdpOptions {
@@ -95,7 +99,8 @@ export const openUdp = (options: UdpOptions): UdpSockets => {
     opened.push(...[v4, v6].filter((fd) => fd >= 0));
     const further = openFurther(scratch, { v4, v6 }, port, options.pairs ?? 1, opened);
     const offloads = setOffloads(scratch, opened, options.allowOffloads);
-    return { port, v4, v6, raw6: v6 < 0 ? undefined : openRaw6(), offloads, further };
+    const withRaw = (pair: SocketPair): SocketPair => ({ ...pair, raw6: v6 < 0 ? undefined : openRaw6() });
+    return { ...withRaw({ v4, v6 }), port, offloads, further: further.map(withRaw) };
   } catch (error) {
     for (const fd of opened) close(fd);
     throw error;
@@ -209,10 +214,12 @@ export const closeUdp = (sockets: UdpSockets): void => {
   for (const fd of descriptorsOf(sockets)) close(fd);
 };
 
-const pairsOf = ({ v4, v6, further = [] }: UdpSockets): SocketPair[] => [{ v4, v6 }, ...further];
+const pairsOf = ({ v4, v6, raw6, further = [] }: UdpSockets): SocketPair[] => [{ v4, v6, raw6 }, ...further];
 
 const descriptorsOf = (sockets: UdpSockets): number[] =>
-  [sockets.raw6 ?? -1, ...pairsOf(sockets).flatMap(({ v4, v6 }) => [v4, v6])].filter((fd) => fd >= 0);
+  pairsOf(sockets)
+    .flatMap(({ v4, v6, raw6 = -1 }) => [v4, v6, raw6])
+    .filter((fd) => fd >= 0);
 
 /** It receives nothing. */
 const openRaw6 = (): number | undefined => {
