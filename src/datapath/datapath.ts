@@ -185,6 +185,12 @@ export class Datapath implements AsyncDisposable {
   addDevice(deviceId: string, tun: Tun, mtu: number): void {
     if (this.#devices.has(deviceId))
       throw new Vl3Error('already-exists', `device ${deviceId} is there already`);
+    const fds = queuesOf(tun);
+    if (fds.length !== this.pairs)
+      throw new Vl3Error(
+        'invalid-argument',
+        `${tun.name} has ${fds.length} queues, not one for each of ${this.pairs} pairs`,
+      );
     const free = this.#numbers.indexOf(undefined);
     const number = free < 0 ? this.#numbers.length : free;
     if (number >= MAX_DEVICES) {
@@ -201,7 +207,7 @@ export class Datapath implements AsyncDisposable {
       isLost: false,
     });
     const { offload } = tun;
-    this.#workers.configure({ kind: 'add-device', device: number, fds: queuesOf(tun), mtu, offload });
+    this.#workers.configure({ kind: 'add-device', device: number, fds, mtu, offload });
   }
 
   /** Each worker says so once. */

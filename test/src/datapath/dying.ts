@@ -6,7 +6,7 @@ import { openTun } from '../../../src/datapath/tun.ts';
 const way = process.argv[2];
 const tun = openTun({ name: 'tun0', netns: undefined, allowOffloads: true });
 const datapath = await Datapath.start(
-  { port: 51820 },
+  { port: 51820, pairs: 1 },
   { onEvent: () => {}, onDatagram: () => {}, onDeviceLost: () => {}, onFailure: () => {} },
 );
 datapath.addDevice('red', tun, 1420);

@@ -171,7 +171,11 @@ describe('a TUN', () => {
     const doomed = await lab.host('doomed');
     await using a = await End.start(hostA, 'tun0');
     await using b = await End.start(hostB, 'tun0');
-    const tun = openTun({ name: 'tun1', netns: doomed.netns, allowOffloads: true });
+    const { pairs: queues } = a.datapath;
+    const tun = openTun({ name: 'tun1', netns: doomed.netns, allowOffloads: true, queues });
+    expect(() =>
+      a.datapath.addDevice('green', { ...tun, further: [3, ...(tun.further ?? [])] }, 1420),
+    ).toThrow(/queues, not one for each/);
     a.datapath.addDevice('green', tun, 1420);
     await doomed.ip('link set tun1 up');
     await a.datapath.settled();
@@ -203,7 +207,8 @@ describe('two networks on one port', () => {
       [b, hostB, '10.0.0.2', '10.0.0.1'],
     ] as const) {
       const green = await lab.host(`green-${host.name}`);
-      const tun = openTun({ name: 'tun0', netns: green.netns, allowOffloads: true });
+      const { pairs: queues } = end.datapath;
+      const tun = openTun({ name: 'tun0', netns: green.netns, allowOffloads: true, queues });
       end.datapath.addDevice('green', tun, 1420);
       end.datapath.addPeer('green', 'peer');
       end.datapath.setAllowedIps('green', [{ prefix: parsePrefix(`${other}/32`), peer: 'peer' }]);
