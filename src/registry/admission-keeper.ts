@@ -35,8 +35,9 @@ export interface AdmissionKeeperDependencies {
 }
 
 const RETRY_MS = 1000;
-/** How often everything is looked at, whether or not something changed. */
-const ROUND_MS = 60 * 60 * 1000;
+/** How often everything is looked at, whether or not something changed: so many times in a grant's term, or each hour. */
+const ROUNDS_A_TERM = 28;
+const HOUR_MS = 60 * 60 * 1000;
 /** Of a grant's term: with less than this left it is signed anew, long before an outage could outlast it. */
 const RENEWED_AT = 6 / 7;
 
@@ -62,7 +63,8 @@ export class AdmissionKeeper implements AsyncDisposable {
     this.#revision = (await this.#deps.store.read([])).revision;
     await this.#markAll();
     await this.#settle();
-    const round = setInterval(() => void this.#markAll().then(() => this.#wake?.()), ROUND_MS);
+    const everyMs = Math.min(HOUR_MS, Math.max(RETRY_MS, this.#deps.terms.termMs / ROUNDS_A_TERM));
+    const round = setInterval(() => void this.#markAll(), everyMs);
     this.#stop.signal.addEventListener('abort', () => clearInterval(round));
     this.#running = Promise.all([this.#follow(), this.#work()]);
   }
@@ -81,9 +83,12 @@ export class AdmissionKeeper implements AsyncDisposable {
     await this.#running;
   }
 
-  async #markAll(): Promise<void> {
+  /** All restricted networks, or what a node has on them. */
+  async #markAll(node?: string): Promise<void> {
     const state = await this.#deps.transactor.read([all(below.rulesets)]).catch(() => undefined);
-    for (const { value } of state?.rulesets() ?? []) this.#dirty.add(value.network);
+    for (const { value } of state?.rulesets() ?? [])
+      this.#dirty.add(node === undefined ? value.network : `${value.network} ${node}`);
+    if (this.#dirty.size > 0) this.#wake?.();
   }
 
   async #follow(): Promise<void> {
@@ -100,7 +105,6 @@ export class AdmissionKeeper implements AsyncDisposable {
         }
         this.#revision = (await store.read([]).catch(() => ({ revision: this.#revision }))).revision;
         await this.#markAll();
-        this.#wake?.();
       }
     }
   }
@@ -111,8 +115,9 @@ export class AdmissionKeeper implements AsyncDisposable {
       const [kind = '', first = '', second] = partsOf(key);
       if (!GRANTED.has(kind)) continue;
       if (kind === 'rulesets') this.#dirty.add(first);
-      // A recovery began or ended, or what cluster a node is of has changed: both are rare.
-      else if (second === undefined) void this.#markAll().then(() => this.#wake?.());
+      // A recovery began or ended.
+      else if (kind === 'domain') void this.#markAll();
+      else if (second === undefined) void this.#markAll(first);
       else this.#dirty.add(`${first} ${second}`);
     }
     if (this.#dirty.size > 0) this.#wake?.();
