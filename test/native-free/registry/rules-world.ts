@@ -22,6 +22,18 @@ export const beginAnew = (): void => {
   transactor = new Transactor(store);
 };
 
+/** Does `work` in another store than the test's. */
+export const within = async <T>(other: MemoryStore, by: Transactor, work: () => Promise<T>): Promise<T> => {
+  const before = { store, transactor };
+  store = other;
+  transactor = by;
+  try {
+    return await work();
+  } finally {
+    ({ store, transactor } = before);
+  }
+};
+
 export const run = async <T>(rule: Rule<T>): Promise<T> => (await transactor.run(rule)).answer;
 export const refused = async (rule: () => Rule<unknown>) => {
   try {
