@@ -5,6 +5,7 @@ import { admissionTargets } from './targets/admission.ts';
 import { clusterTargets } from './targets/clusters.ts';
 import { datapathTargets } from './targets/datapath.ts';
 import { dnsTargets } from './targets/dns.ts';
+import { federationTargets } from './targets/federation.ts';
 import { identityTargets } from './targets/identity.ts';
 import { kubeTargets } from './targets/kube.ts';
 import { nameTargets } from './targets/names.ts';
@@ -31,6 +32,7 @@ export const TARGETS: readonly Target[] = [
   ...identityTargets,
   ...clusterTargets,
   ...admissionTargets,
+  ...federationTargets,
   ...programTargets,
   ...savedStateTargets,
   registryTarget,
