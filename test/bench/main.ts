@@ -7,6 +7,7 @@ import { benchDatapath } from './datapath/datapath.ts';
 import { benchLifecycle } from './lifecycle.ts';
 import { benchPods } from './pods.ts';
 import { Refusal } from './refusal.ts';
+import { benchRevocation } from './revocation.ts';
 import { benchScale } from './scale.ts';
 import { benchWebhook } from './webhook.ts';
 
@@ -35,6 +36,10 @@ const benches: Record<string, Bench> = {
   },
   admission: async () => {
     await benchAdmission(Number(process.env['RULES'] ?? 1000), repetitions);
+    return true;
+  },
+  revocation: async () => {
+    await benchRevocation(Number(process.env['ROUNDS'] ?? 50));
     return true;
   },
   webhook: async () => {
