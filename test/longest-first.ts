@@ -18,6 +18,7 @@ const LONG = [
   'scenarios/lost',
   'scenarios/k1-enrolment',
   'scenarios/lies',
+  'scenarios/t3-admission',
   'scenarios/k1-informer',
   'scenarios/removed',
   'interop/suite',
