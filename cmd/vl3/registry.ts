@@ -13,6 +13,7 @@ import { createLogger } from './log.ts';
 import { openMetrics } from './metrics.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { addBackupCommand } from './registry-backup.ts';
+import { addBundleCommand } from './registry-bundle.ts';
 import { addDomainCommand } from './registry-domain.ts';
 import { addRestoreCommand } from './registry-restore.ts';
 import { addSettleCommand } from './registry-settle.ts';
@@ -59,6 +60,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
 
   addConfigCommand(registry, registrySettings, context, mustHaveClusters);
   addDomainCommand(registry, context);
+  addBundleCommand(registry, context);
   addBackupCommand(registry, context);
   addRestoreCommand(registry, context);
   addSettleCommand(registry, context);

@@ -19,8 +19,8 @@ import { type BundleEndpoint, bundleEndpoint, PROFILES } from './endpoint.ts';
 const PREFIX = 'vl3f1.';
 const LENGTH_BYTES = 2;
 const CHECK_BYTES = 4;
-export const INVITATION_SECRET_BYTES = 32;
-const FINGERPRINT_BYTES = 32;
+/** Of fingerprints and of the secret. */
+const BYTES = 32;
 const MAX_TEXT = 16_384;
 const MAX_ADDRESSES = 16;
 /** A domain has one CA, and two while it rotates. */
@@ -218,7 +218,7 @@ const fromBase64Url = (text: string): Uint8Array | undefined => {
 
 const decoded = (text: string): Uint8Array => {
   const bytes = fromBase64Url(text);
-  if (bytes?.length !== FINGERPRINT_BYTES) throw wrong('a fingerprint or the secret is not 32 bytes');
+  if (bytes?.length !== BYTES) throw wrong('a fingerprint or the secret is not 32 bytes');
   return bytes;
 };
 
