@@ -240,7 +240,9 @@ describe('overlaps', () => {
   const podWithUplink = (): string => {
     const pod = fixture.makePod('a');
     fixture.inside(pod, 'ip', 'link', 'add', 'name', 'up0', 'type', 'veth', 'peer', 'name', 'up1');
-    for (const name of ['up0', 'up1']) fixture.inside(pod, 'ip', 'link', 'set', 'dev', name, 'up');
+    // No link-local address, which would change by itself a second later.
+    for (const name of ['up0', 'up1'])
+      fixture.inside(pod, 'ip', 'link', 'set', 'dev', name, 'addrgenmode', 'none', 'up');
     fixture.inside(pod, 'ip', 'address', 'add', '192.168.7.2/24', 'dev', 'up0');
     fixture.inside(pod, 'ip', 'route', 'add', 'default', 'via', '192.168.7.1');
     return pod;
