@@ -13,6 +13,7 @@ import { type Context, EXIT } from './context.ts';
 import { deviceCommand } from './device.ts';
 import { networkCommands } from './network.ts';
 import { nodeCommands } from './node.ts';
+import { peerCommands } from './peer.ts';
 import { registryCommands } from './registry.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
@@ -55,6 +56,7 @@ export const buildProgram = (context: Context): Command => {
     attachmentCommands,
     agentCommands,
     attachCommands,
+    peerCommands,
     cniCommands,
     webhookCommands,
     runCommand,

@@ -136,7 +136,10 @@ export const podSchema = z.object({
   /** Absent: it is not known. */
   serviceAccount: z.string().max(253).optional(),
 });
+/** It is no namespace on this node, but a stock WireGuard elsewhere that speaks to this node. */
+export const stockPeerSchema = z.object({ publicKey: base64 });
 const originFields = {
+  stockPeer: stockPeerSchema.optional(),
   cni: cniSchema.optional(),
   pod: podSchema.optional(),
   /** The plugin's entry in the conflist asked for it, and no annotation. */

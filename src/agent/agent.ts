@@ -39,6 +39,7 @@ import { RegistryLink } from './registry-link.ts';
 import { Reserved } from './reserved.ts';
 import { AgentState } from './state.ts';
 import { agentStatus, type StatusParts } from './status.ts';
+import { StockPeers } from './stock-peers.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
 import { Tidying } from './tidying.ts';
 import { WakeUp } from './wake-up.ts';
@@ -322,6 +323,12 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         attach: (request) => attachments.attach(request),
         detach: (request) => attachments.detach(request),
         attachments: () => attachments.list(),
+        stockPeers: new StockPeers({
+          attachments,
+          join: (network) => networks.join(network),
+          member: (network) => networks.get(network),
+          endpoints: () => surroundings.endpoints,
+        }),
         status: (how) => agentStatus(observed, how),
         cni: new Cni({
           attachments,

@@ -27,6 +27,7 @@ import { mustAgree } from './must-agree.ts';
 import { PodInterfaces } from './pod-interfaces.ts';
 import { Queues } from './queues.ts';
 import type { AgentState } from './state.ts';
+import { isStockPlace } from './stock-place.ts';
 import { Upkeep } from './upkeep.ts';
 import type { Refused } from './verdicts.ts';
 import { Wishes } from './wishes.ts';
@@ -178,7 +179,12 @@ export class Attachments implements AsyncDisposable {
     this.#wishes.put({
       ...(present === undefined
         ? origin
-        : { cni: present.cni, pod: present.pod, isConfigured: present.isConfigured }),
+        : {
+            cni: present.cni,
+            pod: present.pod,
+            isConfigured: present.isConfigured,
+            stockPeer: present.stockPeer,
+          }),
       id,
       network,
       workload: wanted.workload ?? present?.workload ?? `netns-${id}`,
@@ -370,8 +376,10 @@ export class Attachments implements AsyncDisposable {
     const document = this.#deps.state.get(ATTACHMENT, id);
     if (document === undefined) return;
     const { addresses: preferred, ready: _, isLeaving, attachedAt: askedAt, ...wanted } = document;
+    // Who has it written in a configuration elsewhere would not know of another.
+    const fixed = document.stockPeer === undefined ? document.fixed : preferred;
     const membership = await this.#deps.settled(document.network);
-    const wish = { ...wanted, preferred, askedAt, reason };
+    const wish = { ...wanted, fixed, preferred, askedAt, reason };
     await this.#interfaces.unmake(membership, document, isLeaving ? undefined : wish);
     const { network, workload } = document;
     this.#deps.logger.warn({ network, attachment: id, workload, reason }, 'withdrawn');
@@ -425,6 +433,7 @@ export class Attachments implements AsyncDisposable {
   }
 
   async #identity(path: string): Promise<string> {
+    if (isStockPlace(path)) return path;
     const { dev, ino } = await netnsIdentity(this.#deps.tools, path);
     return `${dev}:${ino}`;
   }

@@ -17,7 +17,10 @@ import {
   attachRequestSchema,
   type DetachRequest,
   detachRequestSchema,
+  stockPeerNameSchema,
+  stockPeerRequestSchema,
 } from './local-requests.ts';
+import type { StockPeers } from './stock-peers.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
 /** Of the CNI plugin: all containers of a machine, or a pod's annotation, which may be 256 KiB before it is escaped. */
@@ -40,6 +43,7 @@ export interface LocalApiHandlers {
   attach(request: AttachRequest): Promise<LocalAttachment>;
   detach(request: DetachRequest): Promise<LocalAttachment[]>;
   attachments(): LocalAttachment[];
+  readonly stockPeers: Pick<StockPeers, 'create' | 'list' | 'remove'>;
   status(options: { probe: boolean }): Promise<AgentStatus>;
   readonly cni: Pick<Cni, 'add' | 'check' | 'del' | 'gc'>;
 }
@@ -170,6 +174,14 @@ const route = async (request: IncomingMessage, handlers: LocalApiHandlers): Prom
       return { detached: await handlers.detach(parse(detachRequestSchema, await readJson(request))) };
     case 'GET /v1/attachments':
       return { attachments: handlers.attachments() };
+    case 'POST /v1/stock-peers':
+      return await handlers.stockPeers.create(parse(stockPeerRequestSchema, await readJson(request)));
+    case 'GET /v1/stock-peers':
+      return { peers: handlers.stockPeers.list() };
+    case 'POST /v1/stock-peers/remove': {
+      const removed = await handlers.stockPeers.remove(parse(stockPeerNameSchema, await readJson(request)));
+      return { peers: removed === undefined ? [] : [removed] };
+    }
     case 'GET /v1/status':
       return await handlers.status({ probe: url.searchParams.get('probe') !== 'false' });
     case 'POST /v1/cni/add':

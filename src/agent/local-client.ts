@@ -10,9 +10,13 @@ import {
   detachResponseSchema,
   errorResponseSchema,
   type LocalAttachment,
+  type LocalStockPeer,
+  type MadeStockPeer,
+  madeStockPeerSchema,
   statusSchema,
+  stockPeersResponseSchema,
 } from './local-messages.ts';
-import type { AttachRequest, DetachRequest } from './local-requests.ts';
+import type { AttachRequest, DetachRequest, StockPeerName, StockPeerRequest } from './local-requests.ts';
 
 const codeOf = (text: string): ErrorCode => ERROR_CODES.find((code) => code === text) ?? 'internal';
 
@@ -33,6 +37,19 @@ export class LocalClient {
 
   async attachments(): Promise<LocalAttachment[]> {
     return (await this.#call('GET', '/v1/attachments', attachmentsResponseSchema)).attachments;
+  }
+
+  createStockPeer(request: StockPeerRequest, signal?: AbortSignal): Promise<MadeStockPeer> {
+    return this.#call('POST', '/v1/stock-peers', madeStockPeerSchema, request, signal);
+  }
+
+  async stockPeers(): Promise<LocalStockPeer[]> {
+    return (await this.#call('GET', '/v1/stock-peers', stockPeersResponseSchema)).peers;
+  }
+
+  /** Undefined: there was none. */
+  async removeStockPeer(request: StockPeerName): Promise<LocalStockPeer | undefined> {
+    return (await this.#call('POST', '/v1/stock-peers/remove', stockPeersResponseSchema, request)).peers[0];
   }
 
   status(options: { probe: boolean }): Promise<AgentStatus> {

@@ -21,6 +21,39 @@ export type LocalAttachment = z.infer<typeof attachmentSchema>;
 export const detachResponseSchema = z.object({ detached: z.array(attachmentSchema) });
 export const attachmentsResponseSchema = z.object({ attachments: z.array(attachmentSchema) });
 
+export const stockPeerSchema = z.object({
+  id: z.string(),
+  network: z.string(),
+  name: z.string(),
+  publicKey: z.string(),
+  addresses: z.array(z.string()),
+  /** Why it has no addresses yet, in a sentence; empty: it has. */
+  pending: z.string(),
+  /** "address:port"; empty: not heard yet. */
+  endpoint: z.string(),
+  /** Unix ms; 0: never. */
+  lastHandshakeAt: z.number(),
+  /** Since the agent started. */
+  rxBytes: z.number(),
+  txBytes: z.number(),
+});
+export type LocalStockPeer = z.infer<typeof stockPeerSchema>;
+
+/** With what its own configuration needs of this node. */
+export const madeStockPeerSchema = stockPeerSchema.extend({
+  node: z.object({
+    publicKey: z.string(),
+    /** Best first. */
+    endpoints: z.array(z.object({ address: z.string(), port: z.number() })),
+    pools: z.array(z.string()),
+    gateways: z.array(z.string()),
+    mtu: z.number(),
+  }),
+});
+export type MadeStockPeer = z.infer<typeof madeStockPeerSchema>;
+
+export const stockPeersResponseSchema = z.object({ peers: z.array(stockPeerSchema) });
+
 const peerStatusSchema = z.object({
   node: z.string(),
   publicKey: z.string(),

@@ -30,6 +30,19 @@ export const attachRequestSchema = z.strictObject({
 });
 export type AttachRequest = z.infer<typeof attachRequestSchema>;
 
+export const stockPeerNameSchema = z.strictObject({
+  network: name,
+  name: attachment.shape.workload.min(1, 'it is empty: name the peer'),
+});
+export type StockPeerName = z.infer<typeof stockPeerNameSchema>;
+
+export const stockPeerRequestSchema = stockPeerNameSchema.extend({
+  /** 32 B in base64. */
+  publicKey: z.base64('a public key is 32 bytes in base64').length(44, 'a public key is 32 bytes in base64'),
+  addresses: attachRequestSchema.shape.addresses,
+});
+export type StockPeerRequest = z.infer<typeof stockPeerRequestSchema>;
+
 export const detachRequestSchema = z.union([
   z.strictObject({ id: z.string().min(1).max(64) }),
   z.strictObject({ network: z.string().max(63), netns: z.string().startsWith('/').max(4096) }),

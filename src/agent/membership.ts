@@ -33,6 +33,7 @@ import { RecordBook } from './record-book.ts';
 import { relisting } from './recovery.ts';
 import { Router, TUN_NAME } from './router.ts';
 import type { AgentState } from './state.ts';
+import { StockPeerLinks } from './stock-peer-links.ts';
 import type { Surroundings } from './surroundings.ts';
 import { type Refused, Verdicts } from './verdicts.ts';
 import { NetworkWatch, type WatchPosition } from './watch.ts';
@@ -73,6 +74,7 @@ export class Membership {
   readonly router: Router;
   readonly addresses: Addresses;
   readonly peers: Peers;
+  readonly stockPeers: StockPeerLinks;
   readonly reachability: PeerReachability;
   readonly saved: SavedNetwork;
   readonly names: NetworkNames;
@@ -114,7 +116,16 @@ export class Membership {
       },
     });
     const withdrawn = () => membership.reachability.prefixes;
-    const router = new Router(options.router, { tools, saved, addresses, mtu, withdrawn, logger });
+    let stockPeers: StockPeerLinks | undefined;
+    const router = new Router(options.router, {
+      tools,
+      saved,
+      addresses,
+      mtu,
+      withdrawn,
+      stockPeers: () => stockPeers?.addresses ?? [],
+      logger,
+    });
     const book = new RecordBook(
       { network, networkUid: uid, pools: saved.pools, node },
       { state, verify: deps.verify, logger },
@@ -124,12 +135,13 @@ export class Membership {
     const keys = { privateKey: fromBase64(privateKey), timestampMark: fromBase64(timestampMark) };
     const tun = { name: TUN_NAME, netns: namedNamespacePath(router.name), allowOffloads: true };
     const tunnel = Tunnel.open({ name: network, tun, mtu: mtu(), ...keys }, deps);
+    stockPeers = new StockPeerLinks({ network, state, tunnel, onChange: () => router.setUp() });
     const grants = new Grants({ ...deps, saved });
     const peers = new Peers({ node, state, saved, tunnel, book, grants, surroundings, clock, logger });
     const membership = new Membership(
       options,
       saved,
-      { tunnel, router, addresses, peers, book, grants },
+      { tunnel, router, addresses, peers, stockPeers, book, grants },
       deps,
     );
     return membership;
@@ -138,7 +150,7 @@ export class Membership {
   private constructor(
     { node }: MembershipOptions,
     saved: SavedNetwork,
-    parts: Pick<Membership, 'tunnel' | 'router' | 'addresses' | 'peers'> & {
+    parts: Pick<Membership, 'tunnel' | 'router' | 'addresses' | 'peers' | 'stockPeers'> & {
       readonly book: RecordBook;
       readonly grants: Grants;
     },
@@ -149,6 +161,7 @@ export class Membership {
     this.router = parts.router;
     this.addresses = parts.addresses;
     this.peers = parts.peers;
+    this.stockPeers = parts.stockPeers;
     this.reachability = new PeerReachability({
       ...parts,
       network: saved.name,
@@ -397,9 +410,20 @@ export class Membership {
     this.tunnel.setMtu(this.mtu);
     await this.router.setUp();
     for (const attachment of this.attachments()) {
-      if (attachment.ready) await this.router.connect(attachment);
+      if (attachment.ready) await this.connect(attachment);
     }
     this.#deps.logger.info({ network: this.network, mtu: this.mtu }, 'MTU changed');
+  }
+
+  /** Makes what the workload speaks through, or repairs it: an interface in its namespace, or a way in for a stock WireGuard. */
+  async connect(attachment: AttachmentDocument): Promise<void> {
+    if (attachment.stockPeer === undefined) await this.router.connect(attachment);
+    else await this.stockPeers.link(attachment);
+  }
+
+  async disconnect(attachment: AttachmentDocument): Promise<void> {
+    if (attachment.stockPeer === undefined) await this.router.disconnect(attachment);
+    else await this.stockPeers.unlink(attachment);
   }
 
   /** Writes down whether anything is attached: an agent that died as the last attachment went has not. */

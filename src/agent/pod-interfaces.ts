@@ -42,7 +42,7 @@ export class PodInterfaces {
     const { reason: _, askedAt: attachedAt, preferred, ...wanted } = wish;
     const asked = { fixed: wish.fixed.map(parseAddress), preferred: preferred.map(parseAddress) };
     // What the workload has routes to is seen when its interface is made.
-    membership.router.mustFit(await this.#deps.reserved(wish.netns));
+    if (wish.stockPeer === undefined) membership.router.mustFit(await this.#deps.reserved(wish.netns));
     const withAddresses = (addresses: readonly Address[]): AttachmentDocument => ({
       ...wanted,
       addresses: addresses.map(formatAddress),
@@ -74,9 +74,7 @@ export class PodInterfaces {
   /** Makes the interface once it is admitted, or repairs it. */
   async make(membership: Membership, document: AttachmentDocument): Promise<void> {
     if (!document.ready) await membership.verdicts.mustBeAdmitted(document.id);
-    await this.#namespaces.run(document.netnsId, () =>
-      this.#gate.pass(() => membership.router.connect(document)),
-    );
+    await this.#namespaces.run(document.netnsId, () => this.#gate.pass(() => membership.connect(document)));
     if (document.ready) return;
     this.#deps.state.put(ATTACHMENT, document.id, { ...document, ready: true });
     membership.attachmentsChanged();
@@ -93,7 +91,7 @@ export class PodInterfaces {
   ): Promise<void> {
     const { state } = this.#deps;
     const { id, addresses } = document;
-    await membership?.router.disconnect(document);
+    await membership?.disconnect(document);
     const strike = (): void => {
       state.delete(ATTACHMENT, id);
       if (wish !== undefined) state.put(WISH, id, wish);

@@ -3,7 +3,7 @@
 
 import type { Logger } from 'pino';
 import type { MadeInterface } from '../../native-free/cni/result.ts';
-import { type Prefix, parseAddress } from '../../native-free/ipam/prefix.ts';
+import { type Address, type Prefix, parseAddress } from '../../native-free/ipam/prefix.ts';
 import type { AttachmentDocument } from '../../native-free/reconcile/documents.ts';
 import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { type NamespaceIdentity, namedNamespace, sameNamespace } from '../netns/namespace.ts';
@@ -33,6 +33,8 @@ export interface RouterDeps {
   readonly saved: SavedNetwork;
   readonly addresses: Addresses;
   readonly mtu: () => number;
+  /** In this node's prefixes, but behind the TUN. */
+  readonly stockPeers: () => readonly Address[];
   /** What peers hold that are not there. */
   readonly withdrawn: () => readonly Prefix[];
   readonly logger: Logger;
@@ -80,6 +82,7 @@ export class Router {
       mtu: mtu(),
       gateways: addresses.gateways,
       pools: saved.pools,
+      stockPeers: this.#deps.stockPeers(),
       prefixes: this.#unreachable,
     });
     this.#problem = '';

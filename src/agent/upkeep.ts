@@ -67,7 +67,9 @@ export class Upkeep {
     const membership = member(network);
     if (membership === undefined) return;
     const attachments = membership.attachments();
-    const missing = await membership.router.missing(attachments.filter((one) => one.ready));
+    const missing = await membership.router.missing(
+      attachments.filter((one) => one.ready && one.stockPeer === undefined),
+    );
     for (const one of [...missing, ...attachments.filter((one) => !one.ready)]) {
       if (isBusy(network)) continue;
       if (!this.#problems.has(one.id))

@@ -3,7 +3,7 @@
 // is made by the datapath, pods' interfaces by veth.
 
 import { Vl3Error } from '../../native-free/error.ts';
-import type { Address, Prefix } from '../../native-free/ipam/prefix.ts';
+import { type Address, hostPrefix, type Prefix } from '../../native-free/ipam/prefix.ts';
 import { applyInterface, settleInterface } from './interface.ts';
 import { host, type InterfaceState, unreachableCommands } from './interface-state.ts';
 import {
@@ -35,6 +35,8 @@ export interface RouterSpec {
   /** The gateway address of each family. */
   readonly gateways: readonly Address[];
   readonly pools: readonly Prefix[];
+  /** Of stock WireGuard peers of this node: in its prefixes, but behind the TUN. Default: none. */
+  readonly stockPeers?: readonly Address[];
   /** Unreachable, but for addresses with a route of their own: what this node leases, and who is not there. */
   readonly prefixes: readonly Prefix[];
 }
@@ -87,7 +89,12 @@ export const ensureRouter = async (
   // Rules and settings stand before the first packet can pass.
   await Promise.all([
     writeSettings(tools, netns, [...routerSettings(), ...tunSettings(spec.tun)], signal),
-    applyRules(tools, netns, routerRules(spec.tun) + dismissGone(found.links, rules), signal),
+    applyRules(
+      tools,
+      netns,
+      routerRules(spec.tun, spec.stockPeers ?? []) + dismissGone(found.links, rules),
+      signal,
+    ),
   ]);
   const loopback = found.links.find(({ loopback }) => loopback);
   const before = [
@@ -115,9 +122,9 @@ const tunState = (spec: RouterSpec): InterfaceState => ({
   // It has one while the agent holds it.
   needsCarrier: false,
   addresses: spec.gateways.map(host),
-  routes: spec.pools.map((pool) => {
-    const source = spec.gateways.find(({ family }) => family === pool.family);
-    return source === undefined ? { destination: pool } : { destination: pool, source };
+  routes: [...spec.pools, ...(spec.stockPeers ?? []).map(hostPrefix)].map((destination) => {
+    const source = spec.gateways.find(({ family }) => family === destination.family);
+    return source === undefined ? { destination } : { destination, source };
   }),
   neighbours: [],
 });

@@ -4,7 +4,8 @@
 //   prerouting  guard      a pod's packet bears one of its own addresses as source, or is dropped and counted
 //   input       input      the gateway answers pings, neighbour discovery and its pods' questions about names (port 53);
 //                          what else vl3 serves is let in by `services`
-//   forward     forward    pod to pod, pod to TUN, TUN to pod; TCP's MSS is cut to the route's MTU
+//   forward     forward    pod to pod, pod to TUN, TUN to pod; from the TUN back into it what a stock WireGuard peer of this
+//                          node's sends or gets; TCP's MSS is cut to the route's MTU
 //   output      output     no multicast into the tunnel
 //   arp input   input      a pod speaks for its own IPv4 addresses only
 
@@ -41,15 +42,20 @@ const counters = (table: string, reasons: readonly string[]): string =>
 const LATER_FRAGMENT = 'frag frag-off != 0';
 
 /**
- * The rules of a router whose tunnel is the interface `tun`. One transaction: it may be given again at any time,
+ * The rules of a router whose tunnel is the interface `tun`, behind which `stockPeers` are, too. One transaction: it may be given again at any time,
  * keeps the pods' elements, the counters and what is in `services`, and no packet meets a half-written chain.
  */
-export const routerRules = (tun: string): string => `
+export const routerRules = (tun: string, stockPeers: readonly Address[]): string => `
 add table inet vl3
 ${counters('inet vl3', ['spoofed', 'input', 'hairpin', 'forward'])}
 add set inet vl3 pods { type ifname; }
 add set inet vl3 sources4 { type ifname . ipv4_addr; }
 add set inet vl3 sources6 { type ifname . ipv6_addr; }
+add set inet vl3 stock4 { type ipv4_addr; }
+add set inet vl3 stock6 { type ipv6_addr; }
+flush set inet vl3 stock4
+flush set inet vl3 stock6
+${stockElements(stockPeers)}
 
 add chain inet vl3 guard { type filter hook prerouting priority raw; policy drop; }
 flush chain inet vl3 guard
@@ -57,6 +63,15 @@ add rule inet vl3 guard iifname { "${tun}", "lo" } accept
 add rule inet vl3 guard iifname . ip saddr @sources4 accept
 add rule inet vl3 guard iifname . ip6 saddr @sources6 accept
 add rule inet vl3 guard counter name spoofed
+
+add chain inet vl3 between
+flush chain inet vl3 between
+add rule inet vl3 between tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+add rule inet vl3 between ip saddr @stock4 accept
+add rule inet vl3 between ip daddr @stock4 accept
+add rule inet vl3 between ip6 saddr @stock6 accept
+add rule inet vl3 between ip6 daddr @stock6 accept
+add rule inet vl3 between counter name hairpin drop
 
 add chain inet vl3 services
 add chain inet vl3 input { type filter hook input priority filter; policy drop; }
@@ -73,7 +88,7 @@ add rule inet vl3 input counter name input
 
 add chain inet vl3 forward { type filter hook forward priority filter; policy drop; }
 flush chain inet vl3 forward
-add rule inet vl3 forward iifname "${tun}" oifname "${tun}" counter name hairpin drop
+add rule inet vl3 forward iifname "${tun}" oifname "${tun}" jump between
 add rule inet vl3 forward tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
 add rule inet vl3 forward iifname "${tun}" oifname @pods accept
 add rule inet vl3 forward iifname @pods oifname "${tun}" accept
@@ -93,6 +108,13 @@ flush chain arp vl3 input
 add rule arp vl3 input iifname . arp saddr ip @sources4 accept
 add rule arp vl3 input counter name spoofed_arp
 `;
+
+const stockElements = (stockPeers: readonly Address[]): string =>
+  ([4, 6] as const)
+    .map((family) => ({ family, of: stockPeers.filter((address) => address.family === family) }))
+    .filter(({ of }) => of.length > 0)
+    .map(({ family, of }) => `add element inet vl3 stock${family} { ${of.map(formatAddress).join(', ')} }`)
+    .join('\n');
 
 /** The elements that let a pod's host interface send from these addresses. */
 export const podElements = (hostInterface: string, addresses: readonly Address[]): string[] => {

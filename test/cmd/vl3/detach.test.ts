@@ -27,7 +27,15 @@ const detach = async (detached: LocalAttachment[], ...options: string[]): Promis
   const socket = join(directory, 'agent.sock');
   const never = async () => expect.fail('only detaching was asked for');
   const cni = { add: never, check: never, del: never, gc: never };
-  const handlers = { attach: never, detach: async () => detached, attachments: () => [], status: never, cni };
+  const stockPeers = { create: never, list: () => [], remove: never };
+  const handlers = {
+    attach: never,
+    detach: async () => detached,
+    attachments: () => [],
+    stockPeers,
+    status: never,
+    cni,
+  };
   await using _api = await LocalApi.listen(socket, handlers, pino({ level: 'silent' }));
   const lines: string[] = [];
   await run(['detach', '--id', 'a1', '--socket', socket, ...options], {

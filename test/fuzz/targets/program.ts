@@ -12,6 +12,8 @@ import {
   type AttachRequest,
   attachRequestSchema,
   detachRequestSchema,
+  stockPeerNameSchema,
+  stockPeerRequestSchema,
 } from '../../../src/agent/local-requests.ts';
 import { addRequestSchema } from '../../../src/cni/requests.ts';
 import { agentSettings } from '../../../src/config/agent-settings.ts';
@@ -270,6 +272,17 @@ class Socket implements OpenTarget {
         return [];
       },
       attachments: () => [],
+      stockPeers: {
+        create: async (asked) => {
+          check(stockPeerRequestSchema.safeParse(asked).success);
+          return refuse();
+        },
+        list: () => [],
+        remove: async (asked) => {
+          check(stockPeerNameSchema.safeParse(asked).success);
+          return undefined;
+        },
+      },
       status: async () => refuse(),
       cni: {
         add: async (asked) => {
@@ -291,6 +304,8 @@ class Socket implements OpenTarget {
         [
           '/v1/attach',
           '/v1/detach',
+          '/v1/stock-peers',
+          '/v1/stock-peers/remove',
           '/v1/cni/add',
           '/v1/cni/del',
           '/v1/cni/gc',

@@ -47,6 +47,7 @@ const handlers = (change: Partial<LocalApiHandlers> = {}): LocalApiHandlers => (
   attach: async () => attachment,
   detach: async () => [attachment],
   attachments: () => [attachment],
+  stockPeers: { create: unasked, list: () => [], remove: unasked },
   status: async () => {
     throw new Vl3Error('unavailable', 'no status today');
   },

@@ -252,9 +252,13 @@ describe('the router namespace', () => {
     }
   });
 
-  test('knows its TUN by name only: nothing is forwarded from one tunnel into another', () => {
-    const rules = fixture.inside(fixture.router, 'nft', 'list', 'chain', 'inet', 'vl3', 'forward');
-    expect(rules).toContain(`iifname "${TUN}" oifname "${TUN}" counter name "hairpin" drop`);
-    expect(rules).toContain('policy drop');
+  test('knows its TUN by name only: nothing is forwarded out of the tunnel and back, but for stock peers of its own', () => {
+    const chain = (name: string) =>
+      fixture.inside(fixture.router, 'nft', 'list', 'chain', 'inet', 'vl3', name);
+    expect(chain('forward')).toContain(`iifname "${TUN}" oifname "${TUN}" jump between`);
+    expect(chain('forward')).toContain('policy drop');
+    expect(chain('between').trimEnd()).toMatch(/counter name "hairpin" drop\n\t\}\n\}$/);
+    const set = fixture.inside(fixture.router, 'nft', 'list', 'set', 'inet', 'vl3', 'stock4');
+    expect(set).not.toContain('elements');
   });
 });

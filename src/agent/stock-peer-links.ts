@@ -1,0 +1,108 @@
+// The stock WireGuard peers of one network that speak to this node: each is an attachment whose interface is elsewhere. To the
+// device it is a peer with its own addresses as allowed IPs and no endpoint until it is heard; to the router, addresses of this
+// node behind the TUN. What was asked for is attachments.ts's to keep, who may ask stock-peers.ts's.
+
+import type { PeerId } from '../../native-free/device/data-plane.ts';
+import { peerId } from '../../native-free/device/device.ts';
+import { Vl3Error } from '../../native-free/error.ts';
+import { type Address, hostPrefix, parseAddress } from '../../native-free/ipam/prefix.ts';
+import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
+import { type AttachmentDocument, PEER } from '../../native-free/reconcile/documents.ts';
+import { fromBase64 } from '../base64.ts';
+import type { Tunnel } from '../device/tunnel.ts';
+
+export interface StockPeerLinksDeps {
+  readonly network: string;
+  readonly state: Pick<DocumentStore, 'get' | 'delete'>;
+  readonly tunnel: Pick<
+    Tunnel,
+    'setPeer' | 'removePeer' | 'publishAllowedIps' | 'status' | 'activity' | 'id' | 'peerIds'
+  >;
+  /** Addresses came or went: the router has to know. */
+  readonly onChange: () => Promise<void>;
+}
+
+/** Of a stock peer, as far as it was heard. */
+export interface StockPeerUse {
+  /** "address:port"; empty: not heard yet. */
+  readonly endpoint: string;
+  /** Unix ms; 0: never. */
+  readonly lastHandshakeAt: number;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export class StockPeerLinks {
+  readonly #deps: StockPeerLinksDeps;
+  /** By attachment. */
+  readonly #linked = new Map<string, { readonly peer: PeerId; readonly addresses: readonly Address[] }>();
+
+  constructor(deps: StockPeerLinksDeps) {
+    this.#deps = deps;
+  }
+
+  /** Behind the TUN, though in this node's prefixes. */
+  get addresses(): Address[] {
+    return [...this.#linked.values()].flatMap(({ addresses }) => addresses);
+  }
+
+  /** Throws Vl3Error when a node of the network, or another stock peer, has this key. */
+  mustBeFree(publicKey: string): void {
+    const { tunnel, network } = this.#deps;
+    const peer = peerId(fromBase64(publicKey));
+    if (peer !== tunnel.id && !tunnel.peerIds.includes(peer)) return;
+    throw new Vl3Error('already-exists', `this key is on ${network} already: make another for this peer`);
+  }
+
+  /** Lets it in; said again, it changes nothing. */
+  async link(attachment: AttachmentDocument): Promise<void> {
+    const { network, state, tunnel, onChange } = this.#deps;
+    const publicKey = fromBase64(attachment.stockPeer?.publicKey ?? '');
+    const peer = peerId(publicKey);
+    const addresses = attachment.addresses.map(parseAddress);
+    const before = this.#linked.get(attachment.id);
+    if (before === undefined && tunnel.peerIds.includes(peer))
+      throw new Vl3Error('already-exists', `the key of ${attachment.workload} is a node's of ${network}`);
+    const isSet = tunnel.setPeer(peer, {
+      publicKey,
+      allowedIps: addresses.map(hostPrefix),
+      endpoints: [],
+      learnedEndpoint: state.get(PEER, `${network}/${peer}`)?.endpoint,
+    });
+    if (!isSet)
+      throw new Vl3Error(
+        'resource-exhausted',
+        'this node has no room for another peer: make it on another node',
+      );
+    this.#linked.set(attachment.id, { peer, addresses });
+    tunnel.publishAllowedIps();
+    await onChange();
+  }
+
+  /** Lets it in no more: its sessions end at once. */
+  async unlink(attachment: AttachmentDocument): Promise<void> {
+    const { network, state, tunnel, onChange } = this.#deps;
+    const linked = this.#linked.get(attachment.id);
+    if (linked !== undefined) {
+      this.#linked.delete(attachment.id);
+      tunnel.removePeer(linked.peer);
+      tunnel.publishAllowedIps();
+    }
+    state.delete(PEER, `${network}/${peerId(fromBase64(attachment.stockPeer?.publicKey ?? ''))}`);
+    await onChange();
+  }
+
+  use(attachmentId: string): StockPeerUse {
+    const { tunnel } = this.#deps;
+    const peer = this.#linked.get(attachmentId)?.peer;
+    const status = peer === undefined ? undefined : tunnel.status(peer);
+    const activity = peer === undefined ? undefined : tunnel.activity(peer);
+    const { address = '', port } = status?.endpoint ?? {};
+    return {
+      endpoint: address === '' ? '' : address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`,
+      lastHandshakeAt: status?.lastHandshake?.wallclock ?? 0,
+      rxBytes: activity?.rxBytes ?? 0,
+      txBytes: activity?.txBytes ?? 0,
+    };
+  }
+}
