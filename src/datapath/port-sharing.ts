@@ -1,11 +1,13 @@
 // Several workers' sockets at one UDP port (SO_REUSEPORT): the kernel asks a program which of them gets a datagram.
 
+import { fchownSync } from 'node:fs';
 import { Vl3Error } from '../../native-free/error.ts';
 import { TRANSPORT_RECEIVER_OFFSET, TRANSPORT_TYPE } from '../../native-free/wire/message.ts';
 import { errno, errnoName, setsockopt } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
 import { SOL_SOCKET, setInt } from './socket-options.ts';
 
+const SO_RCVBUF = 8;
 const SO_REUSEPORT = 15;
 const SO_ATTACH_REUSEPORT_CBPF = 51;
 
@@ -13,9 +15,28 @@ const SO_ATTACH_REUSEPORT_CBPF = 51;
 export const sharePort = (scratch: Arena, fd: number): boolean =>
   setInt(scratch, fd, SOL_SOCKET, SO_REUSEPORT, 1);
 
+/** Nobody's. */
+const OTHER_USER = 0xffff_fff0;
+
+/**
+ * The kernel lets sockets of one user share a port: any process of root's, in a container without privileges too, could add its
+ * own, and a program that gives it all there is. It asks one of those that are there, in IPv4 the last, in IPv6 the first: that one
+ * is another user's, and receives nothing. False: we may not give it away (CAP_CHOWN).
+ */
+export const keepOthersOut = (scratch: Arena, fd: number): boolean => {
+  setInt(scratch, fd, SOL_SOCKET, SO_RCVBUF, 0);
+  try {
+    fchownSync(fd, OTHER_USER, -1);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
 const BPF_LOAD_BYTE = 0x30;
 const BPF_JUMP_IF_EQUAL = 0x15;
 const BPF_AND = 0x54;
+const BPF_ADD = 0x04;
 const BPF_RETURN_ACCUMULATOR = 0x16;
 const BPF_RETURN = 0x06;
 /** struct sock_filter: code u16, jump if true u8, if false u8, operand u32. */
@@ -25,17 +46,18 @@ const SOCK_FPROG = 16;
 
 /**
  * Of sockets that share a port the kernel asks this classic BPF program, which sees a datagram's payload, for the number of the
- * one that gets it: of transport data the low bits of the receiver index, which is little-endian; of all else the first. What it
- * joins to one datagram goes where the first goes.
+ * one that gets it: of transport data by the low bits of the receiver index, which is little-endian; of all else the first pair's.
+ * What it joins to one datagram goes where the first goes. `first`: how many sockets were there before those of the pairs.
  */
-export const steer = (scratch: Arena, fd: number, pairs: number): void => {
+export const steer = (scratch: Arena, fd: number, pairs: number, first: number): void => {
   const program = [
     [BPF_LOAD_BYTE, 0, 0, 0],
-    [BPF_JUMP_IF_EQUAL, 0, 3, TRANSPORT_TYPE],
+    [BPF_JUMP_IF_EQUAL, 0, 4, TRANSPORT_TYPE],
     [BPF_LOAD_BYTE, 0, 0, TRANSPORT_RECEIVER_OFFSET],
     [BPF_AND, 0, 0, pairs - 1],
+    [BPF_ADD, 0, 0, first],
     [BPF_RETURN_ACCUMULATOR, 0, 0, 0],
-    [BPF_RETURN, 0, 0, 0],
+    [BPF_RETURN, 0, 0, first],
   ] as const;
   const { view } = scratch;
   for (const [i, [code, ifTrue, ifFalse, operand]] of program.entries()) {

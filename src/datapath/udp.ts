@@ -19,7 +19,7 @@ import {
   socket,
 } from '../ffi/libc.ts';
 import { Arena } from '../ffi/memory.ts';
-import { sharePort, steer } from './port-sharing.ts';
+import { keepOthersOut, sharePort, steer } from './port-sharing.ts';
 import { AF_INET, AF_INET6, encodeSockaddr, sockaddrLength } from './sockaddr.ts';
 import { askForControl, boundPort, SOL_SOCKET, setInt } from './socket-options.ts';
 import { setOffloads, type UdpOffloads } from './udp-offloads.ts';
@@ -73,6 +73,8 @@ export interface UdpSockets {
   readonly offloads: UdpOffloads;
   /** The sockets of further pairs of workers, at the same port. */
   readonly further?: readonly SocketPair[] | undefined;
+  /** Of a port that is shared: they receive nothing, and let nobody else share it. */
+  readonly guard?: SocketPair | undefined;
 }
 
 export interface SocketPair {
@@ -95,12 +97,15 @@ export const openUdp = (options: UdpOptions): UdpSockets => {
   const scratch = new Arena(256 << 10);
   const opened: number[] = [];
   try {
-    const { port, v4, v6 } = openFirst(scratch, options.port);
-    opened.push(...[v4, v6].filter((fd) => fd >= 0));
-    const further = openFurther(scratch, { v4, v6 }, port, options.pairs ?? 1, opened);
+    const { port, ...first } = openFirst(scratch, options.port);
+    opened.push(...existing(first));
+    const { pairs, guard } = openPairs(scratch, first, port, options.pairs ?? 1, opened);
     const offloads = setOffloads(scratch, opened, options.allowOffloads);
-    const withRaw = (pair: SocketPair): SocketPair => ({ ...pair, raw6: v6 < 0 ? undefined : openRaw6() });
-    return { ...withRaw({ v4, v6 }), port, offloads, further: further.map(withRaw) };
+    const [own = first, ...further] = pairs.map((pair) => ({
+      ...pair,
+      raw6: pair.v6 < 0 ? undefined : openRaw6(),
+    }));
+    return { ...own, port, offloads, further, guard };
   } catch (error) {
     for (const fd of opened) close(fd);
     throw error;
@@ -130,27 +135,34 @@ const openFirst = (scratch: Arena, wanted: number): SocketPair & { readonly port
   }
 };
 
-/** The first sockets hold the port, so nobody else's are among those that share it. */
-const openFurther = (
+/**
+ * The first sockets hold the port until all are there, so nobody else's are among those that share it. Nor can they be later: the
+ * last of IPv4 and the first of IPv6 are the guard's.
+ */
+const openPairs = (
   scratch: Arena,
   first: SocketPair,
   port: number,
-  pairs: number,
+  count: number,
   opened: number[],
-): SocketPair[] => {
-  if (pairs === 1) return [];
-  const { v4, v6 } = first;
-  const further: SocketPair[] = [];
-  for (const fd of opened) sharePort(scratch, fd);
+): { readonly pairs: SocketPair[]; readonly guard?: SocketPair } => {
+  if (count === 1) return { pairs: [first] };
+  const hasV6 = first.v6 >= 0;
+  for (const fd of existing(first)) sharePort(scratch, fd);
   const openOne = (family: number): number => {
     const fd = openSocket(scratch, family, port, true);
     opened.push(fd);
     return fd;
   };
-  for (let pair = 1; pair < pairs; pair++)
-    further.push({ v4: openOne(AF_INET), v6: v6 < 0 ? -1 : openOne(AF_INET6) });
-  for (const fd of [v4, v6].filter((one) => one >= 0)) steer(scratch, fd, pairs);
-  return further;
+  const pairs = Array.from({ length: count }, (_, pair) => ({
+    v4: pair === 0 ? first.v4 : openOne(AF_INET),
+    v6: hasV6 ? openOne(AF_INET6) : -1,
+  }));
+  const guard = { v4: openOne(AF_INET), v6: first.v6 };
+  steer(scratch, first.v4, count, 0);
+  if (hasV6) steer(scratch, first.v6, count, 1);
+  for (const fd of existing(guard)) keepOthersOut(scratch, fd);
+  return { pairs, guard };
 };
 
 /**
@@ -162,7 +174,7 @@ export const rebindUdp = (
   options: UdpOptions & { readonly mark: number },
 ): UdpSockets => {
   const own = pairsOf(sockets);
-  const moved = openUdp({ ...options, pairs: own.length });
+  const moved = openUdp({ ...options, pairs: 1 + (sockets.further ?? []).length });
   try {
     if (options.mark !== 0) setUdpMark(moved, options.mark);
     const by = pairsOf(moved);
@@ -214,12 +226,15 @@ export const closeUdp = (sockets: UdpSockets): void => {
   for (const fd of descriptorsOf(sockets)) close(fd);
 };
 
-const pairsOf = ({ v4, v6, raw6, further = [] }: UdpSockets): SocketPair[] => [{ v4, v6, raw6 }, ...further];
+const pairsOf = ({ v4, v6, raw6, further = [], guard }: UdpSockets): SocketPair[] => [
+  { v4, v6, raw6 },
+  ...further,
+  ...(guard === undefined ? [] : [guard]),
+];
 
-const descriptorsOf = (sockets: UdpSockets): number[] =>
-  pairsOf(sockets)
-    .flatMap(({ v4, v6, raw6 = -1 }) => [v4, v6, raw6])
-    .filter((fd) => fd >= 0);
+const existing = ({ v4, v6, raw6 = -1 }: SocketPair): number[] => [v4, v6, raw6].filter((fd) => fd >= 0);
+
+const descriptorsOf = (sockets: UdpSockets): number[] => pairsOf(sockets).flatMap(existing);
 
 /** It receives nothing. */
 const openRaw6 = (): number | undefined => {
