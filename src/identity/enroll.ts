@@ -122,7 +122,7 @@ const askAny = async (
   const failures: Vl3Error[] = [];
   for (const registry of registries) {
     const address = parseRegistryAddress(registry);
-    const contact = { address, trustDomain, caFingerprint, signal };
+    const contact = { address, trustDomain, caFingerprints: [caFingerprint], signal };
     const trustBundle = await fetchTrustBundle(contact, now).catch(passOver(failures, signal));
     if (trustBundle === undefined) continue;
     const answer = await ask(registryUrl(address), trustBundle, request, signal).catch(

@@ -18,8 +18,8 @@ const TIMEOUT_MS = 10_000;
 export interface FirstContactOptions {
   readonly address: HostPort;
   readonly trustDomain: string;
-  /** SHA-256 of the CA certificate: 32 B. */
-  readonly caFingerprint: Uint8Array;
+  /** SHA-256 of the CA certificates, 32 B each: any of them will do. */
+  readonly caFingerprints: readonly Uint8Array[];
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
 }
@@ -43,15 +43,15 @@ export const fetchTrustBundle = async (
 
 const readTrustBundle = (
   chain: readonly Uint8Array[],
-  { trustDomain, caFingerprint }: FirstContactOptions,
+  { trustDomain, caFingerprints }: FirstContactOptions,
   where: string,
   now: number,
 ): TrustBundle => {
-  const ca = chain.find((der) => timingSafeEqual(fingerprint(der), caFingerprint));
+  const ca = chain.find((der) => caFingerprints.some((one) => timingSafeEqual(fingerprint(der), one)));
   if (ca === undefined) {
     throw new Vl3Error(
       'unauthenticated',
-      `the server at ${where} does not belong to the CA that the join token, or the domain's address, names; nothing was sent to it. Is that of another registry, or somebody between this machine and the registry?`,
+      `the server at ${where} does not belong to the CA that the join token, the invitation, or the domain's address, names; nothing was sent to it. Is that of another registry, or somebody between this machine and the registry?`,
     );
   }
   const bundle = { trustDomain, certificates: [ca] };
