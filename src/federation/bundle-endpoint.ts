@@ -35,6 +35,8 @@ export interface BundleEndpointOptions {
   readonly tls: TlsOptions;
   /** Seconds that whoever stands in between may keep it. */
   readonly maxAge: number;
+  /** For a handshake, and for a request. */
+  readonly timeoutMs?: number;
 }
 
 export class BundleEndpoint implements AsyncDisposable {
@@ -55,12 +57,14 @@ export class BundleEndpoint implements AsyncDisposable {
 
   /** `current` is the document as it is at each call. Throws Vl3Error('failed-precondition') when it cannot listen. */
   static async open(options: BundleEndpointOptions, current: () => string): Promise<BundleEndpoint> {
+    const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
     const server = createServer({
       minVersion: 'TLSv1.2',
       ...options.tls,
-      handshakeTimeout: TIMEOUT_MS,
-      headersTimeout: TIMEOUT_MS,
-      requestTimeout: TIMEOUT_MS,
+      handshakeTimeout: timeoutMs,
+      headersTimeout: timeoutMs,
+      requestTimeout: timeoutMs,
+      connectionsCheckingInterval: timeoutMs / 2,
       keepAlive: false,
       keepAliveTimeout: 1,
       maxHeaderSize: MAX_HEADER_BYTES,

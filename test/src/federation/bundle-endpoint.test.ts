@@ -1,8 +1,13 @@
 // A domain's bundle, served and fetched over TLS on the loopback by both profiles, and everything that lies or fails there.
 
 import { createServer as createHttpsServer, request } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
-import { createServer as createTcpServer } from 'node:net';
+import {
+  type AddressInfo,
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type Socket,
+} from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   type BundleVerdict,
@@ -131,6 +136,28 @@ describe('our endpoint', () => {
       '/bundle.jso%6e',
     ])
       expect(await raw(url, { path }), path).toMatchObject({ status: 404, body: '' });
+  });
+
+  test('sends away whoever comes and says nothing, before TLS, after it, or in the middle of a head', async () => {
+    const ca = await issueCa();
+    const tls = svidTls(await credentialOf(ca));
+    const options = { host: '127.0.0.1', port: 0, path: '/', tls, maxAge: 1, timeoutMs: 300 };
+    await using server = await BundleEndpoint.open(options, () => '{"keys":[]}');
+    const { port } = server;
+    const silent = [
+      connectTcp(port, '127.0.0.1'),
+      connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false }),
+      connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false }),
+    ];
+    silent[2]?.write('GET / HTTP/1.1\r\nhost: a\r\nx: ');
+    await Promise.all(
+      silent.map(async (socket) => {
+        socket.on('error', () => {});
+        socket.resume();
+        await new Promise<void>((resolve) => socket.on('close', () => resolve()));
+      }),
+    );
+    expect((await raw(`https://127.0.0.1:${port}/`)).status).toBe(200);
   });
 
   test('says which address it cannot have', async () => {
