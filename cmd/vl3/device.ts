@@ -46,7 +46,7 @@ export const deviceCommand: CommandGroup = (program: Command, context: Context):
       'after',
       `
 Like wireguard-go it stays in the foreground with WG_PROCESS_FOREGROUND=1; what it has to say of itself
-comes from wg, so LOG_LEVEL changes nothing.
+comes from wg, so LOG_LEVEL changes nothing. VL3_WORKER_PAIRS stands for --worker-pairs, which wg-quick cannot give.
 
 It ends on SIGINT or SIGTERM, when its interface is deleted, and when its control socket
 /var/run/wireguard/<interface>.sock is.

@@ -102,7 +102,7 @@ export const openTun = (options: TunOptions): Tun => {
     try {
       if (options.isPersistent !== false && ioctl(fd, TUNSETPERSIST, 1) < 0)
         throw failure(options.name, 'make persistent', errno());
-      lengthenQueue(options.name);
+      lengthenQueue(options.name, options.queues ?? 1);
       while (1 + further.length < (options.queues ?? 1)) further.push(openQueue(options.name));
       const offload = setOffload(options.name, fd, options.allowOffloads);
       return { name: options.name, fd, further, offload };
@@ -210,15 +210,15 @@ const openQueue = (name: string): number => {
   throw failure(name, 'open', code);
 };
 
-/** Unless somebody has set it. Without it all works. */
-const lengthenQueue = (name: string): void => {
+/** Unless somebody has set it: what each of its queues may hold. Without it all works. */
+const lengthenQueue = (name: string, queues: number): void => {
   const fd = socket(AF_INET, SOCK_DGRAM | O_CLOEXEC, 0);
   if (fd < 0) return;
   const request = new Arena(IFREQ_LENGTH);
   request.bytes.set(new TextEncoder().encode(name).subarray(0, IFNAMSIZ - 1), 0);
   const got = ioctl(fd, SIOCGIFTXQLEN, request.address);
   if (got === 0 && request.view.getInt32(IFREQ_QUEUE, true) === KERNELS_QUEUE) {
-    request.view.setInt32(IFREQ_QUEUE, QUEUE, true);
+    request.view.setInt32(IFREQ_QUEUE, Math.max(KERNELS_QUEUE, Math.ceil(QUEUE / queues)), true);
     ioctl(fd, SIOCSIFTXQLEN, request.address);
   }
   request.unmap();

@@ -117,6 +117,26 @@ const addTraffic = (instruments: Instruments, { datapath, devices, networks }: O
       return [...droppedOf('out', egress), ...droppedOf('in', ingress)];
     },
   );
+  const pairs = Array.from({ length: datapath.pairs }, (_, pair) => pair);
+  instruments.counter(
+    'vl3_agent_worker_packets_total',
+    'Packets that each pair of packet threads moved: whether the load is spread.',
+    ['pair', 'direction'],
+    () =>
+      pairs.flatMap((pair): Sample[] => {
+        const { egress, ingress } = datapath.stats(pair);
+        return [
+          [{ pair: `${pair}`, direction: 'out' }, egress.packets],
+          [{ pair: `${pair}`, direction: 'in' }, ingress.packets],
+        ];
+      }),
+  );
+  instruments.counter(
+    'vl3_agent_handed_over_total',
+    'Messages that came to one packet thread and were handed over to another, whose session they are of.',
+    [],
+    () => [[{}, datapath.stats().ingress['handed-over']]],
+  );
   instruments.counter(
     'vl3_agent_icmp_errors_total',
     'ICMP errors that pods were answered with: there is no way to a destination, or a packet is too big for it.',
