@@ -2,7 +2,9 @@
 // written, then what somebody does with the clusters that it makes, until nothing of vl3 is left. With KUBERNETES=/directory that
 // holds the programs (test/lab/kind/programs.ts); kind, docker and images to pull have stand-ins.
 
+import { rmSync } from 'node:fs';
 import { loadavg } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { paragraphs, QUICKSTART } from '../deploy/quickstart.ts';
 import type { Host } from '../lab/host.ts';
@@ -28,6 +30,8 @@ describe.skipIf(!hasKubernetes)('two clusters', () => {
 
   afterAll(async () => {
     if (process.env['VL3_TEST_LOGS'] !== undefined) console.log(machine.logs());
+    // As it has people do.
+    rmSync(join(QUICKSTART, 'west.json'), { force: true });
     await machine?.[Symbol.asyncDispose]();
   }, MINUTES);
 
