@@ -34,7 +34,8 @@ describe.each([
     await b.datapath.settled();
   });
   afterAll(async () => {
-    await Promise.all([a.remove(), b.remove()]);
+    await a.remove();
+    await b.remove();
   });
 
   test.each(['10.0.0.2', 'fd00::2'])('carries pings to %s, small, large and fragmented', async (address) => {

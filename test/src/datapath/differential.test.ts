@@ -113,7 +113,8 @@ beforeAll(async () => {
   await b.datapath.settled();
 });
 afterAll(async () => {
-  await Promise.all([a.remove(), b.remove()]);
+  await a.remove();
+  await b.remove();
   near.close();
   far.close();
   await lab.close();

@@ -48,7 +48,8 @@ beforeEach(async () => {
   await b.datapath.settled();
 });
 afterEach(async () => {
-  await Promise.all([a.remove(), b.remove()]);
+  await a.remove();
+  await b.remove();
 });
 
 test('without a keypair a packet waits, a handshake is asked for, and the packet follows the keypair', async () => {

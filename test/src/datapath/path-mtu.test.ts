@@ -42,7 +42,8 @@ beforeEach(async () => {
   await b.up(['10.0.0.2/24', 'fd00::2/64'], []);
 });
 afterEach(async () => {
-  await Promise.all([a.remove(), b.remove()]);
+  await a.remove();
+  await b.remove();
 });
 
 const meet = async (ofA: string, ofB: string): Promise<void> => {

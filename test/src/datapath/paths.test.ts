@@ -31,7 +31,8 @@ beforeEach(async () => {
   [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
 });
 afterEach(async () => {
-  await Promise.all([a.remove(), b.remove()]);
+  await a.remove();
+  await b.remove();
 });
 
 const movedTo = (): string[] =>

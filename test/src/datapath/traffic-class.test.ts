@@ -92,7 +92,8 @@ test.each(PATHS)(
       for (let i = 0; i < 200 && dropped() < 3; i++) await sleep(20);
       expect([await count('outer'), await count('inner'), dropped()]).toEqual([3, 0, 3]);
     } finally {
-      await Promise.all([a.remove(), b.remove()]);
+      await a.remove();
+      await b.remove();
     }
   },
 );
@@ -110,6 +111,7 @@ test.each(PATHS)('over %s a handshake is sent as AF41', async (_, ip, _ofA, ofB)
     for (let i = 0; i < 200 && (await count('outer')) === before; i++) await sleep(5);
     expect((await count('outer')) - before).toBe(1);
   } finally {
-    await Promise.all([a.remove(), b.remove()]);
+    await a.remove();
+    await b.remove();
   }
 });
