@@ -8,9 +8,22 @@ export const BLOCK = 64;
 
 /** Undefined where there is no vector code. */
 export const blockSumOf = (memory: WebAssembly.Memory): BlockSum | undefined => {
+  const module = compiledBlockSum();
+  return module === undefined
+    ? undefined
+    : new WebAssembly.Instance(module, { m: { m: memory } }).exports['s'];
+};
+
+let compiled: WebAssembly.Module | undefined;
+
+/**
+ * Once a thread, and kept. V8 has one copy of the code for all threads of a process and frees it with the last of them; where
+ * several ended at once, that has ended the process ("end > addr" in ThreadIsolation). So who starts threads holds one, too.
+ */
+export const compiledBlockSum = (): WebAssembly.Module | undefined => {
   try {
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(moduleBytes()), { m: { m: memory } });
-    return exports['s'];
+    compiled ??= new WebAssembly.Module(moduleBytes());
+    return compiled;
   } catch (error) {
     if (error instanceof WebAssembly.CompileError) return undefined;
     throw error;

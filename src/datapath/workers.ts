@@ -2,6 +2,7 @@
 // What they share with main besides is shared-state.ts and the mailbox's rings.
 
 import { Vl3Error } from '../../native-free/error.ts';
+import { compiledBlockSum } from '../../native-free/wire/block-sum.ts';
 import { close, errno, errnoName, eventfd } from '../ffi/libc.ts';
 import type { AeadTier } from './aead.ts';
 import {
@@ -60,6 +61,7 @@ export class Workers {
 
   /** Resolves with all running; what runs when it throws is joined by `close`. */
   async start({ memory, udp, aeadTier }: WorkersOptions): Promise<void> {
+    compiledBlockSum();
     const { state, mailbox, onFailure } = this.#deps;
     const onWake = (): void => {
       mailbox.drain();
