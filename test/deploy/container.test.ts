@@ -91,10 +91,10 @@ test('an agent in a container has enrolled by its pod alone, as the node that it
   );
 });
 
-test('an agent in a container keeps five capabilities of all that it is given', () => {
+test('an agent in a container keeps six capabilities of all that it is given', () => {
   const status = readFileSync(`/proc/${container.pid}/status`, 'utf8');
-  // net_bind_service 10, net_admin 12, net_raw 13, sys_ptrace 19, sys_admin 21
-  const kept = [10n, 12n, 13n, 19n, 21n].reduce((sum, bit) => sum | (1n << bit), 0n);
+  // chown 0, net_bind_service 10, net_admin 12, net_raw 13, sys_ptrace 19, sys_admin 21
+  const kept = [0n, 10n, 12n, 13n, 19n, 21n].reduce((sum, bit) => sum | (1n << bit), 0n);
   expect(BigInt(`0x${/^CapEff:\s*(\S+)/m.exec(status)?.[1]}`)).toBe(kept);
   expect(BigInt(`0x${/^CapBnd:\s*(\S+)/m.exec(status)?.[1]}`)).toBe(kept);
   expect(status).toMatch(/^NoNewPrivs:\s*1$/m);

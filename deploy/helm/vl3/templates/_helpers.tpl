@@ -77,7 +77,8 @@ sets /proc/sys/net of the namespaces that it makes (read-only for all others). T
   sys_ptrace        open /proc/PID/ns/net of a pod whose processes have other users
   net_raw           hear what routers say about packets that are too big
   net_bind_service  answer for names at port 53 of networks' gateway addresses
+  chown             where several workers share the UDP port: keep other processes' sockets out of it
 */}}
 {{- define "vl3.agent.keep" -}}
--all,+net_admin,+sys_admin,+sys_ptrace,+net_raw,+net_bind_service
+-all,+net_admin,+sys_admin,+sys_ptrace,+net_raw,+net_bind_service,+chown
 {{- end }}
