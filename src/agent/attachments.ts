@@ -1,4 +1,5 @@
-// Attachments: a workload's network namespace put on a network, and taken off. What was asked for is written down as a
+// Attachments: a workload's network namespace, or a stock WireGuard peer that has none, put on a network and taken off. Long,
+// since whatever happens to one takes turns with all else here. What was asked for is written down as a
 // wish before anything is made, and is tried until it is attached, detached, or its namespace is gone: a network that is
 // not available now holds up no other. How one is made is pod-interfaces.ts, what keeps them in order upkeep.ts.
 

@@ -1,6 +1,7 @@
 // One network on this node, put together from its parts: device, router, addresses, peers, and what keeps them in step
 // with the registry. It opens from what was saved, without the registry; `run` then follows the registry until it is
-// closed. Closing leaves everything in the kernel as it is; `remove` takes it all away.
+// closed. Closing leaves everything in the kernel as it is; `remove` takes it all away. Each part has a file of its own: what
+// makes this one long is that they are put together, and told what happens, in one place.
 
 import type { Logger } from 'pino';
 import type { VerifyGrant } from '../../native-free/admission/grant.ts';

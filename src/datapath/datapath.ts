@@ -1,6 +1,7 @@
 // The main thread's face of the datapath: one UDP port, any number of devices, pairs of workers that move the packets.
 // Carries out a device's actions by publishing into shared memory, and brings back what the workers tell.
-// What returns a promise waits for the workers; all else is synchronous.
+// What returns a promise waits for the workers; all else is synchronous. Long, since it is one object to the rest of the
+// program; what it is made of has files of its own.
 
 import { type AllowedIpsEntry, buildAllowedIpsTable } from '../../native-free/device/allowed-ips-table.ts';
 import type { Action, Activity, Endpoint, PeerId } from '../../native-free/device/data-plane.ts';

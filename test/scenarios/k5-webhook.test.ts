@@ -1,5 +1,6 @@
 // K5: what is wrong with an annotation is said as it is written, by several replicas of the webhook as the chart installs it.
-// With KUBE_APISERVER=/path Kubernetes' own API server calls them, and judges what to send at all.
+// With KUBE_APISERVER=/path Kubernetes' own API server calls them, and judges what to send at all. One file, since making
+// cluster and replicas takes most of its time.
 
 import { writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';

@@ -1,6 +1,6 @@
 // A small world for property tests of leases: a registry of the real rules over a store in memory that can be stopped,
 // copied, put back and emptied, and nodes that obey their own clock. Requests and answers can get lost or come late.
-// Time is one number; the registry knows only what it wrote down of it.
+// Time is one number; the registry knows only what it wrote down of it. Long, but one world: its parts know each other.
 
 import { choosePrefix } from '../../../native-free/ipam/pool.ts';
 import { parsePrefix, prefixesOverlap } from '../../../native-free/ipam/prefix.ts';
