@@ -190,7 +190,10 @@ export class Peers {
   checkpoint(): void {
     const { state, tunnel } = this.#deps;
     this.#strikeOut();
-    for (const id of tunnel.peerIds) {
+    const present = new Set(tunnel.peerIds);
+    // A stock peer goes without a word to this, and what was written down of it with it.
+    for (const id of this.#savedEndpoints.keys()) if (!present.has(id)) this.#savedEndpoints.delete(id);
+    for (const id of present) {
       const status = tunnel.status(id);
       const endpoint = status?.learnedEndpoint;
       if (endpoint === undefined || status?.lastHandshake === undefined) continue;

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { toBase64 } from '../../../native-free/base64.ts';
+import type { PeerStatus } from '../../../native-free/device/device.ts';
 import { Vl3Error } from '../../../native-free/error.ts';
 import { PEER } from '../../../native-free/reconcile/documents.ts';
 import type { NodeRecord } from '../../../native-free/registry/record.ts';
@@ -42,6 +43,7 @@ const world = () => {
   let records: readonly NodeRecord[] = [];
   const ids = new Set<string>();
   let published: string[] = [];
+  const statuses = new Map<string, PeerStatus>();
   const peers = new Peers({
     node: 'self',
     state,
@@ -52,7 +54,7 @@ const world = () => {
       get peerIds() {
         return [...ids];
       },
-      status: () => undefined,
+      status: (id) => statuses.get(id),
       setPeer: (id) => {
         ids.add(id);
         return true;
@@ -74,7 +76,7 @@ const world = () => {
     peers.reconcile();
   };
   const known = () => peers.all.map(({ desired }) => desired.node).sort();
-  return { peers, learn, known, published: () => published };
+  return { peers, learn, known, ids, statuses, published: () => published };
 };
 
 test('on a full disk peers come and go all the same, and what was kept of them is struck out when there is room', () => {
@@ -111,4 +113,28 @@ test('a peer that comes back before that keeps what is known of it', () => {
   full.mockRestore();
   peers.checkpoint();
   expect(state.get(PEER, name)).toBeDefined();
+});
+
+test('where a stock peer was heard is written down again when it was removed and made anew meanwhile', () => {
+  const { peers, ids, statuses } = world();
+  const endpoint = { address: '203.0.113.2', port: 4000 };
+  const lastHandshake = { at: 1, wallclock: 1 };
+  const heard = {
+    endpoint,
+    learnedEndpoint: endpoint,
+    lastHandshake,
+    keypair: undefined,
+    isHandshaking: false,
+  };
+  ids.add('phone');
+  statuses.set('phone', { id: 'phone', ...heard });
+  peers.checkpoint();
+  expect(state.get(PEER, 'red/phone')).toEqual({ endpoint });
+
+  ids.delete('phone');
+  state.delete(PEER, 'red/phone');
+  peers.checkpoint();
+  ids.add('phone');
+  peers.checkpoint();
+  expect(state.get(PEER, 'red/phone')).toEqual({ endpoint });
 });
