@@ -63,7 +63,11 @@ const refused = async (token: string, reason: string, sentence: RegExp): Promise
 };
 
 test('the node that the token admitted is listed, and so is the token, without its secret', async () => {
-  expect(await domain.adminJson('node', 'list')).toMatchObject([{ name: 'a1', alive: true }]);
+  // Alive from its first heartbeat on, which a busy machine sends a moment after the agent said it was ready.
+  await vi.waitFor(
+    async () => expect(await domain.adminJson('node', 'list')).toMatchObject([{ name: 'a1', alive: true }]),
+    SOON,
+  );
   const listed = await domain.admin('token', 'list', '-o', 'json');
   expect(JSON.parse(listed)).toMatchObject([{ usedBy: 'a1' }]);
   expect(listed).not.toContain(parseJoinToken(used).secret);
