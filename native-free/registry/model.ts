@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
 import { formatAddress, parseAddress, parsePrefix } from '../ipam/prefix.ts';
+import { isNodeKey } from './node-key.ts';
 
 /** A failed refinement's sentence stands alone; it already names the value. */
 const sentence = (check: (value: string) => unknown) => (value: string, context: z.RefinementCtx) => {
@@ -20,6 +21,9 @@ export const name = z
   .string()
   .max(63, 'use at most 63 characters')
   .regex(LABEL, 'use a DNS label: lowercase letters, digits and inner hyphens');
+
+/** What a node is called in the store, see node-key.ts. */
+export const nodeKey = z.string().max(319).refine(isNodeKey, 'is no name of a node');
 
 /** A canonical prefix of either family. */
 export const prefix = z.string().max(43).superRefine(sentence(parsePrefix));
@@ -82,7 +86,7 @@ export type Clock = z.infer<typeof clock>;
 
 /** What a node has said of itself since the latest recovery began. */
 export const report = z.strictObject({
-  node: name,
+  node: nodeKey,
   /** The registry did not know it and took it from its certificate. */
   adopted: z.boolean(),
   /** When it said what it holds; absent: not yet. */
@@ -195,13 +199,13 @@ export const clusterEnrolment = z.strictObject({
 export type ClusterEnrolment = z.infer<typeof clusterEnrolment>;
 
 /** `joinedAt` 0: not known, since it was taken from what a node holds. */
-export const member = z.strictObject({ network: name, node: name, joinedAt: time });
+export const member = z.strictObject({ network: name, node: nodeKey, joinedAt: time });
 export type Member = z.infer<typeof member>;
 
 export const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 export const lease = z.strictObject({
   network: name,
-  node: name,
+  node: nodeKey,
   prefix,
   leasedAt: time,
   /** The agent's name for the call that leased it; absent for the first ones. */
@@ -248,7 +252,7 @@ export type StoredNames = z.infer<typeof storedNames>;
 
 export const tombstone = z.strictObject({
   network: name,
-  node: name,
+  node: nodeKey,
   removedAt: time,
   /** A record at or below this sequence is dead. 0: the node had announced none. */
   recordSequence: z.number().int().min(0),
@@ -258,18 +262,30 @@ export type Tombstone = z.infer<typeof tombstone>;
 export const LABEL_KEY =
   /^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 export const LABEL_VALUE = /^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$/;
-export const labels = z
-  .record(
-    z.string().regex(LABEL_KEY, 'use a Kubernetes label key'),
-    z.string().regex(LABEL_VALUE, 'use a Kubernetes label value: at most 63 letters, digits, ".", "-", "_"'),
-  )
-  .refine((all) => Object.keys(all).length <= 64, 'use at most 64 labels');
+const LABEL_KEY_REMEDY = 'use a Kubernetes label key';
+/** The library leaves this key out without a word, and a rule without its only label would admit everyone. */
+const withoutPrototype = (value: unknown, context: z.RefinementCtx): unknown => {
+  if (typeof value === 'object' && value !== null && Object.hasOwn(value, '__proto__'))
+    context.addIssue({ code: 'custom', message: LABEL_KEY_REMEDY });
+  return value;
+};
+export const labels = z.preprocess(
+  withoutPrototype,
+  z
+    .record(
+      z.string().regex(LABEL_KEY, LABEL_KEY_REMEDY),
+      z
+        .string()
+        .regex(LABEL_VALUE, 'use a Kubernetes label value: at most 63 letters, digits, ".", "-", "_"'),
+    )
+    .refine((all) => Object.keys(all).length <= 64, 'use at most 64 labels'),
+);
 
 export const ATTACHMENT_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 export const attachment = z.strictObject({
   id: z.string().regex(ATTACHMENT_ID, 'use 1 to 128 letters, digits, dots, hyphens or underscores'),
   network: name,
-  node: name,
+  node: nodeKey,
   /** A pod's name or anything like it; may be empty. */
   workload: z
     .string()
