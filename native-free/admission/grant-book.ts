@@ -4,7 +4,7 @@
 // As with records (registry/record-book.ts) validity is judged by the wall clock once, when a grant is accepted, and runs
 // on CLOCK_BOOTTIME from then on.
 
-import { type Address, type Prefix, parseAddress } from '../ipam/prefix.ts';
+import { hostPrefix, type Prefix, parseAddress, parsePrefix, prefixCovers } from '../ipam/prefix.ts';
 import type { Moment } from '../moment.ts';
 import type { SignedRecord } from '../registry/record.ts';
 import { decodeVerifiedGrant, type Grant, type VerifyGrant } from './grant.ts';
@@ -37,7 +37,9 @@ const RETRY_MS = 60_000;
 
 interface Known {
   readonly grant: Grant;
-  readonly addresses: readonly Prefix[];
+  readonly granted: Granted;
+  /** What it leases; undefined: the grant does not say. */
+  readonly leased: readonly Prefix[] | undefined;
   /** In the present boot. */
   readonly acceptedAt: Moment;
 }
@@ -84,11 +86,16 @@ export class GrantBook {
     return changed;
   }
 
-  /** Nothing, unless it was granted and that holds. */
-  of(node: string, now: Moment): Granted {
-    const known = this.#grants.get(node);
-    if (known === undefined || endOf(known) <= now.boot) return NOTHING;
-    return known.grant.isWhole ? 'whole' : known.addresses;
+  /** Nothing, unless it was granted and that holds. `asLease`: nor by a grant that does not say what the node leases. */
+  of(node: string, now: Moment, asLease = false): Granted {
+    const known = this.#holding(node, now);
+    if (known === undefined || (asLease && known.leased === undefined)) return NOTHING;
+    return known.granted;
+  }
+
+  /** What the signer of the domain leased to the node. */
+  leased(node: string, now: Moment): readonly Prefix[] {
+    return this.#holding(node, now)?.leased ?? [];
   }
 
   /** Grants that were refused, with the reason. */
@@ -102,6 +109,11 @@ export class GrantBook {
     this.#grants.clear();
     this.#parked.clear();
     this.#refused.clear();
+  }
+
+  #holding(node: string, now: Moment): Known | undefined {
+    const known = this.#grants.get(node);
+    return known === undefined || endOf(known) <= now.boot ? undefined : known;
   }
 
   #take(node: string, signed: SignedRecord, now: Moment, isToBeSaved: boolean): boolean {
@@ -121,11 +133,7 @@ export class GrantBook {
     const { grant } = decoded;
     const known = this.#grants.get(node);
     if (known !== undefined && known.grant.sequence >= grant.sequence) return false;
-    this.#grants.set(node, {
-      grant,
-      addresses: grant.addresses.map((text) => host(parseAddress(text))),
-      acceptedAt: now,
-    });
+    this.#grants.set(node, { grant, ...readContent(grant), acceptedAt: now });
     if (isToBeSaved) this.#dependencies.saved.put(node, signed, now);
     this.#noteEnds(now);
     return known === undefined || contentOf(known.grant) !== contentOf(grant) || endOf(known) <= now.boot;
@@ -139,6 +147,13 @@ export class GrantBook {
 
 const endOf = ({ grant, acceptedAt }: Known): number => acceptedAt.boot + (grant.notAfter - acceptedAt.wall);
 
-const contentOf = ({ isWhole, addresses }: Grant): string => (isWhole ? 'whole' : addresses.join());
+const contentOf = ({ isWhole, addresses, prefixes }: Grant): string =>
+  `${isWhole ? 'whole' : addresses.join()} ${prefixes?.join() ?? '-'}`;
 
-const host = ({ family, value }: Address): Prefix => ({ family, value, length: family === 4 ? 32 : 128 });
+const readContent = ({ isWhole, addresses, prefixes }: Grant): Pick<Known, 'granted' | 'leased'> => {
+  const leased = prefixes?.map(parsePrefix);
+  if (isWhole) return { granted: leased ?? 'whole', leased };
+  const hosts = addresses.map((text) => hostPrefix(parseAddress(text)));
+  const granted = hosts.filter((one) => leased?.some((prefix) => prefixCovers(prefix, one)) ?? true);
+  return { granted, leased };
+};

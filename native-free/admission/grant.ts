@@ -1,13 +1,14 @@
 // What a home domain grants a node on one network: the whole of what that holds, or the addresses of the attachments that
 // were admitted. Peers let a node have nothing beyond it, whatever that node does. Signed as records are (registry/record.ts),
 // under a context of its own, by the domain's admission identity, in one canonical form. A node of another domain is never
-// granted the whole.
+// granted the whole. Of a domain whose signer stands apart from its registry a grant is the node's lease as well: it names the
+// prefixes that the node may hold at all.
 
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
-import { formatAddress, parseAddress } from '../ipam/prefix.ts';
+import { formatAddress, formatPrefix, parseAddress, parsePrefix } from '../ipam/prefix.ts';
 import { MAX_GRANT_BYTES } from '../registry/admission-model.ts';
-import { check, name } from '../registry/model.ts';
+import { check, MAX_LEASES, name } from '../registry/model.ts';
 import {
   MAX_CERTIFICATE_BYTES,
   MAX_CHAIN_CERTIFICATES,
@@ -36,6 +37,11 @@ const schema = z.strictObject({
   isWhole: z.boolean(),
   /** Ascending, none twice. */
   addresses: z.array(z.string().max(39)).max(MAX_GRANTED_ADDRESSES),
+  /** What the node leases, ascending, none twice: nothing outside of it is granted. Absent: the registry's leases hold alone. */
+  prefixes: z
+    .array(z.string().max(43))
+    .max(MAX_LEASES * 2)
+    .optional(),
   /** The store by which it was decided: after a restore all is granted anew. */
   storeId: z.string().min(1).max(64),
   /** Grows with each of this network and node; of two the higher one holds. */
@@ -83,6 +89,7 @@ const canonical = (grant: Grant): string =>
     node: grant.node,
     isWhole: grant.isWhole,
     addresses: grant.addresses,
+    ...(grant.prefixes !== undefined && { prefixes: grant.prefixes }),
     storeId: grant.storeId,
     sequence: grant.sequence,
     notBefore: grant.notBefore,
@@ -95,16 +102,16 @@ export const readGrant = (bytes: Uint8Array): Grant | undefined => {
     const text = decoder.decode(bytes);
     const grant = schema.parse(JSON.parse(text));
     if (canonical(grant) !== text || (grant.isWhole && grant.addresses.length > 0)) return undefined;
-    const isOrdered = grant.addresses.every(
-      (address, i) =>
-        ascending(grant.addresses[i - 1] ?? '', address) < 0 &&
-        formatAddress(parseAddress(address)) === address,
-    );
-    return isOrdered ? grant : undefined;
+    const areAddresses = areOrdered(grant.addresses, (text) => formatAddress(parseAddress(text)));
+    const arePrefixes = areOrdered(grant.prefixes ?? [], (text) => formatPrefix(parsePrefix(text)));
+    return areAddresses && arePrefixes ? grant : undefined;
   } catch {
     return undefined;
   }
 };
+
+const areOrdered = (texts: readonly string[], canonicalOf: (text: string) => string): boolean =>
+  texts.every((text, i) => ascending(texts[i - 1] ?? '', text) < 0 && canonicalOf(text) === text);
 
 /** The grant, if signature, signer, network, node and validity at `now` (unix ms) all hold. Borrows `signed`; never throws. */
 export const decodeVerifiedGrant = (

@@ -59,7 +59,8 @@ const byAge = (a: { leasedAt: number; node: string }, b: { leasedAt: number; nod
 /**
  * Peers by base64 public key, this node itself left out, and the claims that were refused. `configured`: those at present.
  * `mayHold`: false of a node that the registry has decided without; nothing but a claim of another is lost by it.
- * `granted`: what of its prefixes a node is let have; who is granted nothing is no peer.
+ * `granted`: what of its prefixes a node is let have; who is granted nothing is no peer. `leased`: which prefixes it may claim at all;
+ * a claim beyond them is none, so that it takes nothing from who holds it.
  */
 export const desiredPeers = (
   records: readonly NodeRecord[],
@@ -67,6 +68,7 @@ export const desiredPeers = (
   configured: ReadonlyMap<string, DesiredPeer> = new Map(),
   mayHold: (node: string) => boolean = () => true,
   granted: (node: string) => Granted = () => 'whole',
+  leased: (node: string) => Granted = () => 'whole',
 ): { peers: Map<string, DesiredPeer>; conflicts: Conflict[] } => {
   const conflicts: Conflict[] = [];
   const others = newestOfEachNode(records).filter((record) => record.node !== self.node);
@@ -98,15 +100,19 @@ export const desiredPeers = (
       isConfigured: false,
       prefix: parsePrefix(one.prefix),
     })),
-    ...holders.flatMap(({ node, prefixes }) =>
-      prefixes.map((one) => ({
+    ...holders.flatMap(({ node, prefixes }) => {
+      const lease = leased(node);
+      const claimed = prefixes.map((one) => ({
         node,
         leasedAt: one.leasedAt,
         mayHold: mayHold(node),
         isConfigured: prefixesOf.get(node)?.has(one.prefix) ?? false,
         prefix: parsePrefix(one.prefix),
-      })),
-    ),
+      }));
+      return lease === 'whole'
+        ? claimed
+        : claimed.filter((one) => lease.some((prefix) => prefixCovers(prefix, one.prefix)));
+    }),
   ];
   const held = holdOldest(claims, conflicts);
   const peers = new Map<string, DesiredPeer>();
