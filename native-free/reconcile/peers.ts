@@ -36,6 +36,8 @@ export interface Self {
   readonly node: string;
   readonly publicKey: string;
   readonly claims: readonly { readonly prefix: string; readonly leasedAt: number }[];
+  /** The stock WireGuard peers that this node takes in: who announces a key of theirs would take their place. */
+  readonly stockPeers?: readonly { readonly name: string; readonly publicKey: string }[];
 }
 
 interface Ranked {
@@ -72,7 +74,10 @@ export const desiredPeers = (
 ): { peers: Map<string, DesiredPeer>; conflicts: Conflict[] } => {
   const conflicts: Conflict[] = [];
   const others = newestOfEachNode(records).filter((record) => record.node !== self.node);
-  const keys = new Map<string, string>([[self.publicKey, self.node]]);
+  const keys = new Map<string, string>([
+    [self.publicKey, self.node],
+    ...(self.stockPeers ?? []).map(({ name, publicKey }) => [publicKey, name] as const),
+  ]);
   const holders: NodeRecord[] = [];
   const rank = (record: NodeRecord): Ranked => ({
     node: record.node,

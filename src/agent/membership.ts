@@ -138,7 +138,8 @@ export class Membership {
     const tunnel = Tunnel.open({ name: network, tun, mtu: mtu(), ...keys }, deps);
     stockPeers = new StockPeerLinks({ network, state, tunnel, onChange: () => router.setUp() });
     const grants = new Grants({ ...deps, saved });
-    const peers = new Peers({ node, state, saved, tunnel, book, grants, surroundings, clock, logger });
+    const parts = { node, state, saved, tunnel, book, grants, stockPeers };
+    const peers = new Peers({ ...parts, surroundings, clock, logger });
     const membership = new Membership(
       options,
       saved,

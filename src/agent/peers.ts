@@ -23,6 +23,7 @@ import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import type { Grants } from './grants.ts';
 import type { RecordBook } from './record-book.ts';
+import type { StockPeerLinks } from './stock-peer-links.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** How often a node behind a NAT keeps its mappings open (whitepaper section 6.5's suggestion). */
@@ -54,6 +55,7 @@ export interface PeersDeps {
     readonly listing: Pick<RecordBook['listing'], 'mayHold'>;
   };
   readonly grants: Pick<Grants, 'of' | 'retry'>;
+  readonly stockPeers: Pick<StockPeerLinks, 'keys'>;
   readonly surroundings: Pick<Surroundings, 'behindNat' | 'site'>;
   readonly clock: Pick<Clock, 'moment'>;
   readonly logger: Pick<Logger, 'info' | 'warn'>;
@@ -105,13 +107,14 @@ export class Peers {
 
   /** Brings the device's peers in step with the records. Initiates to new ones that this node was in touch with before. */
   reconcile(): void {
-    const { node, saved, tunnel, book, grants, surroundings, clock, logger } = this.#deps;
+    const { node, saved, tunnel, book, grants, stockPeers, surroundings, clock, logger } = this.#deps;
     const records = book.valid(clock.moment());
     this.#valid = records.length;
     const self = {
       node,
       publicKey: toBase64(tunnel.publicKey),
       claims: saved.claims(clock.moment()),
+      stockPeers: stockPeers.keys,
     };
     const { peers, conflicts } = desiredPeers(
       records,

@@ -7,13 +7,13 @@ import { peerId } from '../../native-free/device/device.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { type Address, hostPrefix, parseAddress } from '../../native-free/ipam/prefix.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
-import { type AttachmentDocument, PEER } from '../../native-free/reconcile/documents.ts';
+import { ATTACHMENT, type AttachmentDocument, PEER } from '../../native-free/reconcile/documents.ts';
 import { fromBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 
 export interface StockPeerLinksDeps {
   readonly network: string;
-  readonly state: Pick<DocumentStore, 'get' | 'delete'>;
+  readonly state: Pick<DocumentStore, 'get' | 'list' | 'delete'>;
   readonly tunnel: Pick<
     Tunnel,
     'setPeer' | 'removePeer' | 'publishAllowedIps' | 'status' | 'activity' | 'id' | 'peerIds'
@@ -37,8 +37,22 @@ export class StockPeerLinks {
   /** By attachment. */
   readonly #linked = new Map<string, { readonly peer: PeerId; readonly addresses: readonly Address[] }>();
 
+  /** Those that were let in before, too, before they are let in again: a node must not come first with a key of theirs. */
+  readonly #keys = new Map<string, { readonly name: string; readonly publicKey: string }>();
+
   constructor(deps: StockPeerLinksDeps) {
     this.#deps = deps;
+    for (const { value } of deps.state.list(ATTACHMENT))
+      if (value.network === deps.network) this.#note(value);
+  }
+
+  /** Of those that are let in, or were when this node last ran. */
+  get keys(): readonly { readonly name: string; readonly publicKey: string }[] {
+    return [...this.#keys.values()];
+  }
+
+  #note({ id, workload, stockPeer }: AttachmentDocument): void {
+    if (stockPeer !== undefined) this.#keys.set(id, { name: workload, publicKey: stockPeer.publicKey });
   }
 
   /** Behind the TUN, though in this node's prefixes. */
@@ -75,6 +89,7 @@ export class StockPeerLinks {
         'this node has no room for another peer: make it on another node',
       );
     this.#linked.set(attachment.id, { peer, addresses });
+    this.#note(attachment);
     tunnel.publishAllowedIps();
     await onChange();
   }
@@ -83,6 +98,7 @@ export class StockPeerLinks {
   async unlink(attachment: AttachmentDocument): Promise<void> {
     const { network, state, tunnel, onChange } = this.#deps;
     const linked = this.#linked.get(attachment.id);
+    this.#keys.delete(attachment.id);
     if (linked !== undefined) {
       this.#linked.delete(attachment.id);
       tunnel.removePeer(linked.peer);

@@ -39,7 +39,7 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-const world = () => {
+const world = (stockPeers: readonly { name: string; publicKey: string }[] = []) => {
   let records: readonly NodeRecord[] = [];
   const ids = new Set<string>();
   let published: string[] = [];
@@ -49,6 +49,7 @@ const world = () => {
     state,
     saved: { name: 'red', claims: () => [] },
     grants: { of: () => 'whole', retry: () => false },
+    stockPeers: { keys: stockPeers },
     tunnel: {
       publicKey: new Uint8Array(32),
       get peerIds() {
@@ -137,4 +138,14 @@ test('where a stock peer was heard is written down again when it was removed and
   ids.add('phone');
   peers.checkpoint();
   expect(state.get(PEER, 'red/phone')).toEqual({ endpoint });
+});
+
+test("a node that announces a stock peer's key takes nobody's place, whichever came first, and is said to", () => {
+  const { peers, learn, known, ids } = world([{ name: 'phone', publicKey: keyOf(7) }]);
+  learn(record('a', 1), record('thief', 7));
+  expect(known()).toEqual(['a']);
+  expect([...ids]).toHaveLength(1);
+  expect(peers.conflicts).toEqual([{ node: 'thief', claim: keyOf(7), heldBy: 'phone' }]);
+  learn(record('a', 1));
+  expect(known()).toEqual(['a']);
 });
