@@ -24,3 +24,14 @@ export const fromPem = (text: string, where: string): Uint8Array[] => {
   }
   return found;
 };
+
+/** As fromPem, of a file that holds certificates and nothing else: one that is being written, or was cut off, is refused. */
+export const fromWholePem = (text: string, where: string): Uint8Array[] => {
+  const rest = text.replace(BLOCK, '').trim();
+  if (rest !== '' || text.trim() === '')
+    throw new Vl3Error(
+      'failed-precondition',
+      `${where} does not hold whole certificates in PEM and nothing else: is it being written, or cut off?`,
+    );
+  return fromPem(text, where);
+};

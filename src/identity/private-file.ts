@@ -29,16 +29,27 @@ export const makePrivateDirectory = async (path: string): Promise<void> => {
   }
 };
 
+export interface ReadOptions {
+  /** Default false: what is no secret, but must not be changed by others. */
+  readonly mayOthersRead?: boolean;
+  /** Default false. As volumes of Kubernetes have them; whose the file is counts, and not whose the link. */
+  readonly mayBeLink?: boolean;
+}
+
 /**
  * The file's bytes, or undefined when there is none. `what` names it in errors. Throws
  * Vl3Error('failed-precondition') for a link, a file of another user, or one that others may read or write.
  */
-export const readPrivateFile = async (path: string, what: string): Promise<Uint8Array | undefined> => {
-  const file = await openExisting(path, what);
+export const readPrivateFile = async (
+  path: string,
+  what: string,
+  options: ReadOptions = {},
+): Promise<Uint8Array | undefined> => {
+  const file = await openExisting(path, what, options);
   if (file === undefined) return undefined;
   try {
     const stats = await file.stat();
-    mustBePrivate(stats, path, what);
+    mustBePrivate(stats, path, what, options);
     const bytes = new Uint8Array(MAX_BYTES + 1);
     let length = 0;
     for (;;) {
@@ -97,10 +108,11 @@ export const syncDirectory = async (path: string): Promise<void> => {
   }
 };
 
-const openExisting = async (path: string, what: string) => {
+const openExisting = async (path: string, what: string, { mayBeLink = false }: ReadOptions) => {
   try {
     // O_NONBLOCK: a FIFO put in its place must not hang us.
-    return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK | (mayBeLink ? 0 : constants.O_NOFOLLOW);
+    return await open(path, flags);
   } catch (cause) {
     const code = errorCode(cause);
     if (code === 'ENOENT') return undefined;
@@ -118,10 +130,21 @@ const openExisting = async (path: string, what: string) => {
   }
 };
 
-const mustBePrivate = (stats: Stats, path: string, what: string): void => {
+const mustBePrivate = (
+  stats: Stats,
+  path: string,
+  what: string,
+  { mayOthersRead = false }: ReadOptions,
+): void => {
   if (!stats.isFile()) throw new Vl3Error('failed-precondition', `${what} ${path} is not a regular file`);
   const mode = stats.mode & 0o777;
-  if ((mode & 0o077) !== 0) {
+  if (mayOthersRead && (mode & 0o022) !== 0) {
+    throw new Vl3Error(
+      'failed-precondition',
+      `other users may write to ${what} ${path}: run chmod go-w ${path}, and see whether it is what it should be`,
+    );
+  }
+  if (!mayOthersRead && (mode & 0o077) !== 0) {
     throw new Vl3Error(
       'failed-precondition',
       `${what} ${path} is open to other users (mode ${mode.toString(8).padStart(4, '0')}): run chmod 600 ${path}, and replace its key if others may have read it`,
