@@ -5,19 +5,31 @@
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';
 import type { AttachmentDocument, WishDocument } from '../../native-free/reconcile/documents.ts';
+import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import type { RecordEndpoint } from '../../native-free/registry/record.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
+import type { Tunnel } from '../device/tunnel.ts';
+import type { Addresses } from './addresses.ts';
 import type { Attachments } from './attachments.ts';
 import type { LocalStockPeer, MadeStockPeer } from './local-messages.ts';
 import type { StockPeerName, StockPeerRequest } from './local-requests.ts';
 import type { Membership } from './membership.ts';
+import type { StockPeerLinks } from './stock-peer-links.ts';
 import { isStockPlace, stockPlace } from './stock-place.ts';
 
+/** What is needed of it to take a peer in, and to tell that where it is. */
+interface Host extends Pick<Membership, 'mtu'> {
+  readonly stockPeers: Pick<StockPeerLinks, 'mustBeFree'>;
+  readonly tunnel: Pick<Tunnel, 'publicKey'>;
+  readonly saved: Pick<SavedNetwork, 'pools'>;
+  readonly addresses: Pick<Addresses, 'gateways'>;
+}
+
 export interface StockPeersDeps {
-  readonly attachments: Attachments;
+  readonly attachments: Pick<Attachments, 'documents' | 'attach' | 'detach'>;
   /** The node's membership of a network; joins it when it is not on it yet. */
-  readonly join: (network: string) => Promise<Membership>;
-  readonly member: (network: string) => Membership | undefined;
+  readonly join: (network: string) => Promise<Host>;
+  readonly member: (network: string) => { readonly stockPeers: Pick<StockPeerLinks, 'use'> } | undefined;
   /** Where this node can be reached, as it announces it. */
   readonly endpoints: () => readonly RecordEndpoint[];
 }
@@ -59,8 +71,11 @@ export class StockPeers {
       { stockPeer: { publicKey } },
     );
     if (!made.ready) {
-      await attachments.detach({ id: made.id });
-      throw new Vl3Error('unavailable', `${name} cannot be on ${network} now: ${made.pending}`);
+      // Who was there before waits, with its addresses, which are in a configuration elsewhere.
+      if (present === undefined) await attachments.detach({ id: made.id });
+      const what =
+        present === undefined ? 'was not made: ask again later' : 'waits, and its addresses with it';
+      throw new Vl3Error('unavailable', `${name} cannot be on ${network} now (it ${what}): ${made.pending}`);
     }
     return {
       ...this.#toLocal(made.id),
