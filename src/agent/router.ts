@@ -24,6 +24,7 @@ import {
   removeAttachment,
 } from '../netns/veth.ts';
 import type { Addresses } from './addresses.ts';
+import { Queues } from './queues.ts';
 
 /** The TUN's name in each router namespace. */
 export const TUN_NAME = 'vl3';
@@ -47,6 +48,7 @@ export class Router {
   #problem = '';
   #identity: NamespaceIdentity | undefined;
   #tunIsLost = false;
+  readonly #turns = new Queues();
 
   constructor(name: string, deps: RouterDeps) {
     this.name = name;
@@ -74,7 +76,12 @@ export class Router {
     return false;
   }
 
-  async setUp(): Promise<void> {
+  /** One after the other: what was to be must not come after what is to be by now. */
+  setUp(): Promise<void> {
+    return this.#turns.run('', () => this.#setUp());
+  }
+
+  async #setUp(): Promise<void> {
     const { tools, saved, addresses, mtu } = this.#deps;
     await ensureRouter(tools, {
       router: this.name,
