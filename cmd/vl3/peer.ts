@@ -45,6 +45,14 @@ const parseKeepalive = (text: string): number => {
   throw new InvalidArgumentError(`write seconds from 0 (none) to ${MAX_KEEPALIVE_SECONDS}`);
 };
 
+const parseEndpoint = (text: string): string => {
+  const port =
+    /^(?:[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):(?<port>\d{1,5})$/.exec(text)
+      ?.groups?.['port'];
+  if (port !== undefined && Number(port) >= 1 && Number(port) <= 65_535) return text;
+  throw new InvalidArgumentError('write host:port, and an IPv6 address in brackets: [2001:db8::1]:51820');
+};
+
 /** In WireGuard's base64. */
 const newKeys = (): { readonly privateKey: string; readonly publicKey: string } => {
   const { privateKey, publicKey } = generateKeyPairSync('x25519');
@@ -107,7 +115,11 @@ export const peerCommands: CommandGroup = (program: Command, context: Context): 
       '--public-key <key>',
       'its own, when it has one already (default: a key pair is made, printed once and kept nowhere)',
     )
-    .option('--endpoint <host:port>', 'where it reaches this node (default: as this node announces itself)')
+    .option(
+      '--endpoint <host:port>',
+      'where it reaches this node (default: as this node announces itself)',
+      parseEndpoint,
+    )
     .option(
       '--address <address>',
       'this address; may be repeated, one of each family (default: any free one)',
