@@ -19,14 +19,26 @@ export const knowsCa: Rule<'known' | 'unknown' | 'fresh'> = {
 };
 
 /**
- * Writes down the CA's fingerprint (SHA-256, hex) the first time; later it must be the same. `isOlder`: the CA was there
- * before the store, so what it was used for is forgotten.
+ * Writes down the CA's fingerprint (SHA-256, hex) the first time; later it must be the same, or one of `others`, which are in the same
+ * bundle: then it was rotated. `isOlder`: the CA was there before the store, so what it was used for is forgotten.
  */
-export const bindCa = (caFingerprint: string, isOlder = false): Rule<void> => ({
+export const bindCa = (
+  caFingerprint: string,
+  isOlder = false,
+  others: readonly string[] = [],
+): Rule<void> => ({
   reads: [one(keys.domain), one(keys.clock)],
   decide: (state) => {
     const known = state.domain()?.value.caFingerprint;
     if (known === caFingerprint) return settled(undefined);
+    const domain = state.domain()?.value;
+    if (domain !== undefined && others.includes(domain.caFingerprint)) {
+      return {
+        compares: [state.unchanged(keys.domain)],
+        operations: [put(keys.domain, domainSchema, { ...domain, caFingerprint })],
+        answer: undefined,
+      };
+    }
     if (known !== undefined) {
       throw new Vl3Error(
         'failed-precondition',

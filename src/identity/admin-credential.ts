@@ -4,11 +4,11 @@
 import { createCertificateRequest } from './certificate-request.ts';
 import { createIdentity, type Identity } from './identity.ts';
 import { generateKey } from './key.ts';
-import type { Signer } from './signer.ts';
+import type { AdminSigner } from './signer.ts';
 
 /** `registries`: "host:port" each. Not stored; see writeIdentity. */
 export const createAdminCredential = async (
-  signer: Signer,
+  signer: AdminSigner,
   name: string,
   registries: readonly string[],
   now = Date.now(),

@@ -61,7 +61,8 @@ export const openCaDirectory = async (
 
 /** Whether anything of a CA is there, good or not. */
 export const hasCa = async (directory: string): Promise<boolean> => {
-  const files = [join(directory, KEY_FILE), join(directory, CERTIFICATE_FILE)];
+  // The last once it has been rotated, see ca-authorities.ts.
+  const files = [KEY_FILE, CERTIFICATE_FILE, 'authorities.json'].map((name) => join(directory, name));
   const found = await Promise.all(files.map((file) => readPrivateFile(file, 'the CA')));
   return found.some((bytes) => bytes !== undefined);
 };
@@ -89,30 +90,51 @@ const load = async (
   if (der === undefined || second !== undefined) {
     throw new Vl3Error('failed-precondition', `${certificatePath} must hold exactly one certificate`);
   }
+  return goodCa({ key, der }, certificatePath, trustDomain, now);
+};
+
+/** The CA in hand, if it is a good one of the trust domain that is valid at `now`; `path` is where it was read. */
+export const goodCa = (
+  { key, der }: { readonly key: KeyObject; readonly der: Uint8Array },
+  path: string,
+  trustDomain: string,
+  now: number,
+): CaFiles => {
   const certificate = parseCertificate(der);
   if (!certificate.x509.checkPrivateKey(key)) {
     throw new Vl3Error(
       'failed-precondition',
-      `${keyPath} is not the key of ${certificatePath}: restore both from one backup`,
+      `the CA's key is not the key of ${path}: restore both from one backup`,
     );
   }
+  mustBeCaOf(certificate, path, trustDomain);
+  if (!isValidAt(certificate, now)) {
+    throw new Vl3Error(
+      'failed-precondition',
+      `the CA in ${path} is not valid at this machine's time: check the clock`,
+    );
+  }
+  return { key, certificate };
+};
+
+/** Throws Vl3Error('failed-precondition') unless it is a self-signed CA of the trust domain. */
+export const mustBeCaOf = (certificate: Certificate, path: string, trustDomain: string): void => {
   if (!isIssuedBy(certificate, certificate)) {
-    throw new Vl3Error('failed-precondition', `${certificatePath} is not a self-signed CA certificate`);
+    throw new Vl3Error('failed-precondition', `${path} is not a self-signed CA certificate`);
   }
   const [uri] = certificate.uris;
   if (uri !== `spiffe://${trustDomain}`) {
     throw new Vl3Error(
       'failed-precondition',
-      `the CA in ${directory} is of ${uri ?? 'no trust domain'}, not of spiffe://${trustDomain}: start the registry with the trust domain it was made with, or with another state directory`,
+      `the CA in ${path} is of ${uri ?? 'no trust domain'}, not of spiffe://${trustDomain}: start with the trust domain it was made with, or with another state directory`,
     );
   }
-  if (!isValidAt(certificate, now)) {
-    throw new Vl3Error(
-      'failed-precondition',
-      `the CA in ${directory} is not valid at this machine's time: check the clock`,
-    );
-  }
-  return { key, certificate };
+};
+
+/** A fresh CA of the trust domain, not stored anywhere. */
+export const makeCa = async (trustDomain: string, now: number): Promise<CaFiles> => {
+  const key = await generateKey();
+  return { key, certificate: parseCertificate(await selfSign(key, trustDomain, now)) };
 };
 
 /**

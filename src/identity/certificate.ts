@@ -43,7 +43,12 @@ export interface Certificate {
   readonly canSign: boolean;
   readonly canCertify: boolean;
   readonly canRevoke: boolean;
+  /** Of an SVID: a signer apart leases this node's prefixes, and no other word gives it any. */
+  readonly isLeased: boolean;
 }
+
+/** In the subject, beside the name: X509-SVID leaves it free, and every reader of certificates passes over it. */
+export const LEASED_UNIT = 'vl3 leased';
 
 /** SHA-256, 32 B. */
 export const fingerprint = (der: Uint8Array): Uint8Array =>
@@ -108,6 +113,7 @@ const read = (der: Uint8Array): Certificate => {
     canSign: bits?.has(KEY_USAGE.digitalSignature) ?? false,
     canCertify: bits?.has(KEY_USAGE.keyCertSign) ?? false,
     canRevoke: bits?.has(KEY_USAGE.cRLSign) ?? false,
+    isLeased: x509.subject?.split('\n').includes(`OU=${LEASED_UNIT}`) ?? false,
   };
 };
 

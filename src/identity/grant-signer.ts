@@ -2,22 +2,21 @@
 // else; and verifies it against a trust bundle.
 
 import { type KeyObject, sign, X509Certificate } from 'node:crypto';
-import {
-  encodeGrant,
-  GRANT_CONTEXT,
-  type Grant,
-  type VerifyGrant,
-} from '../../native-free/admission/grant.ts';
+import { encodeGrant, GRANT_CONTEXT, type VerifyGrant } from '../../native-free/admission/grant.ts';
 import { type SignedRecord, signingInput } from '../../native-free/registry/record.ts';
 import { DOCUMENT_SIGNING } from './certificate.ts';
 import { createCertificateRequest } from './certificate-request.ts';
 import type { TrustBundle } from './chain.ts';
 import { generateKey } from './key.ts';
 import { DSA_ENCODING, RememberedChains } from './remembered-chains.ts';
-import type { Signer } from './signer.ts';
+import type { GrantContent, SignedGrant } from './signer.ts';
 
-/** What is to be granted; the rest follows from the identity. */
-export type GrantContent = Omit<Grant, 'trustDomain' | 'notBefore' | 'notAfter'>;
+/** Who certifies the identity that signs. */
+export interface AdmissionCertifier {
+  readonly trustBundle: TrustBundle;
+  /** A certificate for `spiffe://<trust domain>/admission`, which signs documents only. */
+  signAdmissionCertificate(request: Uint8Array): Promise<Uint8Array[]>;
+}
 
 export class GrantSigner {
   readonly trustDomain: string;
@@ -38,14 +37,14 @@ export class GrantSigner {
   }
 
   /** With a fresh key, which is not stored anywhere. */
-  static async create(signer: Signer): Promise<GrantSigner> {
+  static async create(signer: AdmissionCertifier): Promise<GrantSigner> {
     const key = await generateKey();
     const chain = await signer.signAdmissionCertificate(await createCertificateRequest(key));
     return new GrantSigner(signer.trustBundle.trustDomain, key, chain);
   }
 
   /** `notAfter` (unix ms) is no later than the certificate's end. */
-  grant(content: GrantContent, notAfter: number): SignedRecord {
+  grant(content: GrantContent, notAfter: number): SignedGrant {
     const { trustDomain } = this;
     const grant = {
       ...content,
@@ -53,7 +52,8 @@ export class GrantSigner {
       notBefore: this.#notBefore,
       notAfter: Math.min(notAfter, this.notAfter),
     };
-    return this.sign(GRANT_CONTEXT, encodeGrant(grant));
+    const signed = this.sign(GRANT_CONTEXT, encodeGrant(grant));
+    return { ...signed, sequence: grant.sequence, notAfter: grant.notAfter };
   }
 
   sign(context: string, bytes: Uint8Array): SignedRecord {

@@ -18,8 +18,7 @@ import { put, type Rule, settled } from '../../native-free/registry/rules.ts';
 import type { State } from '../../native-free/registry/state.ts';
 import type { Batch } from '../../native-free/registry/transaction.ts';
 import { fromBase64 } from '../base64.ts';
-import { type GrantContent, GrantSigner } from '../identity/grant-signer.ts';
-import type { Signer } from '../identity/signer.ts';
+import type { GrantContent, SignedGrant, Signer } from '../identity/signer.ts';
 import { storedGrant } from './messages.ts';
 import { CompactedError, type Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
@@ -47,7 +46,6 @@ const GRANTED = new Set(['attachments', 'members', 'cluster-enrolments', 'rulese
 export class AdmissionKeeper implements AsyncDisposable {
   readonly #deps: AdmissionKeeperDependencies;
   readonly #stop = new AbortController();
-  #signer: GrantSigner | undefined;
   #revision = 0;
   /** What has to be looked at: networks, or members of them as `network node`. */
   readonly #dirty = new Set<string>();
@@ -67,14 +65,6 @@ export class AdmissionKeeper implements AsyncDisposable {
     const round = setInterval(() => void this.#markAll(), everyMs);
     this.#stop.signal.addEventListener('abort', () => clearInterval(round));
     this.#running = Promise.all([this.#follow(), this.#work()]);
-  }
-
-  /** By which the log's head is signed, too. */
-  async signer(): Promise<GrantSigner> {
-    const { signer, terms, now } = this.#deps;
-    if (this.#signer === undefined || this.#signer.notAfter - now() < terms.termMs)
-      this.#signer = await GrantSigner.create(signer);
-    return this.#signer;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -179,27 +169,26 @@ export class AdmissionKeeper implements AsyncDisposable {
         logger.info({ network, node, attachment: id, workload }, 'no rule admits it any more');
       if (answer.remaining === 0) break;
     }
-    await transactor.run(this.#granting(network, node, await this.signer()));
+    for (;;) {
+      const { answer: due } = await transactor.run(this.#due(network, node));
+      if (due === undefined) return;
+      const signed = await signer.signGrant(due.content, due.notAfter);
+      const { answer: isCurrent } = await transactor.run(this.#granted(network, node, due.content, signed));
+      if (isCurrent) return;
+    }
   }
 
-  /** Signs the node's grant anew, if need be. Signing inside the decision keeps both of one state. */
-  #granting(network: string, node: string, signer: GrantSigner): Rule<void> {
-    const { store, terms, now } = this.#deps;
-    const key = keys.grant(network, node);
+  /** What is to be signed, if anything is. */
+  #due(
+    network: string,
+    node: string,
+  ): Rule<{ readonly content: GrantContent; readonly notAfter: number } | undefined> {
+    const { store, terms, now, signer } = this.#deps;
+    const { trustDomain } = signer.trustBundle;
     return {
-      reads: [
-        one(keys.domain),
-        one(keys.network(network)),
-        one(keys.ruleset(network)),
-        one(keys.node(node)),
-        one(keys.member(network, node)),
-        one(keys.clusterEnrolment(node)),
-        one(key),
-        all(below.admissionRules(network)),
-        all(below.attachments(network, node)),
-      ],
+      reads: grantReads(network, node),
       decide: (state) => {
-        const content = grantOf(state, network, node, signer.trustDomain, store.identity);
+        const content = grantOf(state, network, node, trustDomain, store.identity);
         if (content === undefined || recoveryOf(state) !== undefined) return settled(undefined);
         const present = state.grant(network, node)?.value;
         const held = present && readGrant(fromBase64(present.grant));
@@ -207,20 +196,48 @@ export class AdmissionKeeper implements AsyncDisposable {
         const hasTime = held !== undefined && held.notAfter - wall > terms.termMs * RENEWED_AT;
         if (hasTime && sameContent(held, content)) return settled(undefined);
         const sequence = nextSequence(present?.sequence ?? 0, 0, wall);
-        const notAfter = Math.min(wall + terms.termMs, signer.notAfter);
-        const signed = signer.grant({ ...content, sequence }, notAfter);
+        return settled({ content: { ...content, sequence }, notAfter: wall + terms.termMs });
+      },
+    };
+  }
+
+  /** Keeps it, if it still is what is to be granted; else it is nobody's. */
+  #granted(network: string, node: string, asked: GrantContent, signed: SignedGrant): Rule<boolean> {
+    const { store, signer } = this.#deps;
+    const { trustDomain } = signer.trustBundle;
+    const key = keys.grant(network, node);
+    return {
+      reads: grantReads(network, node),
+      decide: (state) => {
+        const content = grantOf(state, network, node, trustDomain, store.identity);
+        const present = state.grant(network, node)?.value.sequence ?? 0;
+        if (content === undefined || recoveryOf(state) !== undefined || present >= signed.sequence)
+          return settled(true);
+        if (!sameContent(asked, content)) return settled(false);
         return {
           compares: [
             ...[key, keys.ruleset(network), keys.member(network, node)].map((one) => state.unchanged(one)),
             state.noneNewer(below.attachments(network, node)),
           ],
-          operations: [put(key, storedGrantSchema, storedGrant({ ...signed, sequence, notAfter }))],
-          answer: undefined,
+          operations: [put(key, storedGrantSchema, storedGrant(signed))],
+          answer: true,
         };
       },
     };
   }
 }
+
+const grantReads = (network: string, node: string) => [
+  one(keys.domain),
+  one(keys.network(network)),
+  one(keys.ruleset(network)),
+  one(keys.node(node)),
+  one(keys.member(network, node)),
+  one(keys.clusterEnrolment(node)),
+  one(keys.grant(network, node)),
+  all(below.admissionRules(network)),
+  all(below.attachments(network, node)),
+];
 
 /** What a node is to be granted; undefined: nothing is to be said of it. */
 const grantOf = (

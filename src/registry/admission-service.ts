@@ -2,7 +2,6 @@
 
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import { admitsWholeNode, explain, type Subject } from '../../native-free/admission/decision.ts';
-import { HEAD_CONTEXT } from '../../native-free/admission/exported-log.ts';
 import { homeRule } from '../../native-free/admission/rule.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { nodeSubject } from '../../native-free/registry/admission-decisions.ts';
@@ -134,10 +133,7 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
       for (let at = 0; at < lines.length; at += ENTRIES_AT_ONCE)
         yield { entries: lines.slice(at, at + ENTRIES_AT_ONCE) };
       const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, sequence, hash, at: now() }));
-      const { record, signature, certificateChain } = (await context.admissionKeeper.signer()).sign(
-        HEAD_CONTEXT,
-        bytes,
-      );
+      const { record, signature, certificateChain } = await context.signer.signLogHead(bytes);
       yield { head: { head: record, signature, certificateChain: [...certificateChain] } };
     },
   };

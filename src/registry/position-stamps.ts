@@ -2,9 +2,10 @@
 // over store, run and revision. The key is not in the store, or whoever lost the store would have lost the key.
 
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { SECRET_PURPOSES } from '../identity/signer.ts';
 
 /** Of Signer.secretFor. */
-export const STAMP_PURPOSE = 'vl3 registry position stamp v1';
+export const STAMP_PURPOSE = SECRET_PURPOSES.positionStamp;
 
 const RUN_BYTES = 16;
 const MAC_BYTES = 32;

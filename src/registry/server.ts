@@ -19,15 +19,17 @@ import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
+import { toBase64 } from '../base64.ts';
 import { createAdminCredential } from '../identity/admin-credential.ts';
 import { CertificateAuthority } from '../identity/ca.ts';
 import { hasCa } from '../identity/ca-directory.ts';
 import { fingerprint } from '../identity/certificate.ts';
+import type { TrustBundle } from '../identity/chain.ts';
 import { type DomainAddress, formatDomainAddress } from '../identity/domain-address.ts';
 import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
 import { createRecordVerifier } from '../identity/record-signer.ts';
-import type { Signer } from '../identity/signer.ts';
+import type { AdminSigner, Signer } from '../identity/signer.ts';
 import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
 import { formatJoinToken } from '../identity/token.ts';
 import { adminService } from './admin-service.ts';
@@ -124,7 +126,7 @@ export const startRegistry = async (
   const transactor = new MeasuredTransactor(store);
   const livenessTtlMs = options.livenessTtlMs ?? 15_000;
   const hearing = await Hearing.begin({ patienceMs: livenessTtlMs }, store, transactor);
-  const signer = await openDomain(options, terms, store, transactor, { logger, now });
+  const { signer, admins } = await openDomain(options, terms, store, transactor, { logger, now });
   const stamps = new PositionStamps(await signer.secretFor(STAMP_PURPOSE), store.identity);
   const feed = opened.use(new Feed({ store, stamps, logger }));
   await feed.start();
@@ -149,7 +151,7 @@ export const startRegistry = async (
     heartbeats: new Heartbeats({ ttlMs: livenessTtlMs, now }, { store, transactor }),
     hearing,
     stamps,
-    verifyRecord: createRecordVerifier(signer.trustBundle),
+    verifyRecord: followingBundle(signer, createRecordVerifier),
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
     backups: new Backups(store, storePath),
     clusters,
@@ -166,22 +168,29 @@ export const startRegistry = async (
   opened.defer(() => stopping.abort());
   registries.push(...advertised(options, listener.port));
   const adminFile = join(stateDirectory, 'admin.json');
-  await ensureAdminCredential(adminFile, signer, registries, now());
+  await ensureAdminCredential(adminFile, admins, registries, now());
   if (apiServer !== undefined) {
     const address = formatDomainAddress(domainAddress(signer, registries));
     opened.use(publishDomain(apiServer, address, { inCluster: apiServer.inCluster, logger }));
   }
 
-  const renewal = setInterval(
-    () => {
-      tls().then(
-        (renewed) => listener.setTls(renewed),
-        (error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'),
-      );
-    },
-    Math.min(DAY_MS, terms.termMs / 4),
-  );
+  const renew = (): void => {
+    tls().then(
+      (renewed) => listener.setTls(renewed),
+      (error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'),
+    );
+  };
+  const renewal = setInterval(renew, Math.min(DAY_MS, terms.termMs / 4));
   opened.defer(() => clearInterval(renewal));
+  signer.onChange(() => {
+    renew();
+    Promise.all([
+      transactor.run(bindCa(caFingerprintOf(signer), false, othersOf(signer))),
+      ensureAdminCredential(adminFile, admins, registries, now()),
+    ]).catch((error: unknown) =>
+      logger.error({ err: error }, 'what follows from another CA could not be done'),
+    );
+  }, stopping.signal);
 
   logger.info(
     { trustDomain: options.trustDomain, port: listener.port, registries, storeId: store.identity, adminFile },
@@ -207,7 +216,7 @@ const openDomain = async (
   store: Store,
   transactor: Transactor,
   { logger, now }: { readonly logger: Logger; readonly now: () => number },
-): Promise<Signer> => {
+): Promise<{ readonly signer: Signer; readonly admins: AdminSigner }> => {
   const directory = join(stateDirectory, 'ca');
   const { answer: memory } = await transactor.run(knowsCa);
   const isOlder = memory === 'fresh' && (await hasCa(directory));
@@ -216,7 +225,7 @@ const openDomain = async (
     { mayCreate: memory !== 'known' && !isOlder, directory, trustDomain, svidValidityMs: termMs },
     { now },
   );
-  await transactor.run(bindCa(caFingerprintOf(signer), isOlder));
+  await transactor.run(bindCa(caFingerprintOf(signer), isOlder, othersOf(signer)));
   if (store.origin.kind === 'restored') await transactor.run(beginRestored(store.identity));
   const recovery = recoveryOf(await transactor.read([one(keys.domain)]));
   if (recovery !== undefined) {
@@ -225,7 +234,23 @@ const openDomain = async (
       'the registry lost its memory and recovers what nodes hold: no prefix is issued until they have spoken (`vl3 registry status`) or `vl3 registry settle`',
     );
   }
-  return signer;
+  return { signer, admins: signer };
+};
+
+/** A function of the domain's bundle, made anew when that is another. */
+const followingBundle = <A extends unknown[], R>(
+  signer: Signer,
+  make: (bundle: TrustBundle) => (...args: A) => R,
+): ((...args: A) => R) => {
+  let bundle = signer.trustBundle;
+  let made = make(bundle);
+  return (...args) => {
+    if (signer.trustBundle !== bundle) {
+      bundle = signer.trustBundle;
+      made = make(bundle);
+    }
+    return made(...args);
+  };
 };
 
 const handlerOf = (context: RegistryContext): RequestHandler => {
@@ -267,6 +292,9 @@ const caOf = ({ trustBundle }: Signer): Uint8Array => {
 
 const caFingerprintOf = (signer: Signer): string => Buffer.from(fingerprint(caOf(signer))).toString('hex');
 
+const othersOf = ({ trustBundle }: Signer): string[] =>
+  trustBundle.certificates.slice(1).map((der) => Buffer.from(fingerprint(der)).toString('hex'));
+
 const domainAddress = (signer: Signer, registries: readonly string[]): DomainAddress => {
   const { trustDomain } = signer.trustBundle;
   return { registries, trustDomain, caFingerprint: fingerprint(caOf(signer)) };
@@ -301,16 +329,20 @@ const advertisedHosts = ({ advertise = [], listen }: RegistryOptions): string[] 
 /** Written at the first start, and anew when it names other registries or has less than a third of its life left. */
 const ensureAdminCredential = async (
   file: string,
-  signer: Signer,
+  signer: AdminSigner,
   registries: readonly string[],
   now: number,
 ): Promise<void> => {
   try {
     const present = await readAdminCredential(file);
     const fresh = present.notAfter - now > (present.notAfter - present.notBefore) / 3;
-    if (fresh && present.registries.join() === registries.join()) return;
+    const isOfThese = present.registries.join() === registries.join();
+    if (fresh && isOfThese && sameBundle(present.trustBundle, signer.trustBundle)) return;
   } catch (error) {
     if (!(error instanceof Vl3Error && error.code === 'not-found')) throw error;
   }
   await writeIdentity(file, await createAdminCredential(signer, ADMIN_NAME, registries, now));
 };
+
+const sameBundle = (a: TrustBundle, b: TrustBundle): boolean =>
+  a.certificates.map(toBase64).join() === b.certificates.map(toBase64).join();

@@ -1,0 +1,105 @@
+// What a domain says of itself to its own nodes: which CAs speak for it, which of them signs at present, and which nodes were
+// revoked. Signed by the domain's admission identity, in one canonical form, under a sequence that grows: whoever has heard one
+// never goes back behind it. A registry without that identity can keep the latest from a node, and cannot change it.
+
+import { z } from 'zod';
+import { Vl3Error } from '../error.ts';
+import { check, name } from '../registry/model.ts';
+import {
+  MAX_CERTIFICATE_BYTES,
+  MAX_CHAIN_CERTIFICATES,
+  SIGNATURE_BYTES,
+  type SignedRecord,
+  signingInput,
+} from '../registry/record.ts';
+import { isTrustDomain } from '../registry/spiffe-id.ts';
+
+export const STATEMENT_CONTEXT = 'vl3 domain statement v1';
+/** The signing one, the next, and those that signed before: few at a time, since each rotation waits for the last. */
+export const MAX_AUTHORITIES = 8;
+/** One is dropped once all that it had signed by then has ended. */
+export const MAX_REVOKED = 4096;
+const MAX_STATEMENT_BYTES = 524_288;
+
+const time = z.number().int().min(0).max(8_640_000_000_000_000);
+
+const schema = z.strictObject({
+  trustDomain: z.string().refine(isTrustDomain, 'is not a trust domain'),
+  /** DER in base64: the one that signs, then the others. */
+  authorities: z.array(z.base64().min(1).max(12_288)).min(1).max(MAX_AUTHORITIES),
+  /** Void is what was issued for the node until then (unix ms). By name, ascending, none twice. */
+  revoked: z.array(z.strictObject({ node: name, until: time })).max(MAX_REVOKED),
+  sequence: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+});
+export type DomainStatement = z.infer<typeof schema>;
+
+/** Says that `input` was signed by the admission identity of a trust domain. */
+export type VerifyStatement = (
+  certificateChain: readonly Uint8Array[],
+  input: Uint8Array,
+  signature: Uint8Array,
+  now: number,
+) => { readonly trustDomain: string } | undefined;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+const canonical = ({ trustDomain, authorities, revoked, sequence }: DomainStatement): string =>
+  JSON.stringify({
+    trustDomain,
+    authorities,
+    revoked: revoked.map(({ node, until }) => ({ node, until })),
+    sequence,
+  });
+
+const areAscending = ({ revoked }: DomainStatement): boolean =>
+  revoked.every(({ node }, i) => i === 0 || (revoked[i - 1]?.node ?? '') < node);
+
+/** The one canonical form. Throws Vl3Error('invalid-argument'). */
+export const encodeStatement = (statement: DomainStatement): Uint8Array => {
+  const checked = check(schema, statement, 'statement');
+  if (!areAscending(checked)) throw new Vl3Error('invalid-argument', 'statement.revoked: not in order');
+  return encoder.encode(canonical(checked));
+};
+
+const read = (bytes: Uint8Array): DomainStatement | undefined => {
+  try {
+    const text = decoder.decode(bytes);
+    const statement = schema.parse(JSON.parse(text));
+    return canonical(statement) === text && areAscending(statement) ? statement : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+export type DecodedStatement =
+  | { readonly kind: 'accepted'; readonly statement: DomainStatement }
+  | { readonly kind: 'refused'; readonly message: string };
+
+/** The statement, if signature, signer and form hold. Its sequence is the caller's to compare. Borrows; never throws. */
+export const decodeVerifiedStatement = (
+  signed: SignedRecord,
+  verify: VerifyStatement,
+  trustDomain: string,
+  now: number,
+): DecodedStatement => {
+  const { record: bytes, signature, certificateChain } = signed;
+  if (isOversized(signed)) return refuse('it, its signature or its chain is too large');
+  const signer = verify(certificateChain, signingInput(STATEMENT_CONTEXT, bytes), signature, now);
+  if (signer?.trustDomain !== trustDomain)
+    return refuse('its signature does not verify against the trust bundle at this time');
+  const statement = read(bytes);
+  if (statement === undefined || statement.trustDomain !== trustDomain)
+    return refuse('what was signed is no statement of this domain');
+  return { kind: 'accepted', statement };
+};
+
+const isOversized = ({ record, signature, certificateChain }: SignedRecord): boolean =>
+  record.length === 0 ||
+  record.length > MAX_STATEMENT_BYTES ||
+  signature.length !== SIGNATURE_BYTES ||
+  certificateChain.length === 0 ||
+  certificateChain.length > MAX_CHAIN_CERTIFICATES ||
+  certificateChain.some((one) => one.length > MAX_CERTIFICATE_BYTES);
+
+const refuse = (message: string): DecodedStatement => ({ kind: 'refused', message });
