@@ -29,6 +29,7 @@ export interface IdentitySourceDeps {
   /** Unix ms. */
   readonly now: () => number;
   readonly monotonic: () => number;
+  readonly judgeAgainMs?: number;
 }
 
 /** What did not hold is judged again this often, since time alone may have made it valid. */
@@ -140,7 +141,7 @@ export class IdentitySource implements AsyncDisposable {
 
   async #judgeAgain(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await pause(JUDGE_AGAIN_MS, signal);
+      await pause(this.#deps.judgeAgainMs ?? JUDGE_AGAIN_MS, signal);
       if (this.#refused !== undefined && !signal.aborted) this.#judge(this.#refused);
     }
   }

@@ -76,16 +76,18 @@ export class SvidFiles implements OfferFeed {
     return true;
   }
 
-  /** What the files are now, so that any write to one of them shows. */
+  /** What the files are now, so that any write to one of them shows. Throws Vl3Error when they are not there, or not guarded. */
   async #look(): Promise<string> {
     const marks: string[] = [];
-    for (const path of Object.values(this.#paths)) marks.push(markOf(await statOf(path)));
+    for (const path of Object.values(this.#paths)) {
+      marks.push(markOf(await statOf(path)));
+      await mustBeGuarded(path);
+    }
     return marks.join(' ');
   }
 
   async #read(): Promise<Offer> {
     const { certificate, key, bundle } = this.#paths;
-    for (const path of Object.values(this.#paths)) await mustBeGuarded(path);
     const open = { mayOthersRead: true, mayBeLink: true };
     const texts = {
       certificate: await readText(certificate, 'the certificate', open),
