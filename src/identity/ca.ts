@@ -288,7 +288,10 @@ export class CertificateAuthority implements Signer, AdminSigner {
   /** With time enough for whatever it signs now. */
   async #signerOfGrants(): Promise<GrantSigner> {
     const present = await this.#grantSigner?.catch(() => undefined);
-    if (present !== undefined && present.notAfter - this.#now() >= this.svidValidityMs) return present;
+    const now = this.#now();
+    // Of a clock that was set back since, it does not hold yet.
+    if (present !== undefined && present.notBefore <= now && present.notAfter - now >= this.svidValidityMs)
+      return present;
     this.#grantSigner = GrantSigner.create(this);
     return await this.#grantSigner;
   }

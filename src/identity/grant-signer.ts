@@ -20,18 +20,18 @@ export interface AdmissionCertifier {
 
 export class GrantSigner {
   readonly trustDomain: string;
-  /** When its certificate ends, unix ms. */
+  /** From when to when its certificate holds, unix ms. */
+  readonly notBefore: number;
   readonly notAfter: number;
   readonly #key: KeyObject;
   readonly #chain: readonly Uint8Array[];
-  readonly #notBefore: number;
 
   private constructor(trustDomain: string, key: KeyObject, chain: readonly Uint8Array[]) {
     const [leaf = new Uint8Array(0)] = chain;
     const { validFromDate, validToDate } = new X509Certificate(leaf);
     this.trustDomain = trustDomain;
     this.notAfter = validToDate.getTime();
-    this.#notBefore = validFromDate.getTime();
+    this.notBefore = validFromDate.getTime();
     this.#key = key;
     this.#chain = chain;
   }
@@ -49,7 +49,7 @@ export class GrantSigner {
     const grant = {
       ...content,
       trustDomain,
-      notBefore: this.#notBefore,
+      notBefore: this.notBefore,
       notAfter: Math.min(notAfter, this.notAfter),
     };
     const signed = this.sign(GRANT_CONTEXT, encodeGrant(grant));

@@ -5,7 +5,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { admitsWholeNode } from '../../native-free/admission/decision.ts';
-import { ascending, MAX_GRANTED_ADDRESSES, readGrant } from '../../native-free/admission/grant.ts';
+import {
+  ascending,
+  type Grant,
+  MAX_GRANTED_ADDRESSES,
+  readGrant,
+} from '../../native-free/admission/grant.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { nodeSubject, redecide } from '../../native-free/registry/admission-decisions.ts';
 import { storedGrant as storedGrantSchema } from '../../native-free/registry/admission-model.ts';
@@ -193,8 +198,8 @@ export class AdmissionKeeper implements AsyncDisposable {
         const present = state.grant(network, node)?.value;
         const held = present && readGrant(fromBase64(present.grant));
         const wall = now();
-        const hasTime = held !== undefined && held.notAfter - wall > terms.termMs * RENEWED_AT;
-        if (hasTime && sameContent(held, content)) return settled(undefined);
+        if (held !== undefined && hasTime(held, wall, terms.termMs) && sameContent(held, content))
+          return settled(undefined);
         const sequence = nextSequence(present?.sequence ?? 0, 0, wall);
         return settled({ content: { ...content, sequence }, notAfter: wall + terms.termMs });
       },
@@ -262,6 +267,10 @@ const grantOf = (
     );
   return { network, networkUid: uid, nodeDomain: trustDomain, node, isWhole, addresses, storeId };
 };
+
+/** Neither near its end, nor of a clock that was ahead: what such a one granted does not hold yet. */
+const hasTime = ({ notBefore, notAfter }: Grant, now: number, termMs: number): boolean =>
+  notBefore <= now && notAfter - now > termMs * RENEWED_AT && notAfter - now <= termMs + HOUR_MS;
 
 const sameContent = (a: Omit<GrantContent, 'sequence'>, b: Omit<GrantContent, 'sequence'>): boolean =>
   a.networkUid === b.networkUid &&

@@ -2,7 +2,7 @@
 
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { readGrant } from '../../../native-free/admission/grant.ts';
 import { backupStopped } from '../../../src/registry/backup-file.ts';
 import { connectAdmission } from '../../../src/registry/client.ts';
@@ -90,6 +90,42 @@ test('restored, it has the rules of its backup, takes nobody off before it knows
     expect(after).toMatchObject({ addresses: ['10.60.0.9'] });
     expect(after?.storeId).not.toBe(before?.storeId);
     expect(after?.sequence).toBeGreaterThan(before?.sequence ?? 0);
+  });
+});
+
+describe('whose clock was ahead, it grants anew what holds now once the clock is set', () => {
+  const days = 10 * 24 * 60 * 60 * 1000;
+  const soundAgain = async (node: TestNode, before: Awaited<ReturnType<typeof grantOf>>) => {
+    const after = await grantOf(node);
+    expect(after?.notBefore).toBeLessThan(Date.now());
+    expect(after?.notAfter).toBeLessThan(Date.now() + days);
+    expect(after?.sequence).toBeGreaterThan(before?.sequence ?? 0);
+  };
+
+  test('by its next start', async () => {
+    const { domain, node } = await world();
+    const before = await grantOf(node);
+    for (const ahead of [days, 0]) {
+      await domain.stop();
+      domain.clockAheadMs = ahead;
+      await domain.start();
+    }
+    await soon(() => soundAgain(node, before));
+  });
+
+  test('by itself, with what changes next', async () => {
+    const { domain, node } = await world();
+    const admission = await admissionOf(domain);
+    domain.clockAheadMs = days;
+    await admission.createAdmissionRule({ rule: { network: 'red', name: 'n1', node: 'n1' } });
+    // What was granted then is stored before the clock is set.
+    await admission.createAdmissionRule({ rule: { network: 'red', name: 'n2', node: 'n2' } });
+    domain.clockAheadMs = 0;
+    await soon(async () => expect((await grantOf(node))?.isWhole).toBe(true));
+    const before = await grantOf(node);
+    await admission.deleteAdmissionRule({ network: 'red', name: 'n1' });
+    await soon(async () => expect((await grantOf(node))?.isWhole).toBe(false));
+    await soundAgain(node, before);
   });
 });
 
