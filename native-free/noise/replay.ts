@@ -1,16 +1,16 @@
-// The replay window of one receiving keypair (RFC 6479; whitepaper section 5.4.6): a ring of 8192 bits in 32-bit
-// words, of which one word is always being reused, so that counters up to 8160 behind the greatest count. Consulted only after a
-// message has authenticated. Counters come in two u32 halves, because the specification's go past a Number's 2^53.
+// The replay window of one receiving keypair (RFC 6479; whitepaper section 5.4.6): a ring of 32768 bits in 32-bit
+// words, of which one word is always being reused, so that counters up to 32736 behind the greatest count: more than lie in a full
+// socket of datagrams, past which those of sparse flows come. Consulted only after a message has authenticated. Counters come in two u32 halves, because the specification's go past a Number's 2^53.
 
 import { REJECT_AFTER_MESSAGES_HIGH, REJECT_AFTER_MESSAGES_LOW } from './constants.ts';
 
-const BITS = 8192;
+export const REPLAY_BITS = 32_768;
 const BITS_PER_WORD = 32;
-const WORDS = BITS / BITS_PER_WORD;
+const WORDS = REPLAY_BITS / BITS_PER_WORD;
 const WORDS_PER_HIGH = 2 ** 32 / BITS_PER_WORD;
 
 /** Counters further behind the greatest than this are refused unseen. */
-export const REPLAY_WINDOW = BITS - BITS_PER_WORD;
+export const REPLAY_WINDOW = REPLAY_BITS - BITS_PER_WORD;
 
 export class ReplayWindow {
   readonly #bitmap = new Uint32Array(WORDS);

@@ -34,6 +34,8 @@ import { type DatapathStats, Workers } from './workers.ts';
 export interface DatapathOptions {
   /** UDP port; 0: any free one. Its sockets stay in the calling thread's network namespace. */
   readonly port: number;
+  /** Packets of flows that send little are marked, and received first where they are marked. Default true. */
+  readonly sparseFirst?: boolean;
   /** False: the kill switch for UDP offloads. Default true. */
   readonly allowOffloads?: boolean;
   /** The fastest AEAD tier to try. */
@@ -100,13 +102,15 @@ export class Datapath implements AsyncDisposable {
   static async start(options: DatapathOptions, handlers: DatapathHandlers): Promise<Datapath> {
     const allowOffloads = options.allowOffloads ?? true;
     const pairs = checkPairs(options.pairs ?? defaultPairs());
-    const udp = openUdp({ port: options.port, allowOffloads, pairs });
+    const sparseFirst = options.sparseFirst ?? true;
+    const udp = openUdp({ port: options.port, allowOffloads, pairs, sparseFirst });
     const maxPeers = options.maxPeers ?? MAX_PEERS;
     const maxKeypairs = 2 ** Math.ceil(Math.log2(maxPeers * KEYPAIRS_PER_PEER));
     const memory = createSharedMemory(PeerSlots.slotsFor(maxPeers), maxKeypairs, pairs);
     const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), maxPeers, handlers);
     try {
-      await datapath.#workers.start({ memory, udp, aeadTier: options.aeadTier ?? 'openssl-low-level' });
+      const aeadTier = options.aeadTier ?? 'openssl-low-level';
+      await datapath.#workers.start({ memory, udp, marksSparse: sparseFirst, aeadTier });
       return datapath;
     } catch (error) {
       await datapath[Symbol.asyncDispose]();

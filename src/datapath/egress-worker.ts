@@ -30,6 +30,7 @@ const create = (arena: Arena, options: WorkerOptions): Egress => {
     poller: new Poller(arena, options.wakeFd, MAX_DEVICES),
     events: new EventSink(options.events, options.port),
     commands: new Ring(options.extra),
+    marksSparse: options.marksSparse,
     port: options.port,
   });
 };

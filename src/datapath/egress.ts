@@ -11,11 +11,13 @@
 
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { ECN_MASK, enterTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
+import { flowHash } from '../../native-free/wire/flow-hash.ts';
 import { mayBeCut } from '../../native-free/wire/icmp.ts';
 import { TRANSPORT_HEADER_LENGTH } from '../../native-free/wire/message.ts';
 import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
 import { PATH_PROBE_LENGTH, PROBE, PROBE_ANSWER, writePathProbe } from '../../native-free/wire/path-probe.ts';
 import { Segmenter } from '../../native-free/wire/segment.ts';
+import { LOW_LATENCY_CLASS, SparseFlows } from '../../native-free/wire/sparse-flows.ts';
 import { VNET_GSO_NONE, vnetGsoType, writePlainVnetHeader } from '../../native-free/wire/virtio.ts';
 import { monotonicNow } from '../ffi/clock.ts';
 import { EAGAIN, EINTR, errno, POLLIN, read } from '../ffi/libc.ts';
@@ -79,6 +81,8 @@ export interface EgressParts {
   readonly poller: Poller;
   readonly events: EventSink;
   readonly commands: Ring;
+  /** Whether messages of sparse flows are marked, so that they may overtake where they arrive. */
+  readonly marksSparse: boolean;
   readonly port: WorkerOptions['port'];
 }
 
@@ -90,6 +94,7 @@ export class Egress {
   readonly #staging: Staging;
   readonly #unreachable: Unreachable;
   readonly #key: KeyCache;
+  readonly #sparseFlows = new SparseFlows();
   readonly #askedAt: Float64Array;
   readonly #memory: PacketMemory;
   readonly #readAt: number;
@@ -252,7 +257,7 @@ export class Egress {
     const segmenter = this.#segmenter;
     const key = this.#key.sendKey(keypair);
     const remoteIndex = state.remoteIndexOf(keypair);
-    const mark = enterTunnel(segmenter.ip.trafficClass & ECN_MASK);
+    const trafficClass = enterTunnel(segmenter.ip.trafficClass & ECN_MASK) | this.#dscp();
     let left = segmenter.count;
     let taken = 0;
     let counter = 0;
@@ -266,7 +271,7 @@ export class Egress {
       const length = segmenter.paddedLength;
       const to = outbox.place(length);
       aead.seal(key, counter, segmenter.offset, length, to);
-      outbox.add(peer, remoteIndex, counter, length, mark);
+      outbox.add(peer, remoteIndex, counter, length, trafficClass);
       counter += 1;
       taken -= 1;
       bytes += length;
@@ -275,6 +280,14 @@ export class Egress {
     state.countSent(pair, peer, bytes + count * (TRANSPORT_HEADER_LENGTH + TAG_LENGTH), this.#now, true);
     counters.add(counters.at.packets, count);
     if (count > 1) counters.add(counters.at['super-packets'], 1);
+  }
+
+  /** Of the messages that carry the packet at hand, where it stands in the outer header. */
+  #dscp(): number {
+    if (!this.#parts.marksSparse) return 0;
+    const { ip, count, stridePlaintext } = this.#segmenter;
+    const hash = flowHash(this.#memory.view, ip.offset);
+    return this.#sparseFlows.take(hash, count * stridePlaintext, this.#now) ? LOW_LATENCY_CLASS : 0;
   }
 
   // --- what main asks for

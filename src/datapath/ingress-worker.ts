@@ -24,7 +24,7 @@ const create = (arena: Arena, options: WorkerOptions): Ingress =>
     state: new SharedState(options.memory),
     counters: new Counters(INGRESS_COUNTERS, options.counters),
     udp: options.udp,
-    poller: new Poller(arena, options.wakeFd, 2),
+    poller: new Poller(arena, options.wakeFd, Ingress.SOCKETS),
     events: new EventSink(options.events, options.port),
     datagrams: new Ring(options.extra),
     handOver: options.handOver,

@@ -2,6 +2,7 @@
 //
 //   1. wait         poll the UDP sockets and the wake-up descriptor                       poller.ts
 //   2. receive      many datagrams in one call, coalesced by the kernel (UDP_GRO)         #receive
+//                   those of sparse flows first, which have sockets of their own           port-sharing.ts
 //   3. sort         type 4 goes on, types 1 to 3 wait until the rest is done              #dispatch, handshake-intake.ts
 //                   what is another worker's is handed over, and what is handed over comes in here    hand-over.ts
 //   4. open         receiver index -> keypair -> tag; then the replay window              #open
@@ -48,7 +49,7 @@ import { ProbeBudget } from './probe-budget.ts';
 import { ReplayWindows } from './replay-windows.ts';
 import type { Ring } from './ring.ts';
 import { NO_SLOT, type SharedState, workerNumber } from './shared-state.ts';
-import type { UdpSockets } from './udp.ts';
+import type { SocketPair, UdpSockets } from './udp.ts';
 import type { WorkerOptions } from './worker-protocol.ts';
 
 /** Whitepaper section 6.1; counters past 2^53 (of 2^64) are refused. */
@@ -94,6 +95,9 @@ export interface IngressParts {
 export class Ingress {
   readonly #parts: IngressParts;
   readonly #number: number;
+  /** The sockets in the order in which they are looked at, and how many of them are those of sparse flows. */
+  readonly #sockets: readonly number[];
+  readonly #sparseSockets: number;
   /** Of a receiver index, those that say which ingress worker it belongs to. */
   readonly #laneBits: number;
   readonly #handOver: HandOver;
@@ -129,6 +133,9 @@ export class Ingress {
   /** Whether this message's source has been compared with the peer's endpoint. */
   #isSourceChecked = false;
 
+  /** What its poller has to have room for: IPv4's and IPv6's, those of sparse flows beside the others. */
+  static readonly SOCKETS = 4;
+
   static readonly ARENA = BATCH * RECEIVE_ROOM + AREA + HandOver.ARENA + 64 * 1024;
 
   constructor(parts: IngressParts) {
@@ -162,8 +169,12 @@ export class Ingress {
     }
     this.#area = arena.allocate(AREA);
     this.#cursor = this.#area;
-    const { v4, v6 } = parts.udp;
-    parts.poller.watch(v6 < 0 ? [v4] : [v4, v6]);
+    const existing = ({ v4, v6 }: SocketPair): number[] => (v6 < 0 ? [v4] : [v4, v6]);
+    const { udp } = parts;
+    const sparse = udp.sparse === undefined ? [] : existing(udp.sparse);
+    this.#sockets = [...sparse, ...existing(udp)];
+    this.#sparseSockets = sparse.length;
+    parts.poller.watch(this.#sockets);
   }
 
   get aeadTier(): AeadTier {
@@ -179,12 +190,11 @@ export class Ingress {
 
   /** Waits until there is something to do, or for so long, and does it. */
   turn(timeoutMs?: number): void {
-    const { state, poller, events, udp } = this.#parts;
+    const { state, poller, events } = this.#parts;
     poller.wait(timeoutMs);
     state.enter(this.#number);
     if (poller.takeWakeup()) this.configure();
-    if (poller.eventsAt(0) !== 0) this.#receive(udp.v4);
-    if (udp.v6 >= 0 && poller.eventsAt(1) !== 0) this.#receive(udp.v6);
+    for (let i = 0; i < this.#sockets.length; i++) if (poller.eventsAt(i) !== 0) this.#receive(i);
     if (this.#laneBits !== 0) {
       this.#begin();
       this.#exchange();
@@ -193,24 +203,32 @@ export class Ingress {
     events.flush();
   }
 
-  #receive(fd: number): void {
+  /** By socket `i`. Between batches of bulk it looks for what may overtake: never more than that, so bulk goes on, too. */
+  #receive(i: number): void {
+    const fd = this.#sockets[i] ?? -1;
+    for (let round = 0; round < RECEIVES_A_TURN && this.#receiveBatch(fd); round++)
+      if (i >= this.#sparseSockets)
+        for (let sparse = 0; sparse < this.#sparseSockets; sparse++)
+          this.#receiveBatch(this.#sockets[sparse] ?? -1);
+  }
+
+  /** Whether there may be more. */
+  #receiveBatch(fd: number): boolean {
     const batch = this.#batch;
-    for (let round = 0; round < RECEIVES_A_TURN; round++) {
-      for (let i = 0; i < this.#used; i++) batch.prepareReceive(i);
-      const received = recvmmsg(fd, batch.addressOf(0), BATCH, MSG_DONTWAIT, 0);
-      this.#used = Math.max(received, 0);
-      if (received <= 0) return;
-      this.#begin();
-      for (let i = 0; i < received; i++) {
-        batch.readControl(i);
-        this.#outerMark = batch.trafficClass & ECN_MASK;
-        this.#cut(i, batch.lengthOf(i), batch.segmentSize);
-      }
-      this.#write();
-      this.#intake.work(this.#now);
-      if (this.#laneBits !== 0) this.#exchange();
-      if (received < BATCH) return;
+    for (let i = 0; i < this.#used; i++) batch.prepareReceive(i);
+    const received = recvmmsg(fd, batch.addressOf(0), BATCH, MSG_DONTWAIT, 0);
+    this.#used = Math.max(received, 0);
+    if (received <= 0) return false;
+    this.#begin();
+    for (let i = 0; i < received; i++) {
+      batch.readControl(i);
+      this.#outerMark = batch.trafficClass & ECN_MASK;
+      this.#cut(i, batch.lengthOf(i), batch.segmentSize);
     }
+    this.#write();
+    this.#intake.work(this.#now);
+    if (this.#laneBits !== 0) this.#exchange();
+    return received === BATCH;
   }
 
   /** Treats `datagrams`, all of `size` bytes but the last, as if they had been received. Borrows them. */

@@ -3,6 +3,7 @@
 import { fchownSync } from 'node:fs';
 import { Vl3Error } from '../../native-free/error.ts';
 import { TRANSPORT_RECEIVER_OFFSET, TRANSPORT_TYPE } from '../../native-free/wire/message.ts';
+import { LOW_LATENCY_CLASS } from '../../native-free/wire/sparse-flows.ts';
 import { errno, errnoName, setsockopt } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
 import { SOL_SOCKET, setInt } from './socket-options.ts';
@@ -14,6 +15,10 @@ const SO_ATTACH_REUSEPORT_CBPF = 51;
 /** Before it is bound: only then may it have a port that others have, who have said the same. */
 export const sharePort = (scratch: Arena, fd: number): boolean =>
   setInt(scratch, fd, SOL_SOCKET, SO_REUSEPORT, 1);
+
+/** Nobody else may have it from now on. */
+export const unsharePort = (scratch: Arena, fd: number): boolean =>
+  setInt(scratch, fd, SOL_SOCKET, SO_REUSEPORT, 0);
 
 /** Nobody's. */
 const OTHER_USER = 0xffff_fff0;
@@ -34,28 +39,50 @@ export const keepOthersOut = (scratch: Arena, fd: number): boolean => {
 };
 
 const BPF_LOAD_BYTE = 0x30;
+const BPF_LOAD_HALF = 0x28;
+const BPF_LOAD_CONSTANT_TO_X = 0x01;
 const BPF_JUMP_IF_EQUAL = 0x15;
+const BPF_SHIFT_RIGHT = 0x74;
 const BPF_AND = 0x54;
-const BPF_ADD = 0x04;
+const BPF_ADD_X = 0x0c;
 const BPF_RETURN_ACCUMULATOR = 0x16;
 const BPF_RETURN = 0x06;
+/** Offsets from here on are those in the IP header (SKF_NET_OFF). */
+const IP_HEADER = 0xfff0_0000;
 /** struct sock_filter: code u16, jump if true u8, if false u8, operand u32. */
 const SOCK_FILTER = 8;
 /** struct sock_fprog: count u16, pointer at 8. */
 const SOCK_FPROG = 16;
 
+/** Which of the sockets at a port are whose, by the order in which they were bound. */
+export interface Places {
+  readonly isV6: boolean;
+  readonly pairs: number;
+  /** Of the first pair's, beside which are those of the others. */
+  readonly first: number;
+  /** Likewise, for messages of sparse flows. */
+  readonly firstSparse: number;
+}
+
 /**
- * Of sockets that share a port the kernel asks this classic BPF program, which sees a datagram's payload, for the number of the
- * one that gets it: of transport data by the low bits of the receiver index, which is little-endian; of all else the first pair's.
- * What it joins to one datagram goes where the first goes. `first`: how many sockets were there before those of the pairs.
+ * Of sockets that share a port the kernel asks this classic BPF program, which sees a datagram's payload and its IP header, for the
+ * number of the one that gets it: of transport data by the low bits of the receiver index, which is little-endian, and by the
+ * traffic class; of all else the first pair's. What it joins to one datagram goes where the first goes.
  */
-export const steer = (scratch: Arena, fd: number, pairs: number, first: number): void => {
+export const steer = (scratch: Arena, fd: number, { isV6, pairs, first, firstSparse }: Places): void => {
   const program = [
     [BPF_LOAD_BYTE, 0, 0, 0],
-    [BPF_JUMP_IF_EQUAL, 0, 4, TRANSPORT_TYPE],
+    [BPF_JUMP_IF_EQUAL, 0, 10, TRANSPORT_TYPE],
+    [BPF_LOAD_CONSTANT_TO_X, 0, 0, first],
+    // The six bits of the DSCP, behind the version and before ECN.
+    isV6 ? [BPF_LOAD_HALF, 0, 0, IP_HEADER] : [BPF_LOAD_BYTE, 0, 0, IP_HEADER + 1],
+    [BPF_SHIFT_RIGHT, 0, 0, isV6 ? 6 : 2],
+    [BPF_AND, 0, 0, 0x3f],
+    [BPF_JUMP_IF_EQUAL, 0, 1, LOW_LATENCY_CLASS >>> 2],
+    [BPF_LOAD_CONSTANT_TO_X, 0, 0, firstSparse],
     [BPF_LOAD_BYTE, 0, 0, TRANSPORT_RECEIVER_OFFSET],
     [BPF_AND, 0, 0, pairs - 1],
-    [BPF_ADD, 0, 0, first],
+    [BPF_ADD_X, 0, 0, 0],
     [BPF_RETURN_ACCUMULATOR, 0, 0, 0],
     [BPF_RETURN, 0, 0, first],
   ] as const;

@@ -2,10 +2,9 @@
 // ingress worker checks and updates after a packet has authenticated, in one step. Counters are below 2^53. The
 // readable twin, one object a keypair, is native-free/noise/replay.ts; a test holds the two together.
 
-import { REPLAY_WINDOW } from '../../native-free/noise/replay.ts';
+import { REPLAY_BITS, REPLAY_WINDOW } from '../../native-free/noise/replay.ts';
 
-const BITS = 8192;
-const WORDS = BITS / 32;
+const WORDS = REPLAY_BITS / 32;
 const WORD_MASK = WORDS - 1;
 
 export class ReplayWindows {

@@ -1,5 +1,6 @@
 // The outside: one UDP port for all networks, as a v4 and a v6 socket (v4-mapped addresses lose control messages) for each pair
-// of workers. Where there are several, the kernel gives a message to the one in whose number its receiver index ends.
+// of workers, and another two for the messages of sparse flows, which need not wait behind the others. The kernel gives each
+// message to the pair in whose number its receiver index ends (port-sharing.ts).
 // A socket stays for good in the network namespace of the thread that made it. Offloads are probed, not assumed.
 
 import { Vl3Error } from '../../native-free/error.ts';
@@ -19,7 +20,7 @@ import {
   socket,
 } from '../ffi/libc.ts';
 import { Arena } from '../ffi/memory.ts';
-import { keepOthersOut, sharePort, steer } from './port-sharing.ts';
+import { keepOthersOut, type Places, sharePort, steer, unsharePort } from './port-sharing.ts';
 import { AF_INET, AF_INET6, encodeSockaddr, sockaddrLength } from './sockaddr.ts';
 import { askForControl, boundPort, SOL_SOCKET, setInt } from './socket-options.ts';
 import { setOffloads, type UdpOffloads } from './udp-offloads.ts';
@@ -70,9 +71,11 @@ export interface UdpSockets {
    * connected to says which address of ours the kernel takes.
    */
   readonly raw6?: number | undefined;
+  /** What is marked as of a sparse flow comes by these, and is received first. Undefined: there is no difference. */
+  readonly sparse?: SocketPair | undefined;
   readonly offloads: UdpOffloads;
   /** The sockets of further pairs of workers, at the same port. */
-  readonly further?: readonly SocketPair[] | undefined;
+  readonly further?: readonly WorkerSockets[] | undefined;
   /** Of a port that is shared: they receive nothing, and let nobody else share it. */
   readonly guard?: SocketPair | undefined;
 }
@@ -80,14 +83,17 @@ export interface UdpSockets {
 export interface SocketPair {
   readonly v4: number;
   readonly v6: number;
-  readonly raw6?: number | undefined;
 }
+
+type WorkerSockets = SocketPair & Pick<UdpSockets, 'raw6' | 'sparse'>;
 
 export interface UdpOptions {
   /** 0: any free one. */
   readonly port: number;
   /** Of workers, each with sockets of its own: a power of two. Default 1. */
   readonly pairs?: number | undefined;
+  /** Sockets of their own for messages of sparse flows, where the kernel has what it takes. Default false. */
+  readonly sparseFirst?: boolean | undefined;
   /** False: neither probed nor used. */
   readonly allowOffloads: boolean;
 }
@@ -99,7 +105,7 @@ export const openUdp = (options: UdpOptions): UdpSockets => {
   try {
     const { port, ...first } = openFirst(scratch, options.port);
     opened.push(...existing(first));
-    const { pairs, guard } = openPairs(scratch, first, port, options.pairs ?? 1, opened);
+    const { pairs, guard } = openPairs(scratch, { ...first, port }, options, opened);
     const offloads = setOffloads(scratch, opened, options.allowOffloads);
     const [own = first, ...further] = pairs.map((pair) => ({
       ...pair,
@@ -135,34 +141,66 @@ const openFirst = (scratch: Arena, wanted: number): SocketPair & { readonly port
   }
 };
 
-/**
- * The first sockets hold the port until all are there, so nobody else's are among those that share it. Nor can they be later: the
- * last of IPv4 and the first of IPv6 are the guard's.
- */
+interface SharedPort {
+  readonly pairs: readonly WorkerSockets[];
+  readonly guard?: SocketPair | undefined;
+}
+
 const openPairs = (
   scratch: Arena,
-  first: SocketPair,
-  port: number,
-  count: number,
+  first: SocketPair & { readonly port: number },
+  { pairs = 1, sparseFirst = false }: UdpOptions,
   opened: number[],
-): { readonly pairs: SocketPair[]; readonly guard?: SocketPair } => {
-  if (count === 1) return { pairs: [first] };
+): SharedPort => {
+  if (pairs === 1 && !sparseFirst) return { pairs: [first] };
+  const further: number[] = [];
+  try {
+    const shared = openShared(scratch, first, { pairs, sparseFirst }, further);
+    if (shared.isOurs || pairs > 1) {
+      opened.push(...further);
+      return shared;
+    }
+  } catch (error) {
+    if (pairs > 1) {
+      opened.push(...further);
+      throw error;
+    }
+  }
+  // One pair does without, rather than with a port that others may share.
+  for (const fd of further) close(fd);
+  for (const fd of existing(first)) unsharePort(scratch, fd);
+  return { pairs: [first] };
+};
+
+/**
+ * The first sockets hold the port until all are there, so nobody else's are among those that share it. Nor can they be later, if
+ * it `isOurs`: the last of IPv4 and the first of IPv6 are the guard's.
+ */
+const openShared = (
+  scratch: Arena,
+  first: SocketPair & { readonly port: number },
+  { pairs: count, sparseFirst }: { readonly pairs: number; readonly sparseFirst: boolean },
+  opened: number[],
+): SharedPort & { readonly isOurs: boolean } => {
   const hasV6 = first.v6 >= 0;
   for (const fd of existing(first)) sharePort(scratch, fd);
   const openOne = (family: number): number => {
-    const fd = openSocket(scratch, family, port, true);
+    const fd = openSocket(scratch, family, first.port, true);
     opened.push(fd);
     return fd;
   };
-  const pairs = Array.from({ length: count }, (_, pair) => ({
-    v4: pair === 0 ? first.v4 : openOne(AF_INET),
-    v6: hasV6 ? openOne(AF_INET6) : -1,
-  }));
+  const openBoth = (v4 = openOne(AF_INET)): SocketPair => ({ v4, v6: hasV6 ? openOne(AF_INET6) : -1 });
+  const own = Array.from({ length: count }, (_, pair) => openBoth(pair === 0 ? first.v4 : undefined));
+  const sparse = own.map(() => (sparseFirst ? openBoth() : undefined));
   const guard = { v4: openOne(AF_INET), v6: first.v6 };
-  steer(scratch, first.v4, count, 0);
-  if (hasV6) steer(scratch, first.v6, count, 1);
-  for (const fd of existing(guard)) keepOthersOut(scratch, fd);
-  return { pairs, guard };
+  const placesOf = (isV6: boolean): Places => {
+    const from = isV6 ? 1 : 0;
+    return { isV6, pairs: count, first: from, firstSparse: sparseFirst ? from + count : from };
+  };
+  steer(scratch, first.v4, placesOf(false));
+  if (hasV6) steer(scratch, first.v6, placesOf(true));
+  const isOurs = existing(guard).every((fd) => keepOthersOut(scratch, fd));
+  return { pairs: own.map((sockets, pair) => ({ ...sockets, sparse: sparse[pair] })), guard, isOurs };
 };
 
 /**
@@ -171,13 +209,16 @@ const openPairs = (
  */
 export const rebindUdp = (
   sockets: UdpSockets,
-  options: UdpOptions & { readonly mark: number },
+  options: Pick<UdpOptions, 'port' | 'allowOffloads'> & { readonly mark: number },
 ): UdpSockets => {
   const own = pairsOf(sockets);
-  const moved = openUdp({ ...options, pairs: 1 + (sockets.further ?? []).length });
+  const pairs = 1 + (sockets.further ?? []).length;
+  const moved = openUdp({ ...options, pairs, sparseFirst: sockets.sparse !== undefined });
   try {
     if (options.mark !== 0) setUdpMark(moved, options.mark);
     const by = pairsOf(moved);
+    if (by.length !== own.length)
+      throw new Vl3Error('failed-precondition', 'the kernel does not share this port as the one before');
     own.forEach(({ v4, v6 }, pair) => {
       const { v4: by4 = -1, v6: by6 = -1 } = by[pair] ?? {};
       replace(v4, by4);
@@ -226,15 +267,18 @@ export const closeUdp = (sockets: UdpSockets): void => {
   for (const fd of descriptorsOf(sockets)) close(fd);
 };
 
-const pairsOf = ({ v4, v6, raw6, further = [], guard }: UdpSockets): SocketPair[] => [
-  { v4, v6, raw6 },
-  ...further,
-  ...(guard === undefined ? [] : [guard]),
+/** All that are bound to the port. */
+const pairsOf = ({ v4, v6, sparse, further = [], guard }: UdpSockets): SocketPair[] =>
+  [{ v4, v6 }, sparse, ...further.flatMap((one) => [one, one.sparse]), guard].filter(
+    (one) => one !== undefined,
+  );
+
+const existing = ({ v4, v6 }: SocketPair): number[] => [v4, v6].filter((fd) => fd >= 0);
+
+const descriptorsOf = (sockets: UdpSockets): number[] => [
+  ...pairsOf(sockets).flatMap(existing),
+  ...[sockets, ...(sockets.further ?? [])].flatMap(({ raw6 }) => raw6 ?? []),
 ];
-
-const existing = ({ v4, v6, raw6 = -1 }: SocketPair): number[] => [v4, v6, raw6].filter((fd) => fd >= 0);
-
-const descriptorsOf = (sockets: UdpSockets): number[] => pairsOf(sockets).flatMap(existing);
 
 /** It receives nothing. */
 const openRaw6 = (): number | undefined => {

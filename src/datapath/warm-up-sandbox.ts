@@ -56,7 +56,8 @@ export class Sandbox implements Disposable {
     const wakeFd = eventfd(0, O_NONBLOCK);
     const { port1, port2 } = new MessageChannel();
     const memory = createSharedMemory(2, 4, own.memory.pairs);
-    const udp: UdpSockets = { ...own.udp, port: sink.port, v4: sink.fd, v6: silent.fd };
+    const nothing = { v4: silent.fd, v6: silent.fd };
+    const udp: UdpSockets = { ...own.udp, port: sink.port, v4: sink.fd, v6: silent.fd, sparse: nothing };
     this.options = {
       ...own,
       port: port2,

@@ -18,6 +18,8 @@ export interface WorkerOptions {
   readonly counters: SharedArrayBuffer;
   readonly wakeFd: number;
   readonly udp: UdpSockets;
+  /** Whether messages of sparse flows are marked, so that they may overtake. */
+  readonly marksSparse: boolean;
   readonly aeadTier: AeadTier;
   readonly events: RingMemory;
   /** Egress: commands from main. Ingress: handshake datagrams to main, of which only those of the first pair get any. */

@@ -30,6 +30,7 @@ export interface DatapathStats {
 export interface WorkersOptions {
   readonly memory: SharedMemory;
   readonly udp: UdpSockets;
+  readonly marksSparse: boolean;
   /** The fastest AEAD tier to try. */
   readonly aeadTier: AeadTier;
 }
@@ -60,7 +61,7 @@ export class Workers {
   }
 
   /** Resolves with all running; what runs when it throws is joined by `close`. */
-  async start({ memory, udp, aeadTier }: WorkersOptions): Promise<void> {
+  async start({ memory, udp, marksSparse, aeadTier }: WorkersOptions): Promise<void> {
     compiledBlockSum();
     const { state, mailbox, onFailure } = this.#deps;
     const onWake = (): void => {
@@ -76,6 +77,7 @@ export class Workers {
       pair,
       memory,
       aeadTier,
+      marksSparse,
       handOver,
       udp: socketsOf(udp, pair),
       wakeFd: wakeFd(role, pair),

@@ -2,6 +2,7 @@
 // together (UDP_SEGMENT), with an ECN mark, and keeps what comes with the mark that it came with.
 
 import type { Endpoint } from '../../../native-free/device/data-plane.ts';
+import { ECN_MASK } from '../../../native-free/wire/ecn.ts';
 import { MessageBatch } from '../../../src/datapath/message-batch.ts';
 import { AF_INET, encodeSockaddr, sockaddrLength } from '../../../src/datapath/sockaddr.ts';
 import { inNamespace } from '../../../src/datapath/tun.ts';
@@ -61,7 +62,7 @@ export class Outsider {
     batch.readControl(0);
     return {
       bytes: this.#arena.bytes.slice(this.#payload, this.#payload + batch.lengthOf(0)),
-      mark: batch.trafficClass,
+      mark: batch.trafficClass & ECN_MASK,
     };
   }
 

@@ -53,7 +53,7 @@ test('the packets beyond it are written too, all in order', () => {
     state,
     counters: new Counters(INGRESS_COUNTERS, counts),
     udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
-    poller: new Poller(arena, -1, 2),
+    poller: new Poller(arena, -1, Ingress.SOCKETS),
     events: new EventSink(createRing(EVENT_LENGTH, 4), port2),
     datagrams: new Ring(createRing(DATAGRAM_LENGTH, 4)),
     port: port2,

@@ -61,7 +61,7 @@ beforeEach(() => {
     state,
     counters,
     udp,
-    poller: new Poller(arena, wakeFds[OWN] ?? -1, 2),
+    poller: new Poller(arena, wakeFds[OWN] ?? -1, Ingress.SOCKETS),
     events: new EventSink(createRing(EVENT_LENGTH, 64), channel.port2),
     datagrams: new Ring(createRing(DATAGRAM_LENGTH, 64)),
     port: channel.port2,

@@ -30,6 +30,7 @@ const options = (): WorkerOptions => ({
   wakeFd: -1,
   udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
   aeadTier: 'openssl-low-level',
+  marksSparse: true,
   events: createRing(EVENT_LENGTH, 4),
   extra: createRing(DATAGRAM_LENGTH, 4),
 });
@@ -73,6 +74,7 @@ const sendAll = (used: number) => {
       poller: new Poller(arena, sandbox.wakeFd, 4),
       events: new EventSink(sandbox.events, sandbox.port),
       commands: new Ring(sandbox.extra),
+      marksSparse: true,
       port: sandbox.port,
     });
   };

@@ -4,6 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Host } from '../../lab/host.ts';
+import { iperf3 } from '../../lab/iperf3.ts';
 import { Lab } from '../../lab/lab.ts';
 import { ping } from '../../lab/ping.ts';
 import { End, join, twoHosts } from './tunnel.ts';
@@ -23,6 +24,12 @@ delete table inet seen
 table inet seen {
   counter outer { }
   counter inner { }
+  chain sparse {
+    counter name outer
+  }
+  chain bulk {
+    counter name inner
+  }
   chain c {
     type filter hook prerouting priority -300
     iifname "eth0" udp dport ${b.datapath.port} ${outer}
@@ -70,7 +77,7 @@ test.each(PATHS)(
       expect(await answered('fd00::2', 1)).toBe(3);
       expect([await count('outer'), await count('inner')]).toEqual([3, 3]);
       await watch({
-        outer: `${ip} dscp 0 ${ip} ecn not-ect counter name outer`,
+        outer: `${ip} dscp af22 ${ip} ecn not-ect counter name outer`,
         inner: 'ip dscp 46 counter name inner',
       });
       expect(await answered('10.0.0.2', 46 << 2)).toBe(3);
@@ -91,6 +98,31 @@ test.each(PATHS)(
       const dropped = (): number => b.datapath.stats().ingress['dropped:congested'] - before;
       for (let i = 0; i < 200 && dropped() < 3; i++) await sleep(20);
       expect([await count('outer'), await count('inner'), dropped()]).toEqual([3, 0, 3]);
+    } finally {
+      await a.remove();
+      await b.remove();
+    }
+  },
+);
+
+test.each(PATHS)(
+  'over %s what a flow sends first is marked AF22, and bulk is not',
+  async (_, ip, ofA, ofB) => {
+    [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
+    try {
+      join(a, b, ofA, ofB);
+      for (const end of [a, b]) end.allow({ a: ['10.0.0.1/32'], b: ['10.0.0.2/32'] });
+      await a.up(['10.0.0.1/24'], []);
+      await b.up(['10.0.0.2/24'], []);
+      await Promise.all([a.datapath.settled(), b.datapath.settled()]);
+      await watch({ outer: `${ip} dscp vmap { af22 : jump sparse, 0 : jump bulk }` });
+      const { bytes } = await iperf3(hostA, hostB, '10.0.0.2', { seconds: 1 });
+      expect(bytes).toBeGreaterThan(1_000_000);
+      const [sparse, bulk] = [await count('outer'), await count('inner')];
+      expect(sparse).toBeGreaterThan(5);
+      // Of each connection one burst, and what little it sends while it begins or ends.
+      expect(sparse).toBeLessThan(200);
+      expect(bulk).toBeGreaterThan(sparse);
     } finally {
       await a.remove();
       await b.remove();

@@ -1,29 +1,41 @@
 import { fchownSync, readdirSync } from 'node:fs';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { sharePort } from '../../../src/datapath/port-sharing.ts';
 import { encodeSockaddr, sockaddrLength } from '../../../src/datapath/sockaddr.ts';
-import { closeUdp, openUdp, rebindUdp, socketsOf } from '../../../src/datapath/udp.ts';
+import { setInt } from '../../../src/datapath/socket-options.ts';
+import { closeUdp, openUdp, rebindUdp, type SocketPair, socketsOf } from '../../../src/datapath/udp.ts';
 import { bind, close, POLLIN, poll, read, sendto, socket } from '../../../src/ffi/libc.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
 
 const descriptors = (): number => readdirSync('/proc/self/fd').length;
 
-test('each pair of workers has sockets of its own, and what is closed is all of them', () => {
-  const before = descriptors();
-  const sockets = openUdp({ port: 0, allowOffloads: false, pairs: 4 });
-  const own = [0, 1, 2, 3].flatMap((pair) => {
-    const { v4, v6, raw6 } = socketsOf(sockets, pair);
-    return [v4, v6, raw6];
-  });
-  expect(own.filter((fd) => fd !== undefined && fd >= 0)).toHaveLength(12);
-  expect(new Set(own).size).toBe(12);
-  const moved = rebindUdp(sockets, { port: 0, allowOffloads: false, mark: 0 });
-  expect(descriptors()).toBe(before + 14);
-  closeUdp(moved);
-  expect(descriptors()).toBe(before);
-});
+test.each([
+  [1, false, 3, 0],
+  [1, true, 5, 2],
+  [4, false, 12, 2],
+  [4, true, 20, 2],
+])(
+  'each of %i pairs of workers has sockets of its own, for sparse flows too: %s, and what is closed is all of them',
+  (pairs, sparseFirst, theirs, guards) => {
+    const before = descriptors();
+    const sockets = openUdp({ port: 0, allowOffloads: false, pairs, sparseFirst });
+    const own = Array.from({ length: pairs }, (_, pair) => socketsOf(sockets, pair)).flatMap(
+      ({ v4, v6, raw6, sparse }) => [v4, v6, raw6, sparse?.v4, sparse?.v6].filter((fd) => fd !== undefined),
+    );
+    expect(own.filter((fd) => fd >= 0)).toHaveLength(theirs);
+    expect(new Set(own).size).toBe(theirs);
+    const moved = rebindUdp(sockets, { port: 0, allowOffloads: false, mark: 0 });
+    expect(descriptors()).toBe(before + theirs + guards);
+    closeUdp(moved);
+    expect(descriptors()).toBe(before);
+  },
+);
 
 const SOCK_DGRAM = 2;
+const IPPROTO_IP = 0;
+const IP_TOS = 1;
+const IPPROTO_IPV6 = 41;
+const IPV6_TCLASS = 67;
 
 /** Whether another socket of `uid`, which says that it may be shared, can have the port. */
 const canShare = (port: number, address: string, uid: number): boolean => {
@@ -42,10 +54,10 @@ const canShare = (port: number, address: string, uid: number): boolean => {
   }
 };
 
-test.each([2, 4, 8])(
+test.each([1, 2, 4, 8])(
   'a port that %i pairs of workers share is shared with nobody else, whoever that is',
   (pairs) => {
-    const sockets = openUdp({ port: 0, allowOffloads: false, pairs });
+    const sockets = openUdp({ port: 0, allowOffloads: false, pairs, sparseFirst: pairs !== 4 });
     for (const address of ['0.0.0.0', '127.0.0.1', '::', '::1'])
       for (const uid of [0, 1000, 65_534])
         expect([address, uid, canShare(sockets.port, address, uid)]).toEqual([address, uid, false]);
@@ -71,39 +83,85 @@ const received = (fd: number): number[] | undefined => {
   }
 };
 
-test.each(['127.0.0.1', '::1'])(
-  'each pair gets at %s what ends in its number, and the first all else',
-  (address) => {
-    const pairs = 4;
-    const sockets = openUdp({ port: 0, allowOffloads: false, pairs });
+/** Sends from a socket of its own, by this traffic class, to `port` at `address`. */
+const sendTo =
+  (address: string, port: number) =>
+  (trafficClass: number, ...datagram: number[]): void => {
     const sender = openUdp({ port: 0, allowOffloads: false });
-    const isV4 = address === '127.0.0.1';
-    const own = [0, 1, 2, 3].map((pair) => socketsOf(sockets, pair)).map(({ v4, v6 }) => (isV4 ? v4 : v6));
     const scratch = new Arena(256);
-    const sockaddr = encodeSockaddr({ address, port: sockets.port });
+    const isV4 = address === '127.0.0.1';
+    const [from, level, option] = isV4
+      ? [sender.v4, IPPROTO_IP, IP_TOS]
+      : [sender.v6, IPPROTO_IPV6, IPV6_TCLASS];
+    expect(setInt(scratch, from, level, option, trafficClass)).toBe(true);
+    const sockaddr = encodeSockaddr({ address, port });
+    scratch.bytes.set(datagram);
     scratch.bytes.set(sockaddr, 128);
-    const send = (...datagram: number[]): void => {
-      scratch.bytes.set(datagram);
-      const from = isV4 ? sender.v4 : sender.v6;
-      const length = sockaddrLength(sockaddr[0] ?? 0);
-      expect(sendto(from, scratch.address, datagram.length, 0, scratch.address + 128, length)).toBe(
-        datagram.length,
-      );
-    };
+    const length = sockaddrLength(sockaddr[0] ?? 0);
+    expect(sendto(from, scratch.address, datagram.length, 0, scratch.address + 128, length)).toBe(
+      datagram.length,
+    );
+    scratch.unmap();
+    closeUdp(sender);
+  };
+
+const AF22 = 20 << 2;
+const AF41 = 34 << 2;
+
+describe.each(['127.0.0.1', '::1'])('at %s', (address) => {
+  const at = ({ v4, v6 }: SocketPair): number => (address === '127.0.0.1' ? v4 : v6);
+
+  test('each pair gets what ends in its number, and the first all else', () => {
+    const sockets = openUdp({ port: 0, allowOffloads: false, pairs: 4 });
+    const own = [0, 1, 2, 3].map((pair) => at(socketsOf(sockets, pair)));
+    const send = sendTo(address, sockets.port);
     for (const low of [0, 1, 2, 3, 0xfc, 0xfd, 0xfe, 0xff]) {
       const message = [4, 0, 0, 0, low, 1, 2, 3];
-      send(...message);
+      send(AF22, ...message);
       expect(own.map(received)).toEqual(
         [0, 1, 2, 3].map((pair) => (pair === (low & 3) ? message : undefined)),
       );
     }
     for (const type of [0, 1, 2, 3, 5, 0xff]) {
       const message = [type, 0, 0, 0, 3, 3, 3, 3];
-      send(...message);
+      send(0, ...message);
       expect(own.map(received)).toEqual([message, undefined, undefined, undefined]);
     }
-    scratch.unmap();
-    closeUdp(sender);
     closeUdp(sockets);
-  },
-);
+  });
+
+  test.each([1, 2, 4])(
+    'of %i pairs each gets what is marked as of a sparse flow by sockets of its own, whatever its ECN mark',
+    (pairs) => {
+      const sockets = openUdp({ port: 0, allowOffloads: false, pairs, sparseFirst: true });
+      const all = Array.from({ length: pairs }, (_, pair) => socketsOf(sockets, pair));
+      const own = all.map(at);
+      const sparse = all.map((one) => at(one.sparse ?? { v4: -1, v6: -1 }));
+      const send = sendTo(address, sockets.port);
+      const none = own.map(() => undefined);
+      for (const low of [0, 1, 2, 3, 0xff])
+        for (const [trafficClass, isSparse] of [
+          [0, false],
+          [1, false],
+          [AF22, true],
+          [AF22 | 2, true],
+          [AF41, false],
+          [AF22 | 0x80, false],
+        ] as const) {
+          const message = [4, 0, 0, 0, low, 1, 2, 3];
+          const byItsPair = own.map((_, pair) => (pair === (low & (pairs - 1)) ? message : undefined));
+          send(trafficClass, ...message);
+          expect([own.map(received), sparse.map(received)]).toEqual(
+            isSparse ? [none, byItsPair] : [byItsPair, none],
+          );
+        }
+      // Handshakes stay in line, however they are marked: anyone can send them.
+      for (const type of [1, 2, 3]) {
+        const message = [type, 0, 0, 0, 3, 3, 3, 3];
+        send(AF22, ...message);
+        expect([own.map(received), sparse.map(received)]).toEqual([[message, ...none.slice(1)], none]);
+      }
+      closeUdp(sockets);
+    },
+  );
+});

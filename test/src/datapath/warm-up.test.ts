@@ -36,6 +36,7 @@ const options = (): WorkerOptions => ({
   wakeFd: -1,
   udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
   aeadTier: 'openssl-low-level',
+  marksSparse: true,
   events: createRing(EVENT_LENGTH, 4),
   extra: createRing(DATAGRAM_LENGTH, 4),
 });
@@ -58,6 +59,7 @@ test('egress seals and sends all of it', () => {
       poller: new Poller(arena, sandbox.wakeFd, 4),
       events: new EventSink(sandbox.events, sandbox.port),
       commands: new Ring(sandbox.extra),
+      marksSparse: true,
       port: sandbox.port,
     });
   };
@@ -87,7 +89,7 @@ test('ingress opens, coalesces and writes all of it', () => {
       state: new SharedState(sandbox.memory),
       counters: new Counters(INGRESS_COUNTERS, sandbox.counters),
       udp: sandbox.udp,
-      poller: new Poller(arena, sandbox.wakeFd, 2),
+      poller: new Poller(arena, sandbox.wakeFd, Ingress.SOCKETS),
       events: new EventSink(sandbox.events, sandbox.port),
       datagrams: new Ring(sandbox.extra),
       port: sandbox.port,
