@@ -112,6 +112,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
           advertise: values.advertise.map(({ host, ...port }) => ({ address: host, ...port })),
           defaultPort: DEFAULT_UDP_PORT,
           workerPairs: pairsOf(values['worker-pairs']),
+          sparseFirst: values['sparse-first'] === 'on',
           reservedRanges: values['reserved-range'],
           rests: {
             addressMs: values['address-rest'] * 1000,

@@ -54,6 +54,8 @@ export interface AgentOptions extends EnrolmentOptions {
   readonly defaultPort: number;
   /** Of threads that move packets: 1, 2, 4 or 8. */
   readonly workerPairs: number;
+  /** Packets of flows that send little are marked, and received first. */
+  readonly sparseFirst: boolean;
   /** What workloads reach outside of vl3 and no route shows, e.g. a cluster's service range. */
   readonly reservedRanges?: readonly Prefix[];
   readonly rests?: Rests;
@@ -132,11 +134,11 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
-  const { workerPairs } = options;
+  const { workerPairs, sparseFirst } = options;
   const devices = new Port({ random, lanes: workerPairs });
   const datapath = opened.use(
     await Datapath.start(
-      { port, pairs: workerPairs },
+      { port, pairs: workerPairs, sparseFirst },
       {
         onEvent: (network, event) => networks.get(network)?.tunnel.event(event),
         onPathEvent: (network, event) => networks.get(network)?.tunnel.pathEvent(event),

@@ -82,6 +82,11 @@ const schema = z.strictObject({
     description:
       'threads that move packets, two in each pair: auto is one pair for each two processors, 4 at most (auto, 1, 2, 4, 8)',
   }),
+  'sparse-first': setting(choice(['on', 'off']).prefault('on'), {
+    placeholder: '<on|off>',
+    description:
+      'whether packets of flows that send little (lookups, pings, small calls) are marked as low-latency data (DSCP AF22) and received first',
+  }),
   advertise: setting(listOf(advertised({ loopback: false })).prefault([]), {
     placeholder: '<host[:port]>',
     description: 'address that peers reach this node by, e.g. behind 1:1 NAT',

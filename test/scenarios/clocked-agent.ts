@@ -28,7 +28,13 @@ const bootId = boot ?? clock.moment().bootId;
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
 const running = await startAgent(
-  { ...optionsSchema.parse(JSON.parse(json)), advertise: [], defaultPort: 51820, workerPairs: 1 },
+  {
+    ...optionsSchema.parse(JSON.parse(json)),
+    advertise: [],
+    defaultPort: 51820,
+    workerPairs: 1,
+    sparseFirst: true,
+  },
   {
     logger: pino({ name: 'agent' }),
     signal: stop.signal,
