@@ -1,6 +1,6 @@
 // A CA over its rotations: the key that signs, the next one, and the certificates of those that signed before. The first lies in
-// two PEM files (ca-directory.ts); from the first change on all of it is one file (0600), replaced as one, so that a crash leaves
-// the state before a step or the one after it.
+// two PEM files (ca-directory.ts); from the first rotation on all of it is one file (0600), replaced as one, so that a crash leaves
+// the state before a step or the one after it. Which nodes were revoked lies beside it: that changes often, and holds no key.
 
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,7 +14,8 @@ import { formatKey, parseKey } from './key.ts';
 import { fromPem, toPem } from './pem.ts';
 import { readPrivateFile, writePrivateFile } from './private-file.ts';
 
-export const AUTHORITIES_FILE = 'authorities.json';
+const AUTHORITIES_FILE = 'authorities.json';
+const REVOKED_FILE = 'revoked.json';
 const WHAT = 'the CA';
 
 const time = z.number().int().min(0);
@@ -34,9 +35,14 @@ const schema = z.strictObject({
     .max(MAX_AUTHORITIES),
   /** By purpose, base64: what followed from the first key, which need not be there any more. */
   secrets: z.record(z.string(), z.base64()),
-  revoked: z.array(z.strictObject({ node: z.string().refine(isName), until: time })).max(MAX_REVOKED),
   sequence: z.number().int().min(1),
 });
+const revocations = z.strictObject({
+  version: z.literal(1),
+  revoked: z.array(z.strictObject({ node: z.string().refine(isName), until: time })).max(MAX_REVOKED),
+  sequence: z.number().int().min(0),
+});
+export type Revocations = Omit<z.infer<typeof revocations>, 'version'>;
 
 export interface KeyedAuthority extends CaFiles {
   readonly since: number;
@@ -46,7 +52,6 @@ export interface Authorities {
   readonly next?: KeyedAuthority | undefined;
   readonly previous: readonly { readonly certificate: Certificate; readonly since: number }[];
   readonly secrets: Readonly<Record<string, string>>;
-  readonly revoked: readonly { readonly node: string; readonly until: number }[];
   /** Of what the domain says of itself; grows with each change. */
   readonly sequence: number;
 }
@@ -72,26 +77,38 @@ export const openAuthorities = async (
     active: { ...first, since },
     previous: [],
     secrets: {},
-    revoked: [],
     sequence: Math.max(1, since),
   };
 };
 
 /** On the disk when this returns; a key that is in it no more is gone from there, too. */
 export const storeAuthorities = async (directory: string, authorities: Authorities): Promise<void> => {
-  const { active, next, previous, secrets, revoked, sequence } = authorities;
+  const { active, next, previous, secrets, sequence } = authorities;
   const content: z.infer<typeof schema> = {
     version: 1,
     active: encodeKeyed(active),
     ...(next !== undefined && { next: encodeKeyed(next) }),
     previous: previous.map(({ certificate, since }) => ({ certificate: toPem([certificate.der]), since })),
     secrets: { ...secrets },
-    revoked: [...revoked],
     sequence,
   };
   const bytes = Buffer.from(`${JSON.stringify(content, null, 2)}\n`);
   await writePrivateFile(join(directory, AUTHORITIES_FILE), bytes, WHAT);
   await removeFirstFiles(directory);
+};
+
+/** Who was revoked; nobody, when there is no such file. */
+export const openRevocations = async (directory: string): Promise<Revocations> => {
+  const path = join(directory, REVOKED_FILE);
+  const bytes = await readPrivateFile(path, WHAT);
+  if (bytes === undefined) return { revoked: [], sequence: 0 };
+  const { revoked, sequence } = parse(revocations, bytes, path);
+  return { revoked, sequence };
+};
+
+export const storeRevocations = async (directory: string, content: Revocations): Promise<void> => {
+  const bytes = Buffer.from(`${JSON.stringify({ version: 1, ...content })}\n`);
+  await writePrivateFile(join(directory, REVOKED_FILE), bytes, WHAT);
 };
 
 const removeFirstFiles = async (directory: string): Promise<void> => {
@@ -105,7 +122,7 @@ const encodeKeyed = ({ key, certificate, since }: KeyedAuthority): z.infer<typeo
 });
 
 const decode = (bytes: Uint8Array, path: string, trustDomain: string, now: number): Authorities => {
-  const content = parse(bytes, path);
+  const content = parse(schema, bytes, path);
   const derOf = (pem: string): Uint8Array => {
     const [der, second] = fromPem(pem, path);
     if (der === undefined || second !== undefined) throw damaged(path);
@@ -125,12 +142,11 @@ const decode = (bytes: Uint8Array, path: string, trustDomain: string, now: numbe
     next: content.next && decodeKeyed(content.next),
     previous,
     secrets: content.secrets,
-    revoked: content.revoked,
     sequence: content.sequence,
   };
 };
 
-const parse = (bytes: Uint8Array, path: string): z.infer<typeof schema> => {
+const parse = <T>(schema: z.ZodType<T>, bytes: Uint8Array, path: string): T => {
   try {
     return schema.parse(JSON.parse(Buffer.from(bytes).toString()));
   } catch {

@@ -16,7 +16,14 @@ import {
   type SpiffeId,
 } from '../../native-free/registry/spiffe-id.ts';
 import { toBase64 } from '../base64.ts';
-import { type Authorities, openAuthorities, storeAuthorities } from './ca-authorities.ts';
+import {
+  type Authorities,
+  openAuthorities,
+  openRevocations,
+  type Revocations,
+  storeAuthorities,
+  storeRevocations,
+} from './ca-authorities.ts';
 import { makeCa, serialNumber } from './ca-directory.ts';
 import { CLIENT_AUTH, DOCUMENT_SIGNING, LEASED_UNIT, SERVER_AUTH } from './certificate.ts';
 import { readCertificateRequest } from './certificate-request.ts';
@@ -32,6 +39,7 @@ import {
   type SignedStatement,
   type Signer,
 } from './signer.ts';
+import { type Credential, createServerCredential } from './tls.ts';
 import { loadX509 } from './x509-library.ts';
 
 const MINUTE = 60_000;
@@ -88,19 +96,25 @@ export class CertificateAuthority implements Signer, AdminSigner {
   readonly #now: () => number;
   readonly #listeners = new Set<() => void>();
   #authorities: Authorities;
+  #revocations: Revocations;
   #trustBundle: TrustBundle;
   #grantSigner: Promise<GrantSigner> | undefined;
   #statement: { readonly by: GrantSigner; readonly signed: SignedStatement } | undefined;
   /** Changes are made one after another. */
   #changing: Promise<unknown> = Promise.resolve();
 
-  private constructor(options: CaOptions, authorities: Authorities, now: () => number) {
+  private constructor(
+    options: CaOptions,
+    { authorities, revocations }: { readonly authorities: Authorities; readonly revocations: Revocations },
+    now: () => number,
+  ) {
     this.#directory = resolve(options.directory);
     this.#trustDomain = options.trustDomain;
     this.#leases = options.leases ?? false;
     this.svidValidityMs = options.svidValidityMs ?? SVID_VALIDITY_MS;
     this.#now = now;
     this.#authorities = authorities;
+    this.#revocations = revocations;
     this.#trustBundle = bundleOf(options.trustDomain, authorities);
   }
 
@@ -112,7 +126,8 @@ export class CertificateAuthority implements Signer, AdminSigner {
     parseTrustDomain(options.trustDomain);
     const directory = resolve(options.directory);
     const authorities = await openAuthorities(directory, options.trustDomain, now(), options.mayCreate);
-    return new CertificateAuthority(options, authorities, now);
+    const revocations = await openRevocations(directory);
+    return new CertificateAuthority(options, { authorities, revocations }, now);
   }
 
   get trustBundle(): TrustBundle {
@@ -123,6 +138,15 @@ export class CertificateAuthority implements Signer, AdminSigner {
     return this.#authorities;
   }
 
+  get revoked(): Revocations['revoked'] {
+    return this.#revocations.revoked;
+  }
+
+  /** Of what the domain says of itself at present. */
+  get sequence(): number {
+    return Math.max(this.#authorities.sequence, this.#revocations.sequence);
+  }
+
   async signNodeSvid(request: Uint8Array, node: string): Promise<Uint8Array[]> {
     parseName('node', node);
     return await this.#sign(request, {
@@ -131,7 +155,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
       validityMs: this.svidValidityMs,
       isLeased: this.#leases,
       // One that was revoked and is let in again gets what its revocation does not cover.
-      issuedAfter: this.#authorities.revoked.find((one) => one.node === node)?.until,
+      issuedAfter: this.#revocations.revoked.find((one) => one.node === node)?.until,
     });
   }
 
@@ -145,15 +169,22 @@ export class CertificateAuthority implements Signer, AdminSigner {
   }
 
   async signServerCertificate(request: Uint8Array, hosts: readonly string[]): Promise<Uint8Array[]> {
-    if (hosts.length > MAX_HOSTS) {
-      throw new Vl3Error('invalid-argument', `a server certificate names at most ${MAX_HOSTS} hosts`);
-    }
-    const stranger = hosts.find((host) => !isHost(host));
-    if (stranger !== undefined) {
-      throw new Vl3Error('invalid-argument', `"${stranger}" is neither a DNS name nor an IP address`);
-    }
     return await this.#sign(request, {
       id: { kind: 'registry', trustDomain: this.#trustDomain },
+      usages: [SERVER_AUTH],
+      validityMs: this.svidValidityMs,
+      hosts,
+    });
+  }
+
+  async serverCredential(hosts: readonly string[]): Promise<Credential> {
+    return await createServerCredential(this, hosts);
+  }
+
+  /** A server certificate for `spiffe://<trust domain>/ca`: of a signer apart. */
+  async signCaCertificate(request: Uint8Array, hosts: readonly string[]): Promise<Uint8Array[]> {
+    return await this.#sign(request, {
+      id: { kind: 'ca', trustDomain: this.#trustDomain },
       usages: [SERVER_AUTH],
       validityMs: this.svidValidityMs,
       hosts,
@@ -190,7 +221,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
   async statement(): Promise<SignedStatement> {
     const by = await this.#signerOfGrants();
     if (this.#statement?.by === by) return this.#statement.signed;
-    const { sequence, revoked } = this.#authorities;
+    const { sequence, revoked } = this;
     const bytes = encodeStatement({
       trustDomain: this.#trustDomain,
       authorities: this.#trustBundle.certificates.map(toBase64),
@@ -217,24 +248,40 @@ export class CertificateAuthority implements Signer, AdminSigner {
    * Vl3Error('failed-precondition') when it is not this step's turn.
    */
   async rotate(step: RotationStep, isUrgent = false): Promise<void> {
-    await this.#change(async (present) => {
+    await this.#inTurn(async () => {
+      const present = this.#authorities;
       const now = this.#now();
-      if (step === 'prepare') return await this.#prepared(present, now);
-      const since = step === 'sign' ? present.next?.since : present.previous.at(-1)?.since;
-      if (since === undefined) throw outOfTurn(step);
-      const left = since + this.svidValidityMs - now;
-      if (left > 0 && !isUrgent) throw tooSoon(step, since + this.svidValidityMs);
-      return step === 'sign' ? this.#promoted(present, now) : { ...present, previous: [] };
+      const changed = await this.#stepped(present, step, isUrgent, now);
+      const sequence = Math.max(this.sequence + 1, now);
+      await storeAuthorities(this.#directory, { ...changed, sequence });
+      this.#authorities = { ...changed, sequence };
+      this.#trustBundle = bundleOf(this.#trustDomain, changed);
+      // Of the CA that signs now.
+      if (changed.active.key !== present.active.key) this.#grantSigner = undefined;
     });
+  }
+
+  async #stepped(
+    present: Authorities,
+    step: RotationStep,
+    isUrgent: boolean,
+    now: number,
+  ): Promise<Authorities> {
+    if (step === 'prepare') return await this.#prepared(present, now);
+    const since = step === 'sign' ? present.next?.since : present.previous.at(-1)?.since;
+    if (since === undefined) throw outOfTurn(step);
+    const left = since + this.svidValidityMs - now;
+    if (left > 0 && !isUrgent) throw tooSoon(step, since + this.svidValidityMs);
+    return step === 'sign' ? this.#promoted(present, now) : { ...present, previous: [] };
   }
 
   /** Whatever was issued for the node until now is void. */
   async revoke(node: string): Promise<void> {
     parseName('node', node);
-    await this.#change(async (present) => {
+    await this.#inTurn(async () => {
       const now = this.#now();
       // What was issued before has ended by then.
-      const lasting = present.revoked.filter(
+      const lasting = this.revoked.filter(
         (one) => one.node !== node && one.until + this.svidValidityMs + BACKDATE_MS > now,
       );
       if (lasting.length >= MAX_REVOKED)
@@ -242,7 +289,12 @@ export class CertificateAuthority implements Signer, AdminSigner {
           'resource-exhausted',
           `${MAX_REVOKED} nodes were revoked within the time that an SVID lasts: rotate the CA instead, and let the others renew`,
         );
-      return { ...present, revoked: [...lasting, { node, until: now }] };
+      const changed = {
+        revoked: [...lasting, { node, until: now }],
+        sequence: Math.max(this.sequence + 1, now),
+      };
+      await storeRevocations(this.#directory, changed);
+      this.#revocations = changed;
     });
   }
 
@@ -267,22 +319,12 @@ export class CertificateAuthority implements Signer, AdminSigner {
     };
   }
 
-  async #change(decide: (present: Authorities) => Promise<Authorities>): Promise<void> {
-    const change = async (): Promise<void> => {
-      const present = this.#authorities;
-      const decided = await decide(present);
-      const changed = { ...decided, sequence: Math.max(present.sequence + 1, this.#now()) };
-      await storeAuthorities(this.#directory, changed);
-      this.#authorities = changed;
-      this.#trustBundle = bundleOf(this.#trustDomain, changed);
-      this.#statement = undefined;
-      // Of the CA that signs now.
-      if (changed.active.key !== present.active.key) this.#grantSigner = undefined;
-      for (const listener of this.#listeners) listener();
-    };
+  async #inTurn(change: () => Promise<void>): Promise<void> {
     const done = this.#changing.then(change);
     this.#changing = done.catch(() => undefined);
     await done;
+    this.#statement = undefined;
+    for (const listener of this.#listeners) listener();
   }
 
   /** With time enough for whatever it signs now. */
@@ -303,6 +345,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
   }
 
   async #sign(request: Uint8Array, profile: Profile): Promise<Uint8Array[]> {
+    mustBeHosts(profile.hosts ?? []);
     const publicKey = await readCertificateRequest(request);
     const x509 = await loadX509();
     const now = this.#now();
@@ -342,6 +385,16 @@ export class CertificateAuthority implements Signer, AdminSigner {
     return [new Uint8Array(certificate.rawData)];
   }
 }
+
+const mustBeHosts = (hosts: readonly string[]): void => {
+  if (hosts.length > MAX_HOSTS) {
+    throw new Vl3Error('invalid-argument', `a server certificate names at most ${MAX_HOSTS} hosts`);
+  }
+  const stranger = hosts.find((host) => !isHost(host));
+  if (stranger !== undefined) {
+    throw new Vl3Error('invalid-argument', `"${stranger}" is neither a DNS name nor an IP address`);
+  }
+};
 
 /** The signing one first: it is what join tokens and domain addresses name. */
 const bundleOf = (trustDomain: string, { active, next, previous }: Authorities): TrustBundle => ({

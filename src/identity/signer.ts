@@ -5,6 +5,7 @@
 import type { Grant } from '../../native-free/admission/grant.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import type { TrustBundle } from './chain.ts';
+import type { Credential } from './tls.ts';
 
 /** What `secretFor` is asked for: these outlive a rotation of the CA. */
 export const SECRET_PURPOSES = { positionStamp: 'vl3 registry position stamp v1' } as const;
@@ -47,8 +48,8 @@ export interface Signer {
    * 'permission-denied' when the evidence does not do.
    */
   signNodeSvid(request: Uint8Array, node: string, evidence?: SvidEvidence): Promise<Uint8Array[]>;
-  /** A server certificate for `spiffe://<trust domain>/registry`; `hosts` are DNS names and IP addresses. */
-  signServerCertificate(request: Uint8Array, hosts: readonly string[]): Promise<Uint8Array[]>;
+  /** A key and a server certificate for `spiffe://<trust domain>/registry`; `hosts` are DNS names and IP addresses. */
+  serverCredential(hosts: readonly string[]): Promise<Credential>;
   /** `notAfter` (unix ms): it ends then or before. One apart grants what it finds itself; the content only asks for it. */
   signGrant(content: GrantContent, notAfter: number): Promise<SignedGrant>;
   /** The head of the log of decisions, under a context of its own. */

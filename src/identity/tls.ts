@@ -9,7 +9,6 @@ import { createCertificateRequest } from './certificate-request.ts';
 import { type TrustBundle, verifyChain } from './chain.ts';
 import { formatKey, generateKey } from './key.ts';
 import { toPem } from './pem.ts';
-import type { Signer } from './signer.ts';
 
 /** A key and the chain (DER, leaf first) that says whose it is. */
 export interface Credential {
@@ -21,7 +20,7 @@ const MIN_VERSION = 'TLSv1.3';
 
 /** A fresh key and server certificate for a registry; not stored anywhere. */
 export const createServerCredential = async (
-  signer: Signer,
+  signer: { signServerCertificate(request: Uint8Array, hosts: readonly string[]): Promise<Uint8Array[]> },
   hosts: readonly string[],
 ): Promise<Credential> => {
   const privateKey = await generateKey();
@@ -32,13 +31,20 @@ export const createServerCredential = async (
 /**
  * For the registry's server (http2.createSecureServer). It asks for client certificates and lets connections without a
  * good one in: only Enroll may answer those, see peerIdentity. The chain it shows ends with the CA, for first contacts.
- * The same options go to `server.setSecureContext` when the credential is renewed.
+ * The same options go to `server.setSecureContext` when the credential is renewed. `others` are CAs of other domains whose
+ * clients are let in as well; who they are is asked of their own bundles.
  */
-export const serverTlsOptions = (credential: Credential, bundle: TrustBundle) =>
+export const serverTlsOptions = (
+  credential: Credential,
+  bundle: TrustBundle,
+  others: readonly Uint8Array[] = [],
+) =>
   ({
     key: formatKey(credential.privateKey),
     cert: toPem([...credential.certificateChain, ...bundle.certificates]),
-    ca: toPem(bundle.certificates),
+    ca: toPem([...bundle.certificates, ...others]),
+    // A partner may name an intermediate CA and keep the root to itself.
+    ...(others.length > 0 && { allowPartialTrustChain: true }),
     requestCert: true,
     rejectUnauthorized: false,
     minVersion: MIN_VERSION,
@@ -47,9 +53,13 @@ export const serverTlsOptions = (credential: Credential, bundle: TrustBundle) =>
 /**
  * For a client (http2.connect, or the RPC transports' nodeOptions) that talks to the registry only. Node completes no
  * handshake, and sends nothing, before the server's chain holds under the bundle and names the registry. With a
- * `credential` it is mutual TLS; without, it is for Enroll.
+ * `credential` it is mutual TLS; without, it is for Enroll. `server`: whose it is to be, the registry's or the signer's apart.
  */
-export const clientTlsOptions = (bundle: TrustBundle, credential?: Credential) =>
+export const clientTlsOptions = (
+  bundle: TrustBundle,
+  credential?: Credential,
+  server: 'registry' | 'ca' = 'registry',
+) =>
   ({
     ca: toPem(bundle.certificates),
     ...(credential !== undefined && {
@@ -59,7 +69,7 @@ export const clientTlsOptions = (bundle: TrustBundle, credential?: Credential) =
     rejectUnauthorized: true,
     minVersion: MIN_VERSION,
     checkServerIdentity: (_host: string, certificate: PeerCertificate) =>
-      registryProblem([new Uint8Array(certificate.raw)], bundle),
+      registryProblem([new Uint8Array(certificate.raw)], bundle, Date.now(), server),
   }) satisfies ConnectionOptions;
 
 /** Why this chain is not the registry's, or undefined when it is. */
@@ -67,14 +77,18 @@ export const registryProblem = (
   chain: readonly Uint8Array[],
   bundle: TrustBundle,
   now = Date.now(),
+  server: 'registry' | 'ca' = 'registry',
 ): Vl3Error | undefined => {
   const result = verifyChain(chain, bundle, now, SERVER_AUTH);
-  if (result.kind === 'verified' && result.id.kind === 'registry') return undefined;
+  if (result.kind === 'verified' && result.id.kind === server) return undefined;
   const why =
     result.kind === 'refused'
       ? `its certificate ${result.message}`
       : `it is ${result.id.kind} "${'name' in result.id ? result.id.name : ''}"`;
-  return new Vl3Error('unauthenticated', `the server is not the registry of ${bundle.trustDomain}: ${why}`);
+  return new Vl3Error(
+    'unauthenticated',
+    `the server is not the ${server === 'ca' ? 'CA' : 'registry'} of ${bundle.trustDomain}: ${why}`,
+  );
 };
 
 export interface PeerIdentity {
@@ -117,11 +131,12 @@ export const peerProblem = (
   if (result === undefined) return 'no client certificate was presented';
   if (result.kind === 'refused') return `the client certificate ${result.message}`;
   if ('name' in result.id) return undefined;
-  const what = result.id.kind === 'registry' ? 'a registry' : 'for signing grants';
+  const what = result.id.kind === 'registry' ? "a registry's" : 'for no client';
   return `the client certificate is ${what}`;
 };
 
-const verifyPeer = (socket: PeerSocket, bundle: TrustBundle, now: number) => {
+/** Who is at the other end, whatever it is; undefined: without a certificate. */
+export const verifyPeer = (socket: PeerSocket, bundle: TrustBundle, now: number) => {
   const certificate = socket.getPeerX509Certificate();
   if (certificate === undefined) return undefined;
   const chain: Uint8Array[] = [];
