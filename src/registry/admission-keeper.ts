@@ -11,7 +11,6 @@ import {
   MAX_GRANTED_ADDRESSES,
   readGrant,
 } from '../../native-free/admission/grant.ts';
-import { Vl3Error } from '../../native-free/error.ts';
 import { nodeSubject, redecide } from '../../native-free/registry/admission-decisions.ts';
 import { storedGrant as storedGrantSchema } from '../../native-free/registry/admission-model.ts';
 import { putInForce, rulesIn } from '../../native-free/registry/admission-rules.ts';
@@ -257,15 +256,14 @@ const grantOf = (
   if (uid === undefined || isGone || state.ruleset(network) === undefined) return undefined;
   const rules = rulesIn(state, network, trustDomain);
   const isWhole = admitsWholeNode(rules, nodeSubject(state, node, trustDomain)) !== undefined;
-  const addresses = isWhole
-    ? []
-    : [...new Set(state.attachments(network, node).flatMap(({ value }) => value.addresses))].sort(ascending);
-  if (addresses.length > MAX_GRANTED_ADDRESSES)
-    throw new Vl3Error(
-      'resource-exhausted',
-      `node "${node}" has ${addresses.length} addresses on the restricted network "${network}", and ${MAX_GRANTED_ADDRESSES} are the most`,
-    );
+  const addresses = isWhole ? [] : addressesOf(state, network, node);
   return { network, networkUid: uid, nodeDomain: trustDomain, node, isWhole, addresses, storeId };
+};
+
+/** As many as a grant holds: a node that attaches more must not keep what it has, nor hold up the others. */
+const addressesOf = (state: State, network: string, node: string): string[] => {
+  const all = state.attachments(network, node).flatMap(({ value }) => value.addresses);
+  return [...new Set(all)].sort(ascending).slice(0, MAX_GRANTED_ADDRESSES);
 };
 
 /** Neither near its end, nor of a clock that was ahead: what such a one granted does not hold yet. */

@@ -89,6 +89,13 @@ const granted = async ({ node, uid }: World): Promise<'whole' | 'none' | string[
   throw new Error('the watch ended');
 };
 
+/** Whether nodes of the network go by what is granted. */
+const isRestricted = async ({ node }: World): Promise<boolean> => {
+  for await (const { step } of node.client.watchNetwork({ network: 'red' }))
+    if (step.case === 'snapshot') return step.value.network?.isRestricted === true;
+  throw new Error('the watch ended');
+};
+
 const exported = async ({ admission }: World) => {
   const lines: Uint8Array[] = [];
   let head: SignedRecord | undefined;
@@ -188,6 +195,19 @@ describe('without the home rule', () => {
     expect(await granted(here)).toEqual(['10.60.0.9']);
     expect(Object.keys(await put(here.node, pod('b', '10.60.0.10', 'web')))).toEqual(['b']);
   });
+});
+
+test('a node that attaches more than a grant holds is granted that much, and keeps no restriction from coming into force', async () => {
+  const here = await world();
+  await here.create({ name: 'ledger', labels: { app: 'ledger' } });
+  const many = Array.from({ length: 520 }, (_, i) => ({
+    ...pod(`p${i}`, ''),
+    addresses: Array.from({ length: 8 }, (_, j) => `fd00:60::${(i * 8 + j + 16).toString(16)}`),
+  }));
+  expect(await put(here.node, ...many)).toEqual({});
+  await here.remove('home');
+  await soon(async () => expect(await isRestricted(here)).toBe(true));
+  expect(await granted(here)).toHaveLength(4096);
 });
 
 describe('a rule', () => {
