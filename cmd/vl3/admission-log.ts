@@ -102,7 +102,7 @@ const printLog = (context: Context, entries: readonly LogEntry[]): void =>
     entries.map((one) => [
       String(one.sequence),
       new Date(one.at).toISOString(),
-      one.network,
+      one.network ?? '',
       one.kind,
       whoOf(one),
       one.rule ?? '-',

@@ -57,6 +57,10 @@ export const admitsWholeNode = (rules: readonly AdmissionRule[], node: NodeSubje
   rules.find((rule) => !rule.isDryRun && looksAtNodeOnly(rule) && misfitOfNode(rule, node) === undefined)
     ?.name;
 
+/** Whether some rule could admit something of the node: only its workloads are still to be looked at. */
+export const nodeMayBeAdmitted = (rules: readonly AdmissionRule[], node: NodeSubject): boolean =>
+  rules.some((rule) => !rule.isDryRun && misfitOfNode(rule, node) === undefined);
+
 /** What each rule says, for people. */
 export const explain = (
   rules: readonly AdmissionRule[],

@@ -6,7 +6,8 @@ import type { AdmissionRule } from '../admission/rule.ts';
 import { LogWriter, NO_LOG } from './admission-log.ts';
 import { type HeldDecision, heldDecision, type LogEntry } from './admission-model.ts';
 import { rulesIn } from './admission-rules.ts';
-import { all, below, keys, one } from './keys.ts';
+import { foreignDomainOf, nodeNameOf } from './foreign-key.ts';
+import { all, below, identityKey, keys, one } from './keys.ts';
 import type { Attachment } from './model.ts';
 import { mustIssue, recoveryOf } from './recovery-rules.ts';
 import { mustBeNetwork, put, type Rule, settled } from './rules.ts';
@@ -35,7 +36,10 @@ export const admissionReads = (network: string, node: string): Range[] => [
   all(below.decisions(network, node)),
 ];
 
-export const nodeSubject = (state: State, node: string, trustDomain: string): NodeSubject => {
+/** `trustDomain`: the home domain. Of a node of another domain no cluster is known: nobody here saw it enrol. */
+export const nodeSubject = (state: State, key: string, trustDomain: string): NodeSubject => {
+  const { node, trustDomain: other } = nodeNameOf(key);
+  if (other !== undefined) return { trustDomain: other, node, cluster: '' };
   const enrolment = state.clusterEnrolment(node)?.value;
   const isPresent = enrolment !== undefined && enrolment.enrolledAt === state.node(node)?.value.enrolledAt;
   return { trustDomain, node, cluster: isPresent ? enrolment.cluster : '' };
@@ -54,6 +58,8 @@ export const reasonOf = (network: string, subject: Subject): string => {
 /** The decisions of one transaction. */
 export class Decisions {
   readonly #network: string;
+  /** As the store calls the node. */
+  readonly #key: string;
   readonly #node: NodeSubject;
   readonly #now: number;
   readonly #rules: readonly AdmissionRule[];
@@ -63,7 +69,7 @@ export class Decisions {
   readonly #state: State;
   #refusals: number;
 
-  /** Undefined where nobody has touched the rules: the home domain's are admitted, and nothing is kept of that. */
+  /** Undefined where nobody has touched the rules and the node is of the home domain: it is admitted, and nothing is kept of that. */
   static of(
     state: State,
     about: {
@@ -73,7 +79,8 @@ export class Decisions {
       readonly now: number;
     },
   ): Decisions | undefined {
-    return state.ruleset(about.network) === undefined ? undefined : new Decisions(state, about);
+    const isOpen = state.ruleset(about.network) === undefined;
+    return isOpen && foreignDomainOf(about.node) === undefined ? undefined : new Decisions(state, about);
   }
 
   private constructor(
@@ -83,6 +90,7 @@ export class Decisions {
     this.#state = state;
     this.#network = network;
     this.#now = now;
+    this.#key = node;
     this.#node = nodeSubject(state, node, trustDomain);
     this.#rules = rulesIn(state, network, trustDomain);
     const start = below.decisions(network, node).length;
@@ -118,7 +126,7 @@ export class Decisions {
     const held = this.#held.get(id);
     if (held === undefined) return;
     if (held.rule === undefined && held.decidedAt > this.#now - REFUSAL_MEMORY_MS) return;
-    this.#operations.push({ kind: 'delete', key: keys.decision(this.#network, this.#node.node, id) });
+    this.#operations.push({ kind: 'delete', key: keys.decision(this.#network, this.#key, id) });
   }
 
   /** Of those that nobody asks for any more. */
@@ -138,10 +146,9 @@ export class Decisions {
 
   /** What must not have changed since. */
   get compares(): Compare[] {
-    const { node } = this.#node;
     return [
       this.#state.unchanged(keys.ruleset(this.#network)),
-      this.#state.unchanged(keys.clusterEnrolment(node)),
+      this.#state.unchanged(keys.clusterEnrolment(this.#key)),
       ...(this.size === 0 ? [] : [this.#state.unchanged(keys.logHead)]),
     ];
   }
@@ -158,7 +165,7 @@ export class Decisions {
     if (isRefused && before?.rule !== undefined) this.#refusals++;
     if (isRefused && before === undefined && ++this.#refusals > MAX_REFUSALS) return;
     const value: HeldDecision = { ...(rule !== undefined && { rule }), dryRun, decidedAt: this.#now };
-    this.#operations.push(put(keys.decision(this.#network, this.#node.node, id), heldDecision, value));
+    this.#operations.push(put(keys.decision(this.#network, this.#key, id), heldDecision, value));
     const isNews = before === undefined || before.rule !== rule;
     if (!isNews && dryRun.length === 0) return;
     const kind: LogEntry['kind'] = !isNews
@@ -209,7 +216,7 @@ export const redecide = (
     reads: [
       ...admissionReads(network, node),
       one(keys.network(network)),
-      one(keys.node(node)),
+      one(identityKey(node)),
       one(keys.member(network, node)),
       all(attached),
     ],

@@ -61,15 +61,28 @@ export type LogHead = z.infer<typeof logHead>;
 export const logEntry = z.strictObject({
   sequence: z.number().int().min(1),
   at: time,
-  kind: z.enum(['rule-created', 'rule-deleted', 'admitted', 'refused', 'withdrawn', 'would-admit']),
-  network: name,
+  kind: z.enum([
+    'rule-created',
+    'rule-deleted',
+    'admitted',
+    'refused',
+    'withdrawn',
+    'would-admit',
+    'partner-invited',
+    'partner-joined',
+    'partner-accepted',
+    'partner-revoked',
+    'partner-node-removed',
+  ]),
+  /** Absent: it is of a federation as a whole. */
+  network: name.optional(),
   /** The rule that was made or deleted, or admits. */
   rule: name.optional(),
   /** Rules on trial that would have admitted it. */
   dryRun: z.array(name).max(64).optional(),
-  /** Who changed a rule. */
+  /** Who changed a rule or a federation. */
   admin: z.string().max(63).optional(),
-  /** The rule as it was made or deleted, in JSON. */
+  /** The rule as it was made or deleted, the constraints of a federation, or what a node lost, in JSON. */
   definition: z.string().max(8192).optional(),
   /** Whose attachment, which is proven. */
   trustDomain: z.string().refine(isTrustDomain).optional(),

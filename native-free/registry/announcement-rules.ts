@@ -5,7 +5,9 @@ import { Vl3Error } from '../error.ts';
 import { parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
 import { admissionReads, Decisions, type Refusal } from './admission-decisions.ts';
 import { clockOf } from './clock-rules.ts';
-import { all, below, keys, one } from './keys.ts';
+import { foreignDomainOf } from './foreign-key.ts';
+import { MAX_FOREIGN_ATTACHMENTS, mustBeForDomain } from './foreign-rules.ts';
+import { all, below, identityKey, keys, one } from './keys.ts';
 import { phaseOf } from './lease-phase.ts';
 import {
   type Attachment,
@@ -35,7 +37,7 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
   return {
     reads: [
       one(keys.clock),
-      one(keys.node(node)),
+      one(identityKey(node)),
       one(keys.network(network)),
       one(keys.member(network, node)),
       one(recordKey),
@@ -46,6 +48,11 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
       mustBeEnrolled(state, node);
       mustBeNetwork(state, network);
       mustBeMember(state, network, node);
+      mustBeForDomain(
+        state,
+        node,
+        record.prefixes.map(({ prefix }) => prefix),
+      );
       for (const { prefix, leasedAt } of record.prefixes) {
         const lease = state.lease(network, prefix)?.value;
         if (lease?.node !== node || phaseOf(lease, clockOf(state)) !== 'leased') {
@@ -74,7 +81,7 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
       const operations: Operation[] = [put(recordKey, storedRecord, record)];
       if (buried !== undefined) operations.push({ kind: 'delete', key: tombstoneKey });
       return {
-        compares: [keys.node(node), keys.member(network, node), recordKey, tombstoneKey, ...leaseKeys].map(
+        compares: [identityKey(node), keys.member(network, node), recordKey, tombstoneKey, ...leaseKeys].map(
           (key) => state.unchanged(key),
         ),
         operations,
@@ -98,7 +105,7 @@ export type AnnouncedAttachment = Omit<Attachment, 'network' | 'node' | 'attache
 
 /**
  * Makes the stored set what the node announced and the network's rules admit, a transaction's worth at a time: while
- * `remaining` is above 0, decide again. Doing it twice changes nothing. `trustDomain`: the node's, and the home domain.
+ * `remaining` is above 0, decide again. Doing it twice changes nothing. `trustDomain`: the home domain.
  */
 export const putAttachments = (
   network: string,
@@ -108,10 +115,11 @@ export const putAttachments = (
   trustDomain = '',
 ): Rule<AttachmentsAnswer> => {
   check(nameSchema, network, 'network');
-  if (announced.length > MAX_ATTACHMENTS) {
+  const most = foreignDomainOf(node) === undefined ? MAX_ATTACHMENTS : MAX_FOREIGN_ATTACHMENTS;
+  if (announced.length > most) {
     throw new Vl3Error(
       'resource-exhausted',
-      `a node has at most ${MAX_ATTACHMENTS} attachments on one network`,
+      `a node ${most < MAX_ATTACHMENTS ? 'of another domain ' : ''}has at most ${most} attachments on one network`,
     );
   }
   const wanted = new Map<string, Attachment>();
@@ -137,7 +145,7 @@ export const putAttachments = (
   return {
     reads: [
       one(keys.clock),
-      one(keys.node(node)),
+      one(identityKey(node)),
       one(keys.member(network, node)),
       all(below.leases(network)),
       all(prefix),
@@ -198,7 +206,7 @@ export const putAttachments = (
       if (operations.length === 0) return settled({ remaining: 0, refused, rulesetVersion });
       return {
         compares: [
-          state.unchanged(keys.node(node)),
+          state.unchanged(identityKey(node)),
           state.unchanged(keys.member(network, node)),
           state.noneNewer(prefix),
           ...leases.map(({ key }) => state.unchanged(key)),
@@ -224,7 +232,7 @@ export const putNames = (network: string, node: string, names: StoredNames): Rul
   check(storedNames, names, 'names');
   const key = keys.names(network, node);
   return {
-    reads: [one(keys.node(node)), one(keys.member(network, node)), one(key)],
+    reads: [one(identityKey(node)), one(keys.member(network, node)), one(key)],
     decide: (state) => {
       mustBeEnrolled(state, node);
       mustBeMember(state, network, node);
@@ -237,7 +245,7 @@ export const putNames = (network: string, node: string, names: StoredNames): Rul
         );
       }
       return {
-        compares: [keys.node(node), keys.member(network, node), key].map((one) => state.unchanged(one)),
+        compares: [identityKey(node), keys.member(network, node), key].map((one) => state.unchanged(one)),
         operations: [put(key, storedNames, names)],
         answer: undefined,
       };

@@ -1,6 +1,7 @@
 // Where each kind of value lives in the store. Names are DNS labels and ids have no slash, so a key reads back into
 // its parts; a prefix's slash becomes "_".
 
+import { foreignDomainOf } from './foreign-key.ts';
 import type { Range } from './transaction.ts';
 
 export const keys = {
@@ -10,6 +11,8 @@ export const keys = {
   network: (network: string) => `/networks/${network}`,
   node: (node: string) => `/nodes/${node}`,
   token: (id: string) => `/tokens/${id}`,
+  federation: (domain: string) => `/federations/${domain}`,
+  partnerBundle: (domain: string) => `/partner-bundles/${domain}`,
   clusterEnrolment: (node: string) => `/cluster-enrolments/${node}`,
   member: (network: string, node: string) => `/members/${network}/${node}`,
   lease: (network: string, prefix: string) => `/leases/${network}/${prefix.replace('/', '_')}`,
@@ -28,12 +31,20 @@ export const keys = {
   logEntry: (sequence: number) => `/admission-log/${String(sequence).padStart(16, '0')}`,
 } as const;
 
+/** Where it stands who vouches for a node: its enrolment here, or the federation with its domain. */
+export const identityKey = (node: string): string => {
+  const domain = foreignDomainOf(node);
+  return domain === undefined ? keys.node(node) : keys.federation(domain);
+};
+
 /** What all keys of a kind (below `parts`) start with. */
 export const below = {
   reports: '/reports/',
   networks: '/networks/',
   nodes: '/nodes/',
   tokens: '/tokens/',
+  federations: '/federations/',
+  partnerBundles: '/partner-bundles/',
   clusterEnrolments: '/cluster-enrolments/',
   members: (network?: string) => (network === undefined ? '/members/' : `/members/${network}/`),
   leases: (network?: string) => (network === undefined ? '/leases/' : `/leases/${network}/`),

@@ -2,6 +2,7 @@
 // the network was written meanwhile, so two nodes never hold overlapping prefixes, however their calls interleave.
 
 import { Vl3Error } from '../error.ts';
+import type { FederationConstraints } from '../federation/constraints.ts';
 import {
   type Family,
   formatPrefix,
@@ -13,7 +14,15 @@ import {
   prefixesOverlap,
 } from '../ipam/prefix.ts';
 import { clockOf } from './clock-rules.ts';
-import { all, below, keys, one } from './keys.ts';
+import {
+  constraintsOf,
+  joiningReads,
+  leasableOf,
+  mustBeOfFederation,
+  mustBeWelcome,
+  mustLeaveRoom,
+} from './foreign-rules.ts';
+import { all, below, identityKey, keys, one } from './keys.ts';
 import { freed, isConfirmed, isHeld, renewed } from './lease-phase.ts';
 import {
   type Clock,
@@ -85,7 +94,16 @@ const MAX_REPLACED = 32;
 const choose = (
   network: Network,
   family: Family,
-  existing: readonly Stored<Lease>[],
+  {
+    node,
+    existing,
+    constraints,
+  }: {
+    readonly node: string;
+    readonly existing: readonly Stored<Lease>[];
+    /** Of the node's domain; undefined: the home domain. */
+    readonly constraints: FederationConstraints | undefined;
+  },
   choosePrefix: ChoosePrefix,
 ): Choice => {
   const of = familyOf(network, family);
@@ -97,7 +115,17 @@ const choose = (
   const leased = parsed(ofFamily.filter(({ value }) => isHeld(value)));
   const free = ofFamily.filter(({ value }) => !isHeld(value));
   const excluded = network.excluded.map(parsePrefix).filter((prefix) => prefix.family === family);
-  const prefix = choosePrefix({ ...of, excluded, leased, resting: parsed(free) });
+  if (constraints !== undefined) mustLeaveRoom(constraints, node, of, existing);
+  const own = constraints && leasableOf(constraints, of);
+  if (own?.length === 0) {
+    throw new Vl3Error(
+      'failed-precondition',
+      `the federation with ${constraints?.trustDomain} has no prefix in the pool ${formatPrefix(of.pool)} of network "${network.name}" (${constraints?.prefixes.join(', ')}): an admin of the network invites it anew with one`,
+    );
+  }
+  const prefix = first(own ?? [of], (from) =>
+    choosePrefix({ ...from, excluded, leased, resting: parsed(free) }),
+  );
   if (prefix === undefined) {
     throw new Vl3Error(
       'resource-exhausted',
@@ -118,6 +146,14 @@ const choose = (
     );
   }
   return { prefix: text, replaced };
+};
+
+const first = <T, R>(all: readonly T[], find: (one: T) => R | undefined): R | undefined => {
+  for (const one of all) {
+    const found = find(one);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 };
 
 const leasing = (lease: Lease, { replaced }: Choice): Operation[] => [
@@ -147,14 +183,18 @@ export const joinNetwork = (
     reads: [
       one(keys.domain),
       one(keys.clock),
-      one(keys.node(node)),
+      one(identityKey(node)),
       one(keys.network(network)),
       one(memberKey),
       all(below.leases(network)),
+      ...joiningReads(network, node),
     ],
     decide: (state) => {
       mustBeEnrolled(state, node);
+      // Before anything is said of the network.
+      mustBeOfFederation(state, network, node);
       const { value, revision } = mustBeNetwork(state, network);
+      const constraints = constraintsOf(state, node);
       const clock = clockOf(state);
       const since = recoveryOf(state)?.since;
       const existing = state.leases(network);
@@ -163,6 +203,7 @@ export const joinNetwork = (
       const member = state.member(network, node)?.value;
       if (member === undefined) {
         mustIssue(state, 'membership');
+        mustBeWelcome(state, network, node);
         operations.push(put(memberKey, memberSchema, { network, node, joinedAt: now }));
       }
       if (since !== undefined && !own.every((lease) => isConfirmed(lease, since))) mustIssue(state, 'prefix');
@@ -171,7 +212,7 @@ export const joinNetwork = (
         if (familyOf(value, family) === undefined) continue;
         if (own.some(({ prefix }) => familyOfText(prefix) === family)) continue;
         mustIssue(state, 'prefix');
-        const choice = choose(value, family, existing, choosePrefix);
+        const choice = choose(value, family, { node, existing, constraints }, choosePrefix);
         const { prefix } = choice;
         const lease: Lease = { network, node, prefix, leasedAt: now, renewedAt: clock.elapsed };
         own.push(lease);
@@ -187,10 +228,11 @@ export const joinNetwork = (
       return {
         compares: [
           state.unchanged(keys.domain),
-          state.unchanged(keys.node(node)),
+          state.unchanged(identityKey(node)),
           state.unchanged(keys.network(network)),
           state.unchanged(memberKey),
           state.noneNewer(below.leases(network)),
+          ...(constraints === undefined ? [] : [state.unchanged(keys.ruleset(network))]),
         ],
         operations,
         answer,
@@ -222,19 +264,20 @@ export const leasePrefix = (
     reads: [
       one(keys.domain),
       one(keys.clock),
-      one(keys.node(node)),
+      one(identityKey(node)),
       one(keys.network(network)),
       one(keys.member(network, node)),
       all(below.leases(network)),
     ],
     decide: (state) => {
       mustBeEnrolled(state, node);
-      const { value } = mustBeNetwork(state, network);
       mustBeMember(state, network, node);
+      const { value } = mustBeNetwork(state, network);
+      const constraints = constraintsOf(state, node);
       const clock = clockOf(state);
       const compares = [
         state.unchanged(keys.domain),
-        state.unchanged(keys.node(node)),
+        state.unchanged(identityKey(node)),
         state.unchanged(keys.network(network)),
         state.unchanged(keys.member(network, node)),
         state.noneNewer(below.leases(network)),
@@ -258,7 +301,7 @@ export const leasePrefix = (
           `node "${node}" holds ${MAX_LEASES} IPv${family} prefixes of network "${network}" already, which is the most`,
         );
       }
-      const choice = choose(value, family, existing, choosePrefix);
+      const choice = choose(value, family, { node, existing, constraints }, choosePrefix);
       const { prefix } = choice;
       const lease: Lease = {
         network,
@@ -286,7 +329,7 @@ export const releasePrefix = (network: string, node: string, prefix: string): Ru
   return {
     reads: [
       one(keys.clock),
-      one(keys.node(node)),
+      one(identityKey(node)),
       one(keys.member(network, node)),
       one(leaseKey),
       one(keys.record(network, node)),
@@ -331,7 +374,7 @@ export const releasePrefix = (network: string, node: string, prefix: string): Ru
 
 export const membershipReads = (network: string, node: string) => [
   one(keys.clock),
-  one(keys.node(node)),
+  one(identityKey(node)),
   one(keys.member(network, node)),
   one(keys.record(network, node)),
   one(keys.tombstone(network, node)),

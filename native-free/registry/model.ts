@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
 import { formatAddress, parseAddress, parsePrefix } from '../ipam/prefix.ts';
+import { isNodeKey } from './foreign-key.ts';
 
 /** A failed refinement's sentence stands alone; it already names the value. */
 const sentence = (check: (value: string) => unknown) => (value: string, context: z.RefinementCtx) => {
@@ -20,6 +21,9 @@ export const name = z
   .string()
   .max(63, 'use at most 63 characters')
   .regex(LABEL, 'use a DNS label: lowercase letters, digits and inner hyphens');
+
+/** What a node is called in the store, see foreign-key.ts. */
+export const nodeKey = z.string().max(319).refine(isNodeKey, 'is no name of a node');
 
 /** A canonical prefix of either family. */
 export const prefix = z.string().max(43).superRefine(sentence(parsePrefix));
@@ -82,7 +86,7 @@ export type Clock = z.infer<typeof clock>;
 
 /** What a node has said of itself since the latest recovery began. */
 export const report = z.strictObject({
-  node: name,
+  node: nodeKey,
   /** The registry did not know it and took it from its certificate. */
   adopted: z.boolean(),
   /** When it said what it holds; absent: not yet. */
@@ -195,13 +199,13 @@ export const clusterEnrolment = z.strictObject({
 export type ClusterEnrolment = z.infer<typeof clusterEnrolment>;
 
 /** `joinedAt` 0: not known, since it was taken from what a node holds. */
-export const member = z.strictObject({ network: name, node: name, joinedAt: time });
+export const member = z.strictObject({ network: name, node: nodeKey, joinedAt: time });
 export type Member = z.infer<typeof member>;
 
 export const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 export const lease = z.strictObject({
   network: name,
-  node: name,
+  node: nodeKey,
   prefix,
   leasedAt: time,
   /** The agent's name for the call that leased it; absent for the first ones. */
@@ -248,7 +252,7 @@ export type StoredNames = z.infer<typeof storedNames>;
 
 export const tombstone = z.strictObject({
   network: name,
-  node: name,
+  node: nodeKey,
   removedAt: time,
   /** A record at or below this sequence is dead. 0: the node had announced none. */
   recordSequence: z.number().int().min(0),
@@ -281,7 +285,7 @@ export const ATTACHMENT_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 export const attachment = z.strictObject({
   id: z.string().regex(ATTACHMENT_ID, 'use 1 to 128 letters, digits, dots, hyphens or underscores'),
   network: name,
-  node: name,
+  node: nodeKey,
   /** A pod's name or anything like it; may be empty. */
   workload: z
     .string()

@@ -2,7 +2,7 @@
 // certificates issued for it; those of a deleted node, or of an enrolment before the present one, are refused.
 
 import { NotEnrolled, Vl3Error } from '../error.ts';
-import { all, below, keys, one } from './keys.ts';
+import { all, below, identityKey, keys, one } from './keys.ts';
 import {
   type Certificate,
   check,
@@ -17,7 +17,7 @@ import {
   token as tokenSchema,
 } from './model.ts';
 import { mustIssue } from './recovery-rules.ts';
-import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
+import { enrolledNode, mustBeEnrolled, put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
 import { tokenId } from './token-rules.ts';
 import { MAX_OPERATIONS, type Operation } from './transaction.ts';
@@ -260,7 +260,7 @@ export const renew = (name: string, certificate: Certificate, now: number): Rule
   return {
     reads: [one(key)],
     decide: (state) => {
-      const node = mustBeEnrolled(state, name).value;
+      const node = enrolledNode(state, name).value;
       mustNotHurry(node.certificates, certificate, now);
       const value = { ...node, certificates: addCertificate(node.certificates, certificate, now) };
       return { compares: [state.unchanged(key)], operations: [put(key, nodeSchema, value)], answer: value };
@@ -283,7 +283,7 @@ export const checkIdentity = (name: string, serial: string): Rule<Node> => ({
         `node "${name}" was deleted, and this registry knows no enrolment since: start its agent with a new join token (\`vl3 token create\`)`,
       );
     }
-    const node = mustBeEnrolled(state, name).value;
+    const node = enrolledNode(state, name).value;
     if (node.refused.some((refused) => refused.serial === serial)) {
       throw new Vl3Error(
         'unauthenticated',
@@ -307,7 +307,7 @@ export const heartbeat = (
   seen: { readonly agentVersion: string; readonly observedAddress: string },
   now: number,
 ): Rule<void> => {
-  const nodeKey = keys.node(node);
+  const nodeKey = identityKey(node);
   const livenessKey = keys.liveness(node);
   const sightingKey = keys.sighting(node);
   const sighting: Sighting = check(sightingSchema, { ...seen, seenAt: now }, 'heartbeat');

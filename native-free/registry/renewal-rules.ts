@@ -2,11 +2,14 @@
 // becomes its again. While the registry recovers, what a node does not name, or names as expired, it does not hold.
 
 import { Vl3Error } from '../error.ts';
+import { type FederationConstraints, networkProblem, prefixProblem } from '../federation/constraints.ts';
+import { parsePrefix } from '../ipam/prefix.ts';
 import { type Claim, Claims } from './claim.ts';
 import { clockOf } from './clock-rules.ts';
-import { all, below, keys, one } from './keys.ts';
+import { constraintsOf, MAX_FOREIGN_LEASES } from './foreign-rules.ts';
+import { all, below, identityKey, keys, one } from './keys.ts';
 import { freed, isConfirmed, renewed } from './lease-phase.ts';
-import { endMembership, heldBy } from './lease-rules.ts';
+import { endMembership, familyOfText, heldBy } from './lease-rules.ts';
 import {
   check,
   type Lease,
@@ -84,7 +87,7 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
     reads: [
       one(keys.domain),
       one(keys.clock),
-      one(keys.node(node)),
+      one(identityKey(node)),
       one(keys.network(name)),
       one(memberKey),
       one(tombstoneKey),
@@ -94,6 +97,9 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
     decide: (state) => {
       mustBeEnrolled(state, node);
       const since = recoveryOf(state)?.since;
+      const constraints = constraintsOf(state, node);
+      const problem = constraints && networkProblem(constraints, name);
+      if (problem !== undefined) return refuse('lost', problem, false);
       const network = state.network(name)?.value;
       if (network === undefined) {
         const reason = `there is no network "${name}"`;
@@ -109,18 +115,20 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
         return refuse('pending', reason, since !== undefined);
       }
       const isMember = state.member(name, node) !== undefined;
-      if (!isMember && since === undefined && state.tombstone(name, node) !== undefined) {
+      // Whoever is of another domain is not believed to be what nobody here remembers.
+      const isUnknown = constraints !== undefined || state.tombstone(name, node) !== undefined;
+      if (!isMember && since === undefined && isUnknown) {
         return refuse('lost', `node "${node}" is not on network "${name}" any more`, false);
       }
       const operations: Operation[] = [];
       const compares: Compare[] = [
-        ...[keys.domain, keys.node(node), keys.network(name), memberKey, tombstoneKey, recordKey].map((key) =>
-          state.unchanged(key),
+        ...[keys.domain, identityKey(node), keys.network(name), memberKey, tombstoneKey, recordKey].map(
+          (key) => state.unchanged(key),
         ),
         state.noneNewer(below.leases(name)),
       ];
       if (!isMember) operations.push(put(memberKey, memberSchema, { network: name, node, joinedAt: 0 }));
-      const plan = renewOn(state, node, network, claims, since);
+      const plan = renewOn(state, { node, constraints }, network, claims, since);
       operations.push(...plan.operations);
       operations.push(...withdrawal(state, name, node, plan.freed, now));
       const answer = { answers: plan.answers, conflicts: plan.conflicts };
@@ -131,7 +139,7 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
 
 const renewOn = (
   state: State,
-  node: string,
+  { node, constraints }: { readonly node: string; readonly constraints: FederationConstraints | undefined },
   network: Network,
   claims: readonly Claim[],
   since: number | undefined,
@@ -149,7 +157,8 @@ const renewOn = (
   for (const lease of heldBy(node, existing)) {
     const mayBeAnothers =
       since !== undefined && !isConfirmed(lease, since) && claimOf.get(lease.prefix)?.isExpired;
-    const isKept = since === undefined || (claimOf.has(lease.prefix) && !mayBeAnothers);
+    const isOutside = constraints && prefixProblem(constraints, parsePrefix(lease.prefix)) !== undefined;
+    const isKept = isOutside ? false : since === undefined || (claimOf.has(lease.prefix) && !mayBeAnothers);
     if (isKept) kept.push(lease.prefix);
     else {
       freedPrefixes.push(lease.prefix);
@@ -162,6 +171,7 @@ const renewOn = (
   );
   const deciding = new Claims(node, network, present, kept, since);
   const replacedKeys = new Set<string>();
+  const mine = [...kept];
   for (const claim of claims) {
     const { prefix } = claim;
     const own = kept.includes(prefix) ? state.lease(network.name, prefix)?.value : undefined;
@@ -178,6 +188,11 @@ const renewOn = (
       answers.push({ prefix, outcome: 'pending', reason });
       continue;
     }
+    const refusal = constraints && foreignProblem(constraints, claim, mine, since);
+    if (refusal !== undefined) {
+      answers.push({ prefix, outcome: 'lost', reason: refusal });
+      continue;
+    }
     if (operations.length + replacedKeys.size >= MAX_LEASE_OPERATIONS) {
       answers.push({ prefix, outcome: 'pending', reason: 'the node said too much at once' });
       continue;
@@ -189,6 +204,7 @@ const renewOn = (
       continue;
     }
     for (const key of decision.replaced) replacedKeys.add(key);
+    mine.push(prefix);
     operations.push(
       save({
         network: network.name,
@@ -207,6 +223,21 @@ const renewOn = (
     conflicts,
     freed: freedPrefixes,
   };
+};
+
+/** Why a node of another domain does not get what it says it holds, and the registry does not know of. */
+const foreignProblem = (
+  constraints: FederationConstraints,
+  { prefix }: Claim,
+  mine: readonly string[],
+  since: number | undefined,
+): string | undefined => {
+  if (since === undefined)
+    return `${prefix} is not leased to it: what another domain's node says proves nothing`;
+  const family = familyOfText(prefix);
+  if (mine.filter((one) => familyOfText(one) === family).length >= MAX_FOREIGN_LEASES)
+    return `a node of another domain holds at most ${MAX_FOREIGN_LEASES} IPv${family} prefixes of a network`;
+  return prefixProblem(constraints, parsePrefix(prefix));
 };
 
 /** A lease that this very transaction frees can be one that a claim takes the place of: then it only goes. */
@@ -229,7 +260,7 @@ export const disownMembership = (network: string, node: string, now: number): Ru
   reads: [
     one(keys.domain),
     one(keys.clock),
-    one(keys.node(node)),
+    one(identityKey(node)),
     one(keys.member(network, node)),
     one(keys.record(network, node)),
     one(keys.tombstone(network, node)),

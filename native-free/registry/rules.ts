@@ -4,6 +4,8 @@
 
 import type { z } from 'zod';
 import { NotEnrolled, Vl3Error } from '../error.ts';
+import { foreignDomainOf } from './foreign-key.ts';
+import { mustBeFederated, mustBeOfFederation } from './foreign-rules.ts';
 import { encodeValue, type Network, type Node } from './model.ts';
 import type { State, Stored } from './state.ts';
 import type { Operation, Plan, Range } from './transaction.ts';
@@ -35,8 +37,18 @@ export const mustBeNetwork = (state: State, name: string): Stored<Network> => {
   return network;
 };
 
-/** Every transition on behalf of a node asks this: a deleted node changes nothing any more. */
-export const mustBeEnrolled = (state: State, name: string): Stored<Node> => {
+/**
+ * Every transition on behalf of a node asks this: a deleted node changes nothing any more, and of another domain nobody once
+ * the federation has ended. Reads the node's identityKey.
+ */
+export const mustBeEnrolled = (state: State, name: string): void => {
+  const domain = foreignDomainOf(name);
+  if (domain === undefined) enrolledNode(state, name);
+  else mustBeFederated(state, domain);
+};
+
+/** Of the home domain. Throws NotEnrolled. */
+export const enrolledNode = (state: State, name: string): Stored<Node> => {
   const node = state.node(name);
   if (node === undefined) throw notEnrolled('unknown', name);
   if (node.value.deletedAt !== undefined) throw notEnrolled('deleted', name);
@@ -50,6 +62,7 @@ export const notEnrolled = (why: NotEnrolled['why'], name: string): NotEnrolled 
   );
 
 export const mustBeMember = (state: State, network: string, node: string): void => {
+  mustBeOfFederation(state, network, node);
   if (state.member(network, node) === undefined) {
     throw new Vl3Error(
       'permission-denied',

@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import { type AdmissionRule, admissionRule } from '../admission/rule.ts';
 import { Vl3Error } from '../error.ts';
 import * as admission from './admission-model.ts';
+import * as federation from './federation-model.ts';
 import { below, keys } from './keys.ts';
 import * as model from './model.ts';
 import type { Compare, Entry, Range, ReadResult } from './transaction.ts';
@@ -66,6 +67,18 @@ export class State {
   }
   clusterEnrolments(): Stored<model.ClusterEnrolment>[] {
     return this.#all(model.clusterEnrolment, below.clusterEnrolments);
+  }
+  federation(domain: string): Stored<federation.Federation> | undefined {
+    return this.#one(federation.federation, keys.federation(domain));
+  }
+  federations(): Stored<federation.Federation>[] {
+    return this.#all(federation.federation, below.federations);
+  }
+  partnerBundle(domain: string): Stored<federation.PartnerBundle> | undefined {
+    return this.#one(federation.partnerBundle, keys.partnerBundle(domain));
+  }
+  partnerBundles(): Stored<federation.PartnerBundle>[] {
+    return this.#all(federation.partnerBundle, below.partnerBundles);
   }
   member(network: string, node: string): Stored<model.Member> | undefined {
     return this.#one(model.member, keys.member(network, node));

@@ -1,8 +1,11 @@
 // What others have heard of a node, given to a registry that lost its memory: a record that the node itself signed restores
 // it, its membership and its leases, until it speaks for itself. A tombstone, a deletion and a later record hold against it.
 
+import { Vl3Error } from '../error.ts';
 import { Claims } from './claim.ts';
-import { all, below, keys, one } from './keys.ts';
+import { foreignDomainOf } from './foreign-key.ts';
+import { mustBeForDomain, mustBeOfFederation } from './foreign-rules.ts';
+import { all, below, identityKey, keys, one } from './keys.ts';
 import { isConfirmed } from './lease-phase.ts';
 import { heldBy } from './lease-rules.ts';
 import {
@@ -19,6 +22,7 @@ import {
 } from './model.ts';
 import { newReport, recoveryOf } from './recovery-rules.ts';
 import { mustBeEnrolled, mustBeMember, mustBeNetwork, put, type Rule, settled } from './rules.ts';
+import type { State } from './state.ts';
 import type { Operation } from './transaction.ts';
 
 export interface Testimony {
@@ -41,7 +45,7 @@ export const testify = (witness: string, testimony: Testimony, now: number): Rul
   check(nameSchema, network, 'network');
   check(storedRecord, record, 'record');
   const touched = [
-    keys.node(node),
+    identityKey(node),
     keys.member(network, node),
     keys.record(network, node),
     keys.tombstone(network, node),
@@ -65,7 +69,9 @@ export const testify = (witness: string, testimony: Testimony, now: number): Rul
       const report = state.report(node)?.value;
       // A node that has spoken since knows best what it is and holds.
       if (since === undefined || report?.reportedAt !== undefined) return settled('known');
-      const known = state.node(node)?.value;
+      const isForeign = foreignDomainOf(node) !== undefined;
+      if (isForeign && !mayHold(state, network, node, record)) return settled('refused');
+      const known = isForeign ? undefined : state.node(node)?.value;
       const current = state.record(network, node)?.value;
       if (current !== undefined && current.sequence >= record.sequence) return settled('known');
       if (
@@ -97,7 +103,7 @@ export const testify = (witness: string, testimony: Testimony, now: number): Rul
       if (state.tombstone(network, node) !== undefined) {
         operations.push({ kind: 'delete', key: keys.tombstone(network, node) });
       }
-      if (known === undefined) {
+      if (known === undefined && !isForeign) {
         const { spiffeId, certificate } = testimony;
         const restored: Node = {
           name: check(nameSchema, node, 'node'),
@@ -124,4 +130,20 @@ export const testify = (witness: string, testimony: Testimony, now: number): Rul
       };
     },
   };
+};
+
+/** Of a node of another domain only what the federation with it allows is believed, whoever says it. */
+const mayHold = (state: State, network: string, node: string, { prefixes }: StoredRecord): boolean => {
+  try {
+    mustBeOfFederation(state, network, node);
+    mustBeForDomain(
+      state,
+      node,
+      prefixes.map(({ prefix }) => prefix),
+    );
+    return true;
+  } catch (error) {
+    if (error instanceof Vl3Error && error.code === 'permission-denied') return false;
+    throw error;
+  }
 };

@@ -4,6 +4,8 @@
 
 import type { z } from 'zod';
 import { type Ruleset, ruleset, type StoredGrant, storedGrant } from './admission-model.ts';
+import { federation } from './federation-model.ts';
+import { foreignDomainOf } from './foreign-key.ts';
 import { below, partsOf } from './keys.ts';
 import * as model from './model.ts';
 import type { Batch, ReadResult } from './transaction.ts';
@@ -56,6 +58,7 @@ interface NetworkEntry {
 }
 
 const VIEWED = [
+  '/federations/',
   '/networks/',
   '/nodes/',
   '/members/',
@@ -73,6 +76,8 @@ export class RegistryView {
   #loadedAt = 0;
   readonly #networks = new Map<string, NetworkEntry>();
   readonly #nodes = new Map<string, model.Node>();
+  /** The domains that there is a federation with. */
+  readonly #federated = new Set<string>();
   readonly #alive = new Set<string>();
   readonly #networksOf = new Map<string, Set<string>>();
 
@@ -90,6 +95,7 @@ export class RegistryView {
   load(result: ReadResult): void {
     this.#networks.clear();
     this.#nodes.clear();
+    this.#federated.clear();
     this.#alive.clear();
     this.#networksOf.clear();
     // Members first: liveness touches the networks its node is on.
@@ -121,6 +127,14 @@ export class RegistryView {
 
   node(name: string): model.Node | undefined {
     return this.#nodes.get(name);
+  }
+
+  isFederated(domain: string): boolean {
+    return this.#federated.has(domain);
+  }
+
+  isOnAnyNetwork(node: string): boolean {
+    return (this.#networksOf.get(node)?.size ?? 0) > 0;
   }
 
   isMember(network: string, node: string): boolean {
@@ -239,6 +253,11 @@ export class RegistryView {
       else this.#nodes.set(first, node);
       // Not a change that watchers see, but the node's own watches may have to end.
       for (const network of this.#networksOf.get(first) ?? []) touched.add(network);
+    } else if (kind === 'federations') {
+      if (decode(federation)?.activeSince === undefined) this.#federated.delete(first);
+      else this.#federated.add(first);
+      for (const [node, networks] of this.#networksOf)
+        if (foreignDomainOf(node) === first) for (const network of networks) touched.add(network);
     } else if (kind === 'liveness') {
       if ((value !== undefined) === this.#alive.has(first)) return;
       if (value === undefined) this.#alive.delete(first);
@@ -268,6 +287,7 @@ export class RegistryView {
         entry.members.delete(node);
         entry.changedAt.delete(node);
         networks.delete(network);
+        if (networks.size === 0) this.#networksOf.delete(node);
       } else {
         entry.members.add(node);
         changed(entry, node, revision);

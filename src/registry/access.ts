@@ -14,6 +14,11 @@ export interface Access {
 const admin: Access = { roles: ['admin'], owns: 'domain' };
 const self: Access = { roles: ['node'], owns: 'self' };
 const membership: Access = { roles: ['node'], owns: 'membership' };
+/** What a node of a federated domain may do as well: the rules ask the federation at each step. */
+const selfOrForeign: Access = { roles: ['node', 'foreign-node'], owns: 'self' };
+const membershipOrForeign: Access = { roles: ['node', 'foreign-node'], owns: 'membership' };
+/** Something in the request is the credential. */
+const anyone: Access = { roles: ['anonymous', 'node', 'admin'], owns: 'self' };
 
 export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AdminService/CreateNetwork': admin,
@@ -39,20 +44,29 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AdmissionService/TestAdmission': admin,
   'vl3.v1.AdmissionService/ExportAdmissionLog': admin,
 
-  'vl3.v1.AgentService/Heartbeat': self,
-  'vl3.v1.AgentService/RenewSvid': self,
-  'vl3.v1.AgentService/JoinNetwork': self,
-  'vl3.v1.AgentService/LeaveNetwork': self,
-  'vl3.v1.AgentService/RenewLeases': self,
-  'vl3.v1.AgentService/LeasePrefix': membership,
-  'vl3.v1.AgentService/ReleasePrefix': membership,
-  'vl3.v1.AgentService/TestifyRecords': membership,
-  'vl3.v1.AgentService/PutRecord': membership,
-  'vl3.v1.AgentService/PutAttachments': membership,
-  'vl3.v1.AgentService/WatchNetwork': membership,
+  'vl3.v1.FederationService/InvitePartner': admin,
+  'vl3.v1.FederationService/AcceptInvitation': admin,
+  'vl3.v1.FederationService/ListPartners': admin,
+  'vl3.v1.FederationService/RevokePartner': admin,
+  // The invitation's secret, and what follows from it.
+  'vl3.v1.FederationService/Federate': anyone,
+  'vl3.v1.FederationService/ConfirmFederation': anyone,
 
-  // The token in the request is the credential.
-  'vl3.v1.EnrollmentService/Enroll': { roles: ['anonymous', 'node', 'admin'], owns: 'self' },
+  'vl3.v1.AgentService/Heartbeat': selfOrForeign,
+  'vl3.v1.AgentService/RenewSvid': self,
+  'vl3.v1.AgentService/ListFederations': self,
+  'vl3.v1.AgentService/JoinNetwork': selfOrForeign,
+  'vl3.v1.AgentService/LeaveNetwork': selfOrForeign,
+  'vl3.v1.AgentService/RenewLeases': selfOrForeign,
+  'vl3.v1.AgentService/LeasePrefix': membershipOrForeign,
+  'vl3.v1.AgentService/ReleasePrefix': membershipOrForeign,
+  'vl3.v1.AgentService/TestifyRecords': membership,
+  'vl3.v1.AgentService/PutRecord': membershipOrForeign,
+  'vl3.v1.AgentService/PutAttachments': membershipOrForeign,
+  'vl3.v1.AgentService/WatchNetwork': membershipOrForeign,
+
+  // The token in the request.
+  'vl3.v1.EnrollmentService/Enroll': anyone,
 };
 
 /** Throws Vl3Error: 'unauthenticated' without a usable certificate, 'permission-denied' with another role's. */

@@ -14,7 +14,7 @@ import {
 import { nodeSubject, redecide } from '../../native-free/registry/admission-decisions.ts';
 import { storedGrant as storedGrantSchema } from '../../native-free/registry/admission-model.ts';
 import { putInForce, rulesIn } from '../../native-free/registry/admission-rules.ts';
-import { all, below, keys, one, partsOf } from '../../native-free/registry/keys.ts';
+import { all, below, identityKey, keys, one, partsOf } from '../../native-free/registry/keys.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { nextSequence } from '../../native-free/registry/record.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
@@ -235,7 +235,7 @@ const grantReads = (network: string, node: string) => [
   one(keys.domain),
   one(keys.network(network)),
   one(keys.ruleset(network)),
-  one(keys.node(node)),
+  one(identityKey(node)),
   one(keys.member(network, node)),
   one(keys.clusterEnrolment(node)),
   one(keys.grant(network, node)),
@@ -252,12 +252,25 @@ const grantOf = (
   storeId: string,
 ): Omit<GrantContent, 'sequence'> | undefined => {
   const uid = state.network(network)?.value.uid;
-  const isGone = state.member(network, node) === undefined || state.node(node) === undefined;
+  const subject = nodeSubject(state, node, trustDomain);
+  const isForeign = subject.trustDomain !== trustDomain;
+  const isVouchedFor = isForeign
+    ? state.federation(subject.trustDomain) !== undefined
+    : state.node(node) !== undefined;
+  const isGone = state.member(network, node) === undefined || !isVouchedFor;
   if (uid === undefined || isGone || state.ruleset(network) === undefined) return undefined;
   const rules = rulesIn(state, network, trustDomain);
-  const isWhole = admitsWholeNode(rules, nodeSubject(state, node, trustDomain)) !== undefined;
+  const isWhole = !isForeign && admitsWholeNode(rules, subject) !== undefined;
   const addresses = isWhole ? [] : addressesOf(state, network, node);
-  return { network, networkUid: uid, nodeDomain: trustDomain, node, isWhole, addresses, storeId };
+  return {
+    network,
+    networkUid: uid,
+    nodeDomain: subject.trustDomain,
+    node: subject.node,
+    isWhole,
+    addresses,
+    storeId,
+  };
 };
 
 /** As many as a grant holds: a node that attaches more must not keep what it has, nor hold up the others. */

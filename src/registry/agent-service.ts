@@ -8,6 +8,7 @@ import {
   putAttachments,
   putRecord,
 } from '../../native-free/registry/announcement-rules.ts';
+import { foreignDomainOf, nodeNameOf } from '../../native-free/registry/foreign-key.ts';
 import { keys, one } from '../../native-free/registry/keys.ts';
 import {
   type ChoosePrefix,
@@ -18,7 +19,7 @@ import {
 } from '../../native-free/registry/lease-rules.ts';
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import { renew } from '../../native-free/registry/node-rules.ts';
-import { decodeVerified } from '../../native-free/registry/record.ts';
+import { decodeVerified, type VerifyRecord } from '../../native-free/registry/record.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
 import { TokenBuckets } from '../../native-free/token-buckets.ts';
 import type { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
@@ -37,12 +38,13 @@ import { streamKey, Watches } from './watch-network.ts';
  */
 const ANNOUNCEMENTS = { perSecond: 25, burst: 500 };
 
-type NodeCaller = Caller & { readonly role: 'node' | 'admin' };
+type NodeCaller = Exclude<Caller, { readonly role: 'anonymous' }>;
 
-/** The node that calls. Access was checked before; this only narrows the type. */
+/** The node that calls, of this domain or another. Access was checked before; this only narrows the type. */
 export const callingNode = (handler: HandlerContext): NodeCaller => {
   const caller = handler.values.get(callerKey);
-  if (caller.role !== 'node') throw new Vl3Error('permission-denied', 'this call is for nodes');
+  if (caller.role !== 'node' && caller.role !== 'foreign-node')
+    throw new Vl3Error('permission-denied', 'this call is for nodes');
   return caller;
 };
 
@@ -56,6 +58,15 @@ const announced = (attachment: Attachment): AnnouncedAttachment => ({
   ...(attachment.serviceAccount !== '' && { serviceAccount: attachment.serviceAccount }),
   ...(attachment.attachedAt && { attachedAt: timestampMs(attachment.attachedAt) }),
 });
+
+/** Of what the calling node signed: by its own domain's bundle, and by no other. */
+const verifierOf = ({ verifyRecord, signer }: RegistryContext, key: string): VerifyRecord => {
+  const domain = foreignDomainOf(key) ?? signer.trustBundle.trustDomain;
+  return (...signed) => {
+    const signer = verifyRecord(...signed);
+    return signer?.trustDomain === domain ? signer : undefined;
+  };
+};
 
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
   const { transactor, store, feed, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
@@ -77,9 +88,12 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
   };
   return {
     async heartbeat({ agentVersion, storeId, revision, stamp }, handler) {
-      const { name, address } = callingNode(handler);
+      const { role, name, address } = callingNode(handler);
       await hearing.hear(context, name, { storeId, revision, stamp });
-      await heartbeats.beat(name, { agentVersion, observedAddress: address });
+      const isForeign = role === 'foreign-node';
+      // A partner may make up as many names as it likes: what is on no network here is not noted.
+      if (!isForeign || feed.view.isOnAnyNetwork(name))
+        await heartbeats.beat(name, { agentVersion, observedAddress: address });
       return {
         observedAddress: address,
         registryTime: timestampFromMs(now()),
@@ -88,7 +102,21 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         leaseTermMs,
         recovering: await isRecovering(context),
         stamp: stamps.of(0),
+        federationsVersion: isForeign ? '' : context.partners.version,
       };
+    },
+
+    async listFederations() {
+      const { partners } = context;
+      const federations = partners.active().map((known) => ({
+        trustDomain: known.federation.trustDomain,
+        registries: [...known.federation.registries],
+        bundle: known.held?.bundle.text ?? '',
+        bundleSequence: known.held?.bundle.sequence?.toString() ?? '',
+        isBundleExpired: partners.isExpired(known),
+        networks: [...(known.federation.accepted?.networks ?? [])],
+      }));
+      return { federations, version: partners.version, recovering: await isRecovering(context) };
     },
 
     async renewSvid({ certificateRequest }, handler) {
@@ -152,12 +180,12 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       if (signed === undefined) throw new Vl3Error('invalid-argument', 'record: it is missing');
       const { value } = mustBeNetwork(await transactor.read([one(keys.network(network))]), network);
       const expected = { network, networkUid: value.uid };
-      const decoded = decodeVerified(signed, context.verifyRecord, now(), expected);
+      const decoded = decodeVerified(signed, verifierOf(context, name), now(), expected);
       if (decoded.kind === 'refused') {
         logger.warn({ node: name, network, reason: decoded.reason }, 'record refused');
         throw new Vl3Error('permission-denied', `record: ${decoded.message}`);
       }
-      if (decoded.record.node !== name) {
+      if (decoded.record.node !== nodeNameOf(name).node) {
         logger.warn({ node: name, network, reason: 'wrong-caller' }, 'record refused');
         throw new Vl3Error(
           'permission-denied',
@@ -188,7 +216,8 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         const rule = putAttachments(network, name, wanted, now(), trustDomain);
         const { answer, revision } = await transactor.run(rule);
         if (answer.remaining === 0) {
-          if (names !== undefined) await putNodeNames(context, network, name, names);
+          if (names !== undefined)
+            await putNodeNames(context, network, name, names, verifierOf(context, name));
           const refused = answer.refused.map((one) => ({ ...one }));
           return { revision: BigInt(revision), refused, rulesetVersion: BigInt(answer.rulesetVersion) };
         }

@@ -1,19 +1,22 @@
-// Who calls: read from the TLS connection alone. A client certificate that holds under the domain's trust bundle names
-// an admin or a node; anything else is anonymous, with the reason.
+// Who calls: read from the TLS connection alone. A client certificate that holds under the trust bundle of the domain that it
+// names is an admin's or a node's of this domain, or a node's of a federated one; anything else is anonymous, with the reason.
 
 import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 import { TLSSocket } from 'node:tls';
 import { createContextKey } from '@connectrpc/connect';
+import { foreignKey } from '../../native-free/registry/foreign-key.ts';
+import { trustDomainOf } from '../federation/verifier-by-domain.ts';
 import type { TrustBundle } from '../identity/chain.ts';
 import { peerIdentity, peerProblem } from '../identity/tls.ts';
 
-export type Role = 'admin' | 'node' | 'anonymous';
+export type Role = 'admin' | 'node' | 'foreign-node' | 'anonymous';
 
 export type Caller =
   | { readonly role: 'anonymous'; readonly problem: string; readonly address: string }
   | {
-      readonly role: 'admin' | 'node';
+      readonly role: 'admin' | 'node' | 'foreign-node';
+      /** Of a node of another domain "<node>@<domain>", as the store has it. */
       readonly name: string;
       /** Of the certificate, lowercase hex. */
       readonly serial: string;
@@ -30,7 +33,12 @@ export const callerKey = createContextKey<Caller>(
 const REMEDY = 'use the admin credential, or the SVID of an enrolled node';
 
 interface CallersOptions {
-  readonly bundle: TrustBundle;
+  /** This domain. */
+  readonly trustDomain: string;
+  /** What counts of a domain's bundle now; undefined: it is neither this one nor federated with it. */
+  readonly bundleFor: (domain: string) => TrustBundle | undefined;
+  /** Another number whenever another bundle may count. */
+  readonly changes: () => number;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
@@ -38,7 +46,7 @@ interface CallersOptions {
 /** Answers the caller of a request; a connection is identified once, its certificate's end checked at each call. */
 export class Callers {
   readonly #options: CallersOptions;
-  readonly #known = new WeakMap<object, Caller>();
+  readonly #known = new WeakMap<object, { readonly caller: Caller; readonly changes: number }>();
 
   constructor(options: CallersOptions) {
     this.#options = options;
@@ -50,11 +58,12 @@ export class Callers {
       return { role: 'anonymous', problem: 'the connection is closed', address: '' };
     }
     const now = this.#options.now();
-    let caller = this.#known.get(connection);
-    if (caller === undefined || (caller.role !== 'anonymous' && caller.notAfter < now)) {
-      caller = this.#identify(request, now);
-      this.#known.set(connection, caller);
-    }
+    const known = this.#known.get(connection);
+    const changes = this.#options.changes();
+    const isOver = known !== undefined && known.caller.role !== 'anonymous' && known.caller.notAfter < now;
+    if (known?.changes === changes && !isOver) return known.caller;
+    const caller = this.#identify(request, now);
+    this.#known.set(connection, { caller, changes });
     return caller;
   }
 
@@ -64,11 +73,24 @@ export class Callers {
     if (!(socket instanceof TLSSocket)) {
       return { role: 'anonymous', problem: 'the connection is not encrypted', address };
     }
-    const peer = peerIdentity(socket, this.#options.bundle, now);
+    const { trustDomain: home, bundleFor } = this.#options;
+    const shown = socket.getPeerX509Certificate();
+    const named = shown && trustDomainOf(new Uint8Array(shown.raw));
+    const domain = named ?? home;
+    const bundle = bundleFor(domain);
+    if (bundle === undefined) {
+      const problem = `the client certificate is of ${domain}, and there is no federation with that, or none any more`;
+      return { role: 'anonymous', problem, address };
+    }
+    const peer = peerIdentity(socket, bundle, now);
     if (peer === undefined) {
-      const problem = peerProblem(socket, this.#options.bundle, now) ?? 'the client is not known';
+      const problem = peerProblem(socket, bundle, now) ?? 'the client is not known';
       return { role: 'anonymous', problem: `${problem}: ${REMEDY}`, address };
     }
-    return { role: peer.kind, name: peer.name, serial: peer.serial, notAfter: peer.notAfter, address };
+    const { kind, serial, notAfter } = peer;
+    if (domain === home) return { role: kind, name: peer.name, serial, notAfter, address };
+    if (kind === 'node')
+      return { role: 'foreign-node', name: foreignKey(peer.name, domain), serial, notAfter, address };
+    return { role: 'anonymous', problem: `an ${kind} of ${domain} is nobody here: ${REMEDY}`, address };
   }
 }

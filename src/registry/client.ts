@@ -7,6 +7,7 @@ import { fromConnectError } from '../api/errors.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
 import { createGrantVerifier } from '../identity/grant-signer.ts';
 import type { Identity } from '../identity/identity.ts';
 import { readAdminCredential } from '../identity/identity-file.ts';
@@ -16,6 +17,7 @@ import { connectRegistry } from './connection.ts';
 export type AdminClient = Client<typeof AdminService>;
 export type AdmissionClient = Client<typeof AdmissionService>;
 export type AgentClient = Client<typeof AgentService>;
+export type FederationClient = Client<typeof FederationService>;
 
 export interface Connected<C> extends AsyncDisposable {
   readonly client: C;
@@ -53,6 +55,18 @@ export const connectAdmission = async (
   };
 };
 
+/** As connectAdmin, for federations. */
+export const connectFederation = async (
+  file: string,
+  options?: ClientOptions,
+): Promise<Connected<FederationClient>> => {
+  const connection = connect(await readAdminCredential(file), options);
+  return {
+    client: withVl3Errors(createClient(FederationService, connection.transport)),
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+};
+
 /**
  * Connects at the first call, as the node that the identity names. An identity that was renewed needs a new client:
  * dispose of this one when its calls are done.
@@ -64,6 +78,13 @@ export const connectAgent = (identity: Identity, options?: ClientOptions): Conne
     [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
   };
 };
+
+/** As connectAgent, to the registries of another domain, which are verified by that domain's bundle. */
+export const connectPartner = (
+  identity: Identity,
+  partner: Pick<Identity, 'registries' | 'trustBundle'>,
+  options?: ClientOptions,
+): Connected<AgentClient> => connectAgent({ ...identity, ...partner }, options);
 
 const connect = (identity: Identity, options: ClientOptions | undefined) =>
   connectRegistry({

@@ -1,6 +1,7 @@
-// What the three services share.
+// What the services share.
 
 import type { Logger } from 'pino';
+import type { BundleEndpoint } from '../../native-free/federation/endpoint.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { ChoosePrefix } from '../../native-free/registry/lease-rules.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
@@ -12,6 +13,9 @@ import type { Clusters } from './clusters.ts';
 import type { Feed } from './feed.ts';
 import type { Hearing } from './hearing.ts';
 import type { Heartbeats } from './heartbeats.ts';
+import type { OwnBundle } from './own-bundle.ts';
+import type { PartnerLinks } from './partner-links.ts';
+import type { Partners } from './partners.ts';
 import type { PositionStamps } from './position-stamps.ts';
 import type { Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
@@ -26,8 +30,16 @@ export interface RegistryContext {
   readonly backups: Backups;
   readonly signer: Signer;
   readonly admissionKeeper: AdmissionKeeper;
-  /** Verifies what nodes of the domain signed. */
+  readonly partners: Partners;
+  readonly partnerLinks: PartnerLinks;
+  readonly ownBundle: OwnBundle;
+  /** Verifies what nodes of the domain and of its partners signed. */
   readonly verifyRecord: VerifyRecord;
+  /** How partners reach this domain. */
+  readonly ownAddress: () => {
+    readonly registries: readonly string[];
+    readonly bundleEndpoint: BundleEndpoint;
+  };
   readonly choosePrefix: ChoosePrefix;
   readonly terms: LeaseTerms;
   /** What no network's pool should overlap: who creates one is warned. */
@@ -51,6 +63,13 @@ export class Counters {
   /** Since a node announced too often. */
   refusedAnnouncements = 0;
   readonly refusedEnrolments = new Map<string, number>();
+
+  /** Of invitations that were shown, by reason. */
+  readonly refusedFederations = new Map<string, number>();
+
+  countFederationRefusal(reason: string): void {
+    this.refusedFederations.set(reason, (this.refusedFederations.get(reason) ?? 0) + 1);
+  }
 
   countRefusal(reason: string): void {
     this.refusedEnrolments.set(reason, (this.refusedEnrolments.get(reason) ?? 0) + 1);

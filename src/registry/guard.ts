@@ -5,9 +5,10 @@ import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { adoptNode } from '../../native-free/registry/adoption-rules.ts';
-import { keys, one } from '../../native-free/registry/keys.ts';
+import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { mustBeEnrolled } from '../../native-free/registry/rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { toConnectError } from '../api/errors.ts';
@@ -30,9 +31,10 @@ interface Dependencies {
 const MAX_REASONS = 4096;
 const MAX_KEY = 512;
 
-/** Of strangers fewer: each enrolment costs a signature, and they must not keep nodes waiting. */
+/** Of strangers and of partners' nodes fewer: they must not keep nodes waiting, and each enrolment costs a signature. */
 const LINES = {
   node: { atOnce: 64, most: 20_000, longestWaitMs: 5000 },
+  'foreign-node': { atOnce: 16, most: 4000, longestWaitMs: 5000 },
   anonymous: { atOnce: 8, most: 1000, longestWaitMs: 5000 },
 };
 
@@ -41,7 +43,11 @@ const AT_ONCE = new Set(['vl3.v1.AgentService/Heartbeat']);
 
 export const guard = (deps: Dependencies): Interceptor => {
   const reasons = new RepeatedReasons(MAX_REASONS);
-  const lines = { node: new Admission(LINES.node), anonymous: new Admission(LINES.anonymous) };
+  const lines = {
+    node: new Admission(LINES.node),
+    'foreign-node': new Admission(LINES['foreign-node']),
+    anonymous: new Admission(LINES.anonymous),
+  };
   return (next) => async (request) => {
     const method = `${request.service.typeName}/${request.method.name}`;
     const caller = request.contextValues.get(callerKey);
@@ -53,6 +59,7 @@ export const guard = (deps: Dependencies): Interceptor => {
       mustBeAllowed(method, caller);
       const serve = async () => {
         if (caller.role === 'node') await mustBeCurrent(deps, caller);
+        if (caller.role === 'foreign-node') await mustBeOfPartner(deps, caller);
         return await next(request);
       };
       // An admin does not wait, and a stream would keep its place for as long as it lasts.
@@ -84,6 +91,12 @@ const mustBeCurrent = async (
   }
   rule.decide(state);
 };
+
+/** A partner's is refused from the moment that the end of the federation is stored. */
+const mustBeOfPartner = async (
+  { transactor }: Dependencies,
+  { name }: Exclude<Caller, { role: 'anonymous' }>,
+): Promise<void> => mustBeEnrolled(await transactor.read([one(identityKey(name))]), name);
 
 async function* mapErrors<T>(messages: AsyncIterable<T>, fail: (error: unknown) => Error): AsyncGenerator<T> {
   try {

@@ -5,6 +5,7 @@ import { timestampMs } from '@bufbuild/protobuf/wkt';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { adoptNetwork } from '../../native-free/registry/adoption-rules.ts';
+import { foreignDomainOf, foreignKey } from '../../native-free/registry/foreign-key.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
 import { check, name as nameSchema, type Report } from '../../native-free/registry/model.ts';
 import { decodeVerified } from '../../native-free/registry/record.ts';
@@ -83,7 +84,9 @@ export const renewLeases = async (context: RegistryContext, node: string, reques
   const pending: Report['pending'] = [];
   let lines = 0;
   const answers: { network: string; prefix: string; outcome: Outcome; reason: string }[] = [];
-  if (await isRecovering(context)) {
+  const isForeign = foreignDomainOf(node) !== undefined;
+  // No partner's node says here which networks there are.
+  if (!isForeign && (await isRecovering(context))) {
     for (const { network, isRestricted = false } of holdings) {
       const { answer } = await transactor.run(adoptNetwork(node, network));
       if (answer.kind === 'refused') conflicts.push(answer.reason);
@@ -155,6 +158,8 @@ const report = async (
     const freed = answer.map(({ prefix }) => prefix);
     logger.info({ node, network: value.network, freed }, 'node says that it is not on a network any more');
   }
+  // Nobody waits for a partner's.
+  if (foreignDomainOf(node) !== undefined) return true;
   const { answer } = await transactor.run(finishReport(node, found));
   if (answer.recovering) logger.info({ node, networks: [...named] }, 'node has said what it holds');
   return answer.recovering;
@@ -181,7 +186,9 @@ export const testifyRecords = async (
     const decoded = decodeVerified(signed, context.verifyRecord, now(), expected);
     const [leaf] = signed.certificateChain;
     if (decoded.kind === 'refused' || leaf === undefined) continue;
-    const { node, publicKey } = decoded.record;
+    const { publicKey, trustDomain } = decoded.record;
+    const isOwn = trustDomain === signer.trustBundle.trustDomain;
+    const node = isOwn ? decoded.record.node : foreignKey(decoded.record.node, trustDomain);
     if ((feed.view.keyHolder(network, publicKey) ?? node) !== node) continue;
     const { serial, notAfter } = parseCertificate(leaf);
     const rule = testify(
@@ -190,7 +197,7 @@ export const testifyRecords = async (
         network,
         networkUid: value.uid,
         node,
-        spiffeId: formatSpiffeId({ kind: 'node', trustDomain: signer.trustBundle.trustDomain, name: node }),
+        spiffeId: formatSpiffeId({ kind: 'node', trustDomain, name: decoded.record.node }),
         certificate: { serial, notAfter },
         record: storedRecord(signed, decoded.record),
       },

@@ -12,6 +12,7 @@ import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { forgetTombstones, TOMBSTONE_MEMORY_MS } from '../../native-free/registry/node-rules.ts';
 import { endRecovery } from '../../native-free/registry/recovery-rules.ts';
 import { forgetTokens } from '../../native-free/registry/token-rules.ts';
+import { removeStrayMembers } from './stray-members.ts';
 import type { Transactor } from './transactor.ts';
 
 interface Dependencies {
@@ -100,7 +101,9 @@ const expire = async ({ transactor, now, terms, logger }: Dependencies): Promise
   if (due.rested > 0) while ((await transactor.run(forgetRested(terms))).answer > 0);
 };
 
-const tidy = async ({ transactor, now, terms, logger }: Dependencies): Promise<void> => {
+const tidy = async (deps: Dependencies): Promise<void> => {
+  const { transactor, now, terms, logger } = deps;
+  await removeStrayMembers(deps);
   const state = await transactor.read([all(below.nodes), all(below.members())]);
   for (const { value } of state.members()) {
     if (state.node(value.node)?.value.deletedAt === undefined) continue;

@@ -1,9 +1,13 @@
 // Takes what a node signed about the names of its workloads: only its own, and only what the other nodes will verify.
 
 import { Vl3Error } from '../../native-free/error.ts';
+import { nameProblem } from '../../native-free/federation/constraints.ts';
 import { decodeVerifiedNames } from '../../native-free/names/signed-names.ts';
 import { putNames } from '../../native-free/registry/announcement-rules.ts';
-import { keys, one } from '../../native-free/registry/keys.ts';
+import { nodeNameOf } from '../../native-free/registry/foreign-key.ts';
+import { constraintsOf } from '../../native-free/registry/foreign-rules.ts';
+import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
+import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
 import type { SignedRecord } from '../api/generated/vl3/v1/common_pb.js';
 import type { RegistryContext } from './context.ts';
@@ -11,17 +15,26 @@ import { storedNames } from './messages.ts';
 
 /** Throws Vl3Error('permission-denied') for names that do not hold. */
 export const putNodeNames = async (
-  { transactor, verifyRecord, now, logger }: RegistryContext,
+  { transactor, now, logger }: RegistryContext,
   network: string,
   node: string,
   signed: SignedRecord,
+  verify: VerifyRecord,
 ): Promise<void> => {
-  const { value } = mustBeNetwork(await transactor.read([one(keys.network(network))]), network);
-  const expected = { network, networkUid: value.uid, node };
-  const decoded = decodeVerifiedNames(signed, verifyRecord, now(), expected);
+  const state = await transactor.read([one(keys.network(network)), one(identityKey(node))]);
+  const { value } = mustBeNetwork(state, network);
+  const expected = { network, networkUid: value.uid, node: nodeNameOf(node).node };
+  const decoded = decodeVerifiedNames(signed, verify, now(), expected);
   if (decoded.kind === 'refused') {
     logger.warn({ node, network, reason: decoded.message }, 'names refused');
     throw new Vl3Error('permission-denied', `names: ${decoded.message}`);
+  }
+  const constraints = constraintsOf(state, node);
+  for (const { name } of constraints === undefined ? [] : decoded.names.names) {
+    const problem = constraints && nameProblem(constraints, name);
+    if (problem === undefined) continue;
+    logger.warn({ node, network, reason: problem }, 'names refused');
+    throw new Vl3Error('permission-denied', `names: ${problem}`);
   }
   await transactor.run(putNames(network, node, storedNames(signed, decoded.names)));
 };

@@ -7,6 +7,7 @@ import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
+import { type BundleEndpoint, bundleEndpoint } from '../../native-free/federation/endpoint.ts';
 import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
@@ -19,6 +20,7 @@ import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
+import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
 import { toBase64 } from '../base64.ts';
 import { createAdminCredential } from '../identity/admin-credential.ts';
 import { CertificateAuthority } from '../identity/ca.ts';
@@ -28,9 +30,8 @@ import type { TrustBundle } from '../identity/chain.ts';
 import { type DomainAddress, formatDomainAddress } from '../identity/domain-address.ts';
 import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
-import { createRecordVerifier } from '../identity/record-signer.ts';
 import type { AdminSigner, Signer } from '../identity/signer.ts';
-import { createServerCredential, serverTlsOptions } from '../identity/tls.ts';
+import { serverTlsOptions } from '../identity/tls.ts';
 import { formatJoinToken } from '../identity/token.ts';
 import { adminService } from './admin-service.ts';
 import { AdmissionKeeper } from './admission-keeper.ts';
@@ -43,6 +44,7 @@ import { Clusters } from './clusters.ts';
 import { Counters, type RegistryContext } from './context.ts';
 import { type ConfigMapName, publishDomain } from './domain-publisher.ts';
 import { enrollmentService } from './enrollment-service.ts';
+import { federationService } from './federation-service.ts';
 import { Feed } from './feed.ts';
 import { guard } from './guard.ts';
 import { Hearing } from './hearing.ts';
@@ -50,6 +52,9 @@ import { Heartbeats } from './heartbeats.ts';
 import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
+import { BUNDLE_PATH, OwnBundle } from './own-bundle.ts';
+import { PartnerLinks, type PartnerLinksOptions } from './partner-links.ts';
+import { Partners } from './partners.ts';
 import { PositionStamps, STAMP_PURPOSE } from './position-stamps.ts';
 import { preflight } from './preflight.ts';
 import { SqliteStore } from './sqlite-store.ts';
@@ -71,6 +76,9 @@ export interface RegistryOptions {
   readonly outageBudgetMs?: number;
   /** The Kubernetes clusters whose nodes enrol by their word (deploy/examples/clusters.yaml). Default: none. */
   readonly clustersFile?: string;
+  /** Where partners find this domain's bundle. Default: on the registry's own port. */
+  readonly bundleEndpoint?: BundleEndpoint;
+  readonly partnerLinks?: PartnerLinksOptions;
   /** The ConfigMap in which nodes of the cluster that this is a pod of find the domain's address. */
   readonly publishDomain?: ConfigMapName;
 }
@@ -137,6 +145,14 @@ export const startRegistry = async (
 
   const registries: string[] = [];
   const stopping = new AbortController();
+  const partners = opened.use(
+    new Partners({ store, transactor, ownBundle: () => signer.trustBundle, now, logger }),
+  );
+  await partners.start();
+  const partnerLinks = opened.use(
+    new PartnerLinks(options.partnerLinks ?? {}, { partners, transactor, trustDomain, now, logger }),
+  );
+  const ownBundle = await OwnBundle.open(signer, logger, stopping.signal);
   const context: RegistryContext = {
     store,
     transactor,
@@ -151,7 +167,14 @@ export const startRegistry = async (
     heartbeats: new Heartbeats({ ttlMs: livenessTtlMs, now }, { store, transactor }),
     hearing,
     stamps,
-    verifyRecord: followingBundle(signer, createRecordVerifier),
+    partners,
+    partnerLinks,
+    ownBundle,
+    ownAddress: () => ({
+      registries,
+      bundleEndpoint: options.bundleEndpoint ?? bundleEndpointAt(trustDomain, registries),
+    }),
+    verifyRecord: partners.verifyRecord,
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
     backups: new Backups(store, storePath),
     clusters,
@@ -161,7 +184,10 @@ export const startRegistry = async (
   };
 
   const hosts = advertisedHosts(options);
-  const tls = async () => serverTlsOptions(await createServerCredential(signer, hosts), signer.trustBundle);
+  const tls = async () => {
+    const credential = await signer.serverCredential(hosts);
+    return serverTlsOptions(credential, signer.trustBundle, partners.clientCertificates());
+  };
   const { host, port } = options.listen;
   const listener = opened.use(await Listener.open({ host, port, tls: await tls() }, handlerOf(context)));
   // Before the listener closes: open watches end with a reason.
@@ -180,6 +206,8 @@ export const startRegistry = async (
       (error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'),
     );
   };
+  // TLS has to let a partner's nodes in, before it is asked who they are.
+  opened.defer(partners.onChange(renewIfOthers(partners, renew)));
   const renewal = setInterval(renew, Math.min(DAY_MS, terms.termMs / 4));
   opened.defer(() => clearInterval(renewal));
   signer.onChange(() => {
@@ -237,25 +265,34 @@ const openDomain = async (
   return { signer, admins: signer };
 };
 
-/** A function of the domain's bundle, made anew when that is another. */
-const followingBundle = <A extends unknown[], R>(
-  signer: Signer,
-  make: (bundle: TrustBundle) => (...args: A) => R,
-): ((...args: A) => R) => {
-  let bundle = signer.trustBundle;
-  let made = make(bundle);
-  return (...args) => {
-    if (signer.trustBundle !== bundle) {
-      bundle = signer.trustBundle;
-      made = make(bundle);
-    }
-    return made(...args);
+/** On the registry's own port. */
+const bundleEndpointAt = (trustDomain: string, [first = '']: readonly string[]): BundleEndpoint =>
+  bundleEndpoint(trustDomain, { url: `https://${first}${BUNDLE_PATH}`, profile: 'https_spiffe' });
+
+/** Only when the partners' CAs are others. */
+const renewIfOthers = (partners: Partners, renew: () => void): (() => void) => {
+  const prints = () =>
+    partners
+      .clientCertificates()
+      .map((der) => Buffer.from(der).toString('base64'))
+      .join();
+  let before = prints();
+  return () => {
+    const after = prints();
+    if (after === before) return;
+    before = after;
+    renew();
   };
 };
 
 const handlerOf = (context: RegistryContext): RequestHandler => {
-  const { transactor, logger, now, signer, stopping } = context;
-  const callers = new Callers({ bundle: signer.trustBundle, now });
+  const { transactor, logger, now, signer, stopping, partners, ownBundle } = context;
+  const callers = new Callers({
+    trustDomain: signer.trustBundle.trustDomain,
+    bundleFor: (domain) => partners.bundleFor(domain),
+    changes: () => partners.changes,
+    now,
+  });
   const handler = (readMaxBytes: number): RequestHandler =>
     connectNodeAdapter({
       routes: (router: ConnectRouter) => {
@@ -263,6 +300,7 @@ const handlerOf = (context: RegistryContext): RequestHandler => {
         router.service(AdmissionService, admissionService(context));
         router.service(AgentService, agentService(context));
         router.service(EnrollmentService, enrollmentService(context));
+        router.service(FederationService, federationService(context));
       },
       interceptors: [
         guard({
@@ -280,8 +318,10 @@ const handlerOf = (context: RegistryContext): RequestHandler => {
     });
   const known = handler(MAX_MESSAGE_BYTES);
   const anonymous = handler(MAX_ANONYMOUS_BYTES);
-  return (request, response) =>
+  return (request, response) => {
+    if (ownBundle.answer(request, response)) return;
     (callers.of(request).role === 'anonymous' ? anonymous : known)(request, response);
+  };
 };
 
 const caOf = ({ trustBundle }: Signer): Uint8Array => {

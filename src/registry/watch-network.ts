@@ -7,6 +7,7 @@
 import type { Writable } from 'node:stream';
 import { createContextKey } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
+import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import { notEnrolled } from '../../native-free/registry/rules.ts';
 import type { WatchNetworkRequest, WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
@@ -201,9 +202,13 @@ export class Watches {
 
 const mustStillWatch = (context: RegistryContext, network: string, watcher: Watcher): void => {
   const { view } = context.feed;
-  const node = view.node(watcher.name);
-  if (node === undefined || node.deletedAt !== undefined) throw notEnrolled('deleted', watcher.name);
-  if (node.refused.some(({ serial }) => serial === watcher.serial)) {
+  const domain = foreignDomainOf(watcher.name);
+  const node = domain === undefined ? view.node(watcher.name) : undefined;
+  if (domain === undefined && (node === undefined || node.deletedAt !== undefined))
+    throw notEnrolled('deleted', watcher.name);
+  if (domain !== undefined && !view.isFederated(domain))
+    throw new Vl3Error('permission-denied', `the federation with ${domain} has ended`);
+  if (node?.refused.some(({ serial }) => serial === watcher.serial)) {
     throw new Vl3Error(
       'unauthenticated',
       `node "${watcher.name}" enrolled anew: connect with its present SVID`,

@@ -9,6 +9,7 @@ import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../../../src/api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../../../src/api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../../../src/api/generated/vl3/v1/enrollment_pb.js';
+import { FederationService } from '../../../src/api/generated/vl3/v1/federation_pb.js';
 import { createAdminCredential } from '../../../src/identity/admin-credential.ts';
 import { CertificateAuthority } from '../../../src/identity/ca.ts';
 import type { TrustBundle } from '../../../src/identity/chain.ts';
@@ -16,6 +17,7 @@ import { readAdminCredential } from '../../../src/identity/identity-file.ts';
 import { signRecord } from '../../../src/identity/record-signer.ts';
 import { type Credential, clientTlsOptions, createServerCredential } from '../../../src/identity/tls.ts';
 import { ACCESS } from '../../../src/registry/access.ts';
+import type { Role } from '../../../src/registry/caller.ts';
 import { connectRegistry } from '../../../src/registry/connection.ts';
 import {
   red,
@@ -27,7 +29,22 @@ import {
   temporaryDirectory,
 } from './fixture.ts';
 
-const SERVICES: readonly DescService[] = [AdminService, AdmissionService, AgentService, EnrollmentService];
+const SERVICES: readonly DescService[] = [
+  AdminService,
+  AdmissionService,
+  FederationService,
+  AgentService,
+  EnrollmentService,
+];
+const OF_STRANGERS = [
+  'EnrollmentService/Enroll',
+  'FederationService/Federate',
+  'FederationService/ConfirmFederation',
+].map((name) => `vl3.v1.${name}`);
+/** What a node of a federated domain has no business with. */
+const OF_OWN_NODES = ['RenewSvid', 'ListFederations', 'TestifyRecords'].map(
+  (name) => `vl3.v1.AgentService/${name}`,
+);
 const METHODS = SERVICES.flatMap((service) =>
   service.methods.map((method): [string, DescMethod] => [`${service.typeName}/${method.name}`, method]),
 );
@@ -66,17 +83,19 @@ test('the table names every method of the schema and nothing else', () => {
   expect(Object.keys(ACCESS).sort()).toEqual(METHODS.map(([name]) => name).sort());
 });
 
-test('admins administer, nodes act as nodes, nobody enrols but with a token, and nothing else', () => {
+test('admins administer, nodes act as nodes, strangers show a secret, and nothing else', () => {
   for (const [name] of METHODS) {
     const roles = ACCESS[name]?.roles;
-    if (/^vl3\.v1\.Ad(min|mission)Service\//.test(name)) expect(roles).toEqual(['admin']);
-    else if (name.startsWith('vl3.v1.AgentService/')) expect(roles).toEqual(['node']);
-    else expect(name).toBe('vl3.v1.EnrollmentService/Enroll');
+    if (OF_STRANGERS.includes(name)) expect(roles).toEqual(['anonymous', 'node', 'admin']);
+    else if (/^vl3\.v1\.(Admin|Admission|Federation)Service\//.test(name)) expect(roles).toEqual(['admin']);
+    else if (OF_OWN_NODES.includes(name)) expect([name, roles]).toEqual([name, ['node']]);
+    else expect([name, roles]).toEqual([name, ['node', 'foreign-node']]);
   }
 });
 
 test('each method lets in exactly the roles of the table', async () => {
   const domain = await startDomain();
+  await (await domain.admin()).createNetwork({ network: red });
   const node = await domain.enrol('n1');
   const adminIdentity = await readAdminCredential(domain.registry.adminFile);
   const bundle = adminIdentity.trustBundle;
@@ -89,7 +108,19 @@ test('each method lets in exactly the roles of the table', async () => {
     directory: `${domain.stateDirectory}/ca`,
     trustDomain: TRUST_DOMAIN,
   });
-  const callers: [string, 'admin' | 'node' | 'anonymous', Transport][] = [
+  const partner = await startDomain({ trustDomain: 'partner.example' });
+  const { invitation } = await (await domain.federation()).invitePartner({
+    trustDomain: 'partner.example',
+    constraints: { networks: ['red'] },
+  });
+  await (await partner.federation()).acceptInvitation({ invitation });
+  const third = await startDomain({ trustDomain: 'third.example' });
+  const abroad = await partner.enrol('n1');
+  const partnersAdmin = await readAdminCredential(partner.registry.adminFile);
+  const callers: [string, Role, Transport][] = [
+    ["a partner's node", 'foreign-node', transportOf(domain, bundle, abroad.identity)],
+    ["a partner's admin", 'anonymous', transportOf(domain, bundle, partnersAdmin)],
+    ["a stranger's node", 'anonymous', transportOf(domain, bundle, (await third.enrol('n1')).identity)],
     ['admin', 'admin', transportOf(domain, bundle, adminIdentity)],
     ['node', 'node', transportOf(domain, bundle, node.identity)],
     ['no certificate', 'anonymous', transportOf(domain, bundle)],
@@ -106,8 +137,13 @@ test('each method lets in exactly the roles of the table', async () => {
       const allowed = ACCESS[name]?.roles.includes(role) ?? false;
       const code = await call(transport, method);
       // An empty token is no good to anybody, whatever his role.
-      const isBadToken = name === 'vl3.v1.EnrollmentService/Enroll' && code === 'permission-denied';
-      const denied = code === 'unauthenticated' || (code === 'permission-denied' && !isBadToken);
+      const isBadToken =
+        allowed && name === 'vl3.v1.EnrollmentService/Enroll' && code === 'permission-denied';
+      // A network that there is not is outside of every federation.
+      const isOutside =
+        role === 'foreign-node' && allowed && code === 'permission-denied' && /^vl3\.v1\.Agent/.test(name);
+      const denied =
+        code === 'unauthenticated' || (code === 'permission-denied' && !isBadToken && !isOutside);
       if (denied === allowed) wrong.push(`${name} as ${who}: ${code}`);
       if (denied && code !== (role === 'anonymous' ? 'unauthenticated' : 'permission-denied')) {
         wrong.push(`${name} as ${who}: ${code}`);

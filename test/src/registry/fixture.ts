@@ -11,9 +11,13 @@ import type { Identity } from '../../../src/identity/identity.ts';
 import { parseJoinToken } from '../../../src/identity/token.ts';
 import {
   type AdminClient,
+  type AdmissionClient,
   type AgentClient,
   connectAdmin,
+  connectAdmission,
   connectAgent,
+  connectFederation,
+  type FederationClient,
 } from '../../../src/registry/client.ts';
 import { type RegistryOptions, type RunningRegistry, startRegistry } from '../../../src/registry/server.ts';
 
@@ -79,6 +83,18 @@ export class TestDomain {
 
   async admin(): Promise<AdminClient> {
     const connection = await connectAdmin(join(this.stateDirectory, 'admin.json'));
+    onTestFinished(() => connection[Symbol.asyncDispose]());
+    return connection.client;
+  }
+
+  async federation(): Promise<FederationClient> {
+    const connection = await connectFederation(join(this.stateDirectory, 'admin.json'));
+    onTestFinished(() => connection[Symbol.asyncDispose]());
+    return connection.client;
+  }
+
+  async admission(): Promise<AdmissionClient> {
+    const connection = await connectAdmission(join(this.stateDirectory, 'admin.json'));
     onTestFinished(() => connection[Symbol.asyncDispose]());
     return connection.client;
   }

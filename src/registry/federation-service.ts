@@ -1,0 +1,298 @@
+// FederationService: an admin invites, accepts, lists and revokes; a partner's registry presents itself with an invitation's secret,
+// and asks whether the federation goes on. Access was checked before; secrets are in no log.
+
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
+import { Vl3Error } from '../../native-free/error.ts';
+import { judgeBundle } from '../../native-free/federation/bundle-rules.ts';
+import {
+  type FederationConstraints,
+  federationConstraints,
+} from '../../native-free/federation/constraints.ts';
+import { type BundleEndpoint, bundleEndpoint } from '../../native-free/federation/endpoint.ts';
+import {
+  formatInvitation,
+  invitationProblem,
+  parseInvitation,
+} from '../../native-free/federation/invitation.ts';
+import { formatHostPort } from '../../native-free/host-port.ts';
+import {
+  checkInvitation,
+  FederationRefused,
+  invitePartner,
+  notePartner,
+  revokePartner,
+  takeInvitation,
+} from '../../native-free/registry/federation-rules.ts';
+import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
+import { all, below, keys, one } from '../../native-free/registry/keys.ts';
+import { check } from '../../native-free/registry/model.ts';
+import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { parseTrustDomain } from '../../native-free/registry/spiffe-id.ts';
+import {
+  type FederationConstraints as ConstraintsMessage,
+  type FederationService,
+  Partner_State as State,
+} from '../api/generated/vl3/v1/federation_pb.js';
+import { introduce, locationOf } from '../federation/introduction.ts';
+import { fingerprint } from '../identity/certificate.ts';
+import { parseRegistryAddress } from '../identity/registry-address.ts';
+import { decodeSpiffeBundle } from '../identity/spiffe-bundle.ts';
+import { callerKey } from './caller.ts';
+import type { RegistryContext } from './context.ts';
+import type { KnownPartner } from './partners.ts';
+import { removeStrayMembers } from './stray-members.ts';
+
+const SECRET_BYTES = 32;
+const MAX_REGISTRIES = 16;
+const ACCEPT_TIMEOUT_MS = 30_000;
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const sha256 = (...parts: readonly (string | Uint8Array)[]): string => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+};
+
+/** What the registry keeps of a secret. */
+const secretHashOf = (secret: Uint8Array): string => sha256('vl3 federation secret v1\0', secret);
+/** What both registries make of it, to know each other again. */
+const handleOf = (secret: Uint8Array): string => sha256('vl3 federation handle v1\0', secret);
+
+const constraintsOf = (trustDomain: string, message: ConstraintsMessage | undefined): FederationConstraints =>
+  check(
+    federationConstraints,
+    {
+      trustDomain,
+      networks: message?.networks ?? [],
+      names: message?.names ?? [],
+      prefixes: message?.prefixes ?? [],
+    },
+    'constraints',
+  );
+
+const constraintsMessage = ({ networks, names, prefixes }: FederationConstraints) => ({
+  networks: [...networks],
+  names: [...names],
+  prefixes: [...prefixes],
+});
+
+export const federationService = (context: RegistryContext): ServiceImpl<typeof FederationService> => {
+  const { transactor, partners, partnerLinks, signer, now, logger, counters } = context;
+  const { trustDomain: home } = signer.trustBundle;
+
+  const caFingerprints = (): string[] => signer.trustBundle.certificates.map((one) => hex(fingerprint(one)));
+  const own = () => ({ trustDomain: home, caFingerprints: caFingerprints() });
+
+  const changeBy = (handler: HandlerContext) => {
+    const caller = handler.values.get(callerKey);
+    if (caller.role === 'anonymous') throw new Vl3Error('permission-denied', 'this call is for admins');
+    return { admin: caller.name, now: now() };
+  };
+
+  const mustBeOther = (domain: string): void => {
+    parseTrustDomain(domain);
+    if (domain === home)
+      throw new Vl3Error('invalid-argument', `${home} is this domain itself, which needs no federation`);
+  };
+
+  const message = (known: KnownPartner, nodes: ReadonlyMap<string, number>) => {
+    const { federation, held } = known;
+    const { trustDomain, activeSince, admits, accepted, invitation, registries, endpoint } = federation;
+    const since = activeSince ?? invitation?.createdAt;
+    const state =
+      activeSince === undefined
+        ? State.INVITED
+        : federation.revokedThereAt === undefined
+          ? State.ACTIVE
+          : State.REVOKED_THERE;
+    return {
+      trustDomain,
+      state,
+      ...(since !== undefined && { since: timestampFromMs(since) }),
+      ...(admits !== undefined && { admits: constraintsMessage(admits) }),
+      ...(accepted !== undefined && { accepted: constraintsMessage(accepted) }),
+      registries,
+      ...(endpoint !== undefined && { bundleLocation: locationOf(endpoint) }),
+      caFingerprints: held?.bundle.certificates.map((one) => one.fingerprint) ?? [],
+      bundleSequence: held?.bundle.sequence?.toString() ?? '',
+      ...(held !== undefined && { bundleConfirmedAt: timestampFromMs(held.confirmedAt) }),
+      isBundleExpired: partners.isExpired(known),
+      bundleProblem: partnerLinks.problemOf(trustDomain) ?? '',
+      ...(invitation !== undefined && {
+        invitationExpiresAt: timestampFromMs(invitation.expiresAt),
+        invitation: constraintsMessage(invitation.constraints),
+      }),
+      nodes: nodes.get(trustDomain) ?? 0,
+    };
+  };
+
+  const nodesByDomain = async (): Promise<Map<string, number>> => {
+    const state = await transactor.read([all(below.members())]);
+    const nodes = new Set(state.members().map(({ value }) => value.node));
+    const counts = new Map<string, number>();
+    for (const node of nodes) {
+      const domain = foreignDomainOf(node);
+      if (domain !== undefined) counts.set(domain, (counts.get(domain) ?? 0) + 1);
+    }
+    return counts;
+  };
+
+  const messageOf = async (domain: string) => {
+    await partners.reload();
+    const known = partners.of(domain);
+    if (known === undefined) throw new Vl3Error('aborted', `the federation with ${domain} ended meanwhile`);
+    return message(known, await nodesByDomain());
+  };
+
+  return {
+    async invitePartner({ trustDomain, constraints, ttl }, handler) {
+      mustBeOther(trustDomain);
+      const wanted = constraintsOf(trustDomain, constraints);
+      const state = await transactor.read([all(below.networks)]);
+      for (const network of wanted.networks)
+        if (!state.networks().some(({ value }) => value.name === network))
+          throw new Vl3Error(
+            'not-found',
+            `there is no network "${network}": see \`vl3 network list\`, or create it first`,
+          );
+      const secret = new Uint8Array(randomBytes(SECRET_BYTES));
+      const rule = invitePartner(
+        wanted,
+        {
+          secretHash: secretHashOf(secret),
+          ...(ttl !== undefined && { ttlMs: durationMs(ttl) }),
+        },
+        changeBy(handler),
+      );
+      const { answer } = await transactor.run(rule);
+      const { registries, bundleEndpoint: endpoint } = context.ownAddress();
+      const invitation = formatInvitation({
+        trustDomain: home,
+        registries,
+        endpoint,
+        caFingerprints: signer.trustBundle.certificates.map(fingerprint),
+        secret,
+        expiresAt: answer.invitation?.expiresAt ?? now(),
+        constraints: wanted,
+      });
+      logger.info({ trustDomain, constraints: wanted }, 'partner invited');
+      return { partner: await messageOf(trustDomain), invitation, ...own() };
+    },
+
+    async acceptInvitation({ invitation: text }, handler) {
+      const invitation = parseInvitation(text);
+      const { trustDomain, constraints, endpoint, registries, secret } = invitation;
+      const problem = invitationProblem(invitation, home, now());
+      if (problem !== undefined) throw new Vl3Error('failed-precondition', problem);
+      const address = context.ownAddress();
+      const held = await introduce(
+        invitation,
+        {
+          trustDomain: home,
+          bundle: context.ownBundle.text,
+          endpoint: address.bundleEndpoint,
+          registries: address.registries,
+        },
+        { now, signal: AbortSignal.any([handler.signal, AbortSignal.timeout(ACCEPT_TIMEOUT_MS)]) },
+      );
+      const handle = handleOf(secret);
+      await transactor.run(
+        notePartner({ trustDomain, held, endpoint, registries, constraints, handle }, changeBy(handler)),
+      );
+      logger.info({ trustDomain, constraints }, 'invitation accepted');
+      return { partner: await messageOf(trustDomain), ...own() };
+    },
+
+    async listPartners() {
+      await partners.reload();
+      const nodes = await nodesByDomain();
+      return { partners: partners.all().map((known) => message(known, nodes)), ...own() };
+    },
+
+    async revokePartner({ trustDomain }, handler) {
+      mustBeOther(trustDomain);
+      await transactor.run(revokePartner(trustDomain, changeBy(handler)));
+      await partners.reload();
+      logger.info({ trustDomain }, 'federation revoked');
+      return { nodes: await removeStrayMembers({ transactor, now, logger }) };
+    },
+
+    async federate({ secret, trustDomain, bundle, bundleLocation, registries }, handler) {
+      const { address } = handler.values.get(callerKey);
+      try {
+        if (secret.length !== SECRET_BYTES)
+          throw new FederationRefused('malformed', 'secret: it is not that of an invitation');
+        mustBeOther(trustDomain);
+        const secretHash = secretHashOf(secret);
+        const known = checkInvitation(trustDomain, secretHash, now());
+        known.decide(await transactor.read(known.reads));
+        const offered = decodeSpiffeBundle(bundle, trustDomain);
+        const verdict = judgeBundle(undefined, offered, 'admin', now());
+        if (verdict.kind === 'refused' || offered.certificates.length === 0)
+          throw new FederationRefused(
+            'malformed',
+            `bundle: ${verdict.kind === 'refused' ? verdict.message : 'it has no CA'}`,
+          );
+        const rule = takeInvitation(
+          {
+            trustDomain,
+            held: verdict.held,
+            bundleHash: sha256(
+              offered.certificates
+                .map((one) => one.fingerprint)
+                .sort()
+                .join(),
+            ),
+            endpoint: endpointOf(trustDomain, bundleLocation),
+            registries: registriesOf(registries),
+            handle: handleOf(secret),
+          },
+          secretHash,
+          now(),
+        );
+        const { answer } = await transactor.run(rule);
+        await partners.reload();
+        // What is narrower than before ends now.
+        if (answer.isNew) await removeStrayMembers({ transactor, now, logger });
+        logger.info({ trustDomain, address, isNew: answer.isNew }, 'partner has accepted its invitation');
+        return { bundle: context.ownBundle.text };
+      } catch (error) {
+        if (error instanceof Vl3Error) {
+          const reason = error instanceof FederationRefused ? error.reason : error.code;
+          counters.countFederationRefusal(reason);
+          logger.warn({ reason, address, trustDomain: trustDomain.slice(0, 128) }, 'federation refused');
+        }
+        throw error;
+      }
+    },
+
+    async confirmFederation({ trustDomain, handle }) {
+      parseTrustDomain(trustDomain);
+      const state = await transactor.read([one(keys.domain), one(keys.federation(trustDomain))]);
+      const federation = state.federation(trustDomain)?.value;
+      const known = Buffer.from(federation?.handle ?? '', 'hex');
+      const isFederated =
+        federation?.activeSince !== undefined &&
+        known.length === handle.length &&
+        timingSafeEqual(known, handle);
+      return { isFederated, recovering: recoveryOf(state) !== undefined };
+    },
+  };
+};
+
+const endpointOf = (
+  trustDomain: string,
+  location: { readonly url: string; readonly profile: string; readonly spiffeId: string } | undefined,
+): BundleEndpoint => {
+  if (location === undefined) throw new Vl3Error('invalid-argument', 'bundle_location: it is missing');
+  const { url, profile, spiffeId } = location;
+  return bundleEndpoint(trustDomain, { url, profile, ...(spiffeId !== '' && { spiffeId }) });
+};
+
+const registriesOf = (texts: readonly string[]): string[] => {
+  if (texts.length === 0 || texts.length > MAX_REGISTRIES)
+    throw new Vl3Error('invalid-argument', `registries: give 1 to ${MAX_REGISTRIES}`);
+  return texts.map((text) => formatHostPort(parseRegistryAddress(text)));
+};

@@ -1,0 +1,153 @@
+// What this registry asks of its partners, each for as long as the federation lasts: their bundles, from their endpoints, and
+// whether they still know of it.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createClient } from '@connectrpc/connect';
+import type { Logger } from 'pino';
+import type { Federation } from '../../native-free/registry/federation-model.ts';
+import { keepBundle, noteStanding } from '../../native-free/registry/federation-rules.ts';
+import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
+import { BundleFetcher } from '../federation/bundle-fetcher.ts';
+import { clientTlsOptions } from '../identity/tls.ts';
+import { connectRegistry } from './connection.ts';
+import type { Partners } from './partners.ts';
+import type { Transactor } from './transactor.ts';
+
+interface Dependencies {
+  readonly partners: Partners;
+  readonly transactor: Transactor;
+  readonly trustDomain: string;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly logger: Logger;
+}
+
+export interface PartnerLinksOptions {
+  /** How often a partner is asked whether the federation goes on. */
+  readonly standingMs?: number;
+  /** For https_web endpoints: CAs in PEM instead of the web's. */
+  readonly ca?: string | undefined;
+}
+
+const STANDING_MS = 30_000;
+
+interface Link {
+  /** Of what it was made; another: another link. */
+  readonly key: string;
+  readonly fetcher: BundleFetcher | undefined;
+  readonly stop: AbortController;
+  readonly running: Promise<unknown>;
+}
+
+export class PartnerLinks implements AsyncDisposable {
+  readonly #options: PartnerLinksOptions;
+  readonly #deps: Dependencies;
+  readonly #links = new Map<string, Link>();
+  readonly #leave: () => void;
+  #closed = false;
+
+  constructor(options: PartnerLinksOptions, deps: Dependencies) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#leave = deps.partners.onChange(() => this.#align());
+    this.#align();
+  }
+
+  /** Why the partner's bundle was not confirmed lately; undefined: it was. */
+  problemOf(domain: string): string | undefined {
+    return this.#links.get(domain)?.fetcher?.problem;
+  }
+
+  /** Asks for the partner's bundle once, now. */
+  async look(domain: string): Promise<void> {
+    await this.#links.get(domain)?.fetcher?.look();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    this.#leave();
+    const links = [...this.#links.values()];
+    for (const { stop } of links) stop.abort();
+    await Promise.all(links.map(({ running }) => running));
+  }
+
+  #align(): void {
+    if (this.#closed) return;
+    const active = new Map(
+      this.#deps.partners.active().map(({ federation }) => [federation.trustDomain, federation]),
+    );
+    for (const [domain, link] of this.#links) {
+      const wanted = active.get(domain);
+      if (wanted !== undefined && keyOf(wanted) === link.key) continue;
+      link.stop.abort();
+      this.#links.delete(domain);
+    }
+    for (const [domain, federation] of active)
+      if (!this.#links.has(domain)) this.#links.set(domain, this.#open(federation));
+  }
+
+  #open(federation: Federation): Link {
+    const { trustDomain, endpoint } = federation;
+    const { partners, transactor, logger, now } = this.#deps;
+    const { ca } = this.#options;
+    const stop = new AbortController();
+    const fetcher =
+      endpoint &&
+      new BundleFetcher(
+        { trustDomain, endpoint, ...(ca !== undefined && { ca }) },
+        {
+          held: () => partners.of(trustDomain)?.held,
+          keep: async (held) => {
+            await transactor.run(keepBundle(held));
+            await partners.reload();
+          },
+          logger,
+          now,
+          random: Math.random,
+        },
+      );
+    const running = Promise.all([fetcher?.run(stop.signal), this.#watchStanding(federation, stop.signal)]);
+    return { key: keyOf(federation), fetcher, stop, running };
+  }
+
+  async #watchStanding({ trustDomain, handle }: Federation, signal: AbortSignal): Promise<void> {
+    const { standingMs = STANDING_MS } = this.#options;
+    if (handle === undefined) return;
+    while (!signal.aborted) {
+      await sleep(standingMs * (0.9 + Math.random() / 5), undefined, { signal }).catch(() => {});
+      if (!signal.aborted) await this.#askStanding(trustDomain, handle, signal);
+    }
+  }
+
+  /** Whoever does not answer says nothing. */
+  async #askStanding(domain: string, handle: string, signal: AbortSignal): Promise<void> {
+    const { partners, transactor, trustDomain, now, logger } = this.#deps;
+    const bundle = partners.bundleFor(domain);
+    const registries = partners.of(domain)?.federation.registries ?? [];
+    if (bundle === undefined || bundle.certificates.length === 0 || registries.length === 0) return;
+    try {
+      await using connection = connectRegistry({ registries, tls: clientTlsOptions(bundle) });
+      const client = createClient(FederationService, connection.transport);
+      const answer = await client.confirmFederation(
+        { trustDomain, handle: Buffer.from(handle, 'hex') },
+        { signal },
+      );
+      if (answer.recovering) return;
+      const { isFederated } = answer;
+      const { answer: isNews } = await transactor.run(noteStanding(domain, isFederated, now()));
+      if (!isNews) return;
+      await partners.reload();
+      if (isFederated) logger.info({ trustDomain: domain }, 'the partner knows of the federation again');
+      else
+        logger.warn(
+          { trustDomain: domain },
+          'the partner has ended the federation on its side: revoke it here too, or accept a new invitation',
+        );
+    } catch (error) {
+      if (!signal.aborted) logger.debug({ trustDomain: domain, err: error }, 'the partner was not reached');
+    }
+  }
+}
+
+const keyOf = ({ endpoint, registries, handle }: Federation): string =>
+  JSON.stringify([endpoint, registries, handle]);
