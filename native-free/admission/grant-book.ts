@@ -6,8 +6,9 @@
 
 import { hostPrefix, type Prefix, parseAddress, parsePrefix, prefixCovers } from '../ipam/prefix.ts';
 import type { Moment } from '../moment.ts';
+import { readNodeKey } from '../registry/node-key.ts';
 import type { SignedRecord } from '../registry/record.ts';
-import { decodeVerifiedGrant, type Grant, type VerifyGrant } from './grant.ts';
+import { type DecodedGrant, decodeVerifiedGrant, type Grant, type VerifyGrant } from './grant.ts';
 
 export interface SavedGrant {
   readonly node: string;
@@ -18,6 +19,8 @@ export interface SavedGrant {
 export interface GrantBookOptions {
   readonly network: string;
   readonly networkUid: string;
+  /** The trust domain whose the network is, which grants: nodes of others are called `<node>@<domain>`. */
+  readonly home: string;
 }
 
 export interface GrantBookDependencies {
@@ -86,6 +89,21 @@ export class GrantBook {
     return changed;
   }
 
+  /** Another bundle of the home holds: what it signed is looked at again. True when something is granted otherwise. */
+  trustChanged(): boolean {
+    let changed = false;
+    for (const { node, signed } of this.#dependencies.saved.list()) {
+      const known = this.#grants.get(node);
+      // By when it was accepted: a clock that was set since decides nothing here.
+      const decoded = known && this.#decode(node, signed, known.acceptedAt.wall);
+      if (decoded?.kind !== 'refused') continue;
+      this.#grants.delete(node);
+      this.#refuse(node, signed, decoded.message);
+      changed = true;
+    }
+    return changed;
+  }
+
   /** Nothing, unless it was granted and that holds. `asLease`: nor by a grant that does not say what the node leases. */
   of(node: string, now: Moment, asLease = false): Granted {
     const known = this.#holding(node, now);
@@ -117,17 +135,8 @@ export class GrantBook {
   }
 
   #take(node: string, signed: SignedRecord, now: Moment, isToBeSaved: boolean): boolean {
-    const decoded = decodeVerifiedGrant(signed, this.#dependencies.verify, now.wall, {
-      ...this.#options,
-      node,
-    });
-    if (decoded.kind === 'refused') {
-      this.#parked.set(node, signed);
-      if (this.#refused.get(node) === decoded.message) return false;
-      this.#refused.set(node, decoded.message);
-      this.#dependencies.report(node, decoded.message);
-      return false;
-    }
+    const decoded = this.#decode(node, signed, now.wall);
+    if (decoded.kind === 'refused') return this.#refuse(node, signed, decoded.message);
     this.#parked.delete(node);
     this.#refused.delete(node);
     const { grant } = decoded;
@@ -137,6 +146,28 @@ export class GrantBook {
     if (isToBeSaved) this.#dependencies.saved.put(node, signed, now);
     this.#noteEnds(now);
     return known === undefined || contentOf(known.grant) !== contentOf(grant) || endOf(known) <= now.boot;
+  }
+
+  #refuse(node: string, signed: SignedRecord, reason: string): false {
+    this.#parked.set(node, signed);
+    if (this.#refused.get(node) === reason) return false;
+    this.#refused.set(node, reason);
+    this.#dependencies.report(node, reason);
+    return false;
+  }
+
+  #decode(key: string, signed: SignedRecord, now: number): DecodedGrant {
+    const { network, networkUid, home } = this.#options;
+    const named = readNodeKey(home, key);
+    if (named === undefined) return { kind: 'refused', message: 'the registry names a node that is none' };
+    const { node, trustDomain: nodeDomain } = named;
+    const expected = { network, networkUid, node, nodeDomain };
+    const decoded = decodeVerifiedGrant(signed, this.#dependencies.verify, now, expected);
+    if (decoded.kind === 'refused' || decoded.grant.trustDomain === home) return decoded;
+    return {
+      kind: 'refused',
+      message: `${decoded.grant.trustDomain} grants nothing on a network of ${home}`,
+    };
   }
 
   #noteEnds(now: Moment): void {

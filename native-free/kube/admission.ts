@@ -43,8 +43,7 @@ export const judge = (admitted: Admitted, home: string | undefined): Verdict => 
   const warnings = oddities(admitted);
   const asked = askedOf(annotations, undefined);
   if (asked === undefined) return verdict(undefined, warnings);
-  const { problem, notes, labels } = understand(asked, home);
-  warnings.unshift(...notes);
+  const { problem, labels } = understand(asked, home);
   if (kind === 'pod') warnings.push(...unusableName({ ...admitted.labels, ...labels }));
   if (isHostNetwork && asked.text.trim() !== '')
     warnings.push(`${asked.key}: a pod on its node's network is left out`);
@@ -63,7 +62,6 @@ const verdict = (refusal: string | undefined, warnings: readonly string[]): Verd
 
 interface Understood {
   readonly problem: string | undefined;
-  readonly notes: string[];
   /** That the annotation gives to any of its networks. */
   readonly labels: Texts;
 }
@@ -72,18 +70,15 @@ const understand = ({ key, text }: Asked, home: string | undefined): Understood 
   try {
     const wanted = parseAnnotation(key, text);
     const labels = Object.fromEntries(wanted.flatMap((one) => Object.entries(one.labels)));
-    const asking = home === undefined ? undefined : askingOf(alone(key, text), NO_DEFAULTS, home);
+    // With whom the domain is federated only its nodes know: whoever is named may be.
+    const partners = new Set(wanted.flatMap(({ domain }) => domain ?? []));
+    const asking =
+      home === undefined ? undefined : askingOf(alone(key, text), NO_DEFAULTS, { home, partners });
     const refused = asking?.kind === 'networks' ? asking.refused : [];
-    return {
-      problem: refused.find(({ reason }) => reason === 'InvalidAnnotation')?.message,
-      notes: refused.flatMap(({ reason, message }) =>
-        reason === 'NotFederated' ? [firstLine(message)] : [],
-      ),
-      labels,
-    };
+    return { problem: refused[0]?.message, labels };
   } catch (error) {
     if (!(error instanceof AnnotationError)) throw error;
-    return { problem: error.message, notes: [], labels: {} };
+    return { problem: error.message, labels: {} };
   }
 };
 

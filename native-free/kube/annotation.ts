@@ -16,6 +16,7 @@ import { Vl3Error } from '../error.ts';
 import { interfaceNameProblem, MAX_INTERFACE_NAME } from '../interface-name.ts';
 import { formatAddress, parseAddress } from '../ipam/prefix.ts';
 import { LABEL_KEY, LABEL_VALUE } from '../registry/model.ts';
+import { formatNetworkKey } from '../registry/network-key.ts';
 import { isName, isTrustDomain } from '../registry/spiffe-id.ts';
 import { AnnotationError } from './annotation-error.ts';
 import type { AnnotationKey } from './asked.ts';
@@ -43,14 +44,28 @@ const SCHEME = 'kernel://';
 export const parseAnnotation = (key: AnnotationKey, text: string): WantedNetwork[] =>
   new Parser(key, text).networks();
 
-/** Throws AnnotationError('failed-precondition') at the first network of another domain than `home`. */
+/** Which domains' networks can be asked for: this node's own, and those that is federated with. */
+export interface Domains {
+  readonly home: string;
+  readonly partners: ReadonlySet<string>;
+}
+
+/** As nodes call it: with its domain, unless that is the own. */
+export const keyOf = (
+  { network, domain }: Pick<WantedNetwork, 'network' | 'domain'>,
+  { home }: Domains,
+): string => formatNetworkKey({ network, domain: domain === home ? undefined : domain });
+
+/** Throws AnnotationError('failed-precondition') at the first network of a domain that is not federated. */
 export const refuseForeign = (
   key: AnnotationKey,
   text: string,
   networks: readonly WantedNetwork[],
-  home: string,
+  { home, partners }: Domains,
 ): void => {
-  const foreign = networks.find(({ domain }) => domain !== undefined && domain !== home);
+  const foreign = networks.find(
+    ({ domain }) => domain !== undefined && domain !== home && !partners.has(domain),
+  );
   if (foreign === undefined) return;
   const { network, domain } = foreign;
   const at = text.indexOf('@', foreign.at) + 1;

@@ -1,8 +1,8 @@
-// What a pod asks for, understood: networks of this domain, others that cannot be had, or an annotation that is wrong. The
+// What a pod asks for, understood: networks of this domain and of its partners, others that cannot be had, or an annotation that is wrong. The
 // informer looks at each network by itself; the CNI plugin refuses the pod as a whole (src/cni).
 
 import { Vl3Error } from '../error.ts';
-import { parseAnnotation, refuseForeign, type WantedNetwork } from './annotation.ts';
+import { type Domains, keyOf, parseAnnotation, refuseForeign, type WantedNetwork } from './annotation.ts';
 import { AnnotationError } from './annotation-error.ts';
 import { type Asked, askedOf } from './asked.ts';
 import type { Pod } from './pod.ts';
@@ -28,6 +28,7 @@ export type Asking =
       readonly kind: 'networks';
       /** Whose annotation it is. */
       readonly by: Asked['by'];
+      /** Named as nodes call them. */
       readonly wanted: readonly WantedNetwork[];
       readonly refused: readonly Refused[];
     };
@@ -35,7 +36,7 @@ export type Asking =
 export const askingOf = (
   pod: Pick<Pod, 'annotations' | 'namespace'>,
   namespaces: ReadonlyMap<string, Annotations>,
-  home: string,
+  domains: Domains,
 ): Asking => {
   const namespace = namespaces.get(pod.namespace);
   const asked = askedOf(pod.annotations, namespace);
@@ -45,35 +46,36 @@ export const askingOf = (
   try {
     const all = parseAnnotation(asked.key, asked.text);
     if (all.length === 0) return { kind: 'nothing', isSaid: true };
-    return { kind: 'networks', by: asked.by, ...sift(asked, all, home, prefix) };
+    return { kind: 'networks', by: asked.by, ...sift(asked, all, domains, prefix) };
   } catch (error) {
     if (!(error instanceof AnnotationError)) throw error;
     return { kind: 'broken', message: `${prefix}${error.message}` };
   }
 };
 
-/** Understands each pod once until it, its namespace or the domain is another: a look at all pods costs little. */
+/** Understands each pod once until it, its namespace or the domains (the same object while they are the same) are others: a look at all pods costs little. */
 export class Askings {
   readonly #known = new WeakMap<
     object,
-    { namespace: Annotations | undefined; home: string; asking: Asking }
+    { namespace: Annotations | undefined; domains: Domains; asking: Asking }
   >();
 
   of(
     pod: Pick<Pod, 'annotations' | 'namespace'>,
     namespaces: ReadonlyMap<string, Annotations>,
-    home: string,
+    domains: Domains,
   ): Asking {
     const namespace = namespaces.get(pod.namespace);
     const known = this.#known.get(pod);
-    if (known !== undefined && known.namespace === namespace && known.home === home) return known.asking;
-    const asking = askingOf(pod, namespaces, home);
-    this.#known.set(pod, { namespace, home, asking });
+    if (known !== undefined && known.namespace === namespace && known.domains === domains)
+      return known.asking;
+    const asking = askingOf(pod, namespaces, domains);
+    this.#known.set(pod, { namespace, domains, asking });
     return asking;
   }
 }
 
-const sift = ({ key, text }: Asked, all: readonly WantedNetwork[], home: string, prefix: string) => {
+const sift = ({ key, text }: Asked, all: readonly WantedNetwork[], domains: Domains, prefix: string) => {
   const wanted = new Map<string, WantedNetwork>();
   const refused: Refused[] = [];
   for (const one of all) {
@@ -83,13 +85,14 @@ const sift = ({ key, text }: Asked, all: readonly WantedNetwork[], home: string,
       refused.push({ name, interface: interfaceName ?? network, reason, message: `${prefix}${message}` });
     };
     try {
-      refuseForeign(key, text, [one], home);
+      refuseForeign(key, text, [one], domains);
     } catch (error) {
       if (!(error instanceof Vl3Error)) throw error;
       refuse('NotFederated', error.message);
       continue;
     }
-    if (!wanted.has(network)) wanted.set(network, one);
+    const known = keyOf(one, domains);
+    if (!wanted.has(known)) wanted.set(known, { ...one, network: known });
     else {
       const sentence = `the network "${network}" is asked for twice, with its domain and without`;
       const { message } = new AnnotationError('invalid-argument', { key, text, at: one.at }, sentence);

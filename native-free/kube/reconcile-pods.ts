@@ -6,7 +6,7 @@
 
 import type { AttachmentDocument, WishDocument } from '../reconcile/documents.ts';
 import { BEING_ATTACHED } from '../reconcile/documents.ts';
-import type { WantedNetwork } from './annotation.ts';
+import type { Domains, WantedNetwork } from './annotation.ts';
 import type { Asking, askingOf } from './asking.ts';
 import { formatNetworkStatus, type NetworkStatus, STATUS_KEY } from './network-status.ts';
 import type { Pod } from './pod.ts';
@@ -40,8 +40,8 @@ export interface Observed {
   readonly known: ReadonlySet<string>;
   /** Uids of pods that the API server was asked for one by one, and does not have. */
   readonly gone: ReadonlySet<string>;
-  /** This domain. */
-  readonly home: string;
+  /** The same object while they are the same. */
+  readonly domains: Domains;
   /** What a pod asks for: Askings.of, or askingOf. */
   readonly asking: typeof askingOf;
   readonly defaultInterfaceName: (network: string) => string;
@@ -90,18 +90,18 @@ export const podsToFind = ({
   pods,
   namespaces,
   attachments,
-  home,
+  domains,
   asking,
-}: Pick<Observed, 'pods' | 'namespaces' | 'attachments' | 'home' | 'asking'>): Set<string> => {
+}: Pick<Observed, 'pods' | 'namespaces' | 'attachments' | 'domains' | 'asking'>): Set<string> => {
   const uids = new Set(attachments.flatMap(({ pod }) => (pod === undefined ? [] : [pod.uid])));
   for (const pod of pods)
-    if (!pod.isHostNetwork && !pod.hasEnded && asking(pod, namespaces, home).kind === 'networks')
+    if (!pod.isHostNetwork && !pod.hasEnded && asking(pod, namespaces, domains).kind === 'networks')
       uids.add(pod.uid);
   return uids;
 };
 
 export const reconcilePods = (observed: Observed): Plan => {
-  const { pods, namespaces, attachments, home, sandboxes } = observed;
+  const { pods, namespaces, attachments, domains, sandboxes } = observed;
   const ofPods = byPod(attachments);
   const actions: Action[] = [];
   const seen = new Set<Held>();
@@ -114,7 +114,7 @@ export const reconcilePods = (observed: Observed): Plan => {
     );
     for (const one of own) seen.add(one);
     const netns = netnsOf(pod, sandboxes);
-    const asked = observed.asking(pod, namespaces, home);
+    const asked = observed.asking(pod, namespaces, domains);
     if (asked.kind === 'unknown') continue;
     const outcome = ofPod(pod, asked, { own, netns, others: byHand(attachments, netns) }, observed);
     actions.push(...outcome.actions);

@@ -6,6 +6,7 @@ import { type Address, addressBytes, familyBits, type Prefix, prefixContains } f
 import {
   BADVERS,
   CLASS_IN,
+  MAX_NAME_BYTES,
   NOERROR,
   NXDOMAIN,
   REFUSED,
@@ -18,7 +19,7 @@ import {
   TYPE_PTR,
   TYPE_SOA,
 } from './dns-constants.ts';
-import { zoneOf } from './name.ts';
+import { bytesOf, canBeZone, zoneOf } from './name.ts';
 import type { NameTable } from './name-table.ts';
 import { parseQuery, type Query } from './query.ts';
 import {
@@ -32,11 +33,14 @@ import {
 
 /** What is known of a network. */
 export interface Zone {
+  /** As this node calls it. */
   readonly network: string;
   readonly pools: readonly Prefix[];
   /** Of this node: the zone's own name has them. */
   readonly gateways: readonly Address[];
   readonly names: NameTable;
+  /** Of the other networks on this node: names in such a zone that lies in this one are theirs. */
+  readonly others?: readonly (readonly string[])[];
 }
 
 /** Seconds: a workload that moved is found again after this. */
@@ -68,6 +72,11 @@ const replyTo = (query: Query, zone: Zone): Reply => {
   if (query.edns !== undefined && query.edns.version !== 0) return refusal(BADVERS);
   if (query.class !== CLASS_IN || type === TYPE_AXFR || type === TYPE_IXFR) return refusal(REFUSED);
   const domain = zoneOf(zone.network);
+  if (!canBeZone(domain)) return refusal(REFUSED);
+  const isOthers = (zone.others ?? []).some(
+    (other) => other.length > domain.length && endsWith(labels, other),
+  );
+  if (isOthers) return refusal(REFUSED);
   if (endsWith(labels, domain)) return forward(query, zone, labels.length - domain.length);
   if (endsWith(labels, ['in-addr', 'arpa'])) return reverse(query, zone, 4);
   if (endsWith(labels, ['ip6', 'arpa'])) return reverse(query, zone, 6);
@@ -138,7 +147,10 @@ const namesOf = (zone: Zone, address: Address): string[][] => {
     ({ family, value }) => family === address.family && value === address.value,
   );
   if (isGateway) return [domain];
-  return zone.names.names(address).map((name) => [...name.split('.'), ...domain]);
+  return zone.names
+    .names(address)
+    .map((name) => [...name.split('.'), ...domain])
+    .filter((labels) => bytesOf(labels) <= MAX_NAME_BYTES);
 };
 
 /** The number that the labels write out; undefined when one is none, or is not written as it ought to be. */

@@ -3,12 +3,15 @@
 // until its owner has a moment. Whether a node is there, and which addresses are its own, is not known here.
 
 import type { Moment } from '../moment.ts';
-import type { SignedRecord, VerifyRecord } from '../registry/record.ts';
-import { decodeVerifiedNames, type NodeNames } from './signed-names.ts';
+import { readNodeKey } from '../registry/node-key.ts';
+import { notFederated, type SignedRecord, type VerifierOf } from '../registry/record.ts';
+import { type DecodedNames, decodeVerifiedNames, type NodeNames } from './signed-names.ts';
 
 export interface NamesBookOptions {
   readonly network: string;
   readonly networkUid: string;
+  /** The trust domain whose the network is: nodes of others are called `<node>@<domain>`. */
+  readonly home: string;
   /** This node: it knows its own names better. */
   readonly node: string;
 }
@@ -25,7 +28,7 @@ export interface NamesBookDependencies {
     put(node: string, signed: SignedRecord, acceptedAt: Moment): void;
     delete(node: string): void;
   };
-  readonly verify: VerifyRecord;
+  readonly verifierOf: VerifierOf;
   readonly report: (node: string, reason: string) => void;
 }
 
@@ -105,10 +108,9 @@ export class NamesBook {
   }
 
   #take(node: string, { signed, acceptedAt: savedAt }: Waiting, now: Moment): boolean {
-    const { network, networkUid, node: self } = this.#options;
-    const { saved, verify, report } = this.#dependencies;
+    const { saved, report } = this.#dependencies;
     const acceptedAt = savedAt?.bootId === now.bootId ? savedAt : now;
-    const decoded = decodeVerifiedNames(signed, verify, acceptedAt.wall, { network, networkUid, node });
+    const decoded = this.#decode(node, signed, acceptedAt.wall);
     if (decoded.kind === 'refused') {
       this.#refused.set(node, decoded.message);
       report(node, decoded.message);
@@ -116,7 +118,7 @@ export class NamesBook {
     }
     this.#refused.delete(node);
     const { names } = decoded;
-    if (node === self) {
+    if (node === this.#options.node) {
       this.#ownSequence = Math.max(this.#ownSequence, names.sequence);
       return false;
     }
@@ -125,5 +127,14 @@ export class NamesBook {
     this.#known.set(node, { names, acceptedAt });
     if (savedAt !== acceptedAt) saved.put(node, signed, acceptedAt);
     return true;
+  }
+
+  #decode(key: string, signed: SignedRecord, now: number): DecodedNames {
+    const { network, networkUid, home } = this.#options;
+    const named = readNodeKey(home, key);
+    if (named === undefined) return { kind: 'refused', message: 'the registry names a node that is none' };
+    const verify = this.#dependencies.verifierOf(named.trustDomain);
+    if (verify === undefined) return { kind: 'refused', message: notFederated(named.trustDomain) };
+    return decodeVerifiedNames(signed, verify, now, { network, networkUid, node: named.node });
   }
 }

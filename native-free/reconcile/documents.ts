@@ -103,7 +103,7 @@ const registrySchema = z.object({
   stamp: base64.optional(),
 });
 export type RegistryDocument = z.infer<typeof registrySchema>;
-/** One, named "seen": what this node last heard of the registry's store. */
+/** Named "seen", or "seen@<domain>": what this node last heard of the store of its own registry, or of a partner's. */
 export const REGISTRY: DocumentKind<RegistryDocument> = { kind: 'registry', schema: registrySchema };
 
 const svidSchema = z.object({
@@ -114,6 +114,22 @@ const svidSchema = z.object({
 export type SvidDocument = z.infer<typeof svidSchema>;
 /** One, named "self": how long this node's SVID holds. The SVID itself is in a file of its own. */
 export const SVID: DocumentKind<SvidDocument> = { kind: 'svid', schema: svidSchema };
+
+const federationSchema = z.object({
+  trustDomain: z.string(),
+  /** "host:port". */
+  registries: z.array(z.string()),
+  /** The SPIFFE document; empty: there is none. */
+  bundle: z.string(),
+  bundleSequence: z.string(),
+  isBundleExpired: z.boolean(),
+  networks: z.array(z.string()),
+  /** The own registry lists it no more: it is being taken down. */
+  isRevoked: z.boolean(),
+});
+export type FederationDocument = z.infer<typeof federationSchema>;
+/** Named by its trust domain: another domain that the node's own is federated with. */
+export const FEDERATION: DocumentKind<FederationDocument> = { kind: 'federation', schema: federationSchema };
 
 const peerSchema = z.object({
   endpoint: z.object({ address: z.string(), port: z.number().int().min(1).max(65535) }),

@@ -12,18 +12,22 @@ export interface StorePosition {
   readonly stamp: Uint8Array;
 }
 
-const NAME = 'seen';
+/** Of the own domain's registry, or of a partner's. */
+const nameOf = (domain: string | undefined): string => (domain === undefined ? 'seen' : `seen@${domain}`);
 
 export class SeenStore {
   readonly #documents: DocumentStore;
+  readonly #name: string;
   #position: StorePosition;
   #saved: StorePosition;
   /** Where the store went back to, until the registry has been told how far it was. */
   #wentBackTo: StorePosition | undefined;
 
-  constructor(documents: DocumentStore) {
+  /** `domain`: whose registry it is; undefined: the own. */
+  constructor(documents: DocumentStore, domain?: string) {
     this.#documents = documents;
-    const saved = documents.get(REGISTRY, NAME);
+    this.#name = nameOf(domain);
+    const saved = documents.get(REGISTRY, this.#name);
     this.#position =
       saved === undefined
         ? NOWHERE
@@ -73,8 +77,17 @@ export class SeenStore {
   checkpoint(): void {
     if (this.#position === this.#saved) return;
     const { storeId, revision, stamp } = this.#position;
-    this.#documents.put(REGISTRY, NAME, { storeId, revision: String(revision), stamp: toBase64(stamp) });
+    this.#documents.put(REGISTRY, this.#name, {
+      storeId,
+      revision: String(revision),
+      stamp: toBase64(stamp),
+    });
     this.#saved = this.#position;
+  }
+
+  /** Nothing is known of that registry any more. */
+  forget(): void {
+    this.#documents.delete(REGISTRY, this.#name);
   }
 
   #isOther(storeId: string): boolean {

@@ -9,11 +9,20 @@
 import { type Prefix, parsePrefix, prefixCovers } from '../ipam/prefix.ts';
 import type { Moment } from '../moment.ts';
 import { Listing } from './listing.ts';
-import { decodeVerified, type NodeRecord, type SignedRecord, type VerifyRecord } from './record.ts';
+import { nodeKey, readNodeKey } from './node-key.ts';
+import {
+  decodeVerified,
+  type NodeRecord,
+  notFederated,
+  type SignedRecord,
+  type VerifierOf,
+} from './record.ts';
 
 export interface RecordBookOptions {
   readonly network: string;
   readonly networkUid: string;
+  /** The trust domain whose the network is: nodes of others are called `<node>@<domain>` (node-key.ts). */
+  readonly home: string;
   /** The network's. A record that claims more is refused, whatever the registry let pass. */
   readonly pools: readonly Prefix[];
   /** This node: its own record is no peer's. */
@@ -36,7 +45,7 @@ export interface SavedRecords {
 
 export interface RecordBookDependencies {
   readonly saved: SavedRecords;
-  readonly verify: VerifyRecord;
+  readonly verifierOf: VerifierOf;
   /** Told of every record that was refused or dropped, with the reason. */
   readonly report: (what: 'refused' | 'dropped', node: string, reason: string) => void;
 }
@@ -47,6 +56,7 @@ const JUMP_MS = 1000;
 const RETRY_MS = 60_000;
 
 interface Known {
+  /** Its node is called as the home calls it. */
   readonly record: NodeRecord;
   readonly signed: SignedRecord;
   /** In the present boot. */
@@ -74,10 +84,10 @@ export class RecordBook {
     for (const { node, signed, acceptedAt } of dependencies.saved.list()) {
       const isOfThisBoot = acceptedAt?.bootId === now.bootId;
       const at = isOfThisBoot ? acceptedAt : now;
-      const record = this.#decode(signed, at.wall);
+      const record = this.#decode(node, signed, at.wall);
       // What does not verify stays saved: at a start the clock may be wrong, and be set right later.
       if (typeof record === 'string') this.#parked.set(node, signed);
-      else if (record.node === node) {
+      else {
         this.#records.set(node, { record, signed, acceptedAt: at });
         if (!isOfThisBoot) dependencies.saved.put(node, signed, at);
       }
@@ -124,9 +134,9 @@ export class RecordBook {
 
   /** Takes a record that the registry gave for `node`. True when it changed the book. */
   accept(node: string, signed: SignedRecord, now: Moment): boolean {
-    const record = this.#decode(signed, now.wall);
+    const record = this.#decode(node, signed, now.wall);
     if (node === this.#options.node) {
-      if (typeof record !== 'string' && record.node === node) this.#noteOwn(record.sequence);
+      if (typeof record !== 'string') this.#noteOwn(record.sequence);
       return false;
     }
     if (typeof record === 'string') {
@@ -134,8 +144,6 @@ export class RecordBook {
       this.#parkedAt = now;
       return this.#refuse(node, record);
     }
-    if (record.node !== node)
-      return this.#refuse(node, `the registry gave a record of "${record.node}" for "${node}"`);
     return this.#take(record, signed, now, true);
   }
 
@@ -150,9 +158,35 @@ export class RecordBook {
     this.#parkedAt = now;
     let changed = false;
     for (const [node, signed] of this.#parked) {
-      const record = this.#decode(signed, now.wall);
-      if (typeof record === 'string' || record.node !== node) continue;
+      const record = this.#decode(node, signed, now.wall);
+      if (typeof record === 'string') continue;
       changed = this.#take(record, signed, now, false) || changed;
+    }
+    return changed;
+  }
+
+  /**
+   * Another bundle holds for a domain, or none any more: whatever its nodes signed is looked at again. True when that changed
+   * the book.
+   */
+  trustChanged(trustDomain: string, now: Moment): boolean {
+    const isOfDomain = (node: string): boolean =>
+      readNodeKey(this.#options.home, node)?.trustDomain === trustDomain;
+    let changed = false;
+    for (const [node, { signed, acceptedAt }] of this.#records) {
+      if (!isOfDomain(node)) continue;
+      // By when it was accepted: a clock that was set since decides nothing here.
+      const record = this.#decode(node, signed, acceptedAt.wall);
+      if (typeof record !== 'string') continue;
+      this.#records.delete(node);
+      this.#parked.set(node, signed);
+      this.#refuse(node, record);
+      changed = true;
+    }
+    for (const [node, signed] of this.#parked) {
+      if (!isOfDomain(node) || node === this.#options.node) continue;
+      const record = this.#decode(node, signed, now.wall);
+      if (typeof record !== 'string') changed = this.#take(record, signed, now, false) || changed;
     }
     return changed;
   }
@@ -211,15 +245,22 @@ export class RecordBook {
     this.#dependencies.report('dropped', node, reason);
   }
 
-  /** The record if it holds, or why not. */
-  #decode(signed: SignedRecord, now: number): NodeRecord | string {
-    const { network, networkUid, pools } = this.#options;
-    const result = decodeVerified(signed, this.#dependencies.verify, now, { network, networkUid });
+  /** The record of a node, as the home calls it, if it holds, or why not. */
+  #decode(node: string, signed: SignedRecord, now: number): NodeRecord | string {
+    const { network, networkUid, home, pools } = this.#options;
+    const named = readNodeKey(home, node);
+    if (named === undefined) return `the registry calls a node "${node.slice(0, 80)}", which is none`;
+    const verify = this.#dependencies.verifierOf(named.trustDomain);
+    if (verify === undefined) return notFederated(named.trustDomain);
+    const result = decodeVerified(signed, verify, now, { network, networkUid });
     if (result.kind === 'refused') return result.message;
-    const stray = result.record.prefixes.find(
+    const { record } = result;
+    const signer = nodeKey(home, record);
+    if (signer !== node) return `the registry gave a record of "${signer}" for "${node}"`;
+    const stray = record.prefixes.find(
       ({ prefix }) => !pools.some((pool) => prefixCovers(pool, parsePrefix(prefix))),
     );
-    if (stray === undefined) return result.record;
+    if (stray === undefined) return { ...record, node };
     return `it claims ${stray.prefix}, which lies in no pool of the network`;
   }
 }

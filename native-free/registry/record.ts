@@ -120,6 +120,13 @@ export type VerifyRecord = (
   now: number,
 ) => VerifiedSigner | undefined;
 
+/** By whose bundle a node's signatures are verified; undefined: nobody of the domain is believed here. */
+export type VerifierOf = (trustDomain: string) => VerifyRecord | undefined;
+
+/** Why, in a sentence. */
+export const notFederated = (trustDomain: string): string =>
+  `it is of ${trustDomain}, with which the domain of this node is not federated`;
+
 export type RecordRefusal =
   /** A part is larger than any honest one. */
   | 'oversized'

@@ -22,6 +22,7 @@ import { type Outcome, orFail } from './outcome.ts';
 import { SimulatedPeers } from './peers.ts';
 import type { WatchMessage } from './registry-feed.ts';
 import { savedRecords } from './saved-records.ts';
+import { TRUST_DOMAIN } from './signer.ts';
 import { SimulatedWatcher } from './watcher.ts';
 
 export class SimulatedMembership {
@@ -56,10 +57,10 @@ export class SimulatedMembership {
       transact: (change) => saved.transact(change),
     });
     this.#book = new RecordBook(
-      { network, networkUid: saved.document.uid, pools: saved.pools, node: name },
+      { network, networkUid: saved.document.uid, home: TRUST_DOMAIN, pools: saved.pools, node: name },
       {
         saved: savedRecords(documents, network),
-        verify: signer.verify,
+        verifierOf: () => signer.verify,
         report: (what) => context.counters.add(`records ${what}`),
       },
       context.hooks.recordMoment(context.moment()),

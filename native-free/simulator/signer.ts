@@ -26,7 +26,7 @@ export interface SimulatedIdentity {
 
 export type RecordContent = Omit<NodeRecord, 'trustDomain' | 'node' | 'notBefore' | 'notAfter'>;
 
-const TRUST_DOMAIN = 'simulated.example';
+export const TRUST_DOMAIN = 'simulated.example';
 
 /** As src/identity/ca.ts does. */
 const BACKDATE_MS = 5 * 60 * 1000;

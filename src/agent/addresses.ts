@@ -17,6 +17,7 @@ import {
 } from '../../native-free/ipam/prefix.ts';
 import { EMPTY_PREFIX_MS, surplusPrefix } from '../../native-free/ipam/surplus.ts';
 import type { Moment } from '../../native-free/moment.ts';
+import { mustBeInPools } from '../../native-free/reconcile/joined-network.ts';
 import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { AgentClient } from '../registry/client.ts';
@@ -169,7 +170,7 @@ export class Addresses {
   }
 
   async #lease(family: Family): Promise<void> {
-    const network = this.#saved.name;
+    const { name: network } = this.#saved.document;
     const requestId = this.#saved.requestId(family, () => randomBytes(8).toString('hex'));
     const hasResting = this.#addresses.uses(family, this.#closed).some(({ free }) => free > 0n);
     const timeoutMs = hasResting ? SHORT_LEASE_TIMEOUT_MS : LEASE_TIMEOUT_MS;
@@ -177,8 +178,9 @@ export class Addresses {
     const answer = await this.#deps.client().leasePrefix({ network, family, requestId }, { timeoutMs });
     const lease = leaseFrom(answer.lease, termFrom(answer.leaseTermMs, since));
     const prefix = parsePrefix(lease.prefix);
+    mustBeInPools(prefix, this.#saved.pools, network);
     this.#addresses.addPrefix(prefix, () => this.#saved.leased(lease, family));
-    this.#deps.logger.info({ network, prefix: lease.prefix }, 'prefix leased');
+    this.#deps.logger.info({ network: this.#saved.name, prefix: lease.prefix }, 'prefix leased');
     await this.#deps.onLeased();
   }
 
@@ -211,9 +213,10 @@ export class Addresses {
   }
 
   async #release(prefix: string): Promise<void> {
-    const network = this.#saved.name;
+    const { name: network } = this.#saved;
     try {
-      await this.#deps.client().releasePrefix({ network, prefix }, { timeoutMs: LEASE_TIMEOUT_MS });
+      const named = { network: this.#saved.document.name, prefix };
+      await this.#deps.client().releasePrefix(named, { timeoutMs: LEASE_TIMEOUT_MS });
     } catch (cause) {
       const { code, message } = fromConnectError(cause);
       // An answer that was lost, and another node that has it by now.

@@ -8,15 +8,14 @@ import { Vl3Error } from '../../native-free/error.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import { Port } from '../../native-free/port/port.ts';
 import { NODE } from '../../native-free/reconcile/documents.ts';
-import { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { SvidTerm } from '../../native-free/reconcile/svid-term.ts';
-import { check, name as networkName } from '../../native-free/registry/model.ts';
+import { check } from '../../native-free/registry/model.ts';
+import { domainOfKey, networkKey, networkKeyAt } from '../../native-free/registry/network-key.ts';
 import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import { compactMemory } from '../ffi/trim.ts';
-import { createGrantVerifier } from '../identity/grant-signer.ts';
 import type { Identity } from '../identity/identity.ts';
-import { createRecordVerifier, signNames, signRecord } from '../identity/record-signer.ts';
+import { signNames, signRecord } from '../identity/record-signer.ts';
 import { connectKubernetes } from '../kube/kubernetes-api.ts';
 import { type ClusterOptions, openInformer } from '../kube/open-informer.ts';
 import { Tools } from '../netns/tool.ts';
@@ -27,14 +26,13 @@ import { type Clock, systemClock } from './clock.ts';
 import { type EnrolmentOptions, identify, Reenrolment } from './enrolment.ts';
 import { credentialOf } from './enrolment-credential.ts';
 import { Events } from './events.ts';
-import { LeaseCalls } from './lease-calls.ts';
-import { LeaseKeeper } from './lease-keeper.ts';
+import { Federations } from './federations.ts';
+import { Homes } from './homes.ts';
 import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
 import { Periodic } from './periodic.ts';
 import { lockPrefix, mustKeepPrefix } from './prefix-lock.ts';
 import { preflight } from './preflight.ts';
-import { Recovery } from './recovery.ts';
 import { RegistryLink } from './registry-link.ts';
 import { Reserved } from './reserved.ts';
 import { AgentState } from './state.ts';
@@ -42,6 +40,7 @@ import { agentStatus, type StatusParts } from './status.ts';
 import { StockPeers } from './stock-peers.ts';
 import { type Advertised, Surroundings } from './surroundings.ts';
 import { Tidying } from './tidying.ts';
+import { Trust } from './trust.ts';
 import { WakeUp } from './wake-up.ts';
 
 export interface AgentOptions extends EnrolmentOptions {
@@ -100,7 +99,7 @@ const checkOptions = ({ netnsPrefix, networks }: AgentOptions): void => {
       `--netns-prefix "${netnsPrefix}" cannot begin a namespace's name: use at most 32 letters, digits, "-", "_" or "."`,
     );
   }
-  for (const network of networks) check(networkName, network, `--network "${network}"`);
+  for (const network of networks) check(networkKey, network, `--network "${network}"`);
 };
 
 /** Starts the agent; networks and attachments of an earlier life go on. Throws Vl3Error with a remedy. */
@@ -166,39 +165,52 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   // Only now: a port that is taken must not be tried again at the next start.
   state.put(NODE, 'self', { name: node, port, netnsPrefix: options.netnsPrefix });
   const surroundings = await Surroundings.discover({ advertised: options.advertise, port }, { tools });
-  const moved = (): void => {
-    const { endpoints, behindNat, site } = surroundings;
-    logger.info({ endpoints, behindNat, site }, 'endpoints changed');
-    for (const membership of networks.all) membership.surroundingsChanged();
-  };
   const events = new Events(clock.wall);
-  const seen = new SeenStore(state);
-  const leaseCalls = new LeaseCalls();
-  const link = opened.use(
+  const { trustDomain } = identity.trustBundle;
+  // Networks end before what they hang on.
+  const homes: Homes = opened.use(
+    new Homes(
+      { trustDomain, node },
+      {
+        ...{ state, clock, surroundings, logger },
+        client: () => link.client,
+        networks: () => networks,
+        federations: () => federations,
+        identity: () => link.identity,
+        withdraw: (network, prefix, reason) => attachments.withdraw(network, prefix, reason),
+        withdrawAll: (network, reason) => attachments.withdrawAll(network, reason),
+        onDomainsChanged: () => attachments.hurry((network) => domainOfKey(network) !== undefined),
+        report: (event) => events.report(event),
+      },
+    ),
+  );
+  const federations: Federations = new Federations({
+    ...{ state, clock, logger },
+    own: () => trustDomain,
+    client: () => link.client,
+    onChanged: (domain) => homes.changed(domain),
+  });
+  homes.open();
+  const link: RegistryLink = opened.use(
     new RegistryLink(
       { stateDirectory: options.stateDirectory, identity },
       {
         state,
         clock,
-        seen,
+        seen: homes.own.seen,
         logger,
-        onObserved: (address) => {
-          if (surroundings.seenAs(address)) moved();
-        },
+        onObserved: (address) => homes.own.observed(address),
         onRenewed: () => {
+          homes.identityRenewed();
           for (const membership of networks.all) membership.identityRenewed();
         },
-        onStoreReplaced: () => recovery.storeReplaced(),
-        onRecovering: ({ recovering, storeId, stamp }, askedAt) => {
-          recovery.heard(recovering, stamp);
-          for (const one of networks.all) one.registryIsRecovering(recovering, storeId, askedAt);
-        },
-        onBack: () => {
-          keeper.registryIsBack();
-          for (const membership of networks.all) membership.registryIsBack();
-        },
-        onMembershipsLost: (reason) => keeper.loseAll(reason),
-        onEnrolledAnew: () => keeper.renewSoon(),
+        onStoreReplaced: () => homes.own.storeReplaced(),
+        onRecovering: (answer, askedAt) => homes.own.heard(answer, askedAt),
+        onBack: () => homes.own.isBack(),
+        onFederations: (version, isRecovering) => federations.heard(version, isRecovering),
+        isFederated: () => federations.all.length > 0,
+        onMembershipsLost: (reason) => homes.own.keeper.loseAll(reason),
+        onEnrolledAnew: () => homes.own.keeper.renewSoon(),
         ...(credential !== undefined && {
           reenrolment: new Reenrolment(
             { credential, stateDirectory: options.stateDirectory },
@@ -208,20 +220,16 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       },
     ),
   );
-  const verifierOf = ({ trustBundle: bundle }: Identity) => ({
-    bundle,
-    verify: createRecordVerifier(bundle),
-    verifyGrant: createGrantVerifier(bundle),
+  const trust = new Trust({
+    own: () => link.identity.trustBundle,
+    partner: (domain) => federations.bundleOf(domain),
   });
-  let verifier = verifierOf(identity);
-  const currentVerifier = () => {
-    // Enrolling anew may be with the CA that came after a lost one.
-    if (link.identity.trustBundle !== verifier.bundle) verifier = verifierOf(link.identity);
-    return verifier;
-  };
   const networks: Networks = opened.use(
     new Networks(
-      { node, netnsPrefix: options.netnsPrefix, permanent: options.networks },
+      {
+        netnsPrefix: options.netnsPrefix,
+        permanent: options.networks.map((network) => networkKeyAt(trustDomain, network)),
+      },
       {
         state,
         tools,
@@ -230,45 +238,19 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         primitives,
         random,
         clock,
-        surroundings,
-        verify: (...signed) => currentVerifier().verify(...signed),
-        verifyGrant: (...signed) => currentVerifier().verifyGrant(...signed),
+        trust,
+        homeOf: (domain) => homes.of(domain),
         onRefused: (network, refused) => void attachments.refused(network, refused),
         onRulesChanged: (network) => attachments.rulesChanged(network),
         sign: (content) => signRecord(link.identity, content),
         signNames: (content) => signNames(link.identity, content),
         svidId: () => String(link.identity.notAfter),
-        client: () => link.client,
-        leaseCalls,
-        seen,
-        onStoreReplaced: () => recovery.storeReplaced(),
-        onOpened: () => keeper.renewSoon(),
         ...(options.rests !== undefined && { rests: options.rests }),
         logger,
       },
     ),
   );
   const reserved = new Reserved({ ranges: options.reservedRanges ?? [] }, { tools, now: clock.monotonic });
-  const keeper = new LeaseKeeper({
-    state,
-    networks,
-    clock,
-    calls: leaseCalls,
-    client: () => link.client,
-    seen,
-    withdraw: (network, prefix, reason) => attachments.withdraw(network, prefix, reason),
-    report: (event) => events.report(event),
-    logger,
-  });
-  const recovery = new Recovery({
-    memberships: () => networks.all,
-    client: () => link.client,
-    seen,
-    renewLeases: () => keeper.renewSoon(),
-    report: (event) => events.report(event),
-    logger,
-    clock,
-  });
   const every = (milliseconds: number, work: () => void | Promise<void>): void => {
     opened.use(new Periodic(milliseconds, work, logger));
   };
@@ -297,7 +279,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const informer = openInformer(
     cluster,
     { runDirectory: options.runDirectory, runtimeEndpoint: options.kubernetes?.runtimeEndpoint },
-    { attachments, networks, home: () => link.identity.trustBundle.trustDomain, clock, logger },
+    { attachments, networks, domains: () => homes.domains, clock, logger },
   );
   const observed: ObservedAgent = {
     ...{
@@ -309,8 +291,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       link,
       networks,
       attachments,
-      keeper,
-      recovery,
+      homes,
+      federations,
       events,
       surroundings,
       wall: clock.wall,
@@ -318,12 +300,17 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     devices,
     tickedAt: () => tickedAt,
   };
+  /** Whoever names the own domain means the own network. */
+  const keyed = <R extends { readonly network: string }>(request: R): R => ({
+    ...request,
+    network: networkKeyAt(trustDomain, request.network),
+  });
   const api = opened.use(
     await LocalApi.listen(
       socket,
       {
-        attach: (request) => attachments.attach(request),
-        detach: (request) => attachments.detach(request),
+        attach: (request) => attachments.attach(keyed(request)),
+        detach: (request) => attachments.detach('id' in request ? request : keyed(request)),
         attachments: () => attachments.list(),
         stockPeers: new StockPeers({
           attachments,
@@ -335,7 +322,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         cni: new Cni({
           attachments,
           router: (network) => networks.get(network)?.router,
-          homeDomain: () => link.identity.trustBundle.trustDomain,
+          domains: () => homes.domains,
           isLed: () => informer !== undefined,
         }),
       },
@@ -343,13 +330,12 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     ),
   );
   // What ended while no agent ran goes before anything is restored.
-  await keeper.begin();
-  wakeUp = new WakeUp({ monotonic: clock.monotonic, takeDown: () => keeper.begin(), logger });
+  await homes.begin();
+  wakeUp = new WakeUp({ monotonic: clock.monotonic, takeDown: () => homes.begin(), logger });
   const running = [
     link.run(stop.signal),
     networks.joinPermanent(stop.signal),
-    keeper.run(stop.signal),
-    recovery.run(stop.signal),
+    homes.run(stop.signal),
     ...(informer === undefined ? [] : [informer.run(stop.signal)]),
   ];
   opened.defer(async () => {
@@ -363,7 +349,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       membership.checkpoint();
       membership.peers.expire();
     }
-    seen.checkpoint();
+    for (const { seen } of homes.all) seen.checkpoint();
   });
   every(SWEEP_MS, async () => {
     const isBusy = (network: string): boolean => attachments.isBusy(network);
@@ -375,7 +361,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   });
   every(LOOK_AROUND_MS, async () => {
     const changed = await surroundings.refresh();
-    if (changed.endpoints) moved();
+    if (changed.endpoints) for (const home of homes.all) home.moved();
     for (const { network } of networks.all) await attachments.upkeep.mend(network);
     if (!changed.mtu) return;
     for (const membership of networks.all) {

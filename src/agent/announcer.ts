@@ -16,7 +16,10 @@ import type { Refused } from './verdicts.ts';
 type Content = Omit<RecordContent, 'sequence'>;
 
 export interface AnnouncerOptions {
+  /** As its registry calls it. */
   readonly network: string;
+  /** As this node does. */
+  readonly key: string;
   /** What the record says, but for the sequence that each new one gets. */
   readonly content: () => Content;
   readonly attachments: () => AttachmentDocument[];
@@ -96,10 +99,7 @@ export class Announcer {
         const { code, message: reason } = this.#problem;
         const again = reasons.take(reason, performance.now());
         if (again !== undefined)
-          this.#deps.logger.warn(
-            { network: this.#options.network, code, reason, again },
-            'announcement failed',
-          );
+          this.#deps.logger.warn({ network: this.#options.key, code, reason, again }, 'announcement failed');
         await this.#backoff.wait(signal);
       }
     }
@@ -126,7 +126,10 @@ export class Announcer {
     const { record, signature, certificateChain } = sign({ ...content, sequence });
     const signed = { record, signature, certificateChain: [...certificateChain] };
     await client().putRecord({ network, record: signed }, call);
-    logger.info({ network, sequence, endpoints: content.endpoints.length }, 'record announced');
+    logger.info(
+      { network: this.#options.key, sequence, endpoints: content.endpoints.length },
+      'record announced',
+    );
   }
 
   async #sendAttachments(call: { signal: AbortSignal }): Promise<void> {

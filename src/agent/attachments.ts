@@ -349,6 +349,17 @@ export class Attachments implements AsyncDisposable {
     return affected.map((one) => this.#toLocal(one));
   }
 
+  /** Takes off all that is on the network, which this node is to leave at once, and leaves wishes with the reason. As `withdraw`. */
+  async withdrawAll(network: string, reason: string): Promise<void> {
+    const outcomes = await Promise.allSettled(
+      this.#all
+        .filter((one) => one.network === network)
+        .map((one) => this.#inTurn(one, () => this.#withdraw(one.id, reason))),
+    );
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+
   /** The registry admits these no more: they are taken off, and attached again when a rule admits them. Never throws. */
   async refused(network: string, refused: readonly Refused[]): Promise<void> {
     const work = refused.map(async ({ id, reason }) => {
@@ -363,6 +374,12 @@ export class Attachments implements AsyncDisposable {
           { network, err: outcome.reason },
           'what is not admitted any more is still attached',
         );
+  }
+
+  /** What is pending on these networks may be attached by now. */
+  hurry(isMeant: (network: string) => boolean): void {
+    for (const { id, network } of this.#wishes.all) if (isMeant(network)) this.#wishes.tried(id);
+    this.pursue();
   }
 
   /** What the network's rules refused may be admitted by now. */

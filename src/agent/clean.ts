@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { NAMESPACE_DEFAULTS } from '../../native-free/cni/namespace-defaults.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { NETWORK } from '../../native-free/reconcile/documents.ts';
+import { routerName } from '../netns/names.ts';
 import { listRouters, readRouter, removeRouter } from '../netns/router.ts';
 import { Tools } from '../netns/tool.ts';
 import { lockPrefix } from './prefix-lock.ts';
@@ -80,7 +81,7 @@ export const cleanNode = async (options: CleanOptions, logger: Logger): Promise<
   const tools = new Tools();
   const routers = new Set<string>();
   for (const network of savedNetworks(options.stateDirectory, logger))
-    routers.add(`${options.netnsPrefix}${network}`);
+    routers.add(routerName(options.netnsPrefix, network));
   const present = await listRouters(options.netnsPrefix);
   for (const router of present) {
     // A namespace that merely begins alike, and holds nothing of vl3, is somebody else's.

@@ -8,6 +8,7 @@ import { GrantBook, type Granted } from '../../native-free/admission/grant-book.
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
 import { GRANT } from '../../native-free/reconcile/documents.ts';
 import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
+import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { Clock } from './clock.ts';
@@ -15,6 +16,9 @@ import type { Clock } from './clock.ts';
 export interface GrantsDeps {
   readonly state: DocumentStore;
   readonly saved: Pick<SavedNetwork, 'name' | 'document'>;
+  /** The trust domain whose the network is. */
+  readonly home: string;
+  /** Of that domain. */
   readonly verifyGrant: VerifyGrant;
   readonly clock: Pick<Clock, 'moment'>;
   readonly logger: Pick<Logger, 'warn'>;
@@ -25,24 +29,26 @@ export class Grants {
   readonly #book: GrantBook;
 
   constructor(deps: GrantsDeps) {
-    const { state, saved, verifyGrant, clock, logger } = deps;
-    const network = saved.name;
+    const { state, saved, home, verifyGrant, clock, logger } = deps;
+    const { name: network, uid: networkUid } = saved.document;
     this.#deps = deps;
     this.#book = new GrantBook(
-      { network, networkUid: saved.document.uid },
+      { network, networkUid, home },
       {
-        saved: savedGrants(state, `${network}/`),
+        saved: savedGrants(state, `${saved.name}/`),
         verify: verifyGrant,
-        report: (node, reason) => logger.warn({ network, node, reason }, 'grant refused'),
+        report: (node, reason) => logger.warn({ network: saved.name, node, reason }, 'grant refused'),
       },
       clock.moment(),
     );
   }
 
-  /** Of a node of the home domain. */
+  /** Of a node, as the home calls it. One of another domain has what is granted, and that is never the whole. */
   of(node: string): Granted {
     const { saved, clock } = this.#deps;
-    return saved.document.isRestricted ? this.#book.of(node, clock.moment()) : 'whole';
+    return saved.document.isRestricted || foreignDomainOf(node) !== undefined
+      ? this.#book.of(node, clock.moment())
+      : 'whole';
   }
 
   accept(node: string, signed: SignedRecord): void {
@@ -54,8 +60,16 @@ export class Grants {
     return this.#book.retry(this.#deps.clock.moment());
   }
 
-  get refusals(): ReadonlyMap<string, string> {
-    return this.#deps.saved.document.isRestricted ? this.#book.refusals : new Map();
+  /** Another bundle holds for the home. True when something is granted otherwise. */
+  trustChanged(): boolean {
+    return this.#book.trustChanged();
+  }
+
+  /** Those that matter. */
+  get refusals(): [node: string, reason: string][] {
+    return [...this.#book.refusals].filter(
+      ([node]) => this.#deps.saved.document.isRestricted || foreignDomainOf(node) !== undefined,
+    );
   }
 
   clear(): void {

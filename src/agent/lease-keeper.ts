@@ -17,6 +17,7 @@ import {
 import { NETWORK } from '../../native-free/reconcile/documents.ts';
 import { leasePhase, SavedNetwork, termOf } from '../../native-free/reconcile/saved-network.ts';
 import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
+import { domainOfKey, formatNetworkKey } from '../../native-free/registry/network-key.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { type LeaseAnswer, LeaseAnswer_Outcome } from '../api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../registry/client.ts';
@@ -31,9 +32,14 @@ const CALL_TIMEOUT_MS = 10_000;
 /** Node's timers stand still while the machine sleeps: the clock is looked at again at least this often. */
 const LOOK_MS = 1_000;
 
+export interface LeaseKeeperOptions {
+  /** Whose networks: of their keys; undefined: the own. */
+  readonly domain: string | undefined;
+}
+
 export interface LeaseKeeperDeps {
   readonly state: AgentState;
-  readonly networks: Pick<Networks, 'all' | 'get' | 'pending'>;
+  readonly networks: () => Pick<Networks, 'all' | 'get' | 'pending'>;
   readonly clock: Clock;
   readonly calls: LeaseCalls;
   readonly client: () => AgentClient;
@@ -56,6 +62,7 @@ export interface LeaseView {
 }
 
 export class LeaseKeeper {
+  readonly #domain: string | undefined;
   readonly #deps: LeaseKeeperDeps;
   readonly #phases = new Map<string, Phase>();
   /** What is being taken down now. */
@@ -68,7 +75,8 @@ export class LeaseKeeper {
   #wake: AbortController | undefined;
   #problem: Vl3Error | undefined;
 
-  constructor(deps: LeaseKeeperDeps) {
+  constructor({ domain }: LeaseKeeperOptions, deps: LeaseKeeperDeps) {
+    this.#domain = domain;
     this.#deps = deps;
   }
 
@@ -118,7 +126,7 @@ export class LeaseKeeper {
     const { report, logger, networks } = this.#deps;
     for (const saved of this.#all()) {
       for (const { prefix } of saved.document.leases) this.#change(saved.name, prefix, { lost: reason });
-      if (saved.document.leases.length === 0) networks.get(saved.name)?.markLeaving();
+      if (saved.document.leases.length === 0) networks().get(saved.name)?.markLeaving();
     }
     report(`${reason}: what was attached is taken down, and attached anew as soon as it can be`);
     logger.error({ reason }, 'all prefixes lost');
@@ -130,7 +138,7 @@ export class LeaseKeeper {
     let renewing: Promise<void> | undefined;
     while (!signal.aborted) {
       this.#lookAtAll();
-      if (this.#deps.clock.monotonic() >= this.#due) {
+      if (this.#isAsking && this.#deps.clock.monotonic() >= this.#due) {
         // A renewal that hangs holds up no taking down.
         renewing ??= this.#renew(signal).finally(() => {
           renewing = undefined;
@@ -154,10 +162,15 @@ export class LeaseKeeper {
     }
   }
 
+  /** A partner on whose networks this node is not is not asked. */
+  get #isAsking(): boolean {
+    return this.#domain === undefined || this.#known().length > 0;
+  }
+
   #untilNext(isRenewing: boolean): number {
     const now = this.#deps.clock.moment();
     const changes = this.leases.map(({ term }) => nextChange(term, now) ?? Number.POSITIVE_INFINITY);
-    const next = Math.min(...changes, isRenewing ? Number.POSITIVE_INFINITY : this.#due);
+    const next = Math.min(...changes, isRenewing || !this.#isAsking ? Number.POSITIVE_INFINITY : this.#due);
     return Math.max(1, Math.min(LOOK_MS, next - now.boot));
   }
 
@@ -209,8 +222,9 @@ export class LeaseKeeper {
     }
   }
 
-  #take({ network, prefix, outcome, reason }: LeaseAnswer, term: Term): void {
+  #take({ network: name, prefix, outcome, reason }: LeaseAnswer, term: Term): void {
     const { report, logger } = this.#deps;
+    const network = formatNetworkKey({ network: name, domain: this.#domain });
     const key = keyOf(network, prefix);
     this.#pending.delete(key);
     if (outcome === LeaseAnswer_Outcome.RENEWED) this.#change(network, prefix, { term });
@@ -265,7 +279,7 @@ export class LeaseKeeper {
       this.#deps.report(
         `the lease of ${prefix} of network ${network} could not be renewed: what was attached from it is taken down`,
       );
-    if (phase === 'ended' || before === 'ended') this.#deps.networks.get(network)?.claimsChanged();
+    if (phase === 'ended' || before === 'ended') this.#deps.networks().get(network)?.claimsChanged();
   }
 
   async #takeDown(network: string, prefix: string, lost: string | undefined): Promise<void> {
@@ -277,7 +291,7 @@ export class LeaseKeeper {
     try {
       await withdraw(network, prefix, reason);
       if (lost === undefined) return;
-      const membership = networks.get(network);
+      const membership = networks().get(network);
       if (membership === undefined || !(await membership.dropLease(prefix))) return;
       this.#phases.delete(keyOf(network, prefix));
       logger.info({ network, prefix }, 'lost prefix is out of use');
@@ -293,9 +307,11 @@ export class LeaseKeeper {
   /** The networks this node is on, as their memberships share them; those that could not be opened, from the disk. */
   #known(): SavedNetwork[] {
     const { networks, state } = this.#deps;
-    const open = networks.all.map(({ saved }) => saved);
-    const closed = [...networks.pending.keys()].filter(
-      (name) => networks.get(name) === undefined && state.get(NETWORK, name) !== undefined,
+    const { all, pending } = networks();
+    const open = all.filter(({ network }) => this.#isOurs(network)).map(({ saved }) => saved);
+    const closed = [...pending.keys()].filter(
+      (name) =>
+        this.#isOurs(name) && networks().get(name) === undefined && state.get(NETWORK, name) !== undefined,
     );
     return [...open, ...closed.map((name) => new SavedNetwork(name, state))];
   }
@@ -303,7 +319,14 @@ export class LeaseKeeper {
   /** As `#known`, and those that are being opened. */
   #all(): SavedNetwork[] {
     const { networks, state } = this.#deps;
-    return state.list(NETWORK).map(({ name }) => networks.get(name)?.saved ?? new SavedNetwork(name, state));
+    return state
+      .list(NETWORK)
+      .filter(({ name }) => this.#isOurs(name))
+      .map(({ name }) => networks().get(name)?.saved ?? new SavedNetwork(name, state));
+  }
+
+  #isOurs(network: string): boolean {
+    return domainOfKey(network) === this.#domain;
   }
 }
 

@@ -67,6 +67,8 @@ const peerStatusSchema = z.object({
   pathMtu: z.number().nullable().default(null),
   /** Round trip of an echo inside the tunnel; null: not probed (no session) or not answered. */
   rttMs: z.number().nullable(),
+  /** A node of another domain than the network: it has the addresses that were admitted, and no more. */
+  isForeign: z.boolean().default(false),
   /** As the registry last said. */
   alive: z.boolean(),
   /** It is not there: its addresses are unreachable until it is heard of again. */
@@ -87,7 +89,13 @@ const leaseStatusSchema = z.object({
 });
 
 const networkStatusSchema = z.object({
+  /** With its domain when it is another's. */
   name: z.string(),
+  /** The trust domain whose it is; empty: the agent is of an earlier version. */
+  home: z.string().default(''),
+  isForeign: z.boolean().default(false),
+  /** Not everyone is admitted to it. */
+  isRestricted: z.boolean().default(false),
   /** "up", or "pending" with the reason in `problem`. */
   state: z.enum(['up', 'pending']),
   gateways: z.array(z.string()),
@@ -101,6 +109,29 @@ const networkStatusSchema = z.object({
   problem: z.string(),
 });
 export type NetworkStatus = z.infer<typeof networkStatusSchema>;
+
+const federationStatusSchema = z.object({
+  trustDomain: z.string(),
+  /** "host:port". */
+  registries: z.array(z.string()),
+  /** It is being taken down. */
+  isRevoked: z.boolean(),
+  /** Whether there is a bundle that counts. */
+  isBelieved: z.boolean(),
+  /** Networks there that this domain's nodes may ask for. */
+  offered: z.array(z.string()),
+  /** Those that this node is on. */
+  networks: z.array(z.string()),
+  isConnected: z.boolean(),
+  /** Unix ms of its registry's last answer; 0: none since the agent started. */
+  lastContactAt: z.number(),
+  /** How long its registry may be gone; null: nothing here needs it. */
+  outageBudget: z
+    .object({ leftMs: z.number(), termMs: z.number(), takedownMs: z.number().nullable() })
+    .nullable(),
+  problem: z.string(),
+});
+export type FederationStatus = z.infer<typeof federationStatusSchema>;
 
 export const statusSchema = z.object({
   node: z.string(),
@@ -126,6 +157,8 @@ export const statusSchema = z.object({
   behindNat: z.boolean(),
   endpoints: z.array(z.string()),
   networks: z.array(networkStatusSchema),
+  /** The domains that this node's own is federated with. */
+  federations: z.array(federationStatusSchema).default([]),
   /** Of the informer; null: it is off. */
   kubernetes: z
     .object({

@@ -4,9 +4,10 @@
 
 import { z } from 'zod';
 import { address, attachment, name } from '../../native-free/registry/model.ts';
+import { networkKey } from '../../native-free/registry/network-key.ts';
 
 export const attachRequestSchema = z.strictObject({
-  network: name,
+  network: networkKey,
   /** A path that names a network namespace, e.g. /run/netns/x or /proc/123/ns/net. */
   netns: z.string().startsWith('/', 'write the whole path, starting with "/"').max(4096),
   /** The workload's name; the agent makes one up when absent. */
@@ -45,6 +46,6 @@ export type StockPeerRequest = z.infer<typeof stockPeerRequestSchema>;
 
 export const detachRequestSchema = z.union([
   z.strictObject({ id: z.string().min(1).max(64) }),
-  z.strictObject({ network: z.string().max(63), netns: z.string().startsWith('/').max(4096) }),
+  z.strictObject({ network: z.string().max(319), netns: z.string().startsWith('/').max(4096) }),
 ]);
 export type DetachRequest = z.infer<typeof detachRequestSchema>;

@@ -4,13 +4,11 @@
 // makes this one long is that they are put together, and told what happens, in one place.
 
 import type { Logger } from 'pino';
-import type { VerifyGrant } from '../../native-free/admission/grant.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import { ATTACHMENT, type AttachmentDocument, NETWORK } from '../../native-free/reconcile/documents.ts';
 import { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
-import type { SeenStore } from '../../native-free/reconcile/seen-store.ts';
-import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
+import type { SignedRecord } from '../../native-free/registry/record.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
 import { fromBase64, toBase64 } from '../base64.ts';
@@ -26,7 +24,7 @@ import { Addresses, type Rests } from './addresses.ts';
 import { Announcer, type AnnouncerDeps } from './announcer.ts';
 import type { Clock } from './clock.ts';
 import { Grants } from './grants.ts';
-import type { LeaseCalls } from './lease-calls.ts';
+import type { Home } from './home.ts';
 import { OwnRecord } from './own-record.ts';
 import { Peers } from './peers.ts';
 import { PeerReachability } from './reachability.ts';
@@ -35,42 +33,40 @@ import { relisting } from './recovery.ts';
 import { Router, TUN_NAME } from './router.ts';
 import type { AgentState } from './state.ts';
 import { StockPeerLinks } from './stock-peer-links.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { SeenSurroundings } from './surroundings.ts';
+import type { Trust } from './trust.ts';
 import { type Refused, Verdicts } from './verdicts.ts';
 import { NetworkWatch, type WatchPosition } from './watch.ts';
 
 export interface MembershipOptions {
-  readonly node: string;
+  /** As this node calls it: with the domain when it is another's. */
   readonly network: string;
   /** The name of its router namespace. */
   readonly router: string;
 }
 
-export interface MembershipDeps
-  extends Omit<TunnelDeps, 'clock'>,
-    Pick<AnnouncerDeps, 'client' | 'sign' | 'svidId'> {
+export interface MembershipDeps extends Omit<TunnelDeps, 'clock'>, Pick<AnnouncerDeps, 'sign' | 'svidId'> {
+  /** Whose network it is. */
+  readonly home: Home;
   readonly clock: Clock;
   readonly state: AgentState;
   readonly tools: Tools;
-  readonly surroundings: Surroundings;
-  readonly verify: VerifyRecord;
+  readonly trust: Trust;
+  /** All that this node is on. */
+  readonly networks: () => readonly string[];
   /** As `sign`, for names. */
   readonly signNames: (content: NamesContent) => SignedRecord;
-  readonly leaseCalls: LeaseCalls;
-  readonly seen: SeenStore;
-  readonly verifyGrant: VerifyGrant;
   /** The registry admits these no more. */
   readonly onRefused: (network: string, refused: readonly Refused[]) => void;
   /** What was refused may be admitted now. */
   readonly onRulesChanged: (network: string) => void;
-  /** The registry's store is another one than before, or an older copy of it. */
-  readonly onStoreReplaced: () => void;
   readonly rests?: Rests;
   readonly logger: Logger;
 }
 
 export class Membership {
   readonly network: string;
+  readonly home: Home;
   readonly tunnel: Tunnel;
   readonly router: Router;
   readonly addresses: Addresses;
@@ -97,17 +93,18 @@ export class Membership {
 
   /** Opens the network's packet path from its document. Its owner has to route events to it before it is started. */
   static async open(options: MembershipOptions, deps: MembershipDeps): Promise<Membership> {
-    const { node, network } = options;
-    const { state, tools, surroundings, clock, logger } = deps;
+    const { network } = options;
+    const { state, tools, home, trust, clock, logger } = deps;
+    const { node, surroundings, trustDomain } = home;
     const saved = new SavedNetwork(network, state);
-    const { privateKey, timestampMark, uid } = saved.document;
+    const { name, privateKey, timestampMark, uid } = saved.document;
     const mtu = (): number => mtuOf(saved, surroundings);
     const addresses = new Addresses(saved, {
-      client: deps.client,
+      client: home.client,
       now: clock.monotonic,
       moment: clock.moment,
       closing: () => saved.closing(clock.moment()),
-      leaseCall: (call) => deps.leaseCalls.run(call),
+      leaseCall: (call) => home.leaseCalls.run(call),
       ...(deps.rests !== undefined && { rests: deps.rests }),
       logger,
       onLeased: async () => {
@@ -128,8 +125,8 @@ export class Membership {
       logger,
     });
     const book = new RecordBook(
-      { network, networkUid: uid, pools: saved.pools, node },
-      { state, verify: deps.verify, logger },
+      { key: network, network: name, networkUid: uid, home: trustDomain, pools: saved.pools, node },
+      { state, verifierOf: trust.verifierOf, logger },
       clock.moment(),
     );
     await router.make();
@@ -137,11 +134,11 @@ export class Membership {
     const tun = { name: TUN_NAME, netns: namedNamespacePath(router.name), allowOffloads: true };
     const tunnel = Tunnel.open({ name: network, tun, mtu: mtu(), ...keys }, deps);
     stockPeers = new StockPeerLinks({ network, state, tunnel, onChange: () => router.setUp() });
-    const grants = new Grants({ ...deps, saved });
+    const verifyGrant = trust.verifyGrantOf(trustDomain);
+    const grants = new Grants({ state, clock, logger, saved, home: trustDomain, verifyGrant });
     const parts = { node, state, saved, tunnel, book, grants, stockPeers };
     const peers = new Peers({ ...parts, surroundings, clock, logger });
     const membership = new Membership(
-      options,
       saved,
       { tunnel, router, addresses, peers, stockPeers, book, grants },
       deps,
@@ -150,7 +147,6 @@ export class Membership {
   }
 
   private constructor(
-    { node }: MembershipOptions,
     saved: SavedNetwork,
     parts: Pick<Membership, 'tunnel' | 'router' | 'addresses' | 'peers' | 'stockPeers'> & {
       readonly book: RecordBook;
@@ -158,7 +154,11 @@ export class Membership {
     },
     deps: MembershipDeps,
   ) {
+    const { home, trust } = deps;
+    const { node } = home;
+    const { name, uid: networkUid } = saved.document;
     this.network = saved.name;
+    this.home = home;
     this.tunnel = parts.tunnel;
     this.router = parts.router;
     this.addresses = parts.addresses;
@@ -177,6 +177,7 @@ export class Membership {
     this.#grants = parts.grants;
     this.verdicts = new Verdicts({
       saved,
+      isForeign: !home.isOwn,
       ask: () => this.#announcer.attachmentsChanged(),
       problem: () => this.registryProblems[0],
       onRefused: (refused) => deps.onRefused(saved.name, refused),
@@ -185,12 +186,20 @@ export class Membership {
     this.#deps = deps;
     this.openedAt = deps.clock.monotonic();
     this.#heardAt = this.openedAt;
-    const networkUid = saved.document.uid;
-    const namesBook = new NamesBook({ network: saved.name, networkUid, node }, deps);
+    const namesBook = new NamesBook(
+      { key: saved.name, network: name, networkUid, home: home.trustDomain, node },
+      { state: deps.state, verifierOf: trust.verifierOf, logger: deps.logger },
+    );
     this.#namesBook = namesBook;
-    const own = new OwnRecord({ ...deps, ...parts, namesBook, saved });
+    const own = new OwnRecord({
+      ...parts,
+      namesBook,
+      saved,
+      surroundings: home.surroundings,
+      clock: deps.clock,
+    });
     const ownNames = new OwnNames({
-      network: saved.name,
+      network: name,
       networkUid,
       attachments: () => this.attachments(),
       sign: deps.signNames,
@@ -207,31 +216,34 @@ export class Membership {
         book: namesBook,
         peers: () =>
           this.peers.all.flatMap(({ desired, id }) => (this.reachability.isWithdrawn(id) ? [] : [desired])),
+        networks: deps.networks,
         clock: deps.clock,
         logger: deps.logger,
       },
     );
     this.#announcer = new Announcer(
       {
-        network: saved.name,
+        network: name,
+        key: saved.name,
         content: () => own.content(),
         attachments: () => this.attachments(),
         names: () => ownNames.signed(),
         onDecided: (asked, refused) => this.verdicts.decided(asked, refused),
         nextSequence: () => own.nextSequence(),
       },
-      { client: deps.client, sign: deps.sign, svidId: deps.svidId, logger: deps.logger },
+      { client: home.client, sign: deps.sign, svidId: deps.svidId, logger: deps.logger },
     );
     this.#watch = new NetworkWatch(
       {
-        network: saved.name,
+        network: name,
+        key: saved.name,
         position: () => this.#position,
         onStep: (step) => this.#onStep(step),
         onState: (problem) => {
           this.#watchProblem = problem;
         },
       },
-      { client: deps.client, logger: deps.logger },
+      { client: home.client, logger: deps.logger },
     );
   }
 
@@ -250,7 +262,7 @@ export class Membership {
   // --- what can be known
 
   get mtu(): number {
-    return mtuOf(this.saved, this.#deps.surroundings);
+    return mtuOf(this.saved, this.home.surroundings);
   }
 
   /** Whether the MTU follows the underlay's. */
@@ -294,6 +306,11 @@ export class Membership {
     return this.#position !== undefined;
   }
 
+  /** Who is on it is decided by rules. */
+  get isRestricted(): boolean {
+    return !this.home.isOwn || this.saved.document.isRestricted;
+  }
+
   /** As the registry last said. */
   isAlive(node: string): boolean {
     return this.#book.isAlive(node);
@@ -328,7 +345,7 @@ export class Membership {
             `there is no room for ${this.peers.refused} more peers: leave a network, or spread the workloads over more nodes`,
           ]),
       ...[...this.#book.refusals].map(([node, reason]) => `the record of ${node} was refused: ${reason}`),
-      ...[...this.#grants.refusals].map(([node, reason]) => `the grant of ${node} was refused: ${reason}`),
+      ...this.#grants.refusals.map(([node, reason]) => `the grant of ${node} was refused: ${reason}`),
     ];
   }
 
@@ -386,6 +403,14 @@ export class Membership {
   testimony(storeId: string): SignedRecord[] {
     if (this.#mustRelist || this.#position?.storeId !== storeId) return [];
     return this.#book.testimony(this.#deps.clock.moment());
+  }
+
+  /** Another bundle holds for a domain, or none any more. */
+  trustChanged(trustDomain: string): void {
+    const isOfHome = trustDomain === this.home.trustDomain;
+    const isGrantedOtherwise = isOfHome && this.#grants.trustChanged();
+    if (this.#book.trustChanged(trustDomain, this.#deps.clock.moment()) || isGrantedOtherwise)
+      this.peers.reconcile();
   }
 
   /** What this node leases has begun or ceased to be its own. */
@@ -450,8 +475,8 @@ export class Membership {
     this.#mustRelist = false;
     const before = this.#position;
     const wentBack = before?.storeId === storeId && revision < before.revision;
-    const isOther = this.#deps.seen.watched({ storeId, revision, stamp }, wentBack);
-    if (wentBack || isOther) this.#deps.onStoreReplaced();
+    const isOther = this.home.seen.watched({ storeId, revision, stamp }, wentBack);
+    if (wentBack || isOther) this.home.storeReplaced();
     if (step.case === 'snapshot' || step.case === 'delta') {
       const { network, nodes, tombstones } = step.value;
       const now = this.#deps.clock.moment();
@@ -529,5 +554,5 @@ export class Membership {
   }
 }
 
-const mtuOf = ({ document }: SavedNetwork, surroundings: Surroundings): number =>
+const mtuOf = ({ document }: SavedNetwork, surroundings: SeenSurroundings): number =>
   document.mtu === 0 ? surroundings.derivedMtu : document.mtu;

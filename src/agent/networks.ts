@@ -5,14 +5,19 @@
 import { randomBytes } from 'node:crypto';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import { Vl3Error } from '../../native-free/error.ts';
+import { parsePrefix } from '../../native-free/ipam/prefix.ts';
 import { NETWORK } from '../../native-free/reconcile/documents.ts';
+import { mustBeInPools, mustBeUsable, poolsOf } from '../../native-free/reconcile/joined-network.ts';
 import { newNetwork } from '../../native-free/reconcile/saved-network.ts';
+import { domainOfKey, nameOfKey } from '../../native-free/registry/network-key.ts';
 import { fromConnectError } from '../api/errors.ts';
 import { toBase64 } from '../base64.ts';
+import { routerName } from '../netns/names.ts';
 import { networkOf } from '../registry/messages.ts';
 import { VERSION } from '../version.ts';
 import { Backoff, pause } from './backoff.ts';
 import { Failures } from './failures.ts';
+import type { Home } from './home.ts';
 import { leaseFrom, termFrom } from './lease-messages.ts';
 import { Membership, type MembershipDeps } from './membership.ts';
 
@@ -24,7 +29,6 @@ const JOIN_TIMEOUT_MS = 10_000;
 const LOOK_MS = 1_000;
 
 export interface NetworksOptions {
-  readonly node: string;
   readonly netnsPrefix: string;
   /** Asked for by the operator: joined at once and never left. */
   readonly permanent: readonly string[];
@@ -36,9 +40,9 @@ interface Running {
   readonly done: Promise<void>;
 }
 
-export interface NetworksDeps extends MembershipDeps {
-  /** A network is up whose leases may not have been renewed for a while. */
-  readonly onOpened: () => void;
+export interface NetworksDeps extends Omit<MembershipDeps, 'home' | 'networks'> {
+  /** Whose networks are asked for, by what their keys name. Throws Vl3Error when this domain is not federated with it. */
+  readonly homeOf: (domain: string | undefined) => Home;
 }
 
 export class Networks implements AsyncDisposable {
@@ -142,7 +146,7 @@ export class Networks implements AsyncDisposable {
         const leaving = this.get(network);
         if (leaving?.isLeaving === true) await this.#finishLeaving(leaving);
         if (this.#deps.state.get(NETWORK, network) === undefined)
-          await this.#deps.leaseCalls.run(() => this.#enter(network, signal));
+          await this.#homeOf(network).leaseCalls.run(() => this.#enter(network, signal));
         return await this.#open(network);
       });
     } catch (error) {
@@ -151,20 +155,25 @@ export class Networks implements AsyncDisposable {
   }
 
   /** Asks the registry to make this node a member, and writes down what it answered. */
-  async #enter(network: string, signal: AbortSignal | undefined): Promise<void> {
-    const { state, clock, client, primitives } = this.#deps;
+  async #enter(key: string, signal: AbortSignal | undefined): Promise<void> {
+    const { state, clock, primitives } = this.#deps;
+    const { client, domain } = this.#homeOf(key);
+    const network = nameOfKey(key);
     const ends = [this.#closing.signal, AbortSignal.timeout(JOIN_TIMEOUT_MS)];
     const call = { signal: AbortSignal.any(signal === undefined ? ends : [...ends, signal]) };
     const since = clock.moment();
     const { network: joined, leases, leaseTermMs, joinedAt } = await client().joinNetwork({ network }, call);
     if (joined === undefined || joined.name !== network) {
-      throw new Vl3Error('internal', `the registry answered without the network ${network}`);
+      throw new Vl3Error('internal', `the registry answered without the network ${key}`);
     }
+    const definition = networkOf(joined);
+    mustBeUsable(definition, domain);
+    for (const { prefix } of leases) mustBeInPools(parsePrefix(prefix), poolsOf(definition), key);
     const privateKey = randomBytes(32);
     // Makes sure that it is a key before anything is written down.
     primitives.publicKey(privateKey);
     const document = newNetwork(
-      networkOf(joined),
+      definition,
       leases.map((lease) => leaseFrom(lease, termFrom(leaseTermMs, since))),
       {
         privateKey: toBase64(privateKey),
@@ -173,14 +182,16 @@ export class Networks implements AsyncDisposable {
       },
     );
     const { isRestricted, rulesetVersion } = joined;
-    state.put(NETWORK, network, { ...document, isRestricted, rulesetVersion: Number(rulesetVersion) });
-    this.#deps.logger.info({ network, prefixes: document.leases.map(({ prefix }) => prefix) }, 'joined');
+    state.put(NETWORK, key, { ...document, isRestricted, rulesetVersion: Number(rulesetVersion) });
+    this.#deps.logger.info({ network: key, prefixes: document.leases.map(({ prefix }) => prefix) }, 'joined');
   }
 
   async #open(network: string): Promise<Membership> {
     if (this.#closing.signal.aborted) throw new Vl3Error('unavailable', 'the agent is stopping: try again');
-    const router = `${this.#options.netnsPrefix}${network}`;
-    const membership = await Membership.open({ node: this.#options.node, network, router }, this.#deps);
+    const home = this.#homeOf(network);
+    const router = routerName(this.#options.netnsPrefix, network);
+    const networks = (): string[] => [...this.#running.keys()];
+    const membership = await Membership.open({ network, router }, { ...this.#deps, home, networks });
     const stop = new AbortController();
     const ended = Promise.withResolvers<void>();
     // Known before it starts: the answers to its first handshakes come while its router is being set up.
@@ -195,7 +206,7 @@ export class Networks implements AsyncDisposable {
     }
     void membership.run(stop.signal).finally(ended.resolve);
     this.#pending.delete(network);
-    this.#deps.onOpened();
+    home.keeper.renewSoon();
     return membership;
   }
 
@@ -222,7 +233,7 @@ export class Networks implements AsyncDisposable {
     await this.#once(membership.network, async () => {
       // While the registry is gone the network stays usable: from the mark on, it is not.
       if (!membership.isLeaving)
-        await this.#deps.client().heartbeat({ agentVersion: VERSION }, { timeoutMs: JOIN_TIMEOUT_MS });
+        await membership.home.client().heartbeat({ agentVersion: VERSION }, { timeoutMs: JOIN_TIMEOUT_MS });
       membership.markLeaving();
       await this.#finishLeaving(membership);
       return membership;
@@ -234,16 +245,34 @@ export class Networks implements AsyncDisposable {
    * so it was written down before, and is asked again until it answers.
    */
   async #finishLeaving(membership: Membership): Promise<void> {
-    const { network, saved } = membership;
-    const { joinedAt = 0 } = saved.document;
+    const { network, saved, home } = membership;
+    const { name, joinedAt = 0 } = saved.document;
     // A call that was given up may arrive when this node has joined again: it says which membership it means.
-    const meant = { network, ...(joinedAt > 0 && { joinedAt: timestampFromMs(joinedAt) }) };
-    await this.#deps.leaseCalls.run(() =>
-      this.#deps.client().leaveNetwork(meant, { timeoutMs: JOIN_TIMEOUT_MS }),
-    );
+    const meant = { network: name, ...(joinedAt > 0 && { joinedAt: timestampFromMs(joinedAt) }) };
+    await home.leaseCalls.run(() => home.client().leaveNetwork(meant, { timeoutMs: JOIN_TIMEOUT_MS }));
     await this.#stop(network);
     await membership.remove();
     this.#deps.logger.info({ network }, 'left');
+  }
+
+  /**
+   * Takes the network off this node without a word to its registry, which has none for this node any more. What is attached to it
+   * is the caller's to take off before.
+   */
+  async drop(network: string): Promise<void> {
+    await this.#opening.get(network)?.catch(() => undefined);
+    const membership = this.get(network);
+    if (membership === undefined) return;
+    await this.#once(network, async () => {
+      await this.#stop(network);
+      await membership.remove();
+      this.#deps.logger.info({ network }, 'dropped');
+      return membership;
+    });
+  }
+
+  #homeOf(network: string): Home {
+    return this.#deps.homeOf(domainOfKey(network));
   }
 
   async #stop(network: string): Promise<void> {

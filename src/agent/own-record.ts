@@ -8,14 +8,14 @@ import type { RecordContent } from '../identity/record-signer.ts';
 import type { NamesBook } from '../names/names-book.ts';
 import type { Clock } from './clock.ts';
 import type { RecordBook } from './record-book.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { SeenSurroundings } from './surroundings.ts';
 
 export interface OwnRecordDeps {
   readonly saved: SavedNetwork;
   readonly tunnel: Tunnel;
   readonly book: RecordBook;
   readonly namesBook: NamesBook;
-  readonly surroundings: Surroundings;
+  readonly surroundings: SeenSurroundings;
   readonly clock: Clock;
 }
 
@@ -30,7 +30,7 @@ export class OwnRecord {
   content(): Omit<RecordContent, 'sequence'> {
     const { saved, tunnel, surroundings, clock } = this.#deps;
     return {
-      network: saved.name,
+      network: saved.document.name,
       networkUid: saved.document.uid,
       publicKey: toBase64(tunnel.publicKey),
       prefixes: saved.claims(clock.moment()),

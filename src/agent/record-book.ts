@@ -4,25 +4,28 @@
 import type { Logger } from 'pino';
 import type { Moment } from '../../native-free/moment.ts';
 import { RECORD, type RecordDocument } from '../../native-free/reconcile/documents.ts';
-import type { SignedRecord, VerifyRecord } from '../../native-free/registry/record.ts';
+import type { SignedRecord, VerifierOf } from '../../native-free/registry/record.ts';
 import * as book from '../../native-free/registry/record-book.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { AgentState } from './state.ts';
 
 export interface RecordBookDeps {
   readonly state: AgentState;
-  readonly verify: VerifyRecord;
+  readonly verifierOf: VerifierOf;
   readonly logger: Logger;
 }
 
 export class RecordBook extends book.RecordBook {
-  /** Loads what was saved and verifies it. */
-  constructor(options: book.RecordBookOptions, { state, verify, logger }: RecordBookDeps, now: Moment) {
-    const { network } = options;
-    const saved = savedRecords(state, `${network}/`);
+  /** Loads what was saved under the network's key, and verifies it. */
+  constructor(
+    { key, ...options }: book.RecordBookOptions & { readonly key: string },
+    { state, verifierOf, logger }: RecordBookDeps,
+    now: Moment,
+  ) {
+    const saved = savedRecords(state, `${key}/`);
     const report: book.RecordBookDependencies['report'] = (what, node, reason) =>
-      logger[what === 'refused' ? 'warn' : 'info']({ network, node, reason }, `record ${what}`);
-    super(options, { saved, verify, report }, now);
+      logger[what === 'refused' ? 'warn' : 'info']({ network: key, node, reason }, `record ${what}`);
+    super(options, { saved, verifierOf, report }, now);
   }
 }
 

@@ -99,7 +99,7 @@ export class Recovery {
 
   async #testify(membership: Membership, signal: AbortSignal): Promise<void> {
     const { client, seen, logger } = this.#deps;
-    const { network } = membership;
+    const { network, saved } = membership;
     const due = membership
       .testimony(seen.position.storeId)
       .map((signed) => ({ signed, id: `${network} ${Buffer.from(signed.signature).toString('base64')}` }))
@@ -111,7 +111,7 @@ export class Recovery {
         certificateChain: [...certificateChain],
       }));
       const { restored } = await client().testifyRecords(
-        { network, records },
+        { network: saved.document.name, records },
         { signal, timeoutMs: CALL_TIMEOUT_MS },
       );
       for (const { id } of batch) this.#said.add(id);

@@ -21,6 +21,8 @@ import { Failures } from './failures.ts';
 import type { AgentState } from './state.ts';
 
 const HEARTBEAT_MS = 5_000;
+/** Of a federated domain: a partner that was revoked has to be gone within 5 s. */
+const FEDERATED_HEARTBEAT_MS = 2_500;
 const CALL_TIMEOUT_MS = 10_000;
 /** A replaced connection's calls get this long to end. */
 const LINGER_MS = 20_000;
@@ -45,6 +47,10 @@ export interface RegistryLinkDeps {
     answer: Pick<HeartbeatResponse, 'recovering' | 'storeId' | 'stamp'>,
     askedAt: number,
   ) => void;
+  /** It has this version of the federations. */
+  readonly onFederations: (version: string, isRecovering: boolean) => void;
+  /** Whether the domain is federated at all: what ends there has to be heard soon. */
+  readonly isFederated: () => boolean;
   /** It answers after it did not. */
   readonly onBack: () => void;
   readonly onRenewed: () => void;
@@ -137,7 +143,7 @@ export class RegistryLink implements AsyncDisposable {
       if (this.svidLeftMs <= 0 || this.#notEnrolled !== undefined) await this.#enrolAnew(signal);
       await this.#beat(signal);
       if (!signal.aborted && this.#svid.isDue(this.#deps.clock.moment())) await this.#renew(signal);
-      await pause(HEARTBEAT_MS, signal);
+      await pause(this.#deps.isFederated() ? FEDERATED_HEARTBEAT_MS : HEARTBEAT_MS, signal);
     }
   }
 
@@ -156,7 +162,8 @@ export class RegistryLink implements AsyncDisposable {
   }
 
   #heard(answer: HeartbeatResponse, told: SeenStore['position'], askedAt: number): void {
-    const { logger, clock, seen, onObserved, onStoreReplaced, onRecovering, onBack } = this.#deps;
+    const { logger, clock, seen, onObserved, onStoreReplaced, onRecovering, onFederations, onBack } =
+      this.#deps;
     this.#lastContactAt = clock.wall();
     this.#leaseTermMs = Number(answer.leaseTermMs);
     const isBack = this.#problem !== undefined;
@@ -170,6 +177,7 @@ export class RegistryLink implements AsyncDisposable {
       if (seen.answered(answer, told)) onStoreReplaced();
     });
     this.#carryOut(() => onRecovering(answer, askedAt));
+    this.#carryOut(() => onFederations(answer.federationsVersion, answer.recovering));
     this.#carryOut(() => onObserved(answer.observedAddress));
   }
 

@@ -7,6 +7,8 @@ import { gatewayOf } from '../../native-free/ipam/gateway.ts';
 import { familyBits, formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';
 import type { Primitives } from '../../native-free/noise/primitives.ts';
 import { WISH } from '../../native-free/reconcile/documents.ts';
+import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
+import { domainOfKey } from '../../native-free/registry/network-key.ts';
 import { toBase64 } from '../base64.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import type { Informer } from '../kube/informer.ts';
@@ -14,13 +16,14 @@ import { Gate } from '../netns/gate.ts';
 import { VERSION } from '../version.ts';
 import { echo } from './echo.ts';
 import type { Events } from './events.ts';
-import type { LeaseKeeper } from './lease-keeper.ts';
-import type { AgentStatus, NetworkStatus, PeerStatus } from './local-messages.ts';
+import type { Federations } from './federations.ts';
+import type { Home } from './home.ts';
+import type { Homes } from './homes.ts';
+import type { AgentStatus, FederationStatus, NetworkStatus, PeerStatus } from './local-messages.ts';
 import type { Membership } from './membership.ts';
 import type { Networks } from './networks.ts';
 import { budgetSentence, isLow, type OutageBudget, outageBudget } from './outage-budget.ts';
 import type { PeerView } from './peers.ts';
-import type { Recovery } from './recovery.ts';
 import type { RegistryLink } from './registry-link.ts';
 import type { AgentState } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -34,8 +37,8 @@ export interface StatusParts {
   readonly link: RegistryLink;
   readonly networks: Networks;
   readonly attachments: { readonly upkeep: Pick<Upkeep, 'problems'> };
-  readonly keeper: LeaseKeeper;
-  readonly recovery: Recovery;
+  readonly homes: Homes;
+  readonly federations: Federations;
   readonly informer: Pick<Informer, 'status' | 'hasSeen'> | undefined;
   readonly events: Events;
   readonly surroundings: Surroundings;
@@ -67,7 +70,8 @@ const peerStatus = async (
   const [first] = desired.prefixes;
   // A granted address is a pod's own: whether that answers says nothing of the peer.
   const isNode = first !== undefined && first.length < familyBits(first.family);
-  const isProbed = probe !== undefined && hasSession && isNode;
+  // Nor is this node's own address let in on another domain's network.
+  const isProbed = probe !== undefined && hasSession && isNode && membership.home.isOwn;
   const rttMs = isProbed ? await probe(membership.router.name, formatAddress(gatewayOf(first))) : null;
   const silence = isProbed && rttMs === null ? 'has a session but does not answer inside the tunnel' : '';
   return {
@@ -80,6 +84,7 @@ const peerStatus = async (
     txBytes: activity?.txBytes ?? 0,
     pathMtu: membership.tunnel.pathMtu(id) ?? null,
     rttMs,
+    isForeign: foreignDomainOf(desired.node) !== undefined,
     alive: membership.isAlive(desired.node),
     withdrawn: membership.reachability.isWithdrawn(id),
     problem: hasSession ? silence : withoutSession(status),
@@ -88,8 +93,9 @@ const peerStatus = async (
 
 type LeaseStatus = NetworkStatus['leases'][number];
 
-const leasesOf = ({ keeper, wall }: StatusParts, network: string): LeaseStatus[] =>
-  keeper.leases
+const leasesOf = ({ homes, wall }: StatusParts, network: string): LeaseStatus[] =>
+  homes.all
+    .flatMap(({ keeper }) => keeper.leases)
     .filter((lease) => lease.network === network)
     .map(({ prefix, phase, leftMs, problem }) => ({
       prefix,
@@ -113,6 +119,9 @@ const networkStatus = async (
   probe: Probe | undefined,
 ): Promise<NetworkStatus> => ({
   name: membership.network,
+  home: membership.home.trustDomain,
+  isForeign: !membership.home.isOwn,
+  isRestricted: membership.isRestricted,
   state: 'up',
   gateways: membership.addresses.gateways.map(formatAddress),
   prefixes: membership.prefixes,
@@ -123,8 +132,8 @@ const networkStatus = async (
   peers: await Promise.all(membership.peers.all.map((peer) => peerStatus(peer, membership, probe))),
   problem: [
     ...membership.problems,
-    // Said once, for the node.
-    ...(parts.link.problem === undefined ? membership.registryProblems : []),
+    // Said once, for the node or the partner.
+    ...(linkOf(parts, membership.home).problem === undefined ? membership.registryProblems : []),
     ...(parts.link.notEnrolledProblem === undefined
       ? leasesOf(parts, membership.network).map(leaseProblem)
       : []),
@@ -133,8 +142,15 @@ const networkStatus = async (
     .join('; '),
 });
 
+/** The line to the registry of a domain. */
+const linkOf = ({ link, homes }: StatusParts, home: Home) =>
+  homes.partners.find((partner) => partner.home === home)?.link ?? link;
+
 const pendingStatus = (parts: StatusParts, [name, problem]: [string, string]): NetworkStatus => ({
   name,
+  home: domainOfKey(name) ?? parts.homes.own.trustDomain,
+  isForeign: domainOfKey(name) !== undefined,
+  isRestricted: domainOfKey(name) !== undefined,
   state: 'pending',
   gateways: [],
   prefixes: [],
@@ -146,9 +162,41 @@ const pendingStatus = (parts: StatusParts, [name, problem]: [string, string]): N
   problem,
 });
 
+const federationStatus = (
+  { homes, federations, link, wall }: StatusParts,
+  trustDomain: string,
+): FederationStatus => {
+  const federation = federations.get(trustDomain);
+  const partner = homes.partners.find(({ home }) => home.trustDomain === trustDomain);
+  const networks = partner?.home.memberships.map(({ network }) => network) ?? [];
+  const leases = partner?.home.keeper.leases ?? [];
+  const budget = outageBudget({ svid: { leftMs: link.svidLeftMs, termMs: link.svidTermMs }, leases });
+  const isUsed = networks.length > 0;
+  const problems = [
+    ...(partner?.link.problem === undefined
+      ? []
+      : [`its registry does not answer: ${partner.link.problem.message}`]),
+    ...(isUsed && isLow(budget) ? [budgetSentence(budget, wall())] : []),
+    ...(partner?.home.recovery.problems ?? []),
+  ];
+  return {
+    trustDomain,
+    registries: [...(federation?.registries ?? [])],
+    isRevoked: federation?.isRevoked ?? true,
+    isBelieved: federations.bundleOf(trustDomain) !== undefined,
+    offered: [...(federation?.networks ?? [])],
+    networks,
+    isConnected: isUsed && partner?.link.problem === undefined && (partner?.link.lastContactAt ?? 0) > 0,
+    lastContactAt: partner?.link.lastContactAt ?? 0,
+    outageBudget: isUsed ? budget : null,
+    problem: problems.join('; '),
+  };
+};
+
 const problemsOf = (
-  { link, state, surroundings, recovery, attachments, informer, wall }: StatusParts,
+  { link, state, surroundings, homes, federations, attachments, informer, wall }: StatusParts,
   networks: readonly NetworkStatus[],
+  partners: readonly FederationStatus[],
   budget: OutageBudget,
 ): string[] => {
   const problems: string[] = [];
@@ -161,7 +209,10 @@ const problemsOf = (
   else if (link.clockProblem !== undefined) problems.push(link.clockProblem);
   if (link.svidProblem !== undefined && notEnrolledProblem === undefined) problems.push(link.svidProblem);
   if (isLow(budget) && notEnrolledProblem === undefined) problems.push(budgetSentence(budget, wall()));
-  problems.push(...recovery.problems);
+  problems.push(...homes.own.recovery.problems);
+  problems.push(...federations.problems);
+  for (const { trustDomain, problem } of partners)
+    if (problem !== '') problems.push(`partner ${trustDomain}: ${problem}`);
   for (const { value } of state.list(WISH))
     problems.push(`network ${value.network}: ${value.workload} waits to be attached: ${value.reason}`);
   problems.push(...attachments.upkeep.problems);
@@ -200,7 +251,8 @@ export const agentStatus = async (
   const { egress, ingress } = datapath.stats();
   const { identity } = link;
   const svid = { leftMs: link.svidLeftMs, termMs: link.svidTermMs };
-  const budget = outageBudget({ svid, leases: parts.keeper.leases });
+  const budget = outageBudget({ svid, leases: parts.homes.own.keeper.leases });
+  const partners = parts.federations.all.map(({ trustDomain }) => federationStatus(parts, trustDomain));
   return {
     node,
     trustDomain: identity.trustBundle.trustDomain,
@@ -223,9 +275,10 @@ export const agentStatus = async (
     behindNat: surroundings.behindNat,
     endpoints: surroundings.endpoints.map(formatEndpoint),
     networks: all,
+    federations: partners,
     kubernetes: kubernetesStatus(parts),
     drops: { ...egress, ...ingress },
-    problems: problemsOf(parts, all, budget),
+    problems: problemsOf(parts, all, partners, budget),
     events: [...parts.events.all],
   };
 };

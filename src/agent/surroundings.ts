@@ -31,16 +31,31 @@ const RESOLVE_MS = 2000;
 /** Least MTU of a network: IPv6's, which every link has to carry. */
 const LEAST_MTU = 1280;
 
-export class Surroundings {
+/** As one domain's registry sees it: what is between differs. */
+export interface SeenSurroundings {
+  readonly endpoints: RecordEndpoint[];
+  readonly behindNat: boolean;
+  readonly site: string | undefined;
+  /** The MTU of a network that prescribes none. */
+  readonly derivedMtu: number;
+}
+
+const NOWHERE: Announcement = { endpoints: [], behindNat: false, site: undefined };
+
+/** The own domain's registry. */
+const OWN = undefined;
+
+export class Surroundings implements SeenSurroundings {
   readonly #advertised: readonly Advertised[];
   readonly #tools: Tools;
   readonly #lookup: (name: string) => Promise<{ readonly address: string }>;
   readonly #port: number;
   #addresses: string[] = [];
   #ownAddresses: string[] = [];
-  #observed: string | undefined;
   #underlayMtu = USUAL_UNDERLAY_MTU;
-  #announcement: Announcement = { endpoints: [], behindNat: false, site: undefined };
+  /** By the domain whose registry saw it. */
+  readonly #observed = new Map<string | undefined, string>();
+  readonly #announcements = new Map<string | undefined, Announcement>([[OWN, NOWHERE]]);
   /** Addresses of the advertised names, as last resolved. */
   readonly #resolved = new Map<string, string>();
   #resolving: Promise<void> | undefined;
@@ -66,15 +81,40 @@ export class Surroundings {
   }
 
   get endpoints(): RecordEndpoint[] {
-    return this.#announcement.endpoints;
+    return this.#of(OWN).endpoints;
   }
 
   get behindNat(): boolean {
-    return this.#announcement.behindNat;
+    return this.#of(OWN).behindNat;
   }
 
   get site(): string | undefined {
-    return this.#announcement.site;
+    return this.#of(OWN).site;
+  }
+
+  /** As that domain's registry sees it. */
+  seenBy(domain: string | undefined): SeenSurroundings {
+    const announcement = (): Announcement => this.#of(domain);
+    const derivedMtu = (): number => this.derivedMtu;
+    return {
+      get endpoints() {
+        return announcement().endpoints;
+      },
+      get behindNat() {
+        return announcement().behindNat;
+      },
+      get site() {
+        return announcement().site;
+      },
+      get derivedMtu() {
+        return derivedMtu();
+      },
+    };
+  }
+
+  /** Until a registry has said what it sees, the node is where the own sees it. */
+  #of(domain: string | undefined): Announcement {
+    return this.#announcements.get(domain) ?? this.#announcements.get(OWN) ?? NOWHERE;
   }
 
   /** The MTU of a network that prescribes none. */
@@ -105,13 +145,20 @@ export class Surroundings {
     this.#addresses = [...new Set(reachable.map(formatAddress))];
     this.#ownAddresses = own.map(formatAddress);
     this.#underlayMtu = mtu ?? USUAL_UNDERLAY_MTU;
-    return { endpoints: this.#update(), mtu: this.derivedMtu !== before };
+    const changed = [...this.#announcements.keys()].map((domain) => this.#update(domain));
+    return { endpoints: changed.includes(true), mtu: this.derivedMtu !== before };
   }
 
-  /** The registry saw this node come from `address`. True when what is announced changed. */
-  seenAs(address: string): boolean {
-    this.#observed = address;
-    return this.#update();
+  /** The domain's registry saw this node come from `address`. True when what is announced there changed. */
+  seenAs(domain: string | undefined, address: string): boolean {
+    this.#observed.set(domain, address);
+    return this.#update(domain);
+  }
+
+  /** This node has nothing to do with the domain any more. */
+  forget(domain: string): void {
+    this.#observed.delete(domain);
+    this.#announcements.delete(domain);
   }
 
   /** A name that does not resolve keeps the address it had. */
@@ -127,18 +174,19 @@ export class Surroundings {
     await Promise.race([this.#resolving, sleep(RESOLVE_MS, undefined, { ref: false })]);
   }
 
-  #update(): boolean {
-    const before = JSON.stringify(this.#announcement);
-    this.#announcement = announce({
+  #update(domain: string | undefined): boolean {
+    const before = JSON.stringify(this.#of(domain));
+    const announcement = announce({
       localAddresses: this.#addresses,
       ownAddresses: this.#ownAddresses,
-      observedAddress: this.#observed,
+      observedAddress: this.#observed.get(domain) ?? this.#observed.get(OWN),
       advertised: this.#advertised.flatMap((one) => {
         const address = isIP(one.address) === 0 ? this.#resolved.get(one.address) : one.address;
         return address === undefined || !isReachable(address) ? [] : [{ ...one, address }];
       }),
       port: this.#port,
     });
-    return JSON.stringify(this.#announcement) !== before;
+    this.#announcements.set(domain, announcement);
+    return JSON.stringify(announcement) !== before;
   }
 }

@@ -11,6 +11,8 @@ export interface Refused {
 
 export interface VerdictsDeps {
   readonly saved: { readonly name: string; readonly document: Pick<NetworkDocument, 'isRestricted'> };
+  /** Another domain's network admits by rules alone. */
+  readonly isForeign: boolean;
   /** Has the registry told what is attached, soon. */
   readonly ask: () => void;
   /** Why it may take longer; undefined: nothing is known to be wrong. */
@@ -36,8 +38,8 @@ export class Verdicts {
    * registry does not say.
    */
   async mustBeAdmitted(id: string): Promise<void> {
-    const { saved, ask } = this.#deps;
-    if (!saved.document.isRestricted) return;
+    const { saved, isForeign, ask } = this.#deps;
+    if (!saved.document.isRestricted && !isForeign) return;
     const decided = Promise.withResolvers<string | undefined>();
     const impatient = setTimeout(
       () => decided.reject(new Vl3Error('unavailable', this.#unsaid())),

@@ -20,7 +20,10 @@ export interface WatchPosition {
 }
 
 export interface WatchOptions {
+  /** As its registry calls it. */
   readonly network: string;
+  /** As this node does. */
+  readonly key: string;
   /** Where to resume; undefined starts with a snapshot. Asked for anew before each connection. */
   readonly position: () => WatchPosition | undefined;
   /** Takes a step; when it throws, the watch starts over from `position`. */
@@ -62,7 +65,7 @@ export class NetworkWatch {
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
-    const { network, onState, onStep } = this.#options;
+    const { key, onState, onStep } = this.#options;
     const stream = new AbortController();
     let silence: NodeJS.Timeout | undefined;
     const heard = (): void => {
@@ -83,12 +86,13 @@ export class NetworkWatch {
     } catch (error) {
       if (signal.aborted) return;
       const problem = stream.signal.aborted
-        ? new Vl3Error('unavailable', `the watch of ${network} went silent`)
+        ? new Vl3Error('unavailable', `the watch of ${key} went silent`)
         : fromConnectError(error);
       onState(problem);
       const { code, message: reason } = problem;
       const again = this.#reasons.take(reason, performance.now());
-      if (again !== undefined) this.#deps.logger.warn({ network, code, reason, again }, 'watch interrupted');
+      if (again !== undefined)
+        this.#deps.logger.warn({ network: key, code, reason, again }, 'watch interrupted');
     } finally {
       this.#giveUp = undefined;
       clearTimeout(silence);

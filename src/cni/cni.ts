@@ -10,7 +10,13 @@ import type {
   Owner,
 } from '../../native-free/cni/agent-messages.ts';
 import { Vl3Error } from '../../native-free/error.ts';
-import { parseAnnotation, refuseForeign, type WantedNetwork } from '../../native-free/kube/annotation.ts';
+import {
+  type Domains,
+  keyOf,
+  parseAnnotation,
+  refuseForeign,
+  type WantedNetwork,
+} from '../../native-free/kube/annotation.ts';
 import { AnnotationError } from '../../native-free/kube/annotation-error.ts';
 import { NAMESPACE_LABEL } from '../../native-free/kube/pod-labels.ts';
 import type { AttachmentDocument, WishDocument } from '../../native-free/reconcile/documents.ts';
@@ -22,7 +28,7 @@ export interface CniDeps {
   readonly attachments: Pick<Attachments, 'attach' | 'detach' | 'documents'>;
   /** Of a network that this node is on. */
   readonly router: (network: string) => Router | undefined;
-  readonly homeDomain: () => string;
+  readonly domains: () => Domains;
   /** Whether an informer leads pods' attachments, and annotations are edited live. */
   readonly isLed: () => boolean;
 }
@@ -125,11 +131,13 @@ export class Cni {
     return isKnown ? others : { ...others, labels };
   }
 
+  /** Named as nodes call them. */
   #networks({ wanted: { by, key, text }, pod }: Wire<CheckRequest>): WantedNetwork[] {
     try {
       const networks = parseAnnotation(key, text);
-      refuseForeign(key, text, networks, this.#deps.homeDomain());
-      return networks;
+      const domains = this.#deps.domains();
+      refuseForeign(key, text, networks, domains);
+      return networks.map((one) => ({ ...one, network: keyOf(one, domains) }));
     } catch (error) {
       if (!(error instanceof AnnotationError) || by === 'pod') throw error;
       const where =

@@ -6,6 +6,7 @@ import { renameSync, writeFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { formatNamespaceDefaults } from '../../native-free/cni/namespace-defaults.ts';
 import { Vl3Error } from '../../native-free/error.ts';
+import type { Domains } from '../../native-free/kube/annotation.ts';
 import { Askings } from '../../native-free/kube/asking.ts';
 import { STATUS_KEY } from '../../native-free/kube/network-status.ts';
 import { type Namespace, type Pod, readNamespace, readPod } from '../../native-free/kube/pod.ts';
@@ -41,7 +42,8 @@ export interface InformerDeps {
     readonly problem: string;
   };
   readonly attachments: Pick<Attachments, 'documents' | 'want' | 'detach' | 'relabel'>;
-  readonly home: () => string;
+  /** The same object while they are the same. */
+  readonly domains: () => Domains;
   readonly defaultInterfaceName: Observed['defaultInterfaceName'];
   readonly shown: Observed['shown'];
   readonly clock: { readonly monotonic: () => number; readonly wall: () => number };
@@ -176,13 +178,13 @@ export class Informer {
   }
 
   async #reconcile(signal: AbortSignal): Promise<boolean> {
-    const { attachments, home, defaultInterfaceName, shown } = this.#deps;
+    const { attachments, domains, defaultInterfaceName, shown } = this.#deps;
     const namespaces = new Map(
       [...this.#namespaces.items.values()].map((one) => [one.name, one.annotations]),
     );
     this.#keepDefaults(namespaces);
     const asking: Observed['asking'] = (...args) => this.#askings.of(...args);
-    const seen = { namespaces, home: home(), gone: this.#gone, asking };
+    const seen = { namespaces, domains: domains(), gone: this.#gone, asking };
     const before = attachments.documents;
     const known = new Set(before.map(({ id }) => id));
     const uids = podsToFind({ ...seen, pods: this.#pods.items.values(), attachments: before });

@@ -25,7 +25,7 @@ export interface OpenInformerOptions {
   readonly runtimeEndpoint: string | undefined;
 }
 
-export interface OpenInformerDeps extends Pick<InformerDeps, 'home' | 'clock' | 'logger'> {
+export interface OpenInformerDeps extends Pick<InformerDeps, 'domains' | 'clock' | 'logger'> {
   readonly attachments: Attachments;
   readonly networks: Pick<Networks, 'get'>;
 }

@@ -5,23 +5,26 @@ import type { Logger } from 'pino';
 import * as book from '../../native-free/names/names-book.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
 import { NAMES } from '../../native-free/reconcile/documents.ts';
-import type { VerifyRecord } from '../../native-free/registry/record.ts';
+import type { VerifierOf } from '../../native-free/registry/record.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 
 export interface NamesBookDeps {
   readonly state: DocumentStore;
-  readonly verify: VerifyRecord;
+  readonly verifierOf: VerifierOf;
   readonly logger: Logger;
 }
 
 export class NamesBook extends book.NamesBook {
-  constructor(options: book.NamesBookOptions, { state, verify, logger }: NamesBookDeps) {
-    const { network } = options;
-    const saved = savedNames(state, `${network}/`);
+  /** Of the network of this key. */
+  constructor(
+    { key, ...options }: book.NamesBookOptions & { readonly key: string },
+    { state, verifierOf, logger }: NamesBookDeps,
+  ) {
+    const saved = savedNames(state, `${key}/`);
     super(options, {
       saved,
-      verify,
-      report: (node, reason) => logger.warn({ network, node, reason }, 'names refused'),
+      verifierOf,
+      report: (node, reason) => logger.warn({ network: key, node, reason }, 'names refused'),
     });
   }
 }

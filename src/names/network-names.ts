@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { type Address, type Prefix, prefixContains } from '../../native-free/ipam/prefix.ts';
 import type { Moment } from '../../native-free/moment.ts';
 import { answer, type Zone } from '../../native-free/names/answer.ts';
+import { canBeZone, zoneOf } from '../../native-free/names/name.ts';
 import { NameTable } from '../../native-free/names/name-table.ts';
 import type { NodeNames } from '../../native-free/names/signed-names.ts';
 import { NameServer, type NameServerCounts } from './name-server.ts';
@@ -32,6 +33,8 @@ export interface NetworkNamesDeps {
   readonly own: OwnNames;
   readonly book: NamesBook;
   readonly peers: () => readonly NamingPeer[];
+  /** All networks of this node. */
+  readonly networks: () => readonly string[];
   readonly clock: { readonly monotonic: () => number; readonly moment: () => Moment };
   readonly logger: Logger;
 }
@@ -69,6 +72,9 @@ export class NetworkNames implements AsyncDisposable {
   get problems(): string[] {
     return [
       ...(this.#problem === '' ? [] : [this.#problem]),
+      ...(canBeZone(zoneOf(this.#options.network))
+        ? []
+        : ['its names are not served: its domain is called longer, or otherwise, than names can be']),
       ...this.#deps.own.problems,
       ...[...this.#deps.book.refusals].map(
         ([node, reason]) => `the names of ${node} were refused: ${reason}`,
@@ -81,8 +87,15 @@ export class NetworkNames implements AsyncDisposable {
   }
 
   get #zone(): Zone {
-    const { pools, gateways } = this.#deps;
-    return { network: this.#options.network, pools: pools(), gateways: gateways(), names: this.#table };
+    const { pools, gateways, networks } = this.#deps;
+    const others = networks().map(zoneOf);
+    return {
+      network: this.#options.network,
+      pools: pools(),
+      gateways: gateways(),
+      names: this.#table,
+      others,
+    };
   }
 
   /** What is attached here has changed. */

@@ -32,11 +32,33 @@ export const checkAttachmentId = (id: string): void => {
   }
 };
 
+/** Longer names of networks are cut where the domain is not written out. */
+const CUT = 40;
+const MAX_NAMESPACE_NAME = 100;
+
+/**
+ * The router namespace of a network, which `network` names with its domain when it is another's. Own networks have neither "." nor
+ * "_" in their names, so that none is ever taken for a partner's, nor one that is written out for one that is not.
+ */
+export const routerName = (prefix: string, network: string): string => {
+  const at = network.indexOf('@');
+  if (at < 0) return `${prefix}${network}`;
+  const name = network.slice(0, at);
+  const whole = `${prefix}${name}.${network.slice(at + 1)}`;
+  if (whole.length <= MAX_NAMESPACE_NAME) return whole;
+  const mark = Buffer.from(digest('router', network)).toString('hex').slice(0, 20);
+  return `${prefix}${name.slice(0, CUT)}_${mark}`;
+};
+
 const digest = (purpose: string, id: string): Uint8Array =>
   createHash('sha256').update(`vl3 ${purpose}\0${id}`).digest();
 
-/** A pod's interface when it asks for no name: the network's, a long one cut and told from others that begin alike. */
-export const defaultInterfaceName = (network: string): string => {
+/**
+ * A pod's interface when it asks for no name: the network's, without its domain, a long one cut and told from others that begin
+ * alike.
+ */
+export const defaultInterfaceName = (key: string): string => {
+  const [network = key] = key.split('@');
   if (network.length <= MAX_INTERFACE_NAME) return network;
   const mark = Buffer.from(digest('network', network)).toString('hex').slice(0, 4);
   return `${network.slice(0, MAX_INTERFACE_NAME - 5)}-${mark}`;

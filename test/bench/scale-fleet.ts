@@ -93,6 +93,7 @@ export class FleetNode implements AsyncDisposable {
     const watch = new NetworkWatch(
       {
         network: this.#network,
+        key: this.#network,
         position: () => this.position,
         onStep: (step) => this.#take(step),
         onState: (problem: Vl3Error | undefined) => problem && this.#events.onRetry(problem),

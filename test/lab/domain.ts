@@ -21,18 +21,32 @@ export class Domain implements AsyncDisposable {
   /** A cloud whose nodes hold public addresses, v4 and v6. The registry is in it. */
   readonly cloud: Cloud;
   readonly nodes: Node[] = [];
+  readonly trustDomain: string;
   /** The version its registry is started from. */
   program: Program = vl3;
   readonly #site: Site;
+  /** Of what is its alone on the lab. */
+  readonly #name: string;
   #registry: Daemon | undefined;
   #commands: Promise<CommandLine | undefined> | undefined;
-  #lastHost = 10;
+  #lastHost: number;
 
-  private constructor(lab: Lab, internet: Internet, cloud: Cloud, site: Site) {
-    this.lab = lab;
-    this.internet = internet;
-    this.cloud = cloud;
+  private constructor(
+    place: Pick<Domain, 'lab' | 'internet' | 'cloud'>,
+    site: Site,
+    {
+      trustDomain,
+      name,
+      lastHost,
+    }: { readonly trustDomain: string; readonly name: string; readonly lastHost: number },
+  ) {
+    this.lab = place.lab;
+    this.internet = place.internet;
+    this.cloud = place.cloud;
+    this.trustDomain = trustDomain;
     this.#site = site;
+    this.#name = name;
+    this.#lastHost = lastHost;
   }
 
   /** Builds the internet and starts the registry, of the present version or another. */
@@ -41,7 +55,9 @@ export class Domain implements AsyncDisposable {
     try {
       const internet = await Internet.create(lab);
       const cloud = await internet.publicCloud('198.51.100', '2001:db8:1::');
-      const domain = new Domain(lab, internet, cloud, await cloud.node('registry', 5));
+      const site = await cloud.node('registry', 5);
+      const own = { trustDomain: 'test.example', name: 'registry', lastHost: 10 };
+      const domain = new Domain({ lab, internet, cloud }, site, own);
       if (version !== undefined) domain.program = version(lab);
       await domain.startRegistry();
       return domain;
@@ -49,6 +65,25 @@ export class Domain implements AsyncDisposable {
       await lab.close();
       throw error;
     }
+  }
+
+  /**
+   * Another domain in the same cloud, with a CA, a registry and nodes of its own: call them otherwise than this one's. It goes with
+   * this one.
+   */
+  async partner(trustDomain: string): Promise<Domain> {
+    const name = `${trustDomain.split('.')[0]}-registry`;
+    const site = await this.cloud.node(name, 105);
+    const partner = new Domain(this, site, { trustDomain, name, lastHost: 110 });
+    await partner.startRegistry();
+    return partner;
+  }
+
+  /** Lets the partner's nodes ask for networks of this domain. `options`: of the invitation. */
+  async federate(partner: Domain, ...options: string[]): Promise<void> {
+    const invited = await this.admin('federation', 'invite', partner.trustDomain, ...options);
+    const invitation = /vl3f1\.\S+/.exec(invited)?.[0] ?? '';
+    await partner.admin('federation', 'accept', invitation);
   }
 
   /** The host the registry runs on; admins sit there too. */
@@ -61,7 +96,7 @@ export class Domain implements AsyncDisposable {
   }
 
   get registryState(): string {
-    return join(this.lab.scratch, 'registry');
+    return join(this.lab.scratch, this.#name);
   }
 
   get adminFile(): string {
@@ -71,7 +106,7 @@ export class Domain implements AsyncDisposable {
   /** Starts the registry on the state it has; resolves once it is up. */
   async startRegistry(...options: string[]): Promise<void> {
     const place = ['--state-dir', this.registryState, '--listen', this.registryAddress];
-    const command = this.program('registry', 'run', '--trust-domain', 'test.example', ...place, ...options);
+    const command = this.program('registry', 'run', '--trust-domain', this.trustDomain, ...place, ...options);
     this.#registry = this.host.start(command);
     await this.#registry.printed(/"registry is up"/, SOON.timeout);
   }

@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { AgentStatus, LocalAttachment, PeerStatus } from '../../src/agent/local-messages.ts';
+import { routerName } from '../../src/netns/names.ts';
 import type { Daemon } from './daemon.ts';
 import { type Domain, parseLog, SOON } from './domain.ts';
 import { eventually } from './eventually.ts';
@@ -76,8 +77,8 @@ export class Node {
   /** The router namespace of a network on this node. */
   router(network: string): Host {
     return this.domain.lab.adopt(
-      `${this.name}-${network}`,
-      join('/run/netns', `${this.netnsPrefix}${network}`),
+      `${this.name}-${network.replace('@', '-')}`,
+      join('/run/netns', routerName(this.netnsPrefix, network)),
     );
   }
 

@@ -42,7 +42,7 @@ const verify: VerifyGrant = (_chain, _input, signature) =>
 const world = (saved: SavedGrant[] = [], now = at()) => {
   const refused: string[] = [];
   const book = new GrantBook(
-    { network: 'red', networkUid: 'uid' },
+    { network: 'red', networkUid: 'uid', home: 'home.example' },
     {
       verify,
       report: (_, reason) => refused.push(reason),

@@ -91,11 +91,6 @@ describe('what is warned about', () => {
       pod({ [KEY]: 'red', [NSM]: 'nonsense' }),
       /networkservicemesh\.io is not read beside vl3\.io\/networks/,
     ],
-    [
-      'a network of another domain',
-      pod({ [KEY]: 'red, green@partner.example' }),
-      /^vl3\.io\/networks, character 12: "partner\.example" is not federated/,
-    ],
     ["a pod on its node's network", pod({ [KEY]: 'red' }, { isHostNetwork: true }), /is left out/],
     [
       'a label that cannot be a name',
@@ -111,7 +106,8 @@ describe('what is warned about', () => {
     expect(judge(admitted, HOME)).toEqual({ refusal: undefined, warnings: [expect.stringMatching(warning)] });
   });
 
-  test('nothing of another domain where its own is not known', () => {
+  test('nothing of another domain, since only nodes know whether it is federated', () => {
+    expect(judge(pod({ [KEY]: 'green@partner.example' }), HOME).warnings).toEqual([]);
     expect(judge(pod({ [KEY]: 'green@partner.example' }), undefined).warnings).toEqual([]);
   });
 

@@ -146,15 +146,21 @@ describe('networkservicemesh.io', () => {
   });
 });
 
-test("another domain's network is refused until there is federation, the home domain's own is not", () => {
+test("another domain's network is refused unless it is a partner's, the home domain's own is not", () => {
   const text = 'red@home.example, green@partner.example';
   const networks = parseAnnotation(VL3, text);
-  const refuse = (home: string) => () => refuseForeign(VL3, text, networks, home);
+  const refuse =
+    (home: string, ...partners: string[]) =>
+    () =>
+      refuseForeign(VL3, text, networks, { home, partners: new Set(partners) });
   expect(refuse('home.example')).toThrow(
     /character 25: "partner\.example" is not federated with this domain/,
   );
   expect(refuse('partner.example')).toThrow(/character 5: "home\.example" is not federated/);
-  expect(() => refuseForeign(VL3, 'red', parseAnnotation(VL3, 'red'), 'x')).not.toThrow();
+  expect(refuse('home.example', 'partner.example')).not.toThrow();
+  expect(() =>
+    refuseForeign(VL3, 'red', parseAnnotation(VL3, 'red'), { home: 'x', partners: new Set() }),
+  ).not.toThrow();
 });
 
 const name = fc.stringMatching(/^[a-z]([a-z0-9-]{0,8}[a-z0-9])?$/);

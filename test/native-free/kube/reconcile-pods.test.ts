@@ -15,7 +15,7 @@ import {
 } from '../../../native-free/kube/reconcile-pods.ts';
 import { BEING_ATTACHED } from '../../../native-free/reconcile/documents.ts';
 
-const HOME = 'test.example';
+const HOME = { home: 'test.example', partners: new Set<string>() };
 
 const pod = (over: Partial<Pod> & { asks?: string } = {}): Pod => {
   const { asks, ...others } = over;
@@ -65,7 +65,7 @@ const see = (over: Partial<Observed> = {}): Observed => ({
   sandboxes: new Map([running('u1')]),
   known: new Set(over.attachments?.map(({ id }) => id)),
   gone: new Set(),
-  home: HOME,
+  domains: HOME,
   asking: askingOf,
   defaultInterfaceName: (network) => network.slice(0, 15),
   shown: () => ({ mac: '02:00:00:00:00:01', mtu: 1400 }),
@@ -172,6 +172,20 @@ describe('a pod', () => {
       { name: 'red', ips: ['10.60.0.2'], mac: '02:00:00:00:00:01', mtu: 1400, default: false },
       { name: 'red@test.example' },
     ]);
+  });
+
+  test("that asks for a partner's network is put on that, beside its own of the same name", () => {
+    const domains = { ...HOME, partners: new Set(['partner.example']) };
+    const asking = pod({ asks: 'red, red@partner.example/red2' });
+    expect(actions({ pods: [asking], domains })).toMatchObject([
+      { kind: 'attach', network: 'red', interfaceName: 'red' },
+      { kind: 'attach', network: 'red@partner.example', interfaceName: 'red2' },
+    ]);
+    // The federation has ended, and what waited for it goes.
+    const wish = attached({ network: 'red@partner.example', interfaceName: 'red2' });
+    expect(actions({ pods: [asking], attachments: [attached(), wish] }).map(({ kind }) => kind)).toContain(
+      'detach',
+    );
   });
 
   test('on the network of its host is left out, and told when it asks itself', () => {
@@ -327,7 +341,7 @@ test('what a pod asks for is understood once, until the pod, its namespace or th
   expect(askings.of(plain, green, HOME)).toMatchObject({ kind: 'networks', by: 'namespace' });
   const foreign = pod({ asks: 'red@test.example' });
   expect(askings.of(foreign, green, HOME)).toMatchObject({ refused: [] });
-  expect(askings.of(foreign, green, 'other.example')).toMatchObject({ wanted: [] });
+  expect(askings.of(foreign, green, { ...HOME, home: 'other.example' })).toMatchObject({ wanted: [] });
 });
 
 describe('whatever is seen', () => {

@@ -113,14 +113,14 @@ const at = (boot: number, bootId = 'b1') => ({ wall: NOW + boot, boot, bootId })
 
 const book = (saved = new Map<string, { signed: SignedRecord; acceptedAt: ReturnType<typeof at> }>()) =>
   new NamesBook(
-    { network: 'red', networkUid: 'uid-1', node: 'n0' },
+    { network: 'red', networkUid: 'uid-1', home: DOMAIN, node: 'n0' },
     {
       saved: {
         list: () => [...saved].map(([node, value]) => ({ node, ...value })),
         put: (node, signed, acceptedAt) => saved.set(node, { signed, acceptedAt }),
         delete: (node) => saved.delete(node),
       },
-      verify: byN1,
+      verifierOf: () => byN1,
       report: () => {},
     },
   );

@@ -7,7 +7,7 @@ import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import type { Moment } from '../../../native-free/moment.ts';
 import type { SignedRecord } from '../../../native-free/registry/record.ts';
 import { RecordBook, type SavedRecord } from '../../../native-free/registry/record-book.ts';
-import { SimulatedSigner } from '../../../native-free/simulator/signer.ts';
+import { SimulatedSigner, TRUST_DOMAIN } from '../../../native-free/simulator/signer.ts';
 
 const WALL = 1_900_000_000_000;
 const DAY = 24 * 3_600_000;
@@ -21,10 +21,16 @@ const identity = issue('one', WALL - 1000, WALL + 1000);
 
 const open = () =>
   new RecordBook(
-    { network: 'red', networkUid: 'uid', pools: [parsePrefix('10.60.0.0/16')], node: 'one' },
+    {
+      network: 'red',
+      networkUid: 'uid',
+      home: TRUST_DOMAIN,
+      pools: [parsePrefix('10.60.0.0/16')],
+      node: 'one',
+    },
     {
       saved: { list: () => [], put: () => expect.fail('saved its own record'), delete: () => undefined },
-      verify: signer.verify,
+      verifierOf: () => signer.verify,
       report: () => undefined,
     },
     NOW,
@@ -80,14 +86,14 @@ const disk = () => {
   const saved = new Map<string, SavedRecord>();
   return (now: Moment) =>
     new RecordBook(
-      { network: 'red', networkUid: 'uid', pools: [], node: 'one' },
+      { network: 'red', networkUid: 'uid', home: TRUST_DOMAIN, pools: [], node: 'one' },
       {
         saved: {
           list: () => [...saved.values()],
           put: (node, signed, acceptedAt) => saved.set(node, { node, signed, acceptedAt }),
           delete: (node) => saved.delete(node),
         },
-        verify: signer.verify,
+        verifierOf: () => signer.verify,
         report: () => undefined,
       },
       now,
@@ -160,10 +166,10 @@ test('a record of an earlier version is verified by the wall clock and from then
   const old: SavedRecord[] = [{ node: 'two', signed: recordOf(1), acceptedAt: undefined }];
   const put: (Moment | undefined)[] = [];
   const book = new RecordBook(
-    { network: 'red', networkUid: 'uid', pools: [], node: 'one' },
+    { network: 'red', networkUid: 'uid', home: TRUST_DOMAIN, pools: [], node: 'one' },
     {
       saved: { list: () => old, put: (_, __, at) => put.push(at), delete: () => undefined },
-      verify: signer.verify,
+      verifierOf: () => signer.verify,
       report: () => undefined,
     },
     NOW,

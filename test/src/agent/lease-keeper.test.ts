@@ -92,17 +92,20 @@ const keeper = (): LeaseKeeper => {
       }),
     ),
   );
-  return new LeaseKeeper({
-    state,
-    networks: { all: [], get: () => undefined, pending: new Map([['red', 'it cannot be opened']]) },
-    clock: { monotonic: () => now.boot, wall: () => now.wall, moment: () => now },
-    calls: new LeaseCalls(),
-    client: () => client,
-    seen: new SeenStore(state),
-    withdraw: async (network, prefix) => void withdrawn.push(`${network} ${prefix}`),
-    report: (event) => void events.push(event),
-    logger: pino({ level: 'silent' }),
-  });
+  return new LeaseKeeper(
+    { domain: undefined },
+    {
+      state,
+      networks: () => ({ all: [], get: () => undefined, pending: new Map([['red', 'it cannot be opened']]) }),
+      clock: { monotonic: () => now.boot, wall: () => now.wall, moment: () => now },
+      calls: new LeaseCalls(),
+      client: () => client,
+      seen: new SeenStore(state),
+      withdraw: async (network, prefix) => void withdrawn.push(`${network} ${prefix}`),
+      report: (event) => void events.push(event),
+      logger: pino({ level: 'silent' }),
+    },
+  );
 };
 
 const run = (): LeaseKeeper => {

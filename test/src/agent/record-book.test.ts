@@ -16,7 +16,14 @@ import { RecordBook } from '../../../src/agent/record-book.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 
 const logger = pino({ level: 'silent' });
-const options = { network: 'red', networkUid: 'u1', node: 'self', pools: [parsePrefix('10.0.0.0/16')] };
+const options = {
+  key: 'red',
+  network: 'red',
+  networkUid: 'u1',
+  home: 'test.example',
+  node: 'self',
+  pools: [parsePrefix('10.0.0.0/16')],
+};
 const NOW = 1_000_000;
 const boot = (wall: number, bootId = 'first'): Moment => ({ bootId, boot: wall, wall });
 const now = boot(NOW);
@@ -61,7 +68,8 @@ const record = (node: string, change: Partial<NodeRecord> = {}): SignedRecord =>
   };
 };
 
-const open = (at = now): RecordBook => new RecordBook(options, { state, verify, logger }, at);
+const open = (at = now): RecordBook =>
+  new RecordBook(options, { state, verifierOf: () => verify, logger }, at);
 const nodes = (book: RecordBook, at = now): string[] => book.valid(at).map(({ node }) => node);
 
 test('a verified record is kept, also over a restart', () => {
@@ -83,7 +91,11 @@ test.each(['0.0.0.0/0', '10.0.0.0/8', '10.1.0.0/24', 'fd00::/64'])(
     const book = open();
     expect(book.accept('a', stray, now)).toBe(false);
     expect(book.refusals.get('a')).toContain(prefix);
-    const wide = new RecordBook({ ...options, pools: [parsePrefix(prefix)] }, { state, verify, logger }, now);
+    const wide = new RecordBook(
+      { ...options, pools: [parsePrefix(prefix)] },
+      { state, verifierOf: () => verify, logger },
+      now,
+    );
     expect(wide.accept('a', stray, now)).toBe(true);
     expect(nodes(open())).toEqual([]);
   },
@@ -133,13 +145,23 @@ test('a wrong clock at a boot costs nothing that a right one at the next does no
 });
 
 test('leaving strikes out the records of this network only', () => {
-  const green = new RecordBook({ ...options, network: 'green' }, { state, verify, logger }, now);
+  const green = new RecordBook(
+    { ...options, key: 'green', network: 'green' },
+    { state, verifierOf: () => verify, logger },
+    now,
+  );
   green.accept('a', record('a', { network: 'green' }), now);
   const book = open();
   book.accept('b', record('b'), now);
   book.clear();
   expect(nodes(open())).toEqual([]);
-  expect(nodes(new RecordBook({ ...options, network: 'green' }, { state, verify, logger }, now))).toEqual([
-    'a',
-  ]);
+  expect(
+    nodes(
+      new RecordBook(
+        { ...options, key: 'green', network: 'green' },
+        { state, verifierOf: () => verify, logger },
+        now,
+      ),
+    ),
+  ).toEqual(['a']);
 });

@@ -42,6 +42,8 @@ const lineOf = (identity: Identity, token?: string, onObserved: (address: string
       onObserved,
       onStoreReplaced: () => {},
       onRecovering: () => {},
+      onFederations: () => {},
+      isFederated: () => false,
       onBack: note('back'),
       onRenewed: note('renewed'),
       onMembershipsLost: async (reason) => void happened.push(reason),

@@ -2,11 +2,12 @@ import { expect, test, vi } from 'vitest';
 import { NotAdmitted } from '../../../native-free/error.ts';
 import { type Refused, Verdicts } from '../../../src/agent/verdicts.ts';
 
-const world = (isRestricted = true) => {
+const world = (isRestricted = true, isForeign = false) => {
   const asked: number[] = [];
   const refused: Refused[] = [];
   const verdicts = new Verdicts({
     saved: { name: 'red', document: { isRestricted } },
+    isForeign,
     ask: () => asked.push(1),
     problem: () => 'the registry is gone',
     onRefused: (some) => refused.push(...some),
@@ -18,6 +19,14 @@ test('where everyone is admitted nobody is asked', async () => {
   const { verdicts, asked } = world(false);
   await verdicts.mustBeAdmitted('a');
   expect(asked).toEqual([]);
+});
+
+test("on another domain's network everybody is asked, whatever that says of itself", async () => {
+  const { verdicts, asked } = world(false, true);
+  const waiting = verdicts.mustBeAdmitted('a');
+  expect(asked).toHaveLength(1);
+  verdicts.decided(['a'], []);
+  await waiting;
 });
 
 test('an attachment waits for what is decided of it, and for nothing else', async () => {

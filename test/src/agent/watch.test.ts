@@ -44,6 +44,7 @@ const begin = (first: Stream): void => {
   watch = new NetworkWatch(
     {
       network: 'red',
+      key: 'red',
       position: () => undefined,
       onStep: () => {},
       onState: (problem) => problems.push(problem),

@@ -29,7 +29,7 @@ const cni = (isLed: boolean, faults: string[] = []): Cni => {
   return new Cni({
     attachments: { documents: [green], attach: () => Promise.reject(), detach: async () => [] },
     router: () => router as never,
-    homeDomain: () => 'test.example',
+    domains: () => ({ home: 'test.example', partners: new Set() }),
     isLed: () => isLed,
   });
 };

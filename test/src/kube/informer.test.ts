@@ -10,6 +10,7 @@ import type { Held, RunningPod } from '../../../native-free/kube/reconcile-pods.
 import type { WishDocument } from '../../../native-free/reconcile/documents.ts';
 import { Informer, type InformerDeps } from '../../../src/kube/informer.ts';
 
+const DOMAINS = { home: 'test.example', partners: new Set<string>() };
 const SOON = { timeout: 20_000, interval: 10 };
 
 interface Podlike {
@@ -117,7 +118,7 @@ class World {
           if (found !== undefined) this.documents[one] = { ...found, labels: { ...labels } };
         },
       },
-      home: () => 'test.example',
+      domains: () => DOMAINS,
       defaultInterfaceName: (network) => network,
       shown: () => undefined,
       clock: { monotonic: () => performance.now() * this.speed, wall: () => 0 },

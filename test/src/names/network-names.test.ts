@@ -34,7 +34,10 @@ beforeEach(() => {
     notAfter: NOW + 1000,
   });
   const saved = { list: () => [], put: () => {}, delete: () => {} };
-  book = new NamesBook({ network: 'red', networkUid: 'u', node: 'n0' }, { saved, verify, report: () => {} });
+  book = new NamesBook(
+    { network: 'red', networkUid: 'u', home: 'a.example', node: 'n0' },
+    { saved, verifierOf: () => verify, report: () => {} },
+  );
   const own = new OwnNames({
     network: 'red',
     networkUid: 'u',
@@ -54,6 +57,7 @@ beforeEach(() => {
       own,
       book,
       peers: () => peers,
+      networks: () => ['red'],
       clock: { monotonic: () => monotonic, moment: at },
       logger,
     },
