@@ -98,8 +98,14 @@ const printRules = (context: Context, format: OutputFormat, rules: readonly Admi
     ),
   );
 
-const printTest = (context: Context, network: string, answer: TestAdmissionResponse): void => {
-  if (!answer.isAdmitted) context.out(`not admitted to ${network}: no rule admits it`);
+const printTest = (
+  context: Context,
+  network: string,
+  answer: TestAdmissionResponse,
+  isForeign: boolean,
+): void => {
+  if (answer.obstacle !== '') context.out(`not admitted to ${network}: ${answer.obstacle}`);
+  else if (!answer.isAdmitted) context.out(`not admitted to ${network}: no rule admits it`);
   else {
     const how = answer.isWholeNode ? ', with everything of the node' : '';
     context.out(`admitted to ${network} by rule ${answer.rule}${how}`);
@@ -115,7 +121,9 @@ const printTest = (context: Context, network: string, answer: TestAdmissionRespo
   );
   context.out('');
   context.out(
-    'Trust domain, cluster and node are proven when a workload attaches. Namespace, service account, workload and labels are the word of its node.',
+    isForeign
+      ? `Trust domain and node are proven when a workload attaches. Namespace, service account, workload and labels are the assertion of ${answer.trustDomain}: whoever runs its nodes can say what they like. Its clusters are not known here.`
+      : 'Trust domain, cluster and node are proven when a workload attaches. Namespace, service account, workload and labels are the word of its node.',
   );
 };
 
@@ -135,12 +143,14 @@ export const admissionCommands: CommandGroup = (program: Command, context: Conte
       `
 What is not given fits all. Rules only admit: a workload is attached when one of them fits. A network begins with the rule
 "${HOME_RULE}", which admits everyone of the home domain: make the narrower rules first, then delete it.
-A condition that looks at a label which is not there does not hold.
+A condition that looks at a label which is not there does not hold. Workloads of another domain (--from) are let in by their
+addresses, never by their node's prefix, and the domain has to be federated with (\`vl3 federation invite\`).
 
 Examples:
   vl3 admission create --network red --namespace billing
   vl3 admission create ledger --network red --workload 'namespace == "billing" && labels.app == "ledger"'
   vl3 admission create edge --network red --workload 'node.startsWith("edge-") && labels.tier in ["gold", "silver"]' --dry-run
+  vl3 admission create --network red --from partner.example --workload 'namespace == "billing" && labels.app == "ledger"'
   vl3 admission create ${HOME_RULE} --network red`,
     )
     .action(async (name: string | undefined, options: CreateOptions) => {
@@ -149,10 +159,11 @@ Examples:
         workload: options.workload ?? '',
         isDryRun: options.dryRun ?? false,
       };
-      const { rule } = await withAdmission(options.admin, ({ client }) =>
+      const { rule, warnings } = await withAdmission(options.admin, ({ client }) =>
         client.createAdmissionRule({ rule: { name: name ?? nameFor(wanted), ...wanted } }),
       );
       await printRules(context, options.output, rule === undefined ? [] : [rule]);
+      for (const warning of warnings) context.err(`warning: ${warning}`);
     });
 
   withAdminOptions(admission.command('list'), context)
@@ -239,8 +250,15 @@ Examples:
           proven,
           asserted,
           verdicts,
+          ...(answer.obstacle !== '' && { obstacle: answer.obstacle }),
         },
-        () => printTest(context, options.network, answer),
+        () =>
+          printTest(
+            context,
+            options.network,
+            answer,
+            options.from !== undefined && trustDomain === options.from,
+          ),
       );
       if (!isAdmitted) context.exit(EXIT.refused);
     });

@@ -11,6 +11,7 @@ import { attachmentCommands } from './attachment.ts';
 import { cniCommands } from './cni.ts';
 import { type Context, EXIT } from './context.ts';
 import { deviceCommand } from './device.ts';
+import { federationCommands } from './federation.ts';
 import { networkCommands } from './network.ts';
 import { nodeCommands } from './node.ts';
 import { peerCommands } from './peer.ts';
@@ -53,6 +54,7 @@ export const buildProgram = (context: Context): Command => {
     networkCommands,
     nodeCommands,
     admissionCommands,
+    federationCommands,
     attachmentCommands,
     agentCommands,
     attachCommands,

@@ -51,6 +51,11 @@ export const createAdmissionRule = (
   const { network, name } = made;
   if (made.workload !== undefined) compileExpression(made.workload);
   if (name === HOME_RULE) mustBeHomeRule(made, trustDomain);
+  if (made.cluster !== undefined && made.trustDomain !== trustDomain)
+    throw new Vl3Error(
+      'invalid-argument',
+      `cluster: in which cluster a node of ${made.trustDomain} is, nobody here can know: select it by --node, or by what its domain says of the workload`,
+    );
   return {
     reads: reads(network),
     decide: (state) => {

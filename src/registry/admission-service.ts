@@ -12,6 +12,8 @@ import {
   deleteAdmissionRule,
   rulesIn,
 } from '../../native-free/registry/admission-rules.ts';
+import { foreignKey } from '../../native-free/registry/foreign-key.ts';
+import { mustBeOfFederation } from '../../native-free/registry/foreign-rules.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
 import {
   check,
@@ -45,6 +47,19 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
     return { admin: caller.name, now: now(), trustDomain };
   };
 
+  /** Why nobody of a domain may come to the network, whatever its rules say; empty: nothing is in the way. */
+  const obstacleOf = async (network: string, domain: string): Promise<string> => {
+    if (domain === trustDomain) return '';
+    const state = await transactor.read([one(keys.federation(domain))]);
+    try {
+      mustBeOfFederation(state, network, foreignKey('node', domain));
+      return '';
+    } catch (error) {
+      if (error instanceof Vl3Error && error.code === 'permission-denied') return error.message;
+      throw error;
+    }
+  };
+
   return {
     async createAdmissionRule({ rule }, handler) {
       if (rule === undefined) throw new Vl3Error('invalid-argument', 'rule: it is missing');
@@ -55,7 +70,8 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
         { network: answer.network, rule: answer.name, isDryRun: answer.isDryRun },
         'admission rule created',
       );
-      return { rule: ruleMessage(answer) };
+      const obstacle = await obstacleOf(answer.network, answer.trustDomain);
+      return { rule: ruleMessage(answer), warnings: obstacle === '' ? [] : [obstacle] };
     },
 
     async listAdmissionRules({ network }) {
@@ -88,6 +104,7 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
       const { network, node } = request;
       check(nameSchema, network, 'network');
       if (node !== '') check(nameSchema, node, 'node');
+      const isForeign = request.trustDomain !== '' && request.trustDomain !== trustDomain;
       const isKnown = node !== '' && (request.trustDomain === '' || request.trustDomain === trustDomain);
       const state = await transactor.read([
         ...ruleReads(network),
@@ -99,7 +116,8 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
       const subject: Subject = {
         trustDomain: request.trustDomain === '' ? trustDomain : request.trustDomain,
         node,
-        cluster: known?.cluster ?? request.cluster,
+        // Of a node of another domain it is not known.
+        cluster: isForeign ? '' : (known?.cluster ?? request.cluster),
         namespace: request.namespace,
         serviceAccount: request.serviceAccount,
         workload: request.workload,
@@ -112,15 +130,16 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
         isDryRun: rule.isDryRun,
         whyNot: verdict.kind === 'not' ? verdict.why : '',
       }));
+      const obstacle = await obstacleOf(network, subject.trustDomain);
       const admitting = verdicts.find(({ admits, isDryRun }) => admits && !isDryRun);
-      const isHome = subject.trustDomain === trustDomain;
       return {
-        isAdmitted: admitting !== undefined,
+        isAdmitted: admitting !== undefined && obstacle === '',
         rule: admitting?.rule ?? '',
-        isWholeNode: isHome && admitsWholeNode(rules, subject) !== undefined,
+        isWholeNode: !isForeign && admitsWholeNode(rules, subject) !== undefined,
         verdicts,
         trustDomain: subject.trustDomain,
         cluster: subject.cluster,
+        obstacle,
       };
     },
 
