@@ -37,6 +37,13 @@ export interface AdmissionKeeperDependencies {
   readonly logger: Logger;
 }
 
+/** What is to be signed, and by which rules that was decided. */
+interface Due {
+  readonly content: GrantContent;
+  readonly notAfter: number;
+  readonly rulesetVersion: number | undefined;
+}
+
 const RETRY_MS = 1000;
 /** How often everything is looked at, whether or not something changed: so many times in a grant's term, or each hour. */
 const ROUNDS_A_TERM = 28;
@@ -177,16 +184,13 @@ export class AdmissionKeeper implements AsyncDisposable {
       const { answer: due } = await transactor.run(this.#due(network, node));
       if (due === undefined) return;
       const signed = await signer.signGrant(due.content, due.notAfter);
-      const { answer: isCurrent } = await transactor.run(this.#granted(network, node, due.content, signed));
-      if (isCurrent) return;
+      const { answer: isKept } = await transactor.run(this.#granted(network, node, due, signed));
+      if (isKept) return;
     }
   }
 
   /** What is to be signed, if anything is. */
-  #due(
-    network: string,
-    node: string,
-  ): Rule<{ readonly content: GrantContent; readonly notAfter: number } | undefined> {
+  #due(network: string, node: string): Rule<Due | undefined> {
     const { store, terms, now, signer } = this.#deps;
     const { trustDomain } = signer.trustBundle;
     return {
@@ -200,13 +204,17 @@ export class AdmissionKeeper implements AsyncDisposable {
         if (held !== undefined && hasTime(held, wall, terms.termMs) && sameContent(held, content))
           return settled(undefined);
         const sequence = nextSequence(present?.sequence ?? 0, 0, wall);
-        return settled({ content: { ...content, sequence }, notAfter: wall + terms.termMs });
+        const rulesetVersion = state.ruleset(network)?.value.version;
+        return settled({ content: { ...content, sequence }, notAfter: wall + terms.termMs, rulesetVersion });
       },
     };
   }
 
-  /** Keeps it, if it still is what is to be granted; else it is nobody's. */
-  #granted(network: string, node: string, asked: GrantContent, signed: SignedGrant): Rule<boolean> {
+  /**
+   * Keeps it, if the rules are those that it was decided by; else it is nobody's. Addresses that came or went meanwhile are the
+   * next one's: a node that changes them all the time must not keep what it was granted before.
+   */
+  #granted(network: string, node: string, asked: Due, signed: SignedGrant): Rule<boolean> {
     const { store, signer } = this.#deps;
     const { trustDomain } = signer.trustBundle;
     const key = keys.grant(network, node);
@@ -217,12 +225,13 @@ export class AdmissionKeeper implements AsyncDisposable {
         const present = state.grant(network, node)?.value.sequence ?? 0;
         if (content === undefined || recoveryOf(state) !== undefined || present >= signed.sequence)
           return settled(true);
-        if (!sameContent(asked, content)) return settled(false);
+        const { addresses } = asked.content;
+        const isOfTheseRules = state.ruleset(network)?.value.version === asked.rulesetVersion;
+        if (!isOfTheseRules || !sameContent(asked.content, { ...content, addresses })) return settled(false);
         return {
-          compares: [
-            ...[key, keys.ruleset(network), keys.member(network, node)].map((one) => state.unchanged(one)),
-            state.noneNewer(below.attachments(network, node)),
-          ],
+          compares: [key, keys.ruleset(network), keys.member(network, node)].map((one) =>
+            state.unchanged(one),
+          ),
           operations: [put(key, storedGrantSchema, storedGrant(signed))],
           answer: true,
         };
