@@ -18,6 +18,8 @@ const schema = z.strictObject({
   name: z.string().refine(isName),
   trustDomain: z.string().refine(isTrustDomain),
   registries: z.array(z.string().max(300)).min(1).max(16),
+  /** Of a signer apart. */
+  signers: z.array(z.string().max(300)).min(1).max(16).optional(),
   /** PEM: the domain's CAs, the certificate chain (leaf first), the key. */
   certificateAuthorities: z.string().max(65_536),
   certificateChain: z.string().max(65_536),
@@ -53,6 +55,7 @@ export const writeIdentity = async (path: string, identity: Identity): Promise<v
     name: identity.name,
     trustDomain: identity.trustBundle.trustDomain,
     registries: [...identity.registries],
+    ...(identity.signers !== undefined && { signers: [...identity.signers] }),
     certificateAuthorities: toPem(identity.trustBundle.certificates),
     certificateChain: toPem(identity.certificateChain),
     privateKey: formatKey(identity.privateKey),
@@ -78,7 +81,7 @@ const readIdentity = async (path: string, kind: Identity['kind']): Promise<Ident
     throw new Vl3Error('failed-precondition', `${path} is ${describe(content.kind)}, not ${what}`);
   }
   try {
-    for (const address of content.registries) parseRegistryAddress(address);
+    for (const address of [...content.registries, ...(content.signers ?? [])]) parseRegistryAddress(address);
     const certificateChain = fromPem(content.certificateChain, path);
     const [leaf] = certificateChain;
     return createIdentity(
@@ -86,6 +89,7 @@ const readIdentity = async (path: string, kind: Identity['kind']): Promise<Ident
         kind,
         name: content.name,
         registries: content.registries,
+        ...(content.signers !== undefined && { signers: content.signers }),
         certificateChain,
         privateKey: parseKey(content.privateKey, path),
         trustBundle: {

@@ -12,6 +12,8 @@ export interface Identity extends Credential {
   readonly name: string;
   /** "host:port"; any of them will do. */
   readonly registries: readonly string[];
+  /** Where the signer is, when it is apart; of an admin. */
+  readonly signers?: readonly string[] | undefined;
   readonly trustBundle: TrustBundle;
   /** Of the chain, unix ms. */
   readonly notBefore: number;
