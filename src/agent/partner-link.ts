@@ -129,7 +129,9 @@ export class PartnerLink implements AsyncDisposable {
     } catch (error) {
       if (signal.aborted) return;
       this.#problem = this.#failures.say(fromConnectError(error), { domain: this.trustDomain });
-      if (this.#problem instanceof NotEnrolled) this.#deps.onRefused(this.#problem.message);
+      // That it is not known is what a registry says that lost its memory.
+      if (this.#problem instanceof NotEnrolled && this.#problem.why === 'deleted')
+        this.#deps.onRefused(this.#problem.message);
     }
   }
 

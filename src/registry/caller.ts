@@ -13,7 +13,13 @@ import { peerIdentity, peerProblem } from '../identity/tls.ts';
 export type Role = 'admin' | 'node' | 'foreign-node' | 'anonymous';
 
 export type Caller =
-  | { readonly role: 'anonymous'; readonly problem: string; readonly address: string }
+  | {
+      readonly role: 'anonymous';
+      readonly problem: string;
+      readonly address: string;
+      /** It shows a certificate of a domain with which there is no federation (any more). */
+      readonly isUnfederated?: boolean;
+    }
   | {
       readonly role: 'admin' | 'node' | 'foreign-node';
       /** Of a node of another domain "<node>@<domain>", as the store has it. */
@@ -80,7 +86,7 @@ export class Callers {
     const bundle = bundleFor(domain);
     if (bundle === undefined) {
       const problem = `the client certificate is of ${domain}, and there is no federation with that, or none any more`;
-      return { role: 'anonymous', problem, address };
+      return { role: 'anonymous', problem, address, isUnfederated: true };
     }
     const peer = peerIdentity(socket, bundle, now);
     if (peer === undefined) {

@@ -3,7 +3,7 @@
 
 import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
 import type { Logger } from 'pino';
-import { Vl3Error } from '../../native-free/error.ts';
+import { NotEnrolled, Vl3Error } from '../../native-free/error.ts';
 import { adoptNode } from '../../native-free/registry/adoption-rules.ts';
 import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
@@ -56,7 +56,7 @@ export const guard = (deps: Dependencies): Interceptor => {
       return toConnectError(error);
     };
     try {
-      mustBeAllowed(method, caller);
+      await mustBeWelcome(deps, method, caller);
       const serve = async () => {
         if (caller.role === 'node') await mustBeCurrent(deps, caller);
         if (caller.role === 'foreign-node') await mustBeOfPartner(deps, caller);
@@ -71,6 +71,17 @@ export const guard = (deps: Dependencies): Interceptor => {
       throw fail(error);
     }
   };
+};
+
+/** Whose federation has ended is told so, and ends its part: unless the registry lost its memory, and that with it. */
+const mustBeWelcome = async ({ transactor }: Dependencies, method: string, caller: Caller): Promise<void> => {
+  try {
+    mustBeAllowed(method, caller);
+  } catch (error) {
+    if (caller.role !== 'anonymous' || caller.isUnfederated !== true) throw error;
+    const isRecovering = recoveryOf(await transactor.read([one(keys.domain)])) !== undefined;
+    throw new NotEnrolled(isRecovering ? 'unknown' : 'deleted', caller.problem, { cause: error });
+  }
 };
 
 /**
