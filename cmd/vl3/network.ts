@@ -29,6 +29,7 @@ const toJson = (network: Network): Record<string, unknown> => ({
   nodePrefixLengthV6: network.nodePrefixLengthV6,
   excludedPrefixes: network.excludedPrefixes,
   mtu: network.mtu,
+  isRestricted: network.isRestricted,
   createdAt: iso(network.createdAt),
 });
 
@@ -38,7 +39,7 @@ const printNetworks = (context: Context, format: OutputFormat, networks: readonl
 const printNetworkTable = (context: Context, networks: readonly Network[]): void =>
   printTable(
     context,
-    ['NAME', 'POOL V4', 'POOL V6', 'NODE PREFIXES', 'EXCLUDED', 'MTU'],
+    ['NAME', 'POOL V4', 'POOL V6', 'NODE PREFIXES', 'EXCLUDED', 'MTU', 'ADMITS'],
     networks.map((one) => [
       one.name,
       one.poolV4 || '-',
@@ -48,6 +49,7 @@ const printNetworkTable = (context: Context, networks: readonly Network[]): void
         .join(' '),
       one.excludedPrefixes.join(' ') || '-',
       one.mtu === 0 ? 'auto' : String(one.mtu),
+      one.isRestricted ? 'by rules' : 'everyone',
     ]),
   );
 

@@ -115,6 +115,12 @@ const addDomain = (instruments: Instruments, { context, transactor }: ObservedRe
     [],
     () => [[{}, context.counters.refusedAnnouncements]],
   );
+  instruments.counter(
+    'vl3_registry_admissions_refused_total',
+    'Attachments that no rule admitted, each time that their node asked, since the start, by network.',
+    ['network'],
+    () => [...context.counters.refusedAdmissions].map(([network, count]): Sample => [{ network }, count]),
+  );
   gauge('vl3_registry_networks', 'Networks.', [], (now) => [[{}, now.networks().length]]);
   gauge('vl3_registry_attachments', 'Attachments that nodes have announced.', [], (now) => [
     [{}, now.attachments().length],

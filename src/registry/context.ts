@@ -62,6 +62,8 @@ export class Counters {
   watchers = 0;
   /** Since a node announced too often. */
   refusedAnnouncements = 0;
+  /** Attachments that no rule admitted, each time that they were asked for, by network. */
+  readonly refusedAdmissions = new Map<string, number>();
   readonly refusedEnrolments = new Map<string, number>();
 
   /** Of invitations that were shown, by reason. */

@@ -135,6 +135,9 @@ describe('without the home rule', () => {
     );
     expect(await attached(here.domain)).toEqual([]);
     await soon(async () => expect(await granted(here)).toEqual([]));
+    expect(here.domain.registry.observed.context.counters.refusedAdmissions).toEqual(new Map([['red', 1]]));
+    const { network } = await (await here.domain.admin()).getNetwork({ name: 'red' });
+    expect(network?.isRestricted).toBe(true);
   });
 
   test('a rule admits what it says, and its addresses are granted, signed by the domain', async () => {
