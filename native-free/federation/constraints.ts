@@ -48,12 +48,16 @@ export const networkProblem = (
     ? undefined
     : `network "${asked}" is not among those of the federation with ${trustDomain} (${networks.join(', ')})`;
 
+/** Whether a name is one of these, or below one. */
+export const isBelowOne = (asked: string, names: readonly string[]): boolean =>
+  names.some((one) => asked === one || asked.endsWith(`.${one}`));
+
 /** Why its workload may not be called that, below the network's name; undefined: it may. */
 export const nameProblem = (
   { trustDomain, names }: FederationConstraints,
   asked: string,
 ): string | undefined =>
-  names.some((one) => asked === one || asked.endsWith(`.${one}`))
+  isBelowOne(asked, names)
     ? undefined
     : `"${asked}" is no name for workloads of ${trustDomain}: ${names.length === 0 ? 'it may name none' : `they end with ${names.join(', ')}`}`;
 

@@ -124,6 +124,8 @@ const federationSchema = z.object({
   bundleSequence: z.string(),
   isBundleExpired: z.boolean(),
   networks: z.array(z.string()),
+  /** What this node's workloads may be called there. */
+  names: z.array(z.string()).default([]),
   /** The own registry lists it no more: it is being taken down. */
   isRevoked: z.boolean(),
 });

@@ -24,6 +24,8 @@ export interface Federation {
   readonly bundle: TrustBundle | undefined;
   /** Networks there that nodes of this domain may ask for. */
   readonly networks: readonly string[];
+  /** What workloads of this domain may be called there, or something below it. */
+  readonly names: readonly string[];
   /** It is one no more, and what hangs on it is being taken down. */
   readonly isRevoked: boolean;
 }
@@ -168,7 +170,7 @@ export class Federations {
 
 /** Throws Vl3Error for what is none. */
 const documentOf = (message: FederationMessage, own: string): FederationDocument => {
-  const { trustDomain, registries, bundle, bundleSequence, isBundleExpired, networks } = message;
+  const { trustDomain, registries, bundle, bundleSequence, isBundleExpired, networks, names } = message;
   if (!isTrustDomain(trustDomain) || trustDomain === own)
     throw new Vl3Error('invalid-argument', 'it is no other trust domain');
   for (const registry of registries) parseRegistryAddress(registry);
@@ -180,18 +182,20 @@ const documentOf = (message: FederationMessage, own: string): FederationDocument
     bundleSequence,
     isBundleExpired,
     networks: [...networks],
+    names: [...names],
     isRevoked: false,
   };
 };
 
 const federationOf = (document: FederationDocument): Federation => {
-  const { trustDomain, registries, bundle, isBundleExpired, networks, isRevoked } = document;
+  const { trustDomain, registries, bundle, isBundleExpired, networks, names, isRevoked } = document;
   return {
     trustDomain,
     registries,
     bundle:
       isBundleExpired || bundle === '' ? undefined : trustBundleOf(decodeSpiffeBundle(bundle, trustDomain)),
     networks,
+    names,
     isRevoked,
   };
 };

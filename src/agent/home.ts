@@ -3,6 +3,7 @@
 // gone, lies or lost its memory is no other's concern. Which domains there are is homes.ts.
 
 import type { Logger } from 'pino';
+import { isBelowOne } from '../../native-free/federation/constraints.ts';
 import { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { domainOfKey } from '../../native-free/registry/network-key.ts';
 import type { HeartbeatResponse } from '../api/generated/vl3/v1/agent_pb.js';
@@ -28,6 +29,8 @@ export interface HomeDeps {
   readonly state: AgentState;
   readonly clock: Clock;
   readonly client: () => AgentClient;
+  /** What workloads may be called on a partner's networks. */
+  readonly names?: () => readonly string[];
   readonly networks: () => Networks;
   readonly surroundings: Surroundings;
   /** Turns everything attached from the prefix into wishes. */
@@ -83,6 +86,12 @@ export class Home {
   get memberships(): Membership[] {
     return this.#deps.networks().all.filter(({ network }) => domainOfKey(network) === this.domain);
   }
+
+  /** Whether the domain lets a workload of this node be called that. What it does not is not announced there. */
+  readonly mayName = (name: string): boolean => {
+    const names = this.isOwn ? undefined : this.#deps.names?.();
+    return names === undefined || isBelowOne(name, names);
+  };
 
   // --- what its registry says
 

@@ -141,7 +141,11 @@ export class Homes implements AsyncDisposable {
     const { federations, identity, clock, logger } = this.#deps;
     const home: Home = new Home(
       { trustDomain, domain: trustDomain, node: nodeKey(trustDomain, { node, trustDomain: own }) },
-      { ...this.#deps, client: () => link.client },
+      {
+        ...this.#deps,
+        client: () => link.client,
+        names: () => federations().get(trustDomain)?.names ?? [],
+      },
     );
     const link: PartnerLink = new PartnerLink(trustDomain, {
       federation: () => federations().get(trustDomain),

@@ -202,6 +202,7 @@ export class Membership {
       network: name,
       networkUid,
       attachments: () => this.attachments(),
+      mayName: home.mayName,
       sign: deps.signNames,
       svidId: deps.svidId,
       nextSequence: () => own.nextSequence(),

@@ -12,6 +12,8 @@ export interface OwnNamesDeps {
   readonly network: string;
   readonly networkUid: string;
   readonly attachments: () => readonly AttachmentDocument[];
+  /** Whether others may be told of the name. */
+  readonly mayName: (name: string) => boolean;
   readonly sign: (content: NamesContent) => SignedRecord;
   /** Changes when the SVID is renewed. */
   readonly svidId: () => string;
@@ -46,8 +48,8 @@ export class OwnNames {
 
   /** The same as before while nothing has changed. */
   signed(): SignedRecord {
-    const { network, networkUid, sign, svidId, nextSequence, heardSequence } = this.#deps;
-    const { names, left } = fitted(this.all);
+    const { network, networkUid, mayName, sign, svidId, nextSequence, heardSequence } = this.#deps;
+    const { names, left } = fitted(this.all.filter(({ name }) => mayName(name)));
     this.#left = left;
     const of = names.map(({ name, addresses }) => [name, ...addresses.map(({ value }) => String(value))]);
     const text = `${svidId()} ${JSON.stringify(of)}`;

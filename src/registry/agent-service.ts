@@ -115,6 +115,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         bundleSequence: known.held?.bundle.sequence?.toString() ?? '',
         isBundleExpired: partners.isExpired(known),
         networks: [...(known.federation.accepted?.networks ?? [])],
+        names: [...(known.federation.accepted?.names ?? [])],
       }));
       return { federations, version: partners.version, recovering: await isRecovering(context) };
     },

@@ -42,6 +42,7 @@ beforeEach(() => {
     network: 'red',
     networkUid: 'u',
     attachments: () => [],
+    mayName: () => true,
     sign: () => {
       throw new Error('nothing is announced here');
     },
