@@ -115,19 +115,28 @@ export const leasableOf = (
     .map((one) => ({ pool: one, length: Math.max(length, one.length) }));
 };
 
+/** A prefix that somebody holds. */
+export interface HeldPrefix {
+  readonly node: string;
+  readonly parsed: Prefix;
+}
+
+export const heldPrefixes = (leases: readonly Stored<Lease>[]): HeldPrefix[] =>
+  leases
+    .filter(({ value }) => isHeld(value))
+    .map(({ value }) => ({ node: value.node, parsed: parsePrefix(value.prefix) }));
+
 /** Throws Vl3Error('resource-exhausted') when a prefix more of this length would be more than a partner may have. */
 export const mustLeaveRoom = (
   constraints: FederationConstraints,
   node: string,
   { pool, length }: { readonly pool: Prefix; readonly length: number },
-  leases: readonly Stored<Lease>[],
+  present: readonly HeldPrefix[],
 ): void => {
   const { trustDomain, prefixes } = constraints;
-  const held = leases
-    .map(({ value }) => value)
-    .filter((lease) => isHeld(lease) && foreignDomainOf(lease.node) === trustDomain)
-    .map((lease) => ({ node: lease.node, parsed: parsePrefix(lease.prefix) }))
-    .filter(({ parsed }) => parsed.family === pool.family);
+  const held = present.filter(
+    (lease) => lease.parsed.family === pool.family && foreignDomainOf(lease.node) === trustDomain,
+  );
   if (held.filter((lease) => lease.node === node).length >= MAX_FOREIGN_LEASES)
     throw new Vl3Error(
       'resource-exhausted',

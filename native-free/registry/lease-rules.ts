@@ -16,6 +16,7 @@ import {
 import { clockOf } from './clock-rules.ts';
 import {
   constraintsOf,
+  heldPrefixes,
   joiningReads,
   leasableOf,
   mustBeOfFederation,
@@ -91,7 +92,9 @@ interface Choice {
 /** More would not fit into one transaction with the rest. */
 const MAX_REPLACED = 32;
 
+/** Reads the leases of the network, and all federations: what is kept for partners goes to others last. */
 const choose = (
+  state: State,
   network: Network,
   family: Family,
   {
@@ -115,7 +118,14 @@ const choose = (
   const leased = parsed(ofFamily.filter(({ value }) => isHeld(value)));
   const free = ofFamily.filter(({ value }) => !isHeld(value));
   const excluded = network.excluded.map(parsePrefix).filter((prefix) => prefix.family === family);
-  if (constraints !== undefined) mustLeaveRoom(constraints, node, of, existing);
+  const kept = state
+    .federations()
+    .map(({ value }) => value.admits)
+    .filter((one) => one?.networks.includes(network.name) && one.trustDomain !== constraints?.trustDomain)
+    .flatMap((one) => one?.prefixes ?? [])
+    .map(parsePrefix)
+    .filter((one) => one.family === family);
+  if (constraints !== undefined) mustLeaveRoom(constraints, node, of, heldPrefixes(existing));
   const own = constraints && leasableOf(constraints, of);
   if (own?.length === 0) {
     throw new Vl3Error(
@@ -124,7 +134,7 @@ const choose = (
     );
   }
   const prefix = first(own ?? [of], (from) =>
-    choosePrefix({ ...from, excluded, leased, resting: parsed(free) }),
+    choosePrefix({ ...from, excluded, leased, resting: [...parsed(free), ...kept] }),
   );
   if (prefix === undefined) {
     throw new Vl3Error(
@@ -187,6 +197,7 @@ export const joinNetwork = (
       one(keys.network(network)),
       one(memberKey),
       all(below.leases(network)),
+      all(below.federations),
       ...joiningReads(network, node),
     ],
     decide: (state) => {
@@ -212,7 +223,7 @@ export const joinNetwork = (
         if (familyOf(value, family) === undefined) continue;
         if (own.some(({ prefix }) => familyOfText(prefix) === family)) continue;
         mustIssue(state, 'prefix');
-        const choice = choose(value, family, { node, existing, constraints }, choosePrefix);
+        const choice = choose(state, value, family, { node, existing, constraints }, choosePrefix);
         const { prefix } = choice;
         const lease: Lease = { network, node, prefix, leasedAt: now, renewedAt: clock.elapsed };
         own.push(lease);
@@ -268,6 +279,7 @@ export const leasePrefix = (
       one(keys.network(network)),
       one(keys.member(network, node)),
       all(below.leases(network)),
+      all(below.federations),
     ],
     decide: (state) => {
       mustBeEnrolled(state, node);
@@ -301,7 +313,7 @@ export const leasePrefix = (
           `node "${node}" holds ${MAX_LEASES} IPv${family} prefixes of network "${network}" already, which is the most`,
         );
       }
-      const choice = choose(value, family, { node, existing, constraints }, choosePrefix);
+      const choice = choose(state, value, family, { node, existing, constraints }, choosePrefix);
       const { prefix } = choice;
       const lease: Lease = {
         network,

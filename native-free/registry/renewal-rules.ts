@@ -6,10 +6,18 @@ import { type FederationConstraints, networkProblem, prefixProblem } from '../fe
 import { parsePrefix } from '../ipam/prefix.ts';
 import { type Claim, Claims } from './claim.ts';
 import { clockOf } from './clock-rules.ts';
-import { constraintsOf, MAX_FOREIGN_LEASES } from './foreign-rules.ts';
+import { foreignDomainOf } from './foreign-key.ts';
+import {
+  constraintsOf,
+  type HeldPrefix,
+  heldPrefixes,
+  joiningReads,
+  mustBeWelcome,
+  mustLeaveRoom,
+} from './foreign-rules.ts';
 import { all, below, identityKey, keys, one } from './keys.ts';
 import { freed, isConfirmed, renewed } from './lease-phase.ts';
-import { endMembership, familyOfText, heldBy } from './lease-rules.ts';
+import { endMembership, heldBy } from './lease-rules.ts';
 import {
   check,
   type Lease,
@@ -19,6 +27,7 @@ import {
   type Network,
   name as nameSchema,
 } from './model.ts';
+import { familyOf } from './network-rules.ts';
 import { recoveryOf } from './recovery-rules.ts';
 import { mustBeEnrolled, put, type Rule, settled } from './rules.ts';
 import type { State, Stored } from './state.ts';
@@ -93,6 +102,7 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
       one(tombstoneKey),
       one(recordKey),
       all(below.leases(name)),
+      ...joiningReads(name, node),
     ],
     decide: (state) => {
       mustBeEnrolled(state, node);
@@ -120,6 +130,8 @@ export const renewHolding = (node: string, holding: Holding, now: number): Rule<
       if (!isMember && since === undefined && isUnknown) {
         return refuse('lost', `node "${node}" is not on network "${name}" any more`, false);
       }
+      const obstacle = isMember ? undefined : joiningProblem(state, name, node);
+      if (obstacle !== undefined) return refuse('pending', obstacle, false);
       const operations: Operation[] = [];
       const compares: Compare[] = [
         ...[keys.domain, identityKey(node), keys.network(name), memberKey, tombstoneKey, recordKey].map(
@@ -172,6 +184,7 @@ const renewOn = (
   const deciding = new Claims(node, network, present, kept, since);
   const replacedKeys = new Set<string>();
   const mine = [...kept];
+  const foreign = constraints === undefined ? [] : heldPrefixes(present);
   for (const claim of claims) {
     const { prefix } = claim;
     const own = kept.includes(prefix) ? state.lease(network.name, prefix)?.value : undefined;
@@ -188,7 +201,8 @@ const renewOn = (
       answers.push({ prefix, outcome: 'pending', reason });
       continue;
     }
-    const refusal = constraints && foreignProblem(constraints, claim, mine, since);
+    const holdings = { node, network, present: foreign, mine };
+    const refusal = constraints && foreignProblem(constraints, claim, holdings, since);
     if (refusal !== undefined) {
       answers.push({ prefix, outcome: 'lost', reason: refusal });
       continue;
@@ -229,15 +243,48 @@ const renewOn = (
 const foreignProblem = (
   constraints: FederationConstraints,
   { prefix }: Claim,
-  mine: readonly string[],
+  { node, network, present, mine }: ForeignHoldings,
   since: number | undefined,
 ): string | undefined => {
   if (since === undefined)
     return `${prefix} is not leased to it: what another domain's node says proves nothing`;
-  const family = familyOfText(prefix);
-  if (mine.filter((one) => familyOfText(one) === family).length >= MAX_FOREIGN_LEASES)
-    return `a node of another domain holds at most ${MAX_FOREIGN_LEASES} IPv${family} prefixes of a network`;
-  return prefixProblem(constraints, parsePrefix(prefix));
+  const parsed = parsePrefix(prefix);
+  const of = familyOf(network, parsed.family);
+  // What lies in no pool is refused as everybody's.
+  if (of === undefined) return undefined;
+  const granted = mine.map((one) => ({ node, parsed: parsePrefix(one) }));
+  return (
+    prefixProblem(constraints, parsed) ??
+    problemOf(() =>
+      mustLeaveRoom(constraints, node, { pool: of.pool, length: parsed.length }, [
+        ...present.filter((one) => one.node !== node),
+        ...granted,
+      ]),
+    )
+  );
+};
+
+interface ForeignHoldings {
+  readonly node: string;
+  readonly network: Network;
+  readonly present: readonly HeldPrefix[];
+  /** What the node has by now. */
+  readonly mine: readonly string[];
+}
+
+/** In a recovery a node of another domain becomes a member again only where it could join. */
+const joiningProblem = (state: State, network: string, node: string): string | undefined =>
+  foreignDomainOf(node) === undefined ? undefined : problemOf(() => mustBeWelcome(state, network, node));
+
+/** The sentence that it is refused with. */
+const problemOf = (ask: () => void): string | undefined => {
+  try {
+    ask();
+    return undefined;
+  } catch (error) {
+    if (error instanceof Vl3Error && error.code !== 'internal') return error.message;
+    throw error;
+  }
 };
 
 /** A lease that this very transaction frees can be one that a claim takes the place of: then it only goes. */

@@ -17,6 +17,7 @@ import {
   parseInvitation,
 } from '../../native-free/federation/invitation.ts';
 import { formatHostPort } from '../../native-free/host-port.ts';
+import { formatPrefix } from '../../native-free/ipam/prefix.ts';
 import {
   checkInvitation,
   FederationRefused,
@@ -26,9 +27,13 @@ import {
   takeInvitation,
 } from '../../native-free/registry/federation-rules.ts';
 import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
+import { leasableOf } from '../../native-free/registry/foreign-rules.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
-import { check } from '../../native-free/registry/model.ts';
+import { FAMILIES } from '../../native-free/registry/lease-rules.ts';
+import { check, type Network } from '../../native-free/registry/model.ts';
+import { familyOf } from '../../native-free/registry/network-rules.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
+import { mustBeNetwork } from '../../native-free/registry/rules.ts';
 import { parseTrustDomain } from '../../native-free/registry/spiffe-id.ts';
 import {
   type FederationConstraints as ConstraintsMessage,
@@ -151,12 +156,7 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
       mustBeOther(trustDomain);
       const wanted = constraintsOf(trustDomain, constraints);
       const state = await transactor.read([all(below.networks)]);
-      for (const network of wanted.networks)
-        if (!state.networks().some(({ value }) => value.name === network))
-          throw new Vl3Error(
-            'not-found',
-            `there is no network "${network}": see \`vl3 network list\`, or create it first`,
-          );
+      for (const network of wanted.networks) mustLeave(mustBeNetwork(state, network).value, wanted);
       const secret = new Uint8Array(randomBytes(SECRET_BYTES));
       const rule = invitePartner(
         wanted,
@@ -280,6 +280,18 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
       return { isFederated, recovering: recoveryOf(state) !== undefined };
     },
   };
+};
+
+/** A node leases from each pool of a network: where it may lease from none, it could never join. */
+const mustLeave = (network: Network, constraints: FederationConstraints): void => {
+  for (const family of FAMILIES) {
+    const of = familyOf(network, family);
+    if (of === undefined || leasableOf(constraints, of)?.length !== 0) continue;
+    throw new Vl3Error(
+      'invalid-argument',
+      `prefixes: none of them is in the pool ${formatPrefix(of.pool)} of network "${network.name}", from which each of its nodes leases: name one more`,
+    );
+  }
 };
 
 const endpointOf = (

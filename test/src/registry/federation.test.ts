@@ -1,63 +1,23 @@
-// Two real registries, of two companies, over loopback: what each lets the other do.
+// Two real registries, of two companies, over loopback: what one lets the other's nodes do, from the invitation to its end.
 
-import { expect, onTestFinished, test } from 'vitest';
-import type { NodeEntry } from '../../../src/api/generated/vl3/v1/agent_pb.js';
-import { signRecord } from '../../../src/identity/record-signer.ts';
-import { type AgentClient, connectPartner } from '../../../src/registry/client.ts';
-import { red, refusal, startDomain, type TestDomain, type TestNode } from './fixture.ts';
+import { expect, test } from 'vitest';
+import { Partner_State as State } from '../../../src/api/generated/vl3/v1/federation_pb.js';
+import {
+  abroad,
+  admit,
+  companies,
+  federate,
+  HOME,
+  invite,
+  namesOf,
+  PARTNER,
+  recordOf,
+  snapshot,
+  until,
+} from './companies.ts';
+import { refusal } from './fixture.ts';
 
-const HOME = 'home.example';
-const PARTNER = 'partner.example';
-
-const until = async <T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> => {
-  for (let tries = 0; tries < 600; tries++) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error('it never came to be');
-};
-
-interface Companies {
-  readonly home: TestDomain;
-  readonly partner: TestDomain;
-}
-
-const standingMs = 200;
-
-/** Two domains, and red at home. */
-const companies = async (): Promise<Companies> => {
-  const home = await startDomain({ trustDomain: HOME, partnerLinks: { standingMs } });
-  const partner = await startDomain({ trustDomain: PARTNER, partnerLinks: { standingMs } });
-  await (await home.admin()).createNetwork({ network: red });
-  return { home, partner };
-};
-
-const federate = async (
-  { home, partner }: Companies,
-  constraints: { networks?: string[]; names?: string[]; prefixes?: string[] } = {},
-): Promise<string> => {
-  const { invitation } = await (await home.federation()).invitePartner({
-    trustDomain: PARTNER,
-    constraints: { networks: ['red'], ...constraints },
-  });
-  await (await partner.federation()).acceptInvitation({ invitation });
-  return invitation;
-};
-
-/** The partner's node, as it speaks to the registry at home. */
-const abroad = async ({ home }: Pick<Companies, 'home'>, node: TestNode): Promise<AgentClient> => {
-  const { trustBundle } = home.registry.observed.context.signer;
-  const connection = connectPartner(node.identity, { registries: home.registry.registries, trustBundle });
-  onTestFinished(() => connection[Symbol.asyncDispose]());
-  return connection.client;
-};
-
-const admit = async (home: TestDomain, labels: Record<string, string> = {}): Promise<void> => {
-  await (await home.admission()).createAdmissionRule({
-    rule: { network: 'red', name: 'partner', trustDomain: PARTNER, labels },
-  });
-};
+const FOREIGN = 'n1@partner.example';
 
 test('a partner accepts an invitation, and its node joins what a rule opens to it', async () => {
   const both = await companies();
@@ -71,29 +31,14 @@ test('a partner accepts an invitation, and its node joins what a rule opens to i
   expect(listed.partners[0]?.caFingerprints).toEqual(there.caFingerprints);
 
   const node = await both.partner.enrol('n1');
-  const client = await abroad(both, node);
+  const client = abroad(both, node);
   expect(await refusal(client.joinNetwork({ network: 'red' }))).toMatch(
     /^permission-denied: partner.example is federated, but no admission rule of network "red"/,
   );
   await admit(both.home, { app: 'ledger' });
-  const { leases, network } = await client.joinNetwork({ network: 'red' });
-  expect(leases.map(({ node: of }) => of)).toEqual(['n1@partner.example', 'n1@partner.example']);
-  const prefixes = leases.map(({ prefix, leasedAt }) => ({
-    prefix,
-    leasedAt: Number(leasedAt?.seconds ?? 0n) * 1000 + Math.floor((leasedAt?.nanos ?? 0) / 1e6),
-  }));
-  const record = signRecord(node.identity, {
-    network: 'red',
-    networkUid: network?.uid ?? '',
-    publicKey: Buffer.alloc(32, 7).toString('base64'),
-    prefixes,
-    endpoints: [],
-    sequence: 1,
-  });
-  await client.putRecord({
-    network: 'red',
-    record: { ...record, certificateChain: [...record.certificateChain] },
-  });
+  const joined = await client.joinNetwork({ network: 'red' });
+  expect(joined.leases.map((lease) => lease.node)).toEqual([FOREIGN, FOREIGN]);
+  await client.putRecord({ network: 'red', record: recordOf(node, joined) });
   const attachment = { addresses: ['10.60.0.5'], interfaceName: 'red' };
   const answer = await client.putAttachments({
     network: 'red',
@@ -104,19 +49,13 @@ test('a partner accepts an invitation, and its node joins what a rule opens to i
   });
   expect(answer.refused.map(({ id }) => id)).toEqual(['b']);
 
+  // A node of the same name at home is another one.
   const local = await both.home.enrol('n1');
   await local.client.joinNetwork({ network: 'red' });
-  const entries = await until(async () => {
-    for await (const { step } of local.client.watchNetwork({ network: 'red' })) {
-      if (step.case !== 'snapshot') continue;
-      const found = step.value.nodes.find(({ node: name }) => name === 'n1@partner.example');
-      return found?.grant === undefined ? undefined : [found];
-    }
-    return undefined;
-  });
-  const [entry]: (NodeEntry | undefined)[] = entries;
-  const grant = JSON.parse(new TextDecoder().decode(entry?.grant?.record));
-  expect(grant).toMatchObject({
+  const entry = await until(async () =>
+    (await snapshot(local.client)).nodes.find(({ node: name, grant }) => name === FOREIGN && grant),
+  );
+  expect(JSON.parse(new TextDecoder().decode(entry.grant?.record))).toMatchObject({
     trustDomain: HOME,
     nodeDomain: PARTNER,
     node: 'n1',
@@ -125,4 +64,129 @@ test('a partner accepts an invitation, and its node joins what a rule opens to i
   });
   await client.heartbeat({});
   expect((await client.heartbeat({})).federationsVersion).toBe('');
+  expect((await snapshot(local.client)).nodes.find(({ node: name }) => name === FOREIGN)?.alive).toBe(true);
+});
+
+test('a rule that looks at the node alone grants a foreign node addresses all the same', async () => {
+  const both = await companies();
+  await federate(both);
+  await admit(both.home);
+  const node = await both.partner.enrol('n1');
+  const client = abroad(both, node);
+  await client.joinNetwork({ network: 'red' });
+  await client.putAttachments({
+    network: 'red',
+    attachments: [{ id: 'a', addresses: ['10.60.0.5'], interfaceName: 'red' }],
+  });
+  const entry = await until(async () =>
+    (await snapshot(client)).nodes.find(({ grant }) => grant !== undefined),
+  );
+  const grant = JSON.parse(new TextDecoder().decode(entry.grant?.record));
+  expect([grant.isWhole, grant.addresses]).toEqual([false, ['10.60.0.5']]);
+});
+
+test('agents learn of federations from their own registry, and of their end', async () => {
+  const both = await companies();
+  const node = await both.partner.enrol('n1');
+  const before = await node.client.heartbeat({});
+  await federate(both);
+  const during = await node.client.heartbeat({});
+  expect(during.federationsVersion).not.toBe(before.federationsVersion);
+  const { federations, version } = await node.client.listFederations({});
+  expect(version).toBe(during.federationsVersion);
+  expect(federations).toMatchObject([
+    {
+      trustDomain: HOME,
+      registries: both.home.registry.registries,
+      networks: ['red'],
+      isBundleExpired: false,
+    },
+  ]);
+  expect(federations[0]?.bundle).toBe(both.home.registry.observed.context.ownBundle.text);
+  await (await both.partner.federation()).revokePartner({ trustDomain: HOME });
+  expect((await node.client.heartbeat({})).federationsVersion).toBe(before.federationsVersion);
+  expect((await node.client.listFederations({})).federations).toEqual([]);
+});
+
+test('revoked, nothing of the partner is left, and its own side shows it', async () => {
+  const both = await companies();
+  await federate(both, { names: ['shop'] });
+  await admit(both.home);
+  const node = await both.partner.enrol('n1');
+  const client = abroad(both, node);
+  const joined = await client.joinNetwork({ network: 'red' });
+  await client.putRecord({ network: 'red', record: recordOf(node, joined) });
+  await client.putAttachments({
+    network: 'red',
+    attachments: [{ id: 'a', workload: 'shop', addresses: ['10.60.0.5'], interfaceName: 'red' }],
+    names: namesOf(node, joined.network?.uid ?? '', []),
+  });
+  await client.heartbeat({});
+  const local = await both.home.enrol('n1');
+  await local.client.joinNetwork({ network: 'red' });
+  await until(async () => (await snapshot(local.client)).nodes.find(({ grant }) => grant !== undefined));
+  const watching = refusal(
+    (async () => {
+      for await (const _ of client.watchNetwork({ network: 'red' }));
+    })(),
+  );
+
+  const federation = await both.home.federation();
+  expect((await federation.revokePartner({ trustDomain: PARTNER })).nodes).toEqual([FOREIGN]);
+  const { nodes, tombstones } = await snapshot(local.client);
+  expect(nodes.map(({ node: name }) => name)).toEqual(['n1']);
+  expect(tombstones).toMatchObject([{ node: FOREIGN, recordSequence: 1n }]);
+  const { leases } = await (await both.home.admin()).getNetwork({ name: 'red' });
+  expect(leases.map((lease) => lease.node)).toEqual(['n1', 'n1']);
+  expect((await (await both.home.admin()).listAttachments({})).attachments).toEqual([]);
+  // The connection that it had is nobody's any more, and neither is a new one.
+  expect(await refusal(client.heartbeat({}))).toMatch(/^unauthenticated: .*no federation with that/);
+  expect(await refusal(abroad(both, node).joinNetwork({ network: 'red' }))).toMatch(/^unauthenticated/);
+  expect(await watching).toMatch(/^(permission-denied|unauthenticated)/);
+  const { store } = both.home.registry.observed.context;
+  const { entries } = await store.read([{ prefix: '/' }]);
+  const kept = entries.map(({ key }) => key).filter((key) => key.includes(PARTNER));
+  expect(kept.map((key) => key.split('/')[1]).sort()).toEqual(['tombstones']);
+
+  const seen = await until(async () => {
+    const { partners } = await (await both.partner.federation()).listPartners({});
+    return partners.find(({ state }) => state === State.REVOKED_THERE);
+  });
+  expect(seen.trustDomain).toBe(HOME);
+  // Invited again, it is a federation again.
+  const invitation = await invite(both);
+  const again = await (await both.partner.federation()).acceptInvitation({ invitation });
+  expect(again.partner?.state).toBe(State.ACTIVE);
+  await abroad(both, node).joinNetwork({ network: 'red' });
+});
+
+test('both may invite each other', async () => {
+  const both = await companies();
+  await federate(both);
+  await (await both.partner.admin()).createNetwork({ network: { name: 'green', poolV4: '10.70.0.0/16' } });
+  const { invitation } = await (await both.partner.federation()).invitePartner({
+    trustDomain: HOME,
+    constraints: { networks: ['green'] },
+  });
+  await (await both.home.federation()).acceptInvitation({ invitation });
+  const [here] = (await (await both.home.federation()).listPartners({})).partners;
+  expect(here).toMatchObject({ admits: { networks: ['red'] }, accepted: { networks: ['green'] } });
+  const [there] = (await (await both.partner.federation()).listPartners({})).partners;
+  expect(there).toMatchObject({ admits: { networks: ['green'] }, accepted: { networks: ['red'] } });
+  // The latest invitation is what each goes by when it asks whether the federation goes on.
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  for (const domain of [both.home, both.partner])
+    expect((await (await domain.federation()).listPartners({})).partners[0]?.state).toBe(State.ACTIVE);
+});
+
+test('a federation survives a restart of either registry', async () => {
+  const both = await companies();
+  await federate(both);
+  await admit(both.home);
+  const node = await both.partner.enrol('n1');
+  await abroad(both, node).joinNetwork({ network: 'red' });
+  await both.home.stop();
+  await both.home.start();
+  const { leases } = await abroad(both, node).joinNetwork({ network: 'red' });
+  expect(leases.map(({ prefix }) => prefix)).toEqual(['10.60.0.0/24', 'fd00:60::/112']);
 });
