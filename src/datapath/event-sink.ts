@@ -23,6 +23,8 @@ export class EventSink {
   readonly #ring: Ring;
   readonly #port: MessagePort;
   #isWakeDue = false;
+  /** By when, in ms of the monotonic clock. */
+  #wakeBy = Number.POSITIVE_INFINITY;
 
   constructor(memory: RingMemory, port: MessagePort) {
     this.#ring = new Ring(memory);
@@ -59,10 +61,29 @@ export class EventSink {
     this.#isWakeDue = true;
   }
 
-  /** Wakes main if there is a reason: once a batch, and not again before it has woken, or messages would pile up. */
-  flush(): void {
-    if (!this.#isWakeDue) return;
+  /** Main should look, by then at the latest: what wakes it earlier does for this, too. `by`: ms of the monotonic clock. */
+  wakeBy(by: number): void {
+    if (by < this.#wakeBy) this.#wakeBy = by;
+  }
+
+  /** Whether something waits for `flush` to be called at a time. */
+  get isWakePlanned(): boolean {
+    return this.#wakeBy !== Number.POSITIVE_INFINITY;
+  }
+
+  /** How long it may wait from `now` on, in whole ms; undefined: nothing waits. */
+  patience(now: number): number | undefined {
+    return this.isWakePlanned ? Math.max(0, Math.ceil(this.#wakeBy - now)) : undefined;
+  }
+
+  /**
+   * Wakes main if there is a reason: once a batch, and not again before it has woken, or messages would pile up. `now`: what is
+   * planned for later is left until then; without it, too.
+   */
+  flush(now = Number.NEGATIVE_INFINITY): void {
+    if (!this.#isWakeDue && now < this.#wakeBy) return;
     this.#isWakeDue = false;
+    this.#wakeBy = Number.POSITIVE_INFINITY;
     if (this.#ring.claimWakeUp()) this.#port.postMessage(WAKE);
   }
 

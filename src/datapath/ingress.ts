@@ -191,7 +191,7 @@ export class Ingress {
   /** Waits until there is something to do, or for so long, and does it. */
   turn(timeoutMs?: number): void {
     const { state, poller, events } = this.#parts;
-    poller.wait(timeoutMs);
+    poller.wait(timeoutMs ?? (events.isWakePlanned ? events.patience(monotonicNow()) : undefined));
     state.enter(this.#number);
     if (poller.takeWakeup()) this.configure();
     for (let i = 0; i < this.#sockets.length; i++) if (poller.eventsAt(i) !== 0) this.#receive(i);
@@ -200,7 +200,7 @@ export class Ingress {
       this.#exchange();
     }
     state.leave(this.#number);
-    events.flush();
+    events.flush(events.isWakePlanned ? monotonicNow() : this.#now);
   }
 
   /** By socket `i`. Between batches of bulk it looks for what may overtake: never more than that, so bulk goes on, too. */

@@ -31,6 +31,7 @@ let channel: MessageChannel;
 let devices: DeviceTable;
 let counters: Counters<(typeof INGRESS_COUNTERS)[number]>;
 let ring: Ring;
+let events: EventSink;
 let bytes: Uint8Array;
 let intake: HandshakeIntake;
 let now: number;
@@ -91,11 +92,23 @@ beforeEach(() => {
   counters = new Counters(INGRESS_COUNTERS, createCounterMemory(INGRESS_COUNTERS));
   ring = new Ring(createRing(DATAGRAM_LENGTH, 4096));
   bytes = new Uint8Array(MOST * MESSAGE);
-  const events = new EventSink(createRing(EVENT_LENGTH, 64), channel.port1);
+  events = new EventSink(createRing(EVENT_LENGTH, 64), channel.port1);
   intake = new HandshakeIntake({ bytes, devices, counters, datagrams: ring, events, seed: 1 }, MOST);
   now = 1_000_000;
 });
 afterEach(() => channel.port1.close());
+
+test('main is woken at once while there is room, and once for many while messages are pressed', () => {
+  addDevice(0);
+  give([message(0)]);
+  expect(events.isWakePlanned).toBe(false);
+  flood(message(0), 1000, (i) => `10.0.${i >> 8}.${i & 255}`);
+  take();
+  events.flush(now + 100);
+  give([message(0)], '192.0.2.9');
+  expect(take()).toMatchObject([{ isPressed: true }]);
+  expect(events.patience(now)).toBe(5);
+});
 
 describe('of two networks', () => {
   beforeEach(() => {
