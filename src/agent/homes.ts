@@ -134,6 +134,11 @@ export class Homes implements AsyncDisposable {
     await this.own.run(signal);
   }
 
+  /** The partner's registry says that there is no federation (any more). Never throws. */
+  async refused(home: Home, reason: string): Promise<void> {
+    await this.#drop(home, reason).catch((error) => this.#failures.say(error, { domain: home.trustDomain }));
+  }
+
   #make(trustDomain: string): Partner {
     const known = this.#partners.get(trustDomain);
     if (known !== undefined) return known;
@@ -156,8 +161,7 @@ export class Homes implements AsyncDisposable {
       onStoreReplaced: () => home.storeReplaced(),
       onRecovering: (answer, askedAt) => home.heard(answer, askedAt),
       onBack: () => home.isBack(),
-      onRefused: (reason) =>
-        void this.#drop(home, reason).catch((error) => this.#failures.say(error, { domain: trustDomain })),
+      onRefused: (reason) => void this.refused(home, reason),
     });
     const partner = { home, link, stop: new AbortController(), done: Promise.resolve() };
     this.#partners.set(trustDomain, partner);
