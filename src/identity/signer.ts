@@ -54,6 +54,10 @@ export interface Signer {
   signGrant(content: GrantContent, notAfter: number): Promise<SignedGrant>;
   /** The head of the log of decisions, under a context of its own. */
   signLogHead(head: Uint8Array): Promise<SignedRecord>;
+  /** Voids what was issued for a node until now. One apart hears that from an admin himself, and takes no registry's word. */
+  readonly revoke?: (node: string) => Promise<void>;
+  /** Tells one apart what a node signed of its attachments. */
+  readonly putAttestation?: (network: string, node: string, attestation: SignedRecord) => Promise<void>;
   /** What the domain says of itself at present, see native-free/ca/statement.ts. */
   statement(): Promise<SignedStatement>;
   /** Calls back whenever the bundle or the statement changed, until `signal` aborts. */

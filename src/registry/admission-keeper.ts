@@ -11,16 +11,20 @@ import {
   MAX_GRANTED_ADDRESSES,
   readGrant,
 } from '../../native-free/admission/grant.ts';
+import { Vl3Error } from '../../native-free/error.ts';
 import { nodeSubject, redecide } from '../../native-free/registry/admission-decisions.ts';
 import { storedGrant as storedGrantSchema } from '../../native-free/registry/admission-model.ts';
 import { putInForce, rulesIn } from '../../native-free/registry/admission-rules.ts';
 import { all, below, identityKey, keys, one, partsOf } from '../../native-free/registry/keys.ts';
+import { heldBy } from '../../native-free/registry/lease-rules.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
+import { decodeValue, lease as leaseSchema } from '../../native-free/registry/model.ts';
 import { nextSequence } from '../../native-free/registry/record.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { put, type Rule, settled } from '../../native-free/registry/rules.ts';
 import type { State } from '../../native-free/registry/state.ts';
 import type { Batch } from '../../native-free/registry/transaction.ts';
+import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromBase64 } from '../base64.ts';
 import type { GrantContent, SignedGrant, Signer } from '../identity/signer.ts';
 import { storedGrant } from './messages.ts';
@@ -45,6 +49,8 @@ interface Due {
 }
 
 const RETRY_MS = 1000;
+/** Grants on their way to a signer apart. */
+const LANES = 8;
 /** How often everything is looked at, whether or not something changed: so many times in a grant's term, or each hour. */
 const ROUNDS_A_TERM = 28;
 const HOUR_MS = 60 * 60 * 1000;
@@ -60,6 +66,7 @@ export class AdmissionKeeper implements AsyncDisposable {
   #revision = 0;
   /** What has to be looked at: networks, or members of them as `network node`. */
   readonly #dirty = new Set<string>();
+  readonly #reasons = new RepeatedReasons();
   #wake: (() => void) | undefined;
   #running: Promise<unknown> = Promise.resolve();
 
@@ -71,7 +78,8 @@ export class AdmissionKeeper implements AsyncDisposable {
   async start(): Promise<void> {
     this.#revision = (await this.#deps.store.read([])).revision;
     await this.#markAll();
-    await this.#settle();
+    // One apart may be away, and is not waited for.
+    if (!this.#deps.signer.isApart) await this.#settle();
     const everyMs = Math.min(HOUR_MS, Math.max(RETRY_MS, this.#deps.terms.termMs / ROUNDS_A_TERM));
     const round = setInterval(() => void this.#markAll(), everyMs);
     this.#stop.signal.addEventListener('abort', () => clearInterval(round));
@@ -84,11 +92,14 @@ export class AdmissionKeeper implements AsyncDisposable {
     await this.#running;
   }
 
-  /** All restricted networks, or what a node has on them. */
+  /** All restricted networks, or what a node has on them; of a signer apart, which leases by grants, all networks. */
   async #markAll(node?: string): Promise<void> {
-    const state = await this.#deps.transactor.read([all(below.rulesets)]).catch(() => undefined);
-    for (const { value } of state?.rulesets() ?? [])
-      this.#dirty.add(node === undefined ? value.network : `${value.network} ${node}`);
+    const { transactor, signer } = this.#deps;
+    const state = await transactor.read([all(below.rulesets), all(below.networks)]).catch(() => undefined);
+    const networks = signer.isApart
+      ? (state?.networks() ?? []).map(({ value }) => value.name)
+      : (state?.rulesets() ?? []).map(({ value }) => value.network);
+    for (const network of networks) this.#dirty.add(node === undefined ? network : `${network} ${node}`);
     if (this.#dirty.size > 0) this.#wake?.();
   }
 
@@ -112,8 +123,10 @@ export class AdmissionKeeper implements AsyncDisposable {
 
   #note({ revision, changes }: Batch): void {
     this.#revision = revision;
-    for (const { key } of changes) {
+    for (const { key, value } of changes) {
       const [kind = '', first = '', second] = partsOf(key);
+      if (kind === 'leases' && value !== undefined && this.#deps.signer.isApart)
+        this.#dirty.add(`${first} ${decodeValue(leaseSchema, value, key).node}`);
       if (!GRANTED.has(kind)) continue;
       if (kind === 'rulesets') this.#dirty.add(first);
       // A recovery began or ended.
@@ -139,42 +152,61 @@ export class AdmissionKeeper implements AsyncDisposable {
 
   /** Looks at all that is to be looked at; false when something failed, and is to be looked at again. */
   async #settle(): Promise<boolean> {
-    const { transactor, logger } = this.#deps;
+    const { logger } = this.#deps;
     const dirty = [...this.#dirty];
     this.#dirty.clear();
     let succeeded = true;
-    for (const what of dirty) {
-      if (this.#stop.signal.aborted) return true;
+    const isGone = new AbortController();
+    const settleOne = async (what: string): Promise<void> => {
+      if (this.#stop.signal.aborted) return;
       const [network = '', node] = what.split(' ');
       try {
-        const state = await transactor.read([
-          one(keys.domain),
-          one(keys.ruleset(network)),
-          all(below.members(network)),
-        ]);
-        const ruleset = state.ruleset(network)?.value;
-        if (ruleset === undefined) continue;
-        if (node !== undefined) await this.#settleNode(network, node);
-        else {
-          for (const { value } of state.members(network)) await this.#settleNode(network, value.node);
-          if (recoveryOf(state) === undefined) await transactor.run(putInForce(network, ruleset.version));
-        }
+        // The others would wait for it in vain.
+        if (isGone.signal.aborted) throw isGone.signal.reason;
+        await this.#settleOne(network, node);
       } catch (error) {
         succeeded = false;
         this.#dirty.add(what);
-        logger.error(
-          { err: error, network, node },
-          'admission could not be brought in step; it is tried again',
-        );
+        const isRefusal = error instanceof Vl3Error && error.code !== 'internal';
+        if (isRefusal && error.code === 'unavailable') isGone.abort(error);
+        const reason = isRefusal ? error.message : '';
+        if (isRefusal && this.#reasons.take(reason, performance.now()) === undefined) return;
+        const why = isRefusal ? { reason } : { err: error };
+        logger.error({ ...why, network, node }, 'admission could not be brought in step; it is tried again');
       }
-    }
+    };
+    // One at a time where signing is a matter of this process, several on their way to a signer apart.
+    const lanes = this.#deps.signer.isApart ? LANES : 1;
+    const next = dirty[Symbol.iterator]();
+    await Promise.all(
+      Array.from({ length: lanes }, async () => {
+        for (const what of next) await settleOne(what);
+      }),
+    );
     return succeeded;
   }
 
-  async #settleNode(network: string, node: string): Promise<void> {
+  async #settleOne(network: string, node: string | undefined): Promise<void> {
+    const { transactor, signer } = this.#deps;
+    const state = await transactor.read([
+      one(keys.domain),
+      one(keys.ruleset(network)),
+      ...(node === undefined ? [all(below.members(network))] : []),
+    ]);
+    const ruleset = state.ruleset(network)?.value;
+    if (ruleset === undefined && !signer.isApart) return;
+    const isDecided = ruleset !== undefined;
+    if (node !== undefined) return await this.#settleNode(network, node, isDecided);
+    for (const { value } of state.members(network)) await this.#settleNode(network, value.node, isDecided);
+    if (isDecided && recoveryOf(state) === undefined)
+      await transactor.run(putInForce(network, ruleset.version));
+  }
+
+  /** `isDecided`: by rules that somebody has touched. */
+  async #settleNode(network: string, node: string, isDecided: boolean): Promise<void> {
     const { transactor, signer, now, logger } = this.#deps;
     const { trustDomain } = signer.trustBundle;
-    for (;;) {
+    while (isDecided) {
       const { answer } = await transactor.run(redecide(network, node, trustDomain, now()));
       for (const { id, workload } of answer.withdrawn)
         logger.info({ network, node, attachment: id, workload }, 'no rule admits it any more');
@@ -194,9 +226,9 @@ export class AdmissionKeeper implements AsyncDisposable {
     const { store, terms, now, signer } = this.#deps;
     const { trustDomain } = signer.trustBundle;
     return {
-      reads: grantReads(network, node),
+      reads: grantReads(network, node, signer.isApart),
       decide: (state) => {
-        const content = grantOf(state, network, node, trustDomain, store.identity);
+        const content = grantOf(state, { network, node }, trustDomain, store.identity, signer.isApart);
         if (content === undefined || recoveryOf(state) !== undefined) return settled(undefined);
         const present = state.grant(network, node)?.value;
         const held = present && readGrant(fromBase64(present.grant));
@@ -219,9 +251,9 @@ export class AdmissionKeeper implements AsyncDisposable {
     const { trustDomain } = signer.trustBundle;
     const key = keys.grant(network, node);
     return {
-      reads: grantReads(network, node),
+      reads: grantReads(network, node, signer.isApart),
       decide: (state) => {
-        const content = grantOf(state, network, node, trustDomain, store.identity);
+        const content = grantOf(state, { network, node }, trustDomain, store.identity, signer.isApart);
         const present = state.grant(network, node)?.value.sequence ?? 0;
         if (content === undefined || recoveryOf(state) !== undefined || present >= signed.sequence)
           return settled(true);
@@ -240,7 +272,8 @@ export class AdmissionKeeper implements AsyncDisposable {
   }
 }
 
-const grantReads = (network: string, node: string) => [
+const grantReads = (network: string, node: string, leases: boolean) => [
+  ...(leases ? [all(below.leases(network))] : []),
   one(keys.domain),
   one(keys.network(network)),
   one(keys.ruleset(network)),
@@ -252,13 +285,13 @@ const grantReads = (network: string, node: string) => [
   all(below.attachments(network, node)),
 ];
 
-/** What a node is to be granted; undefined: nothing is to be said of it. */
+/** What a node is to be granted; undefined: nothing is to be said of it. `leases`: its prefixes as well, also where there are no rules. */
 const grantOf = (
   state: State,
-  network: string,
-  node: string,
+  { network, node }: { readonly network: string; readonly node: string },
   trustDomain: string,
   storeId: string,
+  leases: boolean,
 ): Omit<GrantContent, 'sequence'> | undefined => {
   const uid = state.network(network)?.value.uid;
   const subject = nodeSubject(state, node, trustDomain);
@@ -267,7 +300,8 @@ const grantOf = (
     ? state.federation(subject.trustDomain) !== undefined
     : state.node(node) !== undefined;
   const isGone = state.member(network, node) === undefined || !isVouchedFor;
-  if (uid === undefined || isGone || state.ruleset(network) === undefined) return undefined;
+  const isDecided = state.ruleset(network) !== undefined;
+  if (uid === undefined || isGone || !(isDecided || leases)) return undefined;
   const rules = rulesIn(state, network, trustDomain);
   const isWhole = !isForeign && admitsWholeNode(rules, subject) !== undefined;
   const addresses = isWhole ? [] : addressesOf(state, network, node);
@@ -278,9 +312,15 @@ const grantOf = (
     node: subject.node,
     isWhole,
     addresses,
+    ...(leases && { prefixes: prefixesOf(state, network, node) }),
     storeId,
   };
 };
+
+const prefixesOf = (state: State, network: string, node: string): string[] =>
+  heldBy(node, state.leases(network))
+    .map(({ prefix }) => prefix)
+    .sort(ascending);
 
 /** As many as a grant holds: a node that attaches more must not keep what it has, nor hold up the others. */
 const addressesOf = (state: State, network: string, node: string): string[] => {
@@ -296,4 +336,5 @@ const sameContent = (a: Omit<GrantContent, 'sequence'>, b: Omit<GrantContent, 's
   a.networkUid === b.networkUid &&
   a.isWhole === b.isWhole &&
   a.storeId === b.storeId &&
+  a.prefixes?.join() === b.prefixes?.join() &&
   a.addresses.join() === b.addresses.join();

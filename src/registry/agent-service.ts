@@ -19,11 +19,12 @@ import {
 } from '../../native-free/registry/lease-rules.ts';
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import { renew } from '../../native-free/registry/node-rules.ts';
-import { decodeVerified, type VerifyRecord } from '../../native-free/registry/record.ts';
+import { decodeVerified, type SignedRecord, type VerifyRecord } from '../../native-free/registry/record.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
 import { TokenBuckets } from '../../native-free/token-buckets.ts';
 import type { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Attachment } from '../api/generated/vl3/v1/common_pb.js';
+import type { SvidEvidence } from '../identity/signer.ts';
 import { type Caller, callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
 import { issueSvid } from './issue.ts';
@@ -68,6 +69,19 @@ const verifierOf = ({ verifyRecord, signer }: RegistryContext, key: string): Ver
   };
 };
 
+/** Passes it on to a signer apart, where that decides by it. What it decides anew shows in the next grant. */
+const attest = async (
+  { signer, transactor }: RegistryContext,
+  network: string,
+  node: string,
+  attestation: SignedRecord,
+): Promise<void> => {
+  if (signer.putAttestation === undefined) return;
+  check(nameSchema, network, 'network');
+  const isTouched = (await transactor.read([one(keys.ruleset(network))])).ruleset(network) !== undefined;
+  if (isTouched) await signer.putAttestation(network, node, attestation);
+};
+
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
   const { transactor, store, feed, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
   const leaseTermMs = BigInt(terms.termMs);
@@ -103,6 +117,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         recovering: await isRecovering(context),
         stamp: stamps.of(0),
         federationsVersion: isForeign ? '' : context.partners.version,
+        statementSequence: isForeign ? 0n : BigInt(context.ownStatement.sequence),
       };
     },
 
@@ -120,9 +135,10 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       return { federations, version: partners.version, recovering: await isRecovering(context) };
     },
 
-    async renewSvid({ certificateRequest }, handler) {
+    async renewSvid({ certificateRequest, proof }, handler) {
       const { name } = callingNode(handler);
-      const svid = await issueSvid(signer, certificateRequest, name);
+      const evidence: SvidEvidence = proof === undefined ? { kind: 'none' } : { kind: 'renewal', proof };
+      const svid = await issueSvid(signer, certificateRequest, name, evidence);
       await transactor.run(renew(name, svid.certificate, now()));
       logger.info({ node: name, notAfter: svid.certificate.notAfter }, 'SVID renewed');
       return { certificateChain: svid.chain, trustBundle: bundleMessage(signer.trustBundle) };
@@ -208,9 +224,10 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       return { revision: BigInt(answer ?? revision) };
     },
 
-    async putAttachments({ network, attachments, names }, handler) {
+    async putAttachments({ network, attachments, names, attestation }, handler) {
       const { name } = callingNode(handler);
       mustNotFlood(name);
+      if (attestation !== undefined) await attest(context, network, name, attestation);
       const wanted = attachments.map(announced);
       for (;;) {
         const { trustDomain } = signer.trustBundle;

@@ -14,6 +14,7 @@ import type { Feed } from './feed.ts';
 import type { Hearing } from './hearing.ts';
 import type { Heartbeats } from './heartbeats.ts';
 import type { OwnBundle } from './own-bundle.ts';
+import type { OwnStatement } from './own-statement.ts';
 import type { PartnerLinks } from './partner-links.ts';
 import type { Partners } from './partners.ts';
 import type { PositionStamps } from './position-stamps.ts';
@@ -33,6 +34,7 @@ export interface RegistryContext {
   readonly partners: Partners;
   readonly partnerLinks: PartnerLinks;
   readonly ownBundle: OwnBundle;
+  readonly ownStatement: OwnStatement;
   /** Verifies what nodes of the domain and of its partners signed. */
   readonly verifyRecord: VerifyRecord;
   /** How partners reach this domain. */

@@ -20,6 +20,7 @@ import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { tokenId } from '../../native-free/registry/token-rules.ts';
 import type { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
 import { fromBase64, toBase64 } from '../base64.ts';
+import type { SvidEvidence } from '../identity/signer.ts';
 import { hashSecret } from '../identity/token.ts';
 import { callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
@@ -36,14 +37,23 @@ interface Entrant {
 }
 
 export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof EnrollmentService> => ({
-  async enroll({ tokenSecret, kubernetesToken, certificateRequest, node: wanted }, handler) {
+  async enroll(
+    { tokenSecret, tokenId: tokenHash, tokenProof, kubernetesToken, certificateRequest, node: wanted },
+    handler,
+  ) {
     const { transactor, signer, logger, counters } = context;
     const { address } = handler.values.get(callerKey);
     try {
-      if (tokenSecret !== '' && kubernetesToken !== '')
+      if ([tokenSecret, tokenHash, kubernetesToken].filter((one) => one !== '').length > 1)
         throw new Vl3Error('invalid-argument', 'show a join token or one of a cluster, not both');
+      const evidence: SvidEvidence =
+        tokenHash === '' ? { kind: 'none' } : { kind: 'token', tokenId: tokenHash, proof: tokenProof };
+      // What was proven is the signer's to say: one in this process takes the secret and no proof.
+      if (evidence.kind === 'token' && !signer.isApart)
+        throw new Vl3Error('failed-precondition', 'this join token is for a domain whose signer is apart');
+      const secretHash = tokenHash === '' ? hashSecret(tokenSecret) : tokenHash;
       const entrant = await (kubernetesToken === ''
-        ? byJoinToken(context, tokenSecret, wanted)
+        ? byJoinToken(context, secretHash, wanted)
         : byCluster(context, kubernetesToken, wanted));
       const { node } = entrant;
       const keyHash = await requestKeyHash(certificateRequest);
@@ -61,7 +71,7 @@ export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof 
         logger.info(who, 'node asked again, and got what it was given before');
         return answer(before);
       }
-      const issued = await issueSvid(signer, certificateRequest, node);
+      const issued = await issueSvid(signer, certificateRequest, node, evidence);
       const svid = { ...issued, chain: issued.chain.map(toBase64) };
       const { answer: enrolled } = await transactor.run(entrant.enroll(keyHash, { spiffeId, svid }));
       logger.info(who, 'node enrolled');
@@ -79,10 +89,9 @@ export const enrollmentService = (context: RegistryContext): ServiceImpl<typeof 
 
 const byJoinToken = async (
   { transactor, now }: RegistryContext,
-  secret: string,
+  secretHash: string,
   node: string,
 ): Promise<Entrant> => {
-  const secretHash = hashSecret(secret);
   const known = checkToken(secretHash);
   known.decide(await transactor.read(known.reads));
   return {

@@ -1,0 +1,51 @@
+// What a domain says of itself, verified by whoever holds its bundle: the bundle that follows from it, and whether a certificate of
+// one of its nodes is void since that was revoked. See native-free/ca/statement.ts for the document.
+
+import { type DomainStatement, decodeVerifiedStatement } from '../../native-free/ca/statement.ts';
+import { Vl3Error } from '../../native-free/error.ts';
+import type { SignedRecord } from '../../native-free/registry/record.ts';
+import { fromBase64 } from '../base64.ts';
+import { BACKDATE_MS } from './ca.ts';
+import { parseCertificate } from './certificate.ts';
+import type { TrustBundle } from './chain.ts';
+import { createGrantVerifier } from './grant-signer.ts';
+
+/** Throws Vl3Error('unauthenticated') unless the domain's admission identity, under the bundle that is held, signed it. */
+export const verifyStatement = (signed: SignedRecord, bundle: TrustBundle, now: number): DomainStatement => {
+  const { trustDomain } = bundle;
+  const decoded = decodeVerifiedStatement(signed, createGrantVerifier(bundle), trustDomain, now);
+  if (decoded.kind === 'refused') throw refuse(trustDomain, decoded.message);
+  for (const authority of decoded.statement.authorities) mustBeAuthority(fromBase64(authority), trustDomain);
+  return decoded.statement;
+};
+
+export const bundleOfStatement = ({ trustDomain, authorities }: DomainStatement): TrustBundle => ({
+  trustDomain,
+  certificates: authorities.map(fromBase64),
+});
+
+/** Who was revoked, and until when what was issued for them is void. */
+export type Revocations = ReadonlyMap<string, number>;
+
+export const revocationsOf = ({ revoked }: DomainStatement): Revocations =>
+  new Map(revoked.map(({ node, until }) => [node, until]));
+
+/** Whether a certificate of a node that begins then is void. Certificates begin a little before they are issued. */
+export const isVoid = (revocations: Revocations, node: string, notBefore: number): boolean => {
+  const until = revocations.get(node);
+  return until !== undefined && notBefore + BACKDATE_MS <= until;
+};
+
+const mustBeAuthority = (der: Uint8Array, trustDomain: string): void => {
+  try {
+    const { isCa, canCertify, uris } = parseCertificate(der);
+    const [uri, second] = uris;
+    if (isCa && canCertify && second === undefined && uri === `spiffe://${trustDomain}`) return;
+  } catch {
+    // Said below.
+  }
+  throw refuse(trustDomain, 'it names as a CA what is none of this domain');
+};
+
+const refuse = (trustDomain: string, why: string): Vl3Error =>
+  new Vl3Error('unauthenticated', `what is said to be a statement of ${trustDomain} is not taken: ${why}`);
