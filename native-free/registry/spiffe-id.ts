@@ -1,17 +1,18 @@
-// SPIFFE IDs as values: which trust domains are names, and the paths vl3 gives out (node, admin, registry, ca,
-// admission).
+// SPIFFE IDs as values: which trust domains are names, and the paths vl3 gives out (node, admin, operator, registry, ca, admission).
 // SPIFFE-ID, sections 2.1 to 2.4; narrower where vl3 makes the names itself. Not here: certificates.
 
 import { Vl3Error } from '../error.ts';
 
 export type SpiffeId =
-  | { readonly kind: 'node' | 'admin'; readonly trustDomain: string; readonly name: string }
+  /** An operator looks, and changes nothing. */
+  | { readonly kind: 'node' | 'admin' | 'operator'; readonly trustDomain: string; readonly name: string }
   /** The registry's server, that of a signer apart, and whoever signs what a domain grants. */
   | { readonly kind: 'registry' | 'ca' | 'admission'; readonly trustDomain: string };
 
 const TRUST_DOMAIN = /^[a-z0-9._-]{1,255}$/;
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const ID = /^spiffe:\/\/([a-z0-9._-]{1,255})\/(?:(node|admin)\/([a-z0-9-]{1,63})|(registry|ca|admission))$/;
+const ID =
+  /^spiffe:\/\/([a-z0-9._-]{1,255})\/(?:(node|admin|operator)\/([a-z0-9-]{1,63})|(registry|ca|admission))$/;
 
 export const isTrustDomain = (text: string): boolean => TRUST_DOMAIN.test(text);
 
@@ -45,7 +46,8 @@ export const readSpiffeId = (text: string): SpiffeId | undefined => {
   if (trustDomain === undefined) return undefined;
   if (service === 'registry' || service === 'ca' || service === 'admission')
     return { kind: service, trustDomain };
-  if ((kind !== 'node' && kind !== 'admin') || name === undefined || !isName(name)) return undefined;
+  if (name === undefined || !isName(name)) return undefined;
+  if (kind !== 'node' && kind !== 'admin' && kind !== 'operator') return undefined;
   return { kind, trustDomain, name };
 };
 

@@ -168,6 +168,15 @@ export class CertificateAuthority implements Signer, AdminSigner {
     });
   }
 
+  async signOperatorCredential(request: Uint8Array, name: string, validityMs: number): Promise<Uint8Array[]> {
+    parseName('operator', name);
+    return await this.#sign(request, {
+      id: { kind: 'operator', trustDomain: this.#trustDomain, name },
+      usages: [CLIENT_AUTH],
+      validityMs: Math.min(validityMs, ADMIN_VALIDITY_MS),
+    });
+  }
+
   async signServerCertificate(request: Uint8Array, hosts: readonly string[]): Promise<Uint8Array[]> {
     return await this.#sign(request, {
       id: { kind: 'registry', trustDomain: this.#trustDomain },

@@ -14,7 +14,7 @@ import { parseRegistryAddress } from './registry-address.ts';
 
 const schema = z.strictObject({
   version: z.literal(1),
-  kind: z.enum(['node', 'admin']),
+  kind: z.enum(['node', 'admin', 'operator']),
   name: z.string().refine(isName),
   trustDomain: z.string().refine(isTrustDomain),
   registries: z.array(z.string().max(300)).min(1).max(16),
@@ -38,9 +38,9 @@ export const storeNodeIdentity = async (directory: string, identity: Identity): 
   await writeIdentity(join(directory, NODE_FILE), identity);
 };
 
-/** Reads what the registry wrote at its first start. Throws Vl3Error('not-found') when there is no such file. */
+/** Reads what the registry wrote at its first start, or an operator was given. Throws Vl3Error('not-found') when there is no such file. */
 export const readAdminCredential = async (path: string): Promise<Identity> => {
-  const identity = await readIdentity(path, 'admin');
+  const identity = await readIdentity(path, 'admin', 'operator');
   if (identity !== undefined) return identity;
   throw new Vl3Error(
     'not-found',
@@ -65,8 +65,11 @@ export const writeIdentity = async (path: string, identity: Identity): Promise<v
 };
 
 /** An expired identity is read all the same: the caller can tell by notAfter, and say so. */
-const readIdentity = async (path: string, kind: Identity['kind']): Promise<Identity | undefined> => {
-  const what = describe(kind);
+const readIdentity = async (
+  path: string,
+  ...kinds: readonly [Identity['kind'], ...Identity['kind'][]]
+): Promise<Identity | undefined> => {
+  const what = describe(kinds[0]);
   const bytes = await readPrivateFile(path, what);
   if (bytes === undefined) return undefined;
   const parsed = parseJson(bytes);
@@ -77,8 +80,9 @@ const readIdentity = async (path: string, kind: Identity['kind']): Promise<Ident
     );
   }
   const content = parsed.data;
-  if (content.kind !== kind) {
-    throw new Vl3Error('failed-precondition', `${path} is ${describe(content.kind)}, not ${what}`);
+  const { kind } = content;
+  if (!kinds.includes(kind)) {
+    throw new Vl3Error('failed-precondition', `${path} is ${describe(kind)}, not ${what}`);
   }
   try {
     for (const address of [...content.registries, ...(content.signers ?? [])]) parseRegistryAddress(address);
@@ -113,5 +117,9 @@ const parseJson = (bytes: Uint8Array) => {
   }
 };
 
-const describe = (kind: Identity['kind']): string =>
-  kind === 'node' ? "the node's identity" : 'the admin credential';
+const DESCRIPTIONS = {
+  node: "the node's identity",
+  admin: 'the admin credential',
+  operator: "an operator's credential",
+};
+const describe = (kind: Identity['kind']): string => DESCRIPTIONS[kind];

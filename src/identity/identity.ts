@@ -1,4 +1,4 @@
-// Who this process is in control traffic: a node or an admin of one domain, with the key that proves it, the CAs it
+// Who this process is in control traffic: a node, an admin or an operator of one domain, with the key that proves it, the CAs it
 // trusts and where the registries are. Made only from a chain that names its own key. Stored by identity-file.ts.
 
 import { Vl3Error } from '../../native-free/error.ts';
@@ -8,7 +8,7 @@ import { isP256 } from './key.ts';
 import type { Credential } from './tls.ts';
 
 export interface Identity extends Credential {
-  readonly kind: 'node' | 'admin';
+  readonly kind: 'node' | 'admin' | 'operator';
   readonly name: string;
   /** "host:port"; any of them will do. */
   readonly registries: readonly string[];
@@ -23,7 +23,7 @@ export interface Identity extends Credential {
 export interface IdentityParts extends Omit<Identity, 'notBefore' | 'notAfter'> {}
 
 /**
- * Checks that the chain holds under the bundle at `now`, names exactly this node or admin, and is of this key. Throws
+ * Checks that the chain holds under the bundle at `now`, names exactly this one, and is of this key. Throws
  * Vl3Error('unauthenticated').
  */
 export const createIdentity = (parts: IdentityParts, now: number): Identity => {

@@ -71,4 +71,6 @@ export interface AdminSigner {
   readonly trustBundle: TrustBundle;
   /** A client certificate for `spiffe://<trust domain>/admin/<name>`. */
   signAdminCredential(request: Uint8Array, name: string): Promise<Uint8Array[]>;
+  /** One for `spiffe://<trust domain>/operator/<name>`, who looks and changes nothing. */
+  signOperatorCredential(request: Uint8Array, name: string, validityMs: number): Promise<Uint8Array[]>;
 }

@@ -124,7 +124,7 @@ const fits = (uri: string, { kind, name, trustDomain }: Wanted): boolean => {
 
 /** "spiffe://aws-prod.example/node/<name>". */
 export const describe = ({ kind, name = '<name>', trustDomain = '<trust domain>' }: Wanted): string =>
-  kind === 'node' || kind === 'admin'
+  kind === 'node' || kind === 'admin' || kind === 'operator'
     ? `spiffe://${trustDomain}/${kind}/${name}`
     : formatSpiffeId({ kind, trustDomain });
 

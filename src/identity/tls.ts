@@ -92,7 +92,7 @@ export const registryProblem = (
 };
 
 export interface PeerIdentity {
-  readonly kind: 'admin' | 'node';
+  readonly kind: 'admin' | 'operator' | 'node';
   readonly name: string;
   readonly trustDomain: string;
   /** Of its certificate: lowercase hex, and unix ms. */

@@ -12,6 +12,8 @@ export interface Access {
 }
 
 const admin: Access = { roles: ['admin'], owns: 'domain' };
+/** Looks, and changes nothing. */
+const reader: Access = { roles: ['admin', 'operator'], owns: 'domain' };
 const self: Access = { roles: ['node'], owns: 'self' };
 const membership: Access = { roles: ['node'], owns: 'membership' };
 /** What a node of a federated domain may do as well: the rules ask the federation at each step. */
@@ -22,31 +24,33 @@ const anyone: Access = { roles: ['anonymous', 'node', 'admin'], owns: 'self' };
 
 export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AdminService/CreateNetwork': admin,
-  'vl3.v1.AdminService/GetNetwork': admin,
-  'vl3.v1.AdminService/ListNetworks': admin,
+  'vl3.v1.AdminService/GetNetwork': reader,
+  'vl3.v1.AdminService/ListNetworks': reader,
   'vl3.v1.AdminService/UpdateNetwork': admin,
   'vl3.v1.AdminService/DeleteNetwork': admin,
-  'vl3.v1.AdminService/ListNodes': admin,
-  'vl3.v1.AdminService/GetNode': admin,
+  'vl3.v1.AdminService/ListNodes': reader,
+  'vl3.v1.AdminService/GetNode': reader,
   'vl3.v1.AdminService/DeleteNode': admin,
   'vl3.v1.AdminService/ReadmitNode': admin,
-  'vl3.v1.AdminService/ListAttachments': admin,
+  'vl3.v1.AdminService/ListAttachments': reader,
   'vl3.v1.AdminService/CreateToken': admin,
-  'vl3.v1.AdminService/ListTokens': admin,
+  'vl3.v1.AdminService/ListTokens': reader,
   'vl3.v1.AdminService/RevokeToken': admin,
-  'vl3.v1.AdminService/GetStatus': admin,
+  'vl3.v1.AdminService/GetStatus': reader,
   'vl3.v1.AdminService/SettleRegistry': admin,
   'vl3.v1.AdminService/Backup': admin,
 
   'vl3.v1.AdmissionService/CreateAdmissionRule': admin,
-  'vl3.v1.AdmissionService/ListAdmissionRules': admin,
+  'vl3.v1.AdmissionService/ListAdmissionRules': reader,
   'vl3.v1.AdmissionService/DeleteAdmissionRule': admin,
-  'vl3.v1.AdmissionService/TestAdmission': admin,
-  'vl3.v1.AdmissionService/ExportAdmissionLog': admin,
+  'vl3.v1.AdmissionService/TestAdmission': reader,
+  'vl3.v1.AdmissionService/ExportAdmissionLog': reader,
+
+  'vl3.v1.CredentialService/IssueOperator': admin,
 
   'vl3.v1.FederationService/InvitePartner': admin,
   'vl3.v1.FederationService/AcceptInvitation': admin,
-  'vl3.v1.FederationService/ListPartners': admin,
+  'vl3.v1.FederationService/ListPartners': reader,
   'vl3.v1.FederationService/RevokePartner': admin,
   // The invitation's secret, and what follows from it.
   'vl3.v1.FederationService/Federate': anyone,
@@ -64,18 +68,6 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AgentService/PutRecord': membershipOrForeign,
   'vl3.v1.AgentService/PutAttachments': membershipOrForeign,
   'vl3.v1.AgentService/WatchNetwork': membershipOrForeign,
-
-  'vl3.v1.DomainService/GetStatement': selfOrForeign,
-
-  'vl3.v1.CaService/GetCa': admin,
-  'vl3.v1.CaService/RotateCa': admin,
-  'vl3.v1.CaService/RevokeNode': admin,
-  'vl3.v1.CaService/RegisterToken': admin,
-  'vl3.v1.CaService/WithdrawToken': admin,
-  'vl3.v1.CaService/RegisterNetwork': admin,
-  'vl3.v1.CaService/WithdrawNetwork': admin,
-  'vl3.v1.CaService/RegisterRule': admin,
-  'vl3.v1.CaService/WithdrawRule': admin,
 
   // The token in the request.
   'vl3.v1.EnrollmentService/Enroll': anyone,

@@ -1,5 +1,5 @@
 // Who calls: read from the TLS connection alone. A client certificate that holds under the trust bundle of the domain that it
-// names is an admin's or a node's of this domain, or a node's of a federated one; anything else is anonymous, with the reason.
+// names is an admin's, an operator's or a node's of this domain, or a node's of a federated one; anything else is anonymous, with the reason.
 
 import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
@@ -10,7 +10,7 @@ import { trustDomainOf } from '../federation/verifier-by-domain.ts';
 import type { TrustBundle } from '../identity/chain.ts';
 import { peerIdentity, peerProblem } from '../identity/tls.ts';
 
-export type Role = 'admin' | 'node' | 'foreign-node' | 'anonymous';
+export type Role = 'admin' | 'operator' | 'node' | 'foreign-node' | 'anonymous';
 
 export type Caller =
   | {
@@ -21,7 +21,7 @@ export type Caller =
       readonly isUnfederated?: boolean;
     }
   | {
-      readonly role: 'admin' | 'node' | 'foreign-node';
+      readonly role: 'admin' | 'operator' | 'node' | 'foreign-node';
       /** Of a node of another domain "<node>@<domain>", as the store has it. */
       readonly name: string;
       /** Of the certificate, lowercase hex. */

@@ -7,6 +7,7 @@ import { fromConnectError } from '../api/errors.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import { CredentialService } from '../api/generated/vl3/v1/credential_pb.js';
 import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
 import { createGrantVerifier } from '../identity/grant-signer.ts';
 import type { Identity } from '../identity/identity.ts';
@@ -51,6 +52,18 @@ export const connectAdmission = async (
   return {
     client: withVl3Errors(createClient(AdmissionService, connection.transport)),
     verify: createGrantVerifier(credential.trustBundle),
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+};
+
+/** As connectAdmin, for credentials of operators. */
+export const connectCredentials = async (
+  file: string,
+  options?: ClientOptions,
+): Promise<Connected<Client<typeof CredentialService>>> => {
+  const connection = connect(await readAdminCredential(file), options);
+  return {
+    client: withVl3Errors(createClient(CredentialService, connection.transport)),
     [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
   };
 };

@@ -62,9 +62,9 @@ export const guard = (deps: Dependencies): Interceptor => {
         if (caller.role === 'foreign-node') await mustBeOfPartner(deps, caller);
         return await next(request);
       };
-      // An admin does not wait, and a stream would keep its place for as long as it lasts.
-      const waits = caller.role !== 'admin' && !request.stream && !AT_ONCE.has(method);
-      const response = await (waits ? lines[caller.role].admit(request.signal, serve) : serve());
+      // People do not wait, and a stream would keep its place for as long as it lasts.
+      const line = isPerson(caller) || request.stream || AT_ONCE.has(method) ? undefined : lines[caller.role];
+      const response = await (line === undefined ? serve() : line.admit(request.signal, serve));
       if (!response.stream) return response;
       return { ...response, message: mapErrors(response.message, fail) };
     } catch (error) {
@@ -103,6 +103,11 @@ const mustBeCurrent = async (
   rule.decide(state);
 };
 
+const isPerson = (
+  caller: Caller,
+): caller is Exclude<Caller, { readonly role: 'anonymous' }> & { readonly role: 'admin' | 'operator' } =>
+  caller.role === 'admin' || caller.role === 'operator';
+
 /** A partner's is refused from the moment that the end of the federation is stored. */
 const mustBeOfPartner = async (
   { transactor }: Dependencies,
@@ -140,9 +145,9 @@ const report = (
   const code = isOfFramework ? Code[error.code] : error.code;
   const reason = isOfFramework ? error.rawMessage : error.message;
   if (stopping.aborted && (code === 'unavailable' || isOfFramework)) return;
-  // A program that is refused asks again; an admin is a person.
+  // A program that is refused asks again.
   const asker = caller.role === 'anonymous' ? caller.address : caller.name;
   const key = `${method} ${asker} ${code} ${reason}`.slice(0, MAX_KEY);
-  const again = caller.role === 'admin' ? 0 : reasons.take(key, performance.now());
+  const again = isPerson(caller) ? 0 : reasons.take(key, performance.now());
   if (again !== undefined) logger.info({ ...fields, code, reason, again }, 'call refused');
 };

@@ -8,6 +8,8 @@ import { fromConnectError } from '../../../src/api/errors.ts';
 import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../../../src/api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../../../src/api/generated/vl3/v1/agent_pb.js';
+import { CredentialService } from '../../../src/api/generated/vl3/v1/credential_pb.js';
+import { CaService, DomainService } from '../../../src/api/generated/vl3/v1/ca_pb.js';
 import { EnrollmentService } from '../../../src/api/generated/vl3/v1/enrollment_pb.js';
 import { FederationService } from '../../../src/api/generated/vl3/v1/federation_pb.js';
 import { createAdminCredential } from '../../../src/identity/admin-credential.ts';
@@ -19,6 +21,7 @@ import { type Credential, clientTlsOptions, createServerCredential } from '../..
 import { ACCESS } from '../../../src/registry/access.ts';
 import type { Role } from '../../../src/registry/caller.ts';
 import { connectRegistry } from '../../../src/registry/connection.ts';
+import { inProcess } from '../../cmd/vl3/in-process.ts';
 import {
   red,
   refusal,
@@ -33,14 +36,20 @@ const SERVICES: readonly DescService[] = [
   AdminService,
   AdmissionService,
   FederationService,
+  CredentialService,
   AgentService,
   EnrollmentService,
+  DomainService,
+  CaService,
 ];
 const OF_STRANGERS = [
   'EnrollmentService/Enroll',
   'FederationService/Federate',
   'FederationService/ConfirmFederation',
 ].map((name) => `vl3.v1.${name}`);
+/** What is only looked at. */
+const OF_READERS = /^vl3\.v1\.(Admin|Admission|Federation)Service\/(Get|List|Test|Export)/;
+const OF_ADMINS = /^vl3\.v1\.(Admin|Admission|Federation|Credential|Ca)Service\//;
 /** What a node of a federated domain has no business with. */
 const OF_OWN_NODES = ['RenewSvid', 'ListFederations', 'TestifyRecords'].map(
   (name) => `vl3.v1.AgentService/${name}`,
@@ -87,7 +96,8 @@ test('admins administer, nodes act as nodes, strangers show a secret, and nothin
   for (const [name] of METHODS) {
     const roles = ACCESS[name]?.roles;
     if (OF_STRANGERS.includes(name)) expect(roles).toEqual(['anonymous', 'node', 'admin']);
-    else if (/^vl3\.v1\.(Admin|Admission|Federation)Service\//.test(name)) expect(roles).toEqual(['admin']);
+    else if (OF_READERS.test(name)) expect([name, roles]).toEqual([name, ['admin', 'operator']]);
+    else if (OF_ADMINS.test(name)) expect([name, roles]).toEqual([name, ['admin']]);
     else if (OF_OWN_NODES.includes(name)) expect([name, roles]).toEqual([name, ['node']]);
     else expect([name, roles]).toEqual([name, ['node', 'foreign-node']]);
   }
@@ -117,7 +127,15 @@ test('each method lets in exactly the roles of the table', async () => {
   const third = await startDomain({ trustDomain: 'third.example' });
   const abroad = await partner.enrol('n1');
   const partnersAdmin = await readAdminCredential(partner.registry.adminFile);
+  const operatorFile = `${temporaryDirectory()}/operator.json`;
+  const made = await inProcess([
+    ...['registry', 'operator', 'alice', '--file', operatorFile],
+    ...['--admin', domain.registry.adminFile],
+  ]);
+  expect([made.code, made.err]).toEqual([0, '']);
+  const operator = await readAdminCredential(operatorFile);
   const callers: [string, Role, Transport][] = [
+    ['operator', 'operator', transportOf(domain, bundle, operator)],
     ["a partner's node", 'foreign-node', transportOf(domain, bundle, abroad.identity)],
     ["a partner's admin", 'anonymous', transportOf(domain, bundle, partnersAdmin)],
     ["a stranger's node", 'anonymous', transportOf(domain, bundle, (await third.enrol('n1')).identity)],
