@@ -14,6 +14,7 @@ import {
   prefixesOverlap,
 } from '../ipam/prefix.ts';
 import { clockOf } from './clock-rules.ts';
+import { foreignDomainOf } from './foreign-key.ts';
 import {
   constraintsOf,
   heldPrefixes,
@@ -89,6 +90,22 @@ interface Choice {
   readonly replaced: readonly string[];
 }
 
+/** Given back and resting, of a node or of all of another domain's, on one network: else a loop of both would fill the store. */
+const MAX_RESTING = 256;
+const MAX_RESTING_OF_DOMAIN = 1024;
+
+const mustHaveRested = (node: string, resting: readonly Stored<Lease>[]): void => {
+  const domain = foreignDomainOf(node);
+  const own = resting.filter(({ value }) => value.node === node).length;
+  const ofDomain =
+    domain === undefined ? 0 : resting.filter(({ value }) => foreignDomainOf(value.node) === domain).length;
+  if (own < MAX_RESTING && ofDomain < MAX_RESTING_OF_DOMAIN) return;
+  throw new Vl3Error(
+    'resource-exhausted',
+    `node "${node}"${own < MAX_RESTING ? ' and others of its domain' : ''} gave back ${Math.max(own, ofDomain)} prefixes within the hour, which still rest: try again later`,
+  );
+};
+
 /** More would not fit into one transaction with the rest. */
 const MAX_REPLACED = 32;
 
@@ -117,6 +134,7 @@ const choose = (
   const parsed = (leases: readonly Stored<Lease>[]): Prefix[] => leases.map(({ value }) => prefixOf(value));
   const leased = parsed(ofFamily.filter(({ value }) => isHeld(value)));
   const free = ofFamily.filter(({ value }) => !isHeld(value));
+  mustHaveRested(node, free);
   const excluded = network.excluded.map(parsePrefix).filter((prefix) => prefix.family === family);
   const kept = state
     .federations()

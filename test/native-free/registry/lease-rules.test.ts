@@ -46,6 +46,27 @@ describe('membership and leases', () => {
     ]);
   });
 
+  test('a node that leases and gives back in a loop is stopped before what rests fills the store', async () => {
+    await join('n1');
+    /** As the registry does: what rests is taken last. */
+    const sparing: Parameters<typeof joinNetwork>[3] = (request) =>
+      firstFit({ ...request, leased: [...request.leased, ...request.resting] });
+    const cycle = async (i: number) => {
+      const request = { network: 'red', node: 'n1', family: 6, requestId: `r${i}` };
+      const { prefix } = await run(leasePrefix(request, NOW, sparing));
+      await run(releasePrefix('red', 'n1', prefix));
+    };
+    let cycles = 0;
+    await expect(
+      (async () => {
+        for (; cycles < 1000; cycles++) await cycle(cycles);
+      })(),
+    ).rejects.toThrow(/gave back 256 prefixes within the hour, which still rest/);
+    expect(cycles).toBe(256);
+    // Nobody else is held up.
+    expect((await join('n2')).leases).toHaveLength(2);
+  });
+
   test('excluded prefixes are not leased', async () => {
     await run(
       createNetwork(networkRequest({ name: 'holes', excluded: ['10.60.0.0/23'] }), { now: NOW, uid: 'u' }),
