@@ -6,7 +6,7 @@ import { parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
 import { admissionReads, Decisions, type Refusal } from './admission-decisions.ts';
 import { clockOf } from './clock-rules.ts';
 import { foreignDomainOf } from './foreign-key.ts';
-import { MAX_FOREIGN_ATTACHMENTS, mustBeForDomain } from './foreign-rules.ts';
+import { MAX_FOREIGN_ADDRESSES, MAX_FOREIGN_ATTACHMENTS, mustBeForDomain } from './foreign-rules.ts';
 import { all, below, identityKey, keys, one } from './keys.ts';
 import { phaseOf } from './lease-phase.ts';
 import {
@@ -122,6 +122,7 @@ export const putAttachments = (
       `a node ${most < MAX_ATTACHMENTS ? 'of another domain ' : ''}has at most ${most} attachments on one network`,
     );
   }
+  const mostAddresses = most < MAX_ATTACHMENTS ? MAX_FOREIGN_ADDRESSES : undefined;
   const wanted = new Map<string, Attachment>();
   const taken = new Set<string>();
   announced.forEach((item, index) => {
@@ -132,6 +133,12 @@ export const putAttachments = (
     );
     if (wanted.has(attachment.id)) {
       throw new Vl3Error('invalid-argument', `attachments[${index}].id: "${attachment.id}" comes twice`);
+    }
+    if (mostAddresses !== undefined && attachment.addresses.length > mostAddresses) {
+      throw new Vl3Error(
+        'invalid-argument',
+        `attachments[${index}].addresses: of another domain each has one of each family at most`,
+      );
     }
     for (const address of attachment.addresses) {
       if (taken.has(address)) {

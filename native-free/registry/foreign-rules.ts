@@ -19,6 +19,10 @@ export const MAX_FOREIGN_NODES = 1024;
 export const MAX_FOREIGN_LEASES = 4;
 /** Of one node on one network. */
 export const MAX_FOREIGN_ATTACHMENTS = 256;
+/** Of one attachment: each is an allowed IP at every node. */
+export const MAX_FOREIGN_ADDRESSES = 2;
+/** Of what a node signs about its names on one network, bytes: every node keeps it. */
+export const MAX_FOREIGN_NAMES_BYTES = 32_768;
 /** Of a pool, to one domain that was given no prefixes of its own: a quarter. */
 const SHARE_OF_POOL = 4n;
 

@@ -202,6 +202,12 @@ const renewOn = (
       continue;
     }
     const holdings = { node, network, present: foreign, mine };
+    // Home's own nodes are heard first: what is kept for the domain, they do not hold.
+    if (constraints?.prefixes.length === 0 && since !== undefined) {
+      const reason = 'the registry that recovers does not take the word of another domain for it';
+      answers.push({ prefix, outcome: 'pending', reason });
+      continue;
+    }
     const refusal = constraints && foreignProblem(constraints, claim, holdings, since);
     if (refusal !== undefined) {
       answers.push({ prefix, outcome: 'lost', reason: refusal });

@@ -5,7 +5,7 @@ import { nameProblem } from '../../native-free/federation/constraints.ts';
 import { decodeVerifiedNames } from '../../native-free/names/signed-names.ts';
 import { putNames } from '../../native-free/registry/announcement-rules.ts';
 import { nodeNameOf } from '../../native-free/registry/foreign-key.ts';
-import { constraintsOf } from '../../native-free/registry/foreign-rules.ts';
+import { constraintsOf, MAX_FOREIGN_NAMES_BYTES } from '../../native-free/registry/foreign-rules.ts';
 import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
@@ -23,13 +23,18 @@ export const putNodeNames = async (
 ): Promise<void> => {
   const state = await transactor.read([one(keys.network(network)), one(identityKey(node))]);
   const { value } = mustBeNetwork(state, network);
+  const constraints = constraintsOf(state, node);
+  if (constraints !== undefined && signed.record.length > MAX_FOREIGN_NAMES_BYTES)
+    throw new Vl3Error(
+      'resource-exhausted',
+      `names: they take ${signed.record.length} bytes, and those of another domain's node ${MAX_FOREIGN_NAMES_BYTES} at most`,
+    );
   const expected = { network, networkUid: value.uid, node: nodeNameOf(node).node };
   const decoded = decodeVerifiedNames(signed, verify, now(), expected);
   if (decoded.kind === 'refused') {
     logger.warn({ node, network, reason: decoded.message }, 'names refused');
     throw new Vl3Error('permission-denied', `names: ${decoded.message}`);
   }
-  const constraints = constraintsOf(state, node);
   for (const { name } of constraints === undefined ? [] : decoded.names.names) {
     const problem = constraints && nameProblem(constraints, name);
     if (problem === undefined) continue;

@@ -1,0 +1,72 @@
+// What a partner's nodes can make this domain's registry and nodes keep, and what they can take from it when it lost its memory.
+
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { MAX_FOREIGN_NAMES_BYTES } from '../../../native-free/registry/foreign-rules.ts';
+import { backupStopped } from '../../../src/registry/backup-file.ts';
+import { restoreStore } from '../../../src/registry/restore.ts';
+import { abroad, admit, companies, federate, namesOf } from './companies.ts';
+import { refusal, temporaryDirectory } from './fixture.ts';
+
+const RENEWED = 1;
+const PENDING = 2;
+
+test("a partner's node names and attaches no more than every node here can keep", async () => {
+  const both = await companies();
+  await federate(both, { names: ['shop'] });
+  await admit(both.home);
+  const node = await both.partner.enrol('n1');
+  const client = abroad(both, node);
+  const { network } = await client.joinNetwork({ network: 'red' });
+  const attachment = { id: 'a', interfaceName: 'red' };
+  const many = ['10.60.0.5', 'fd00:60::5', 'fd00:60::6'];
+  expect(
+    await refusal(
+      client.putAttachments({ network: 'red', attachments: [{ ...attachment, addresses: many }] }),
+    ),
+  ).toMatch(/^invalid-argument: attachments\[0\]\.addresses: of another domain/);
+  const label = 'x'.repeat(60);
+  const names = Array.from({ length: 250 }, (_, i) => ({
+    name: `n${i}.${label}.${label}.shop`,
+    addresses: [{ family: 4 as const, value: 0x0a3c0005n }],
+  }));
+  const signed = namesOf(node, network?.uid ?? '', names);
+  expect(signed.record.length).toBeGreaterThan(MAX_FOREIGN_NAMES_BYTES);
+  expect(await refusal(client.putAttachments({ network: 'red', attachments: [], names: signed }))).toMatch(
+    /^resource-exhausted: names: they take/,
+  );
+});
+
+test('in a recovery no partner takes what a node here has leased since, though it speaks first', async () => {
+  const both = await companies();
+  const { home } = both;
+  await federate(both);
+  await admit(home);
+  const thief = abroad(both, await both.partner.enrol('n1'));
+  const { network, leases } = await thief.joinNetwork({ network: 'red' });
+  await home.stop();
+  const backup = join(temporaryDirectory(), 'backup.db');
+  const storeFile = join(home.stateDirectory, 'store.db');
+  await backupStopped(storeFile, { file: backup, force: false, onProgress: () => {} });
+  await home.start();
+  const local = await home.enrol('n2');
+  const held = await local.client.joinNetwork({ network: 'red' });
+  await home.stop();
+  await restoreStore({ stateDirectory: home.stateDirectory, file: backup, force: true, now: Date.now() });
+  await home.start();
+
+  const outcomes = async (client: typeof thief, claims: typeof leases) => {
+    const holdings = [{ ...(network && { network }), leases: claims }];
+    const { answers } = await client.renewLeases({ holdings });
+    return Object.fromEntries(answers.map(({ prefix, outcome }) => [prefix, outcome]));
+  };
+  const [own = { prefix: '' }] = leases;
+  const [others = { prefix: '' }] = held.leases;
+  expect(await outcomes(thief, [...leases, ...held.leases])).toMatchObject({
+    [own.prefix]: RENEWED,
+    [others.prefix]: PENDING,
+  });
+  expect(await outcomes(local.client, held.leases)).toMatchObject({ [others.prefix]: RENEWED });
+  await (await home.admin()).settleRegistry({});
+  expect(await outcomes(local.client, held.leases)).toMatchObject({ [others.prefix]: RENEWED });
+});
