@@ -55,9 +55,14 @@ const JUMP_MS = 1000;
 /** What was refused is looked at again this often, since time alone may have made it valid. */
 const RETRY_MS = 60_000;
 
+/** Its node is called as the home calls it. */
+export interface HeldRecord extends NodeRecord {
+  /** Of a node of the home whose signer is apart: it has the prefixes that its grant names, and no others. */
+  readonly isLeased: boolean;
+}
+
 interface Known {
-  /** Its node is called as the home calls it. */
-  readonly record: NodeRecord;
+  readonly record: HeldRecord;
   readonly signed: SignedRecord;
   /** In the present boot. */
   readonly acceptedAt: Moment;
@@ -95,7 +100,7 @@ export class RecordBook {
   }
 
   /** The records that hold now, this node's own left out. */
-  valid(now: Moment): NodeRecord[] {
+  valid(now: Moment): HeldRecord[] {
     return this.#holding(now).map(({ record }) => record);
   }
 
@@ -210,7 +215,7 @@ export class RecordBook {
       this.#forget(node, 'this node left the network');
   }
 
-  #take(record: NodeRecord, signed: SignedRecord, now: Moment, isListed: boolean): boolean {
+  #take(record: HeldRecord, signed: SignedRecord, now: Moment, isListed: boolean): boolean {
     const { node, sequence } = record;
     this.#refused.delete(node);
     this.#parked.delete(node);
@@ -246,7 +251,7 @@ export class RecordBook {
   }
 
   /** The record of a node, as the home calls it, if it holds, or why not. */
-  #decode(node: string, signed: SignedRecord, now: number): NodeRecord | string {
+  #decode(node: string, signed: SignedRecord, now: number): HeldRecord | string {
     const { network, networkUid, home, pools } = this.#options;
     const named = readNodeKey(home, node);
     if (named === undefined) return `the registry calls a node "${node.slice(0, 80)}", which is none`;
@@ -255,12 +260,13 @@ export class RecordBook {
     const result = decodeVerified(signed, verify, now, { network, networkUid });
     if (result.kind === 'refused') return result.message;
     const { record } = result;
+    const isLeased = result.isLeased && record.trustDomain === home;
     const signer = nodeKey(home, record);
     if (signer !== node) return `the registry gave a record of "${signer}" for "${node}"`;
     const stray = record.prefixes.find(
       ({ prefix }) => !pools.some((pool) => prefixCovers(pool, parsePrefix(prefix))),
     );
-    if (stray === undefined) return { ...record, node };
+    if (stray === undefined) return { ...record, node, isLeased };
     return `it claims ${stray.prefix}, which lies in no pool of the network`;
   }
 }

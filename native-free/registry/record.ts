@@ -107,6 +107,8 @@ export interface VerifiedSigner {
   readonly trustDomain: string;
   readonly node: string;
   readonly notAfter: number;
+  /** By its certificate its prefixes are leased by a signer apart, and nothing else gives it any. */
+  readonly isLeased?: boolean;
 }
 
 /**
@@ -144,7 +146,7 @@ export type RecordRefusal =
   | 'outlives-svid';
 
 export type DecodedRecord =
-  | { readonly kind: 'accepted'; readonly record: NodeRecord }
+  | { readonly kind: 'accepted'; readonly record: NodeRecord; readonly isLeased: boolean }
   | { readonly kind: 'refused'; readonly reason: RecordRefusal; readonly message: string };
 
 const encoder = new TextEncoder();
@@ -221,7 +223,7 @@ export const decodeVerified = (
   if (record.notAfter > signer.notAfter) {
     return refuse('outlives-svid', `${who}: the record would outlive the SVID that signed it`);
   }
-  return { kind: 'accepted', record };
+  return { kind: 'accepted', record, isLeased: signer.isLeased ?? false };
 };
 
 function isCanonical(text: string): boolean {

@@ -5,6 +5,7 @@
 import type { Logger } from 'pino';
 import type { VerifyGrant } from '../../native-free/admission/grant.ts';
 import { GrantBook, type Granted } from '../../native-free/admission/grant-book.ts';
+import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
 import { GRANT } from '../../native-free/reconcile/documents.ts';
 import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
@@ -43,12 +44,21 @@ export class Grants {
     );
   }
 
-  /** Of a node, as the home calls it. One of another domain has what is granted, and that is never the whole. */
-  of(node: string): Granted {
+  /**
+   * Of a node, as the home calls it. One of another domain has what is granted, and that is never the whole; one whose prefixes a
+   * signer apart leases has no others, whatever the registry says.
+   */
+  of(node: string, isLeased: boolean): Granted {
     const { saved, clock } = this.#deps;
+    if (isLeased) return this.#book.of(node, clock.moment(), true);
     return saved.document.isRestricted || foreignDomainOf(node) !== undefined
       ? this.#book.of(node, clock.moment())
       : 'whole';
+  }
+
+  /** By a signer apart. */
+  leased(node: string): readonly Prefix[] {
+    return this.#book.leased(node, this.#deps.clock.moment());
   }
 
   accept(node: string, signed: SignedRecord): void {

@@ -54,7 +54,7 @@ export interface PeersDeps {
   readonly book: Pick<RecordBook, 'valid' | 'retry'> & {
     readonly listing: Pick<RecordBook['listing'], 'mayHold'>;
   };
-  readonly grants: Pick<Grants, 'of' | 'retry'>;
+  readonly grants: Pick<Grants, 'of' | 'leased' | 'retry'>;
   readonly stockPeers: Pick<StockPeerLinks, 'keys'>;
   readonly surroundings: Pick<Surroundings, 'behindNat' | 'site'>;
   readonly clock: Pick<Clock, 'moment'>;
@@ -116,12 +116,14 @@ export class Peers {
       claims: saved.claims(clock.moment()),
       stockPeers: stockPeers.keys,
     };
+    const leased = new Set(records.filter(({ isLeased }) => isLeased).map(({ node }) => node));
     const { peers, conflicts } = desiredPeers(
       records,
       self,
       this.#configured,
       (node) => book.listing.mayHold(node),
-      (node) => grants.of(node),
+      (node) => grants.of(node, leased.has(node)),
+      (node) => (leased.has(node) ? grants.leased(node) : 'whole'),
     );
     this.#conflicts = conflicts;
     const actions = reconcilePeers(this.#configured, peers);

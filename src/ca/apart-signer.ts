@@ -121,7 +121,8 @@ export class ApartSigner {
   putAttestation(network: string, node: string, signed: SignedRecord): void {
     const { ca, ledger, now } = this.#deps;
     const networkUid = uidOf(ledger, network);
-    const verify = createRecordVerifier(ca.trustBundle);
+    const revoked = new Map(ca.revoked.map((one) => [one.node, one.until]));
+    const verify = createRecordVerifier({ ...ca.trustBundle, revoked });
     noteAttested(ledger, decodeAttestation(signed, verify, now(), { network, networkUid, node }));
   }
 

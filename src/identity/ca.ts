@@ -25,7 +25,7 @@ import {
   storeRevocations,
 } from './ca-authorities.ts';
 import { makeCa, serialNumber } from './ca-directory.ts';
-import { CLIENT_AUTH, DOCUMENT_SIGNING, LEASED_UNIT, SERVER_AUTH } from './certificate.ts';
+import { BACKDATE_MS, CLIENT_AUTH, DOCUMENT_SIGNING, LEASED_UNIT, SERVER_AUTH } from './certificate.ts';
 import { readCertificateRequest } from './certificate-request.ts';
 import type { TrustBundle } from './chain.ts';
 import { GrantSigner } from './grant-signer.ts';
@@ -50,8 +50,6 @@ export const SVID_VALIDITY_MS = 7 * DAY;
 const ADMIN_VALIDITY_MS = 365 * DAY;
 /** What is granted lasts a term and is signed at any time in the first of these. */
 const ADMISSION_TERMS = 2;
-/** Clocks may differ this much: certificates start that long ago. */
-export const BACKDATE_MS = 5 * MINUTE;
 
 const MAX_HOSTS = 64;
 

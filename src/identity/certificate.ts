@@ -16,6 +16,8 @@ const OID = {
 } as const;
 export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 export const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
+/** Clocks may differ this much: certificates begin that long before they are issued. */
+export const BACKDATE_MS = 5 * 60_000;
 /** RFC 9336: of what signs grants, and opens no connection. */
 export const DOCUMENT_SIGNING = '1.3.6.1.5.5.7.3.36';
 

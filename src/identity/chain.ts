@@ -4,12 +4,14 @@
 import { trustDomainOfId } from '../../native-free/federation/endpoint.ts';
 import { MAX_CHAIN_CERTIFICATES } from '../../native-free/registry/record.ts';
 import { readSpiffeId, type SpiffeId } from '../../native-free/registry/spiffe-id.ts';
-import { type Certificate, isIssuedBy, isValidAt, parseCertificate } from './certificate.ts';
+import { BACKDATE_MS, type Certificate, isIssuedBy, isValidAt, parseCertificate } from './certificate.ts';
 
 /** The CAs of one trust domain (DER). Bundles of two domains are never merged. */
 export interface TrustBundle {
   readonly trustDomain: string;
   readonly certificates: readonly Uint8Array[];
+  /** Nodes that were revoked: void is what was issued for them until then (unix ms). */
+  readonly revoked?: ReadonlyMap<string, number>;
 }
 
 export interface VerifiedLeaf extends VerifiedSvid {
@@ -40,7 +42,10 @@ export const verifyChain = (
   const result = verifySvid(chain, bundle, now, usage);
   if (result.kind === 'refused') return result;
   const id = readSpiffeId(result.uri);
-  return id === undefined ? refuse('carries no SPIFFE ID of vl3') : { ...result, id };
+  if (id === undefined) return refuse('carries no SPIFFE ID of vl3');
+  const revokedAt = id.kind === 'node' ? bundle.revoked?.get(id.name) : undefined;
+  const isVoid = revokedAt !== undefined && result.leaf.notBefore + BACKDATE_MS <= revokedAt;
+  return isVoid ? refuse('was revoked') : { ...result, id };
 };
 
 /** As `verifyChain`, whatever the path of the SPIFFE ID: for servers of domains that are not run by vl3. */

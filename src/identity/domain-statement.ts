@@ -1,11 +1,9 @@
-// What a domain says of itself, verified by whoever holds its bundle: the bundle that follows from it, and whether a certificate of
-// one of its nodes is void since that was revoked. See native-free/ca/statement.ts for the document.
+// What a domain says of itself, verified by whoever holds its bundle: the bundle that follows from it, and who was revoked. See native-free/ca/statement.ts for the document.
 
 import { type DomainStatement, decodeVerifiedStatement } from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { fromBase64 } from '../base64.ts';
-import { BACKDATE_MS } from './ca.ts';
 import { parseCertificate } from './certificate.ts';
 import type { TrustBundle } from './chain.ts';
 import { createGrantVerifier } from './grant-signer.ts';
@@ -29,12 +27,6 @@ export type Revocations = ReadonlyMap<string, number>;
 
 export const revocationsOf = ({ revoked }: DomainStatement): Revocations =>
   new Map(revoked.map(({ node, until }) => [node, until]));
-
-/** Whether a certificate of a node that begins then is void. Certificates begin a little before they are issued. */
-export const isVoid = (revocations: Revocations, node: string, notBefore: number): boolean => {
-  const until = revocations.get(node);
-  return until !== undefined && notBefore + BACKDATE_MS <= until;
-};
 
 const mustBeAuthority = (der: Uint8Array, trustDomain: string): void => {
   try {

@@ -20,8 +20,9 @@ import { storeNodeIdentity } from './identity-file.ts';
 import { formatKey, generateKey, parseKey } from './key.ts';
 import { makePrivateDirectory, readPrivateFile, writePrivateFile } from './private-file.ts';
 import { parseRegistryAddress, registryUrl } from './registry-address.ts';
+import { proveEnrolment, tokenKey } from './svid-proofs.ts';
 import { clientTlsOptions } from './tls.ts';
-import type { JoinToken } from './token.ts';
+import { hashSecret, type JoinToken } from './token.ts';
 
 const CALL_TIMEOUT_MS = 15_000;
 const MAX_ANSWER_BYTES = 65_536;
@@ -55,7 +56,8 @@ export const enroll = async (
   now: () => number = Date.now,
 ): Promise<Identity> => {
   parseName('node', node);
-  return await enrollAt(token, { tokenSecret: token.secret, node }, where, now);
+  const shown = token.isProven ? { provenSecret: token.secret, node } : { tokenSecret: token.secret, node };
+  return await enrollAt(token, shown, where, now);
 };
 
 /** As `enroll`. What the node is called, its identity says. */
@@ -74,7 +76,7 @@ const enrollAt = async (
   const keyPath = join(directory, KEY_FILE);
   const privateKey = await keptKey(keyPath);
   const certificateRequest = await createCertificateRequest(privateKey);
-  const answer = await askAny(domain, { ...shown, certificateRequest }, now, signal);
+  const answer = await askAny(domain, requestOf(shown, certificateRequest), now, signal);
   const { trustBundle, certificateChain } = answer;
   const { registries } = domain;
   // What was asked for counts; the answer's name only where none was.
@@ -102,9 +104,23 @@ const keptKey = async (path: string): Promise<KeyObject> => {
 
 type Shown = { readonly node: string } & (
   | { readonly tokenSecret: string }
+  /** Goes nowhere: a proof of it does. */
+  | { readonly provenSecret: string }
   | { readonly kubernetesToken: string }
 );
-type Request = Shown & { readonly certificateRequest: Uint8Array };
+type Request = { readonly node: string; readonly certificateRequest: Uint8Array } & (
+  | { readonly tokenSecret: string }
+  | { readonly tokenId: string; readonly tokenProof: Uint8Array }
+  | { readonly kubernetesToken: string }
+);
+
+const requestOf = (shown: Shown, certificateRequest: Uint8Array): Request => {
+  if (!('provenSecret' in shown)) return { ...shown, certificateRequest };
+  const { node, provenSecret } = shown;
+  const tokenId = hashSecret(provenSecret);
+  const claim = { tokenId, node, request: certificateRequest };
+  return { node, certificateRequest, tokenId, tokenProof: proveEnrolment(tokenKey(provenSecret), claim) };
+};
 
 interface Answer {
   readonly trustBundle: TrustBundle;

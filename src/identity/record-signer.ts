@@ -1,6 +1,11 @@
 // The signature on node records: ECDSA P-256 with SHA-256 by the SVID's key, and its verification against a trust bundle.
 
 import { sign } from 'node:crypto';
+import {
+  ATTESTATION_CONTEXT,
+  type Attestation,
+  encodeAttestation,
+} from '../../native-free/ca/attestation.ts';
 import { encodeNames, NAMES_CONTEXT, type NodeNames } from '../../native-free/names/signed-names.ts';
 import {
   encodeRecord,
@@ -24,6 +29,9 @@ export type RecordContent = Omit<NodeRecord, 'trustDomain' | 'node' | 'notBefore
  */
 export const signRecord = (identity: Identity, content: RecordContent): SignedRecord =>
   signed(identity, RECORD_CONTEXT, encodeRecord({ ...content, ...heldBy(identity) }));
+
+/** What a node has to say of its attachments; the rest follows from its identity. */
+export type AttestationContent = Omit<Attestation, 'trustDomain' | 'node' | 'notAfter'>;
 
 /** What a node has to say of its names; the rest follows from its identity. */
 export type NamesContent = Omit<NodeNames, 'trustDomain' | 'node' | 'notBefore' | 'notAfter'>;
@@ -51,6 +59,16 @@ const signed = (identity: Identity, context: string, record: Uint8Array): Signed
   };
 };
 
+/** As signRecord, of what the node has attached. */
+export const signAttestation = (identity: Identity, content: AttestationContent): SignedRecord => {
+  const { trustDomain, node, notAfter } = heldBy(identity);
+  return signed(
+    identity,
+    ATTESTATION_CONTEXT,
+    encodeAttestation({ ...content, trustDomain, node, notAfter }),
+  );
+};
+
 /** Verifies records of one trust domain. Keep it: it remembers the chains that held. */
 export const createRecordVerifier = (bundle: TrustBundle): VerifyRecord => {
   const chains = new RememberedChains(bundle, CLIENT_AUTH, (id) =>
@@ -58,6 +76,8 @@ export const createRecordVerifier = (bundle: TrustBundle): VerifyRecord => {
   );
   return (chain, input, signature, now) => {
     const signer = chains.verify(chain, input, signature, now);
-    return signer && { trustDomain: bundle.trustDomain, node: signer.name, notAfter: signer.notAfter };
+    if (signer === undefined) return undefined;
+    const { name: node, notAfter, isLeased } = signer;
+    return { trustDomain: bundle.trustDomain, node, notAfter, isLeased };
   };
 };

@@ -15,6 +15,7 @@ interface Remembered {
   readonly key: KeyObject;
   readonly notBefore: number;
   readonly notAfter: number;
+  readonly isLeased: boolean;
 }
 
 export class RememberedChains {
@@ -36,7 +37,7 @@ export class RememberedChains {
     input: Uint8Array,
     signature: Uint8Array,
     now: number,
-  ): Pick<Remembered, 'name' | 'notAfter'> | undefined {
+  ): Pick<Remembered, 'name' | 'notAfter' | 'isLeased'> | undefined {
     const signer = this.#signerOf(chain, now);
     if (signer === undefined) return undefined;
     const key = { key: signer.key, dsaEncoding: DSA_ENCODING } as const;
@@ -52,7 +53,8 @@ export class RememberedChains {
     const name = this.#nameOf(result.id);
     const key = result.leaf.publicKey;
     if (name === undefined || !isP256(key)) return undefined;
-    const signer = { name, key, notBefore: result.notBefore, notAfter: result.notAfter };
+    const { notBefore, notAfter, leaf } = result;
+    const signer = { name, key, notBefore, notAfter, isLeased: leaf.isLeased };
     const [oldest] = this.#remembered.keys();
     if (this.#remembered.size >= MAX_REMEMBERED && oldest !== undefined) this.#remembered.delete(oldest);
     this.#remembered.set(digest, signer);

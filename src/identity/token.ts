@@ -23,6 +23,8 @@ const MAX_ADDRESSES = 16;
 export interface JoinToken extends DomainAddress {
   /** What EnrollRequest.token_secret carries: 32 random bytes in base64url. */
   readonly secret: string;
+  /** The signer is apart: the secret is shown to nobody, and proven instead (svid-proofs.ts). */
+  readonly isProven?: boolean;
 }
 
 const bytes32 = z.string().regex(/^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/);
@@ -31,6 +33,8 @@ const schema = z.strictObject({
   d: z.string().refine(isTrustDomain),
   f: bytes32,
   s: bytes32,
+  /** Absent in tokens that are shown. */
+  p: z.literal(1).optional(),
 });
 
 export const createTokenSecret = (): string => randomBytes(SECRET_BYTES).toString('base64url');
@@ -48,6 +52,7 @@ export const formatJoinToken = (token: JoinToken): string => {
     d: token.trustDomain,
     f: Buffer.from(token.caFingerprint).toString('base64url'),
     s: token.secret,
+    ...(token.isProven && { p: 1 }),
   });
   if (!fields.success) {
     throw new Vl3Error(
@@ -101,6 +106,7 @@ const readFields = (json: Buffer): JoinToken => {
       trustDomain: fields.d,
       caFingerprint: new Uint8Array(Buffer.from(fields.f, 'base64url')),
       secret: fields.s,
+      ...(fields.p !== undefined && { isProven: true }),
     };
   } catch {
     // Without the cause, which may quote the secret.

@@ -69,6 +69,18 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AgentService/PutAttachments': membershipOrForeign,
   'vl3.v1.AgentService/WatchNetwork': membershipOrForeign,
 
+  'vl3.v1.DomainService/GetStatement': selfOrForeign,
+
+  'vl3.v1.CaService/GetCa': admin,
+  'vl3.v1.CaService/RotateCa': admin,
+  'vl3.v1.CaService/RevokeNode': admin,
+  'vl3.v1.CaService/RegisterToken': admin,
+  'vl3.v1.CaService/WithdrawToken': admin,
+  'vl3.v1.CaService/RegisterNetwork': admin,
+  'vl3.v1.CaService/WithdrawNetwork': admin,
+  'vl3.v1.CaService/RegisterRule': admin,
+  'vl3.v1.CaService/WithdrawRule': admin,
+
   // The token in the request.
   'vl3.v1.EnrollmentService/Enroll': anyone,
 };

@@ -1,5 +1,6 @@
 // The registry's composition root: store, CA, admin credential, services and the TLS port, opened in this order and
-// closed in reverse. Everything it keeps is in the state directory: store.db, ca/ and admin.json.
+// closed in reverse. Everything it keeps is in the state directory: store.db, ca/ and admin.json. With a signer apart there are neither
+// of the last two, but that one's credential for it.
 
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -19,10 +20,13 @@ import { beginRestored, recoveryOf } from '../../native-free/registry/recovery-r
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import { CaService, DomainService } from '../api/generated/vl3/v1/ca_pb.js';
 import { CredentialService } from '../api/generated/vl3/v1/credential_pb.js';
 import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
 import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
 import { toBase64 } from '../base64.ts';
+import { caService } from '../ca/ca-service.ts';
+import { RemoteSigner } from '../ca/remote-signer.ts';
 import { createAdminCredential } from '../identity/admin-credential.ts';
 import { CertificateAuthority } from '../identity/ca.ts';
 import { hasCa } from '../identity/ca-directory.ts';
@@ -43,9 +47,9 @@ import { Callers, callerKey } from './caller.ts';
 import { type InCluster, inCluster as podInCluster } from './cluster-keys.ts';
 import { Clusters } from './clusters.ts';
 import { Counters, type RegistryContext } from './context.ts';
+import { credentialService } from './credential-service.ts';
 import { type ConfigMapName, publishDomain } from './domain-publisher.ts';
 import { enrollmentService } from './enrollment-service.ts';
-import { credentialService } from './credential-service.ts';
 import { federationService } from './federation-service.ts';
 import { Feed } from './feed.ts';
 import { guard } from './guard.ts';
@@ -55,6 +59,7 @@ import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
 import { BUNDLE_PATH, OwnBundle } from './own-bundle.ts';
+import { domainService, OwnStatement } from './own-statement.ts';
 import { PartnerLinks, type PartnerLinksOptions } from './partner-links.ts';
 import { Partners } from './partners.ts';
 import { PositionStamps, STAMP_PURPOSE } from './position-stamps.ts';
@@ -78,6 +83,8 @@ export interface RegistryOptions {
   readonly outageBudgetMs?: number;
   /** The Kubernetes clusters whose nodes enrol by their word (deploy/examples/clusters.yaml). Default: none. */
   readonly clustersFile?: string;
+  /** The signer is apart, and this is how it is reached: what `vl3 ca registry` made. Default: the CA is in this process. */
+  readonly signerFile?: string;
   /** Where partners find this domain's bundle. Default: on the registry's own port. */
   readonly bundleEndpoint?: BundleEndpoint;
   readonly partnerLinks?: PartnerLinksOptions;
@@ -136,7 +143,7 @@ export const startRegistry = async (
   const transactor = new MeasuredTransactor(store);
   const livenessTtlMs = options.livenessTtlMs ?? 15_000;
   const hearing = await Hearing.begin({ patienceMs: livenessTtlMs }, store, transactor);
-  const { signer, admins } = await openDomain(options, terms, store, transactor, { logger, now });
+  const { signer, ca } = await openDomain(options, opened, { terms, store, transactor, logger, now });
   const stamps = new PositionStamps(await signer.secretFor(STAMP_PURPOSE), store.identity);
   const feed = opened.use(new Feed({ store, stamps, logger }));
   await feed.start();
@@ -155,6 +162,7 @@ export const startRegistry = async (
     new PartnerLinks(options.partnerLinks ?? {}, { partners, transactor, trustDomain, now, logger }),
   );
   const ownBundle = await OwnBundle.open(signer, logger, stopping.signal);
+  const ownStatement = await OwnStatement.open(signer, logger, stopping.signal);
   const context: RegistryContext = {
     store,
     transactor,
@@ -172,6 +180,7 @@ export const startRegistry = async (
     partners,
     partnerLinks,
     ownBundle,
+    ownStatement,
     ownAddress: () => ({
       registries,
       bundleEndpoint: options.bundleEndpoint ?? bundleEndpointAt(trustDomain, registries),
@@ -191,12 +200,16 @@ export const startRegistry = async (
     return serverTlsOptions(credential, signer.trustBundle, partners.clientCertificates());
   };
   const { host, port } = options.listen;
-  const listener = opened.use(await Listener.open({ host, port, tls: await tls() }, handlerOf(context, admins)));
+  const listener = opened.use(await Listener.open({ host, port, tls: await tls() }, handlerOf(context, ca)));
   // Before the listener closes: open watches end with a reason.
   opened.defer(() => stopping.abort());
   registries.push(...advertised(options, listener.port));
   const adminFile = join(stateDirectory, 'admin.json');
-  await ensureAdminCredential(adminFile, admins, registries, now());
+  // Whoever holds the CA makes admins.
+  const renewAdmin = async (): Promise<void> => {
+    if (ca !== undefined) await ensureAdminCredential(adminFile, ca, registries, now());
+  };
+  await renewAdmin();
   if (apiServer !== undefined) {
     const address = formatDomainAddress(domainAddress(signer, registries));
     opened.use(publishDomain(apiServer, address, { inCluster: apiServer.inCluster, logger }));
@@ -216,7 +229,7 @@ export const startRegistry = async (
     renew();
     Promise.all([
       transactor.run(bindCa(caFingerprintOf(signer), false, othersOf(signer))),
-      ensureAdminCredential(adminFile, admins, registries, now()),
+      renewAdmin(),
     ]).catch((error: unknown) =>
       logger.error({ err: error }, 'what follows from another CA could not be done'),
     );
@@ -241,20 +254,16 @@ export const startRegistry = async (
  * memory; that a first start was cut off between the two is told by the clock, which is written first.
  */
 const openDomain = async (
-  { stateDirectory, trustDomain }: RegistryOptions,
-  { termMs }: LeaseTerms,
-  store: Store,
-  transactor: Transactor,
-  { logger, now }: { readonly logger: Logger; readonly now: () => number },
-): Promise<{ readonly signer: Signer; readonly admins: AdminSigner }> => {
-  const directory = join(stateDirectory, 'ca');
+  options: RegistryOptions,
+  opened: AsyncDisposableStack,
+  deps: DomainDependencies,
+): Promise<{ readonly signer: Signer; readonly ca: CertificateAuthority | undefined }> => {
+  const { store, transactor, logger } = deps;
   const { answer: memory } = await transactor.run(knowsCa);
-  const isOlder = memory === 'fresh' && (await hasCa(directory));
-  if (!isOlder) await transactor.run(startClock);
-  const signer = await CertificateAuthority.open(
-    { mayCreate: memory !== 'known' && !isOlder, directory, trustDomain, svidValidityMs: termMs },
-    { now },
-  );
+  const isApart = options.signerFile !== undefined;
+  const { signer, ca, isOlder } = isApart
+    ? await openRemote(options, opened, memory, deps)
+    : await openOwnCa(options, memory, deps);
   await transactor.run(bindCa(caFingerprintOf(signer), isOlder, othersOf(signer)));
   if (store.origin.kind === 'restored') await transactor.run(beginRestored(store.identity));
   const recovery = recoveryOf(await transactor.read([one(keys.domain)]));
@@ -264,7 +273,56 @@ const openDomain = async (
       'the registry lost its memory and recovers what nodes hold: no prefix is issued until they have spoken (`vl3 registry status`) or `vl3 registry settle`',
     );
   }
-  return { signer, admins: signer };
+  return { signer, ca };
+};
+
+interface DomainDependencies {
+  readonly terms: LeaseTerms;
+  readonly store: Store;
+  readonly transactor: Transactor;
+  readonly logger: Logger;
+  readonly now: () => number;
+}
+interface OpenedSigner {
+  readonly signer: Signer;
+  readonly ca: CertificateAuthority | undefined;
+  /** Than the store. */
+  readonly isOlder: boolean;
+}
+type Memory = 'known' | 'unknown' | 'fresh';
+
+const openOwnCa = async (
+  { stateDirectory, trustDomain }: RegistryOptions,
+  memory: Memory,
+  { terms, transactor, now }: DomainDependencies,
+): Promise<OpenedSigner> => {
+  const directory = join(stateDirectory, 'ca');
+  const isOlder = memory === 'fresh' && (await hasCa(directory));
+  if (!isOlder) await transactor.run(startClock);
+  const mayCreate = memory !== 'known' && !isOlder;
+  const ca = await CertificateAuthority.open(
+    { mayCreate, directory, trustDomain, svidValidityMs: terms.termMs },
+    { now },
+  );
+  return { signer: ca, ca, isOlder };
+};
+
+const openRemote = async (
+  { stateDirectory, trustDomain, signerFile = '' }: RegistryOptions,
+  opened: AsyncDisposableStack,
+  memory: Memory,
+  { transactor, logger, now }: DomainDependencies,
+): Promise<OpenedSigner> => {
+  const directory = join(stateDirectory, 'ca');
+  if (await hasCa(directory))
+    throw new Vl3Error(
+      'failed-precondition',
+      `with --signer no CA key may lie beside the registry: move ${directory} to where \`vl3 ca run\` runs, or start without --signer`,
+    );
+  const signer = opened.use(await RemoteSigner.open({ file: signerFile, trustDomain }, { logger, now }));
+  const isOlder = memory === 'fresh' && signer.hasNodes;
+  if (!isOlder) await transactor.run(startClock);
+  return { signer, ca: undefined, isOlder };
 };
 
 /** On the registry's own port. */
@@ -287,12 +345,12 @@ const renewIfOthers = (partners: Partners, renew: () => void): (() => void) => {
   };
 };
 
-const handlerOf = (context: RegistryContext, admins: AdminSigner): RequestHandler => {
-  const { transactor, logger, now, signer, stopping, partners, ownBundle } = context;
+const handlerOf = (context: RegistryContext, ca: CertificateAuthority | undefined): RequestHandler => {
+  const { transactor, logger, now, signer, stopping, partners, ownBundle, ownStatement } = context;
   const callers = new Callers({
     trustDomain: signer.trustBundle.trustDomain,
     bundleFor: (domain) => partners.bundleFor(domain),
-    changes: () => partners.changes,
+    changes: () => partners.changes + ownStatement.sequence,
     now,
   });
   const handler = (readMaxBytes: number): RequestHandler =>
@@ -303,7 +361,9 @@ const handlerOf = (context: RegistryContext, admins: AdminSigner): RequestHandle
         router.service(AgentService, agentService(context));
         router.service(EnrollmentService, enrollmentService(context));
         router.service(FederationService, federationService(context));
-        router.service(CredentialService, credentialService({ signer: admins, logger }));
+        if (ca !== undefined) router.service(CredentialService, credentialService({ signer: ca, logger }));
+        router.service(DomainService, domainService(ownStatement));
+        if (ca !== undefined) router.service(CaService, caService({ ca, logger }));
       },
       interceptors: [
         guard({

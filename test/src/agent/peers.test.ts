@@ -48,7 +48,7 @@ const world = (stockPeers: readonly { name: string; publicKey: string }[] = []) 
     node: 'self',
     state,
     saved: { name: 'red', claims: () => [] },
-    grants: { of: () => 'whole', retry: () => false },
+    grants: { of: () => 'whole', leased: () => [], retry: () => false },
     stockPeers: { keys: stockPeers },
     tunnel: {
       publicKey: new Uint8Array(32),
@@ -67,7 +67,11 @@ const world = (stockPeers: readonly { name: string; publicKey: string }[] = []) 
       roomForPeers: 10,
       initiate: () => undefined,
     },
-    book: { valid: () => [...records], retry: () => false, listing: { mayHold: () => true } },
+    book: {
+      valid: () => records.map((one) => ({ ...one, isLeased: false })),
+      retry: () => false,
+      listing: { mayHold: () => true },
+    },
     surroundings: { behindNat: false, site: undefined },
     clock: { moment: () => ({ bootId: 'one', boot: 0, wall: 0 }) },
     logger: pino({ level: 'silent' }),
