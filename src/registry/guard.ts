@@ -14,7 +14,7 @@ import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { toConnectError } from '../api/errors.ts';
 import { mustBeAllowed } from './access.ts';
 import { Admission } from './admission.ts';
-import { type Caller, callerKey } from './caller.ts';
+import { type Caller, callerKey, type Role } from './caller.ts';
 import type { Transactor } from './transactor.ts';
 
 interface Dependencies {
@@ -48,6 +48,7 @@ export const guard = (deps: Dependencies): Interceptor => {
     'foreign-node': new Admission(LINES['foreign-node']),
     anonymous: new Admission(LINES.anonymous),
   };
+  const lineOf = (role: Role): Admission | undefined => (isPerson(role) ? undefined : lines[role]);
   return (next) => async (request) => {
     const method = `${request.service.typeName}/${request.method.name}`;
     const caller = request.contextValues.get(callerKey);
@@ -63,7 +64,7 @@ export const guard = (deps: Dependencies): Interceptor => {
         return await next(request);
       };
       // People do not wait, and a stream would keep its place for as long as it lasts.
-      const line = isPerson(caller) || request.stream || AT_ONCE.has(method) ? undefined : lines[caller.role];
+      const line = request.stream || AT_ONCE.has(method) ? undefined : lineOf(caller.role);
       const response = await (line === undefined ? serve() : line.admit(request.signal, serve));
       if (!response.stream) return response;
       return { ...response, message: mapErrors(response.message, fail) };
@@ -103,10 +104,7 @@ const mustBeCurrent = async (
   rule.decide(state);
 };
 
-const isPerson = (
-  caller: Caller,
-): caller is Exclude<Caller, { readonly role: 'anonymous' }> & { readonly role: 'admin' | 'operator' } =>
-  caller.role === 'admin' || caller.role === 'operator';
+const isPerson = (role: Role): role is 'admin' | 'operator' => role === 'admin' || role === 'operator';
 
 /** A partner's is refused from the moment that the end of the federation is stored. */
 const mustBeOfPartner = async (
@@ -148,6 +146,6 @@ const report = (
   // A program that is refused asks again.
   const asker = caller.role === 'anonymous' ? caller.address : caller.name;
   const key = `${method} ${asker} ${code} ${reason}`.slice(0, MAX_KEY);
-  const again = isPerson(caller) ? 0 : reasons.take(key, performance.now());
+  const again = isPerson(caller.role) ? 0 : reasons.take(key, performance.now());
   if (again !== undefined) logger.info({ ...fields, code, reason, again }, 'call refused');
 };
