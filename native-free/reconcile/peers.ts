@@ -1,10 +1,13 @@
 // From verified records to peers: who is to be configured, and what has to change for that. Of two claims to overlapping
 // prefixes, or to one key, the older one holds (by when it was leased, then by node name, so that every node decides alike);
 // but what is configured stays with its peer, since a claim that turns up later can only say that it is older. Before both
-// goes that a registry that has decided who is on the network knows one and not the other. The other is reported. Not here: when a record ends (its book knows) and how a peer is configured (the device).
+// goes that a node is of the network's home and the other is not, and that a registry that has decided who is on the network
+// knows one and not the other. The other is reported. Not here: when a record ends (its book knows) and how a peer is
+// configured (the device).
 
 import type { Granted } from '../admission/grant-book.ts';
 import { formatPrefix, type Prefix, parsePrefix, prefixAround, prefixCovers } from '../ipam/prefix.ts';
+import { foreignDomainOf } from '../registry/foreign-key.ts';
 import type { NodeRecord, RecordEndpoint } from '../registry/record.ts';
 
 /** A peer as it ought to be configured. */
@@ -41,6 +44,7 @@ export interface Self {
 }
 
 interface Ranked {
+  /** As the network's home calls it. */
   readonly node: string;
   readonly mayHold: boolean;
   readonly leasedAt: number;
@@ -51,9 +55,17 @@ interface Claim extends Ranked {
   readonly prefix: Prefix;
 }
 
-/** Whom the registry has decided without comes last, whoever is configured first, and then it goes by age. */
+/**
+ * Nodes of other domains come last, whatever date they claim, and whom the registry has decided without; whoever is configured comes
+ * first, and then it goes by age.
+ */
 const byRight = (a: Ranked, b: Ranked): number =>
-  Number(b.mayHold) - Number(a.mayHold) || Number(b.isConfigured) - Number(a.isConfigured) || byAge(a, b);
+  Number(isForeign(a)) - Number(isForeign(b)) ||
+  Number(b.mayHold) - Number(a.mayHold) ||
+  Number(b.isConfigured) - Number(a.isConfigured) ||
+  byAge(a, b);
+
+const isForeign = ({ node }: Ranked): boolean => foreignDomainOf(node) !== undefined;
 
 const byAge = (a: { leasedAt: number; node: string }, b: { leasedAt: number; node: string }): number =>
   a.leasedAt - b.leasedAt || (a.node < b.node ? -1 : a.node > b.node ? 1 : 0);

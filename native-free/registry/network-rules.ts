@@ -11,6 +11,7 @@ import {
   prefixCovers,
   prefixesOverlap,
 } from '../ipam/prefix.ts';
+import { DOMAIN, OTHERS } from '../names/name.ts';
 import { all, below, keys, one } from './keys.ts';
 import { check, type Network, name as nameSchema, network as networkSchema } from './model.ts';
 import { mustBeNetwork, put, type Rule, settled } from './rules.ts';
@@ -184,6 +185,11 @@ export const createNetwork = (
       `name: "${request.name}" cannot name a network, since interfaces are named after it: choose another`,
     );
   }
+  if (request.name === OTHERS)
+    throw new Vl3Error(
+      'invalid-argument',
+      `name: "${OTHERS}" cannot name a network, since the names of partners' networks are below ${OTHERS}.${DOMAIN}: choose another`,
+    );
   const v4 = parsePool(request.poolV4, 4);
   const v6 = parsePool(request.poolV6, 6);
   const pools = [v4, v6].filter((pool) => pool !== undefined);

@@ -36,10 +36,12 @@ const decoder = new TextDecoder();
 
 export class SimulatedSigner {
   readonly #secret: Uint8Array;
+  readonly #trustDomain: string;
   #issued = 0;
 
-  constructor(secret: Uint8Array) {
+  constructor(secret: Uint8Array, trustDomain = TRUST_DOMAIN) {
     this.#secret = secret;
+    this.#trustDomain = trustDomain;
   }
 
   issue(node: string, now: number, termMs: number): SimulatedIdentity {
@@ -59,7 +61,7 @@ export class SimulatedSigner {
 
   sign(identity: SimulatedIdentity, content: RecordContent): SignedRecord {
     const { node, notBefore, notAfter, chain } = identity;
-    const record = encodeRecord({ ...content, trustDomain: TRUST_DOMAIN, node, notBefore, notAfter });
+    const record = encodeRecord({ ...content, trustDomain: this.#trustDomain, node, notBefore, notAfter });
     return {
       record,
       signature: this.#signature(chain, signingInput(RECORD_CONTEXT, record)),
@@ -74,7 +76,7 @@ export class SimulatedSigner {
     if (now < notBefore || now > notAfter) return undefined;
     const right = this.#signature(chain, input);
     if (!right.every((byte, i) => byte === signature[i])) return undefined;
-    return { trustDomain: TRUST_DOMAIN, node, notAfter };
+    return { trustDomain: this.#trustDomain, node, notAfter };
   };
 
   #tag(body: string): string {

@@ -3,6 +3,7 @@
 // gone, lies or lost its memory is no other's concern. Which domains there are is homes.ts.
 
 import type { Logger } from 'pino';
+import type { Vl3Error } from '../../native-free/error.ts';
 import { isBelowOne } from '../../native-free/federation/constraints.ts';
 import { SeenStore } from '../../native-free/reconcile/seen-store.ts';
 import { domainOfKey } from '../../native-free/registry/network-key.ts';
@@ -31,6 +32,8 @@ export interface HomeDeps {
   readonly client: () => AgentClient;
   /** What workloads may be called on a partner's networks. */
   readonly names?: () => readonly string[];
+  /** The registry said that it does not know this node. */
+  readonly onUnknown?: () => void;
   readonly networks: () => Networks;
   readonly surroundings: Surroundings;
   /** Turns everything attached from the prefix into wishes. */
@@ -92,6 +95,11 @@ export class Home {
     const names = this.isOwn ? undefined : this.#deps.names?.();
     return names === undefined || isBelowOne(name, names);
   };
+
+  /** A call was refused. */
+  refusedBy({ code }: Vl3Error): void {
+    if (code === 'unauthenticated') this.#deps.onUnknown?.();
+  }
 
   // --- what its registry says
 

@@ -149,6 +149,7 @@ export class Homes implements AsyncDisposable {
       {
         ...this.#deps,
         client: () => link.client,
+        onUnknown: () => link.unknownThere(),
         names: () => federations().get(trustDomain)?.names ?? [],
       },
     );

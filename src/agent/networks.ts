@@ -145,12 +145,21 @@ export class Networks implements AsyncDisposable {
       return await this.#once(network, async () => {
         const leaving = this.get(network);
         if (leaving?.isLeaving === true) await this.#finishLeaving(leaving);
-        if (this.#deps.state.get(NETWORK, network) === undefined)
-          await this.#homeOf(network).leaseCalls.run(() => this.#enter(network, signal));
+        if (this.#deps.state.get(NETWORK, network) === undefined) await this.#joinAnew(network, signal);
         return await this.#open(network);
       });
     } catch (error) {
       throw this.#fail(network, error);
+    }
+  }
+
+  async #joinAnew(network: string, signal: AbortSignal | undefined): Promise<void> {
+    const home = this.#homeOf(network);
+    try {
+      await home.leaseCalls.run(() => this.#enter(network, signal));
+    } catch (error) {
+      home.refusedBy(fromConnectError(error));
+      throw error;
     }
   }
 

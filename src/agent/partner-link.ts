@@ -99,6 +99,16 @@ export class PartnerLink implements AsyncDisposable {
     void pause(LINGER_MS, this.#closed.signal).then(() => old[Symbol.asyncDispose]());
   }
 
+  /**
+   * It did not know whom it was talking to. A connection is judged when it is made: what has changed at the partner since counts
+   * for the next one.
+   */
+  unknownThere(): void {
+    const old = this.#connection;
+    this.#connection = undefined;
+    void old?.[Symbol.asyncDispose]();
+  }
+
   /** Sends heartbeats while there is reason to, until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
@@ -129,6 +139,7 @@ export class PartnerLink implements AsyncDisposable {
     } catch (error) {
       if (signal.aborted) return;
       this.#problem = this.#failures.say(fromConnectError(error), { domain: this.trustDomain });
+      if (this.#problem.code === 'unauthenticated') this.unknownThere();
       // That it is not known is what a registry says that lost its memory.
       if (this.#problem instanceof NotEnrolled && this.#problem.why === 'deleted')
         this.#deps.onRefused(this.#problem.message);

@@ -36,10 +36,10 @@ const signed = (over: Partial<Grant> = {}, by = 1): SignedRecord => ({
   certificateChain: [Uint8Array.of(1)],
 });
 
-const verify: VerifyGrant = (_chain, _input, signature) =>
+const byHome: VerifyGrant = (_chain, _input, signature) =>
   signature[0] === 1 ? { trustDomain: 'home.example', notAfter: WALL + 2 * WEEK } : undefined;
 
-const world = (saved: SavedGrant[] = [], now = at()) => {
+const world = (saved: SavedGrant[] = [], now = at(), verify: VerifyGrant = byHome) => {
   const refused: string[] = [];
   const book = new GrantBook(
     { network: 'red', networkUid: 'uid', home: 'home.example' },
@@ -78,6 +78,29 @@ describe('a grant', () => {
     expect(book.accept('n1', signed({ isWhole: true, addresses: [], sequence: WALL + 1 }), at())).toBe(true);
     expect(of()).toBe('whole');
     expect(of(at(), 'n2')).toEqual([]);
+  });
+
+  test('of a node of another domain is by address, and for that domain’s node alone', () => {
+    const { book, of, refused } = world();
+    const key = 'n1@partner.example';
+    const foreign = { nodeDomain: 'partner.example' };
+    expect(book.accept(key, signed(), at())).toBe(false);
+    expect(book.accept('n1@home.example', signed(), at())).toBe(false);
+    expect(book.accept(key, signed({ nodeDomain: 'other.example' }), at())).toBe(false);
+    expect(book.accept(key, signed(foreign), at())).toBe(true);
+    expect(of(at(), key)).toEqual(['10.60.0.7/32']);
+    expect(of()).toEqual([]);
+    expect(refused).toHaveLength(3);
+  });
+
+  test('goes when its signer is believed no more, and what is not of that stays', () => {
+    let believed = true;
+    const { book, of } = world([], at(), (...args) => (believed ? byHome(...args) : undefined));
+    book.accept('n1', signed(), at());
+    expect(book.trustChanged()).toBe(false);
+    believed = false;
+    expect(book.trustChanged()).toBe(true);
+    expect(of()).toEqual([]);
   });
 
   test.each<[string, Partial<Grant>, RegExp]>([

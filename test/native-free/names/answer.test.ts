@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type Address, formatAddress, parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { answer, NEGATIVE_TTL, TTL, type Zone } from '../../../native-free/names/answer.ts';
+import { zoneOf as namesZoneOf } from '../../../native-free/names/name.ts';
 import { NameTable } from '../../../native-free/names/name-table.ts';
 import type { Transport } from '../../../native-free/names/response.ts';
 
@@ -297,5 +298,39 @@ describe('whatever is asked', () => {
       }),
       { numRuns: 2000 },
     );
+  });
+});
+
+describe("another domain's network", () => {
+  const foreign = (network: string, others: readonly (readonly string[])[] = []): Zone => ({
+    ...ZONE,
+    network,
+    others,
+  });
+
+  test('has its zone below the domain, apart from every own one', () => {
+    const zone = foreign('red@home.example');
+    expect(ask(query('web.red.home.example.at.vl3', 'A'), 'udp', zone).answers).toHaveLength(1);
+    expect(ask(query('5.0.60.10.in-addr.arpa', 'PTR'), 'udp', zone).answers[0]).toMatch(
+      /PTR web\.red\.home\.example\.at\.vl3$/,
+    );
+    for (const name of ['web.red.vl3', 'web.red.home.example.vl3', 'web.example.at.vl3'])
+      expect(ask(query(name, 'A'), 'udp', zone).rcode).toBe('REFUSED');
+  });
+
+  test('that lies in the zone of another on this node is answered by its own server alone', () => {
+    const inner = namesZoneOf('red@eu.home.example');
+    const outer = foreign('eu@home.example', [inner]);
+    expect(ask(query('web.red.eu.home.example.at.vl3', 'A'), 'udp', outer).rcode).toBe('REFUSED');
+    expect(ask(query('web.eu.home.example.at.vl3', 'A'), 'udp', outer).answers).toHaveLength(1);
+  });
+
+  test.each([
+    `red@${'d'.repeat(70)}`,
+    'red@a..b',
+    `red@${Array.from({ length: 60 }, () => 'long').join('.')}`,
+  ])('whose domain cannot be a name is not answered for: %s', (network) => {
+    expect(ask(query('web.red.vl3', 'A'), 'udp', foreign(network)).rcode).toBe('REFUSED');
+    expect(ask(query('5.0.60.10.in-addr.arpa', 'PTR'), 'udp', foreign(network)).rcode).toBe('REFUSED');
   });
 });

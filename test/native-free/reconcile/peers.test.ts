@@ -60,6 +60,19 @@ describe('desired peers', () => {
     expect(prefixesOf(peers)).toEqual({ a: ['10.60.1.7/32'] });
   });
 
+  it("of other domains have what the home's own leave, whatever date they claim, and whoever came first", () => {
+    const own = record('own', [['10.60.1.0/24', 60]]);
+    const thief = { ...record('thief@partner.example', [['10.60.1.0/25', 1]]), publicKey: key('own') };
+    const other = record('other@partner.example', [['10.60.1.0/25', 1]]);
+    const configured = desiredPeers([other], SELF).peers;
+    const { peers, conflicts } = desiredPeers([thief, other, own], SELF, configured);
+    expect(prefixesOf(peers)).toEqual({ own: ['10.60.1.0/24'], 'other@partner.example': [] });
+    expect(conflicts).toMatchObject([
+      { node: 'thief@partner.example', claim: key('own'), heldBy: 'own' },
+      { node: 'other@partner.example', claim: '10.60.1.0/25', heldBy: 'own' },
+    ]);
+  });
+
   it('do not keep a prefix that the registry, without its older holder, has given to another', () => {
     const gone = record('gone', [['10.60.1.0/24', 60]]);
     const here = record('here', [['10.60.1.0/24', 70]]);

@@ -55,6 +55,7 @@ describe('networks', () => {
     [{ poolV4: '', poolV6: '' }, /needs a pool/],
     [{ poolV4: '10.60.0.1/16' }, /host bits set/],
     [{ name: 'eth0' }, /name: "eth0" cannot name a network/],
+    [{ name: 'at' }, /names of partners' networks are below at\.vl3/],
     [{ poolV4: 'fd00::/48' }, /pool_v4: "fd00::\/48" is an IPv6 prefix/],
     [{ poolV4: '224.0.0.0/8' }, /cannot be routed/],
     [{ poolV4: '0.0.0.0/0' }, /use a length from \/8/],

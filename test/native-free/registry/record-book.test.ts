@@ -203,3 +203,54 @@ test('it never testifies of a record that did not verify', () => {
   book.listing.begin('store', NOW.boot);
   expect(book.testimony(NOW)).toEqual([]);
 });
+
+// --- of several domains
+
+const partner = new SimulatedSigner(new Uint8Array(32).fill(7), 'partner.example');
+
+test("a node of another domain is known by its domain, and by that domain's bundle alone", () => {
+  const saved = new Map<string, SavedRecord>();
+  let isFederated = true;
+  const reports: string[] = [];
+  const book = new RecordBook(
+    { network: 'red', networkUid: 'uid', home: TRUST_DOMAIN, pools: [], node: 'one' },
+    {
+      saved: {
+        list: () => [...saved.values()],
+        put: (node, signed, acceptedAt) => saved.set(node, { node, signed, acceptedAt }),
+        delete: (node) => saved.delete(node),
+      },
+      verifierOf: (domain) =>
+        domain === TRUST_DOMAIN ? signer.verify : isFederated ? partner.verify : undefined,
+      report: (_, node, reason) => void reports.push(`${node}: ${reason}`),
+    },
+    NOW,
+  );
+  const content = { network: 'red', networkUid: 'uid', prefixes: [], endpoints: [], sequence: 1 };
+  const theirs = partner.sign(partner.issue('two', WALL, DAY), {
+    ...content,
+    publicKey: `${'C'.repeat(42)}A=`,
+  });
+  const nodes = () => book.valid(NOW).map(({ node }) => node);
+  // As one of the home, as one of a third, and as one that its name does not say.
+  expect(book.accept('two', theirs, NOW)).toBe(false);
+  expect(book.accept('two@third.example', theirs, NOW)).toBe(false);
+  expect(book.accept('three@partner.example', theirs, NOW)).toBe(false);
+  expect(book.accept(`two@${TRUST_DOMAIN}`, theirs, NOW)).toBe(false);
+  expect(book.refusals.get('three@partner.example')).toMatch(/record of "two@partner.example" for "three@/);
+  expect(book.accept('two@partner.example', theirs, NOW)).toBe(true);
+  // And of the home's nodes none is taken for the partner's.
+  expect(book.accept('two@partner.example', recordOf(9), NOW)).toBe(false);
+  expect(nodes()).toEqual(['two@partner.example']);
+
+  isFederated = false;
+  expect(book.trustChanged('partner.example', NOW)).toBe(true);
+  expect(nodes()).toEqual([]);
+  expect(book.refusals.get('two@partner.example')).toMatch(
+    /partner\.example, with which .* is not federated/,
+  );
+  expect(book.accept('two@partner.example', theirs, NOW)).toBe(false);
+  isFederated = true;
+  expect(book.trustChanged('partner.example', NOW)).toBe(true);
+  expect(nodes()).toEqual(['two@partner.example']);
+});

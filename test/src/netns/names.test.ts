@@ -4,10 +4,12 @@ import { formatAddress } from '../../../native-free/ipam/prefix.ts';
 import {
   checkAttachmentId,
   checkInterfaceName,
+  checkNamespaceName,
   defaultInterfaceName,
   hostInterfaceName,
   linkLocalAddress,
   macAddress,
+  routerName,
 } from '../../../src/netns/names.ts';
 
 test('a host interface has a name of its own that an interface may have, the same each time', () => {
@@ -18,6 +20,23 @@ test('a host interface has a name of its own that an interface may have, the sam
       if (a !== b) expect(hostInterfaceName(a)).not.toBe(hostInterfaceName(b));
     }),
   );
+});
+
+test("no two networks have one router namespace, whatever domains are called, and each can be one's name", () => {
+  const name = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
+  const domain = fc.option(fc.stringMatching(/^[a-z0-9._-]{1,255}$/), { nil: undefined });
+  const key = fc
+    .tuple(name, domain)
+    .map(([network, of]) => (of === undefined ? network : `${network}@${of}`));
+  fc.assert(
+    fc.property(key, key, (a, b) => {
+      checkNamespaceName(routerName('vl3-', a));
+      if (a !== b) expect(routerName('vl3-', a)).not.toBe(routerName('vl3-', b));
+    }),
+  );
+  expect(routerName('vl3-', 'red')).toBe('vl3-red');
+  expect(routerName('vl3-', 'red@home.example')).toBe('vl3-red.home.example');
+  expect(routerName('vl3-', `red@${'d'.repeat(200)}`)).toMatch(/^vl3-red_[0-9a-f]{20}$/);
 });
 
 test('MAC addresses are unicast, locally administered, and differ at the two ends', () => {
