@@ -7,6 +7,7 @@ import type { AdmissionRule, TestAdmissionResponse } from '../../src/api/generat
 import { type AdminOptions, adminOption, withAdminOptions, withAdmission } from './admin.ts';
 import { addAdmissionLog } from './admission-log.ts';
 import { collectLabel } from './arguments.ts';
+import { tellSigner } from './ca-client.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { type OutputFormat, print, printTable } from './output.ts';
 import { iso } from './timestamp.ts';
@@ -159,9 +160,12 @@ Examples:
         workload: options.workload ?? '',
         isDryRun: options.dryRun ?? false,
       };
+      const made = { name: name ?? nameFor(wanted), ...wanted };
       const { rule, warnings } = await withAdmission(options.admin, ({ client }) =>
-        client.createAdmissionRule({ rule: { name: name ?? nameFor(wanted), ...wanted } }),
+        client.createAdmissionRule({ rule: made }),
       );
+      // As it was written here, not as the registry says.
+      await tellSigner(options.admin, (signer) => signer.registerRule({ rule: made }));
       await printRules(context, options.output, rule === undefined ? [] : [rule]);
       for (const warning of warnings) context.err(`warning: ${warning}`);
     });
@@ -210,6 +214,7 @@ Examples:
       `\nWhat is detached waits, and is attached again as soon as a rule admits it.\n\nExamples:\n  vl3 admission delete ledger --network red\n  vl3 admission delete ${HOME_RULE} --network red`,
     )
     .action(async (name: string, { admin, network }: { admin: string; network: string }) => {
+      await tellSigner(admin, (signer) => signer.withdrawRule({ network, name }));
       await withAdmission(admin, ({ client }) => client.deleteAdmissionRule({ network, name }));
     });
 

@@ -6,6 +6,7 @@ import type { ExcludedUse } from '../../src/api/generated/vl3/v1/admin_pb.js';
 import type { Network } from '../../src/api/generated/vl3/v1/common_pb.js';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { collect, parseInteger } from './arguments.ts';
+import { registerNetwork, tellSigner } from './ca-client.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { type OutputFormat, print, printTable } from './output.ts';
 import { iso } from './timestamp.ts';
@@ -110,9 +111,12 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
         command.error('error: give the network --pool-v4, --pool-v6 or both');
       }
       const pools = { poolV4: options.poolV4 ?? '', poolV6: options.poolV6 ?? '' };
+      // Is it away, then nothing is made that it would not know.
+      await tellSigner(options.admin, (signer) => signer.getCa({}));
       const answer = await withAdmin(options.admin, (client) =>
         client.createNetwork({ network: { name, ...pools, ...changes(options) } }),
       );
+      await registerNetwork(options.admin, { name, ...pools, uid: answer.network?.uid ?? '' });
       for (const warning of answer.warnings) context.err(`warning: ${warning}`);
       await printNetworks(context, options.output, answer.network === undefined ? [] : [answer.network]);
     });
@@ -184,5 +188,6 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
     .addHelpText('after', '\nExamples:\n  vl3 network delete red')
     .action(async (name: string, options: Pick<AdminOptions, 'admin'>) => {
       await withAdmin(options.admin, (client) => client.deleteNetwork({ name }));
+      await tellSigner(options.admin, (signer) => signer.withdrawNetwork({ name }));
     });
 };

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import type { Node, PrefixLease } from '../../src/api/generated/vl3/v1/common_pb.js';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
+import { tellSigner } from './ca-client.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { formatAge, print, printTable } from './output.ts';
 import { iso, milliseconds } from './timestamp.ts';
@@ -79,6 +80,7 @@ export const nodeCommands: CommandGroup = (program: Command, context: Context): 
       '\nThe node is refused from then on; its peers drop it within seconds.\n\nExamples:\n  vl3 node delete edge-1',
     )
     .action(async (name: string, options: AdminOptions) => {
+      await tellSigner(options.admin, (signer) => signer.revokeNode({ name }));
       const { freed } = await withAdmin(options.admin, (client) => client.deleteNode({ name }));
       const leases = leaseRows(freed);
       await print(context, options.output, { freed: leases }, () => {

@@ -8,6 +8,7 @@ import { admissionCommands } from './admission.ts';
 import { agentCommands } from './agent.ts';
 import { attachCommands } from './attach.ts';
 import { attachmentCommands } from './attachment.ts';
+import { caCommands } from './ca.ts';
 import { cniCommands } from './cni.ts';
 import { type Context, EXIT } from './context.ts';
 import { deviceCommand } from './device.ts';
@@ -50,6 +51,7 @@ export const buildProgram = (context: Context): Command => {
     });
   for (const addTo of [
     registryCommands,
+    caCommands,
     tokenCommands,
     networkCommands,
     nodeCommands,

@@ -7,6 +7,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { registrySettings } from '../../src/config/registry-settings.ts';
 import type { Resolved } from '../../src/config/resolve.ts';
 import { DEFAULT_REGISTRY_PORT } from '../../src/identity/registry-address.ts';
+import type { RegistryOptions } from '../../src/registry/server.ts';
 import { adminOption, withAdmin } from './admin.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger } from './log.ts';
@@ -45,7 +46,9 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
           advertise,
           reservedRanges: values['reserved-range'],
           outageBudgetMs: values['outage-budget'] * 1000,
+          ...(await bundleOptions(values)),
           ...(clustersFile !== undefined && { clustersFile }),
+          ...(values.signer !== undefined && { signerFile: values.signer }),
           ...(publishDomain !== undefined && { publishDomain }),
         },
         { logger },
@@ -75,7 +78,8 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
     .addHelpText('after', '\nExamples:\n  vl3 registry status\n  vl3 registry status -o json')
     .action(async (options: { admin: string; output: OutputFormat }) => {
       const answer = await withAdmin(options.admin, (client) => client.getStatus({}));
-      const { trustDomain, version, storeId, networks, nodes, nodesAlive, attachments, watchers } = answer;
+      const { trustDomain, version, signer, storeId, networks, nodes, nodesAlive, attachments, watchers } =
+        answer;
       const revision = Number(answer.revision);
       const refusals = Object.entries(answer.refusedEnrolments).map(([reason, count]): [string, number] => [
         reason,
@@ -90,9 +94,18 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
         adopted: answer.recovery.adopted,
         conflicts: answer.recovery.conflicts,
       };
-      const shown = { trustDomain, version, storeId, revision, outageBudgetSeconds, ...counts };
+      const shown = {
+        trustDomain,
+        version,
+        signer: signer || 'in-process',
+        storeId,
+        revision,
+        outageBudgetSeconds,
+        ...counts,
+      };
       await print(context, options.output, { ...shown, ...(recovery && { recovery }) }, () => {
         context.out(`registry of ${trustDomain}, vl3 ${version}, store ${storeId} at revision ${revision}`);
+        context.out(SIGNERS[signer] ?? SIGNERS['in-process'] ?? '');
         context.out(
           `networks ${networks}  nodes ${nodes} (${nodesAlive} alive)  attachments ${attachments}  watches ${watchers}`,
         );
@@ -106,6 +119,42 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
         );
       });
     });
+};
+
+/** Where the domain's bundle is served, and how partners' are asked for. */
+const bundleOptions = async (
+  values: z.output<typeof registrySettings.schema>,
+): Promise<Pick<RegistryOptions, 'publicBundle' | 'bundleUrl' | 'partnerLinks'>> => {
+  const { 'bundle-listen': listen, 'bundle-url': bundleUrl, 'partner-web-ca': caFile } = values;
+  const { 'bundle-certificate': certificateFile, 'bundle-key': keyFile } = values;
+  if ((certificateFile === undefined) !== (keyFile === undefined))
+    throw new Vl3Error(
+      'invalid-argument',
+      'bundle-certificate and bundle-key go together: give both, or neither',
+    );
+  if (certificateFile !== undefined && listen === undefined)
+    throw new Vl3Error('invalid-argument', 'bundle-certificate is for bundle-listen: say where to listen');
+  const ca = caFile === undefined ? undefined : await readCas(caFile);
+  return {
+    ...(listen !== undefined && {
+      publicBundle: {
+        listen,
+        ...(certificateFile !== undefined && keyFile !== undefined && { certificateFile, keyFile }),
+      },
+    }),
+    ...(bundleUrl !== undefined && { bundleUrl }),
+    ...(ca !== undefined && { partnerLinks: { ca } }),
+  };
+};
+
+const readCas = async (file: string): Promise<string> => {
+  const { readFile } = await import('node:fs/promises');
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new Vl3Error('failed-precondition', `partner-web-ca cannot be read: ${why}`, { cause });
+  }
 };
 
 /** What is in the file of clusters is the configuration's, too. */
@@ -122,6 +171,13 @@ const mustHaveClusters = async (
     if (!(error instanceof Vl3Error)) throw error;
     refuseSettings(context, error.message);
   }
+};
+
+/** Said in either case, since it decides what is lost with this machine. */
+const SIGNERS: Readonly<Record<string, string>> = {
+  apart: 'the signer is apart: no key of the CA is here, and what it signs it decides itself',
+  'in-process':
+    "the CA's key is in this process: whoever takes it over is the domain (`vl3 ca run` keeps it elsewhere)",
 };
 
 interface Recovery {

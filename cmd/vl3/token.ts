@@ -4,6 +4,7 @@ import { type Command, Option } from 'commander';
 import type { Token } from '../../src/api/generated/vl3/v1/admin_pb.js';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { parseDuration } from './arguments.ts';
+import { registerToken, tellSigner } from './ca-client.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { formatAge, print, printTable } from './output.ts';
 import { iso, milliseconds } from './timestamp.ts';
@@ -30,16 +31,21 @@ export const tokenCommands: CommandGroup = (program: Command, context: Context):
       '\nExamples:\n  vl3 token create --node edge-1\n  vl3 agent run --token "$(vl3 token create --ttl 15m)"',
     )
     .action(async (options: AdminOptions & { node?: string; ttl: number }) => {
+      const { node = '', ttl } = options;
+      const proven = await registerToken(options.admin, node, ttl);
       const answer = await withAdmin(options.admin, (client) =>
-        client.createToken({ node: options.node ?? '', ttl: { seconds: BigInt(options.ttl), nanos: 0 } }),
+        client.createToken({
+          ...{ node, ttl: { seconds: BigInt(ttl), nanos: 0 } },
+          secretHash: proven?.secretHash ?? '',
+        }),
       );
       const made = {
         id: answer.token?.id ?? '',
         node: answer.token?.node ?? '',
         expiresAt: iso(answer.token?.expiresAt),
-        joinToken: answer.joinToken,
+        joinToken: proven?.joinToken ?? answer.joinToken,
       };
-      await print(context, options.output, made, () => context.out(answer.joinToken));
+      await print(context, options.output, made, () => context.out(made.joinToken));
     });
 
   withAdminOptions(token.command('list'), context)
@@ -78,6 +84,7 @@ export const tokenCommands: CommandGroup = (program: Command, context: Context):
     .addOption(adminOption(context))
     .addHelpText('after', '\nExamples:\n  vl3 token revoke 790539839ea6902e')
     .action(async (id: string, options: Pick<AdminOptions, 'admin'>) => {
+      await tellSigner(options.admin, (signer) => signer.withdrawToken({ id }));
       await withAdmin(options.admin, (client) => client.revokeToken({ id }));
     });
 };

@@ -46,10 +46,43 @@ const schema = z.strictObject({
     description:
       'ConfigMap of the cluster that the registry is a pod of, into which it writes where it is, for the nodes there',
   }),
+  'bundle-listen': setting(hostWithPort().optional(), {
+    placeholder: '<address:port>',
+    description:
+      "where to serve the domain's SPIFFE bundle as well, at /bundle.json; anyway it is on the port above",
+  }),
+  'bundle-url': setting(text(1024).optional(), {
+    placeholder: '<url>',
+    description: 'where partners are told that the bundle is',
+    otherwise: 'where it is served',
+  }),
+  'bundle-certificate': setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description: "certificate chain in PEM for bundle-listen, of the web's CAs (profile https_web)",
+    otherwise: "the registry's SVID (https_spiffe)",
+  }),
+  'bundle-key': setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description: "the certificate's key in PEM",
+  }),
+  'partner-web-ca': setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description: "CAs in PEM by which partners' https_web endpoints are known",
+    otherwise: 'the usual ones',
+  }),
   'state-dir': setting(directory().prefault('/var/lib/vl3/registry'), {
     placeholder: '<directory>',
     isPath: true,
     description: 'where the store, the CA and the admin credential live',
+  }),
+  signer: setting(text().optional(), {
+    placeholder: '<file>',
+    isPath: true,
+    description:
+      "the signer is apart, and this is the registry's credential for it (`vl3 ca registry` makes it); without, the CA is in this process",
   }),
   'outage-budget': setting(
     duration()

@@ -110,7 +110,7 @@ const connect = (identity: Identity, options: ClientOptions | undefined) =>
  * The same client, but what its calls and streams throw is a Vl3Error, and a reader that stops early ends the call: the
  * framework alone would leave the stream open.
  */
-const withVl3Errors = <C extends object>(client: C): C =>
+export const withVl3Errors = <C extends object>(client: C): C =>
   new Proxy(client, {
     get(target, name) {
       const method: unknown = Reflect.get(target, name);

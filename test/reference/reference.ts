@@ -4,6 +4,7 @@
 import type { Argument, Command, Option } from 'commander';
 import { buildProgram } from '../../cmd/vl3/program.ts';
 import { agentSettings } from '../../src/config/agent-settings.ts';
+import { caSettings } from '../../src/config/ca-settings.ts';
 import { registrySettings } from '../../src/config/registry-settings.ts';
 import { type ProgramSettings, type SettingsSchema, settingsOf } from '../../src/config/setting.ts';
 import { webhookSettings } from '../../src/config/webhook-settings.ts';
@@ -27,6 +28,7 @@ export const commandsOf = (command: Command, words: readonly string[] = []): [st
 const PROGRAMS: readonly ProgramSettings<SettingsSchema>[] = [
   agentSettings,
   registrySettings,
+  caSettings,
   webhookSettings,
 ];
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { agentSettings } from '../../../src/config/agent-settings.ts';
+import { caSettings } from '../../../src/config/ca-settings.ts';
 import { parseConfigFile } from '../../../src/config/config-file.ts';
 import { registrySettings } from '../../../src/config/registry-settings.ts';
 import { resolveSettings } from '../../../src/config/resolve.ts';
@@ -14,7 +15,12 @@ import { webhookSettings } from '../../../src/config/webhook-settings.ts';
 const scratch = mkdtempSync(join(tmpdir(), 'vl3-examples-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-const programs: ProgramSettings<SettingsSchema>[] = [agentSettings, registrySettings, webhookSettings];
+const programs: ProgramSettings<SettingsSchema>[] = [
+  agentSettings,
+  registrySettings,
+  caSettings,
+  webhookSettings,
+];
 
 describe.each(programs.map((program) => [program.program, program] as const))(
   'the example of %s',

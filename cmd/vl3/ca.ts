@@ -1,0 +1,125 @@
+// vl3 ca: the domain's CA. Its life cycle wherever it is, and running it on a machine of its own.
+
+import { once } from 'node:events';
+import { type Command, Option } from 'commander';
+import { caSettings } from '../../src/config/ca-settings.ts';
+import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
+import { registerNetwork, withCa } from './ca-client.ts';
+import { addCredentialCommands } from './ca-credentials.ts';
+import { printCa } from './ca-table.ts';
+import type { CommandGroup, Context } from './context.ts';
+import { createLogger } from './log.ts';
+import { addConfigCommand, readSettings, withSettings } from './settings.ts';
+
+const ROTATE_HELP = `
+Three steps, so that nobody is cut off; each waits for the time that an SVID lasts (a sixth more than the outage budget):
+  prepare   makes the next CA and adds it to the bundle, which nodes learn within seconds
+  sign      the next CA signs from now on; nodes renew their SVIDs within minutes; the key of the one before is destroyed
+  retire    takes the one before out of the bundle
+After "sign" copies of an admin's credential and of the registry's have to be made anew before "retire" (admin.json of a registry
+that holds the CA, and a running registry's credential, are renewed by themselves), and join tokens that are open, too.
+
+Where the key was stolen, do not wait: prepare, "sign --now", let nodes renew (vl3 node list), then "retire --now". Whoever has not
+renewed by then enrols anew. Until then the thief is the domain: see SECURITY.md.
+
+Examples:
+  vl3 ca rotate prepare
+  vl3 ca rotate sign
+  vl3 ca rotate retire --now`;
+
+export const caCommands: CommandGroup = (program: Command, context: Context): void => {
+  const ca = program
+    .command('ca')
+    .description("the domain's CA: rotation, revocation, and a machine of its own");
+
+  withSettings(ca.command('run', { isDefault: true }), caSettings)
+    .description('run the CA apart from the registry; `vl3 ca init` makes it')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  vl3 ca run --trust-domain aws-prod.example\n  vl3 ca run --config ./ca.yaml',
+    )
+    .action(async (_options: unknown, command: Command) => {
+      const { values } = readSettings(command, caSettings, context);
+      const { startSigner } = await import('../../src/ca/server.ts');
+      const logger = createLogger('ca', values['log-level']);
+      await using _running = await startSigner(
+        {
+          stateDirectory: values['state-dir'],
+          trustDomain: values['trust-domain'],
+          listen: { port: DEFAULT_CA_PORT, ...values.listen },
+          outageBudgetMs: values['outage-budget'] * 1000,
+        },
+        { logger },
+      );
+      if (!context.signal.aborted) await once(context.signal, 'abort');
+      logger.info('stopping');
+    });
+
+  addConfigCommand(ca, caSettings, context);
+  addCredentialCommands(ca, context);
+
+  withAdminOptions(ca.command('show'), context)
+    .description('show the CAs, the next step of a rotation, who was revoked, and where the key is')
+    .addHelpText('after', '\nExamples:\n  vl3 ca show\n  vl3 ca show -o json')
+    .action(async ({ admin, output }: AdminOptions) => {
+      await printCa(context, output, await withCa(admin, (client) => client.getCa({})));
+    });
+
+  withAdminOptions(ca.command('rotate'), context)
+    .description('one step of replacing the CA without an outage')
+    .argument('<step>', 'prepare, sign or retire')
+    .option('--now', 'do not wait for what is still in use', false)
+    .addHelpText('after', ROTATE_HELP)
+    .action(async (step: string, { admin, output, now }: AdminOptions & { now: boolean }) => {
+      const { ca: state } = await withCa(admin, (client) => client.rotateCa({ step, isUrgent: now }));
+      if (state !== undefined) await printCa(context, output, state);
+    });
+
+  ca.command('revoke')
+    .description('void whatever was issued for a node until now')
+    .argument('<node>')
+    .addOption(adminOption(context))
+    .addHelpText(
+      'after',
+      `
+Nodes that reach the registry hear of it within seconds, and believe nothing that was signed with it, whoever hands it on; others until
+its records end. "vl3 node delete" does this, and frees the node's prefixes at the registry. A join token made from now on lets it in again.
+
+Examples:
+  vl3 ca revoke edge-1`,
+    )
+    .action(async (name: string, { admin }: { admin: string }) => {
+      await withCa(admin, (client) => client.revokeNode({ name }));
+    });
+
+  ca.command('register-network')
+    .description('tell a signer apart of a network that it does not know')
+    .argument('<name>')
+    .addOption(new Option('--pool-v4 <prefix>', 'its IPv4 pool, as it was created'))
+    .addOption(new Option('--pool-v6 <prefix>', 'its IPv6 pool, as it was created'))
+    .addOption(adminOption(context))
+    .addHelpText(
+      'after',
+      `
+"vl3 network create" does so by itself. This is for networks from before the signer was put apart, and after its ledger was lost. The
+pools are given here, since the signer takes no registry's word for them; so are, afterwards, the rules of admission
+("vl3 admission create", or "vl3 admission delete home").
+
+Examples:
+  vl3 ca register-network red --pool-v4 10.60.0.0/16`,
+    )
+    .action(
+      async (
+        name: string,
+        { admin, poolV4 = '', poolV6 = '' }: { admin: string; poolV4?: string; poolV6?: string },
+        command: Command,
+      ) => {
+        if (poolV4 === '' && poolV6 === '')
+          command.error('error: give the pools of the network: --pool-v4, --pool-v6 or both');
+        const { network } = await withAdmin(admin, (client) => client.getNetwork({ name }));
+        await registerNetwork(admin, { name, uid: network?.uid ?? '', poolV4, poolV6 });
+      },
+    );
+};
+
+const DEFAULT_CA_PORT = 7444;
