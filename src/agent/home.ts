@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { Vl3Error } from '../../native-free/error.ts';
 import { isBelowOne } from '../../native-free/federation/constraints.ts';
 import { SeenStore } from '../../native-free/reconcile/seen-store.ts';
+import { ToldBounds } from '../../native-free/reconcile/told-bounds.ts';
 import { domainOfKey } from '../../native-free/registry/network-key.ts';
 import type { HeartbeatResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../registry/client.ts';
@@ -52,6 +53,8 @@ export class Home {
   readonly keeper: LeaseKeeper;
   readonly recovery: Recovery;
   readonly surroundings: SeenSurroundings;
+  /** What its registry may make this node keep; undefined: the own one's, whatever it says. */
+  readonly told: ToldBounds | undefined;
   readonly #deps: HomeDeps;
 
   constructor({ trustDomain, domain, node }: HomeOptions, deps: HomeDeps) {
@@ -59,6 +62,7 @@ export class Home {
     this.trustDomain = trustDomain;
     this.domain = domain;
     this.node = node;
+    this.told = domain === undefined ? undefined : new ToldBounds();
     this.client = client;
     this.#deps = deps;
     this.seen = new SeenStore(state, domain);

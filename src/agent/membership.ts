@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress } from '../../native-free/ipam/prefix.ts';
 import { ATTACHMENT, type AttachmentDocument, NETWORK } from '../../native-free/reconcile/documents.ts';
+import { mustBeUsable } from '../../native-free/reconcile/joined-network.ts';
 import { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
@@ -483,13 +484,17 @@ export class Membership {
       const now = this.#deps.clock.moment();
       if (step.case === 'snapshot') this.#book.listing.begin(storeId, now.boot);
       if (network !== undefined) await this.#applyNetwork(network);
+      const { told } = this.home;
       for (const { node, record, alive, names, grant } of nodes) {
+        const said = { record: sizeOf(record), names: sizeOf(names), grant: sizeOf(grant) };
+        if (told?.take(this.network, node, said) === false) continue;
         this.#book.setAlive(node, alive);
         if (record !== undefined) this.#book.accept(node, record, now);
         if (names !== undefined) this.#namesBook.offer(node, names);
         if (grant !== undefined) this.#grants.accept(node, grant);
       }
-      for (const { node, recordSequence } of tombstones) this.#book.bury(node, Number(recordSequence));
+      for (const { node, recordSequence } of tombstones)
+        if (this.#book.bury(node, Number(recordSequence))) told?.buried(this.network, node);
       this.peers.reconcile();
       if (step.case === 'snapshot') this.#forgetNames(new Set(nodes.map(({ node }) => node)));
     }
@@ -514,8 +519,11 @@ export class Membership {
       );
     }
     const before = this.mtu;
+    const definition = networkOf(network);
+    // What is written down is read at every start.
+    mustBeUsable(definition, this.home.domain);
     this.#applyRules(network);
-    this.saved.redefine(networkOf(network));
+    this.saved.redefine(definition);
     if (this.mtu !== before) await this.mtuChanged();
   }
 
@@ -545,6 +553,7 @@ export class Membership {
     this.peers.close();
     await this.tunnel.remove();
     await this.router.remove();
+    this.home.told?.forget(this.network);
     this.#deps.state.transact(() => {
       this.#book.clear();
       this.#grants.clear();
@@ -554,6 +563,10 @@ export class Membership {
     });
   }
 }
+
+/** Of what was signed, and by whom; undefined: nothing. */
+const sizeOf = (signed: SignedRecord | undefined): number | undefined =>
+  signed?.certificateChain.reduce((sum, one) => sum + one.length, signed.record.length);
 
 const mtuOf = ({ document }: SavedNetwork, surroundings: SeenSurroundings): number =>
   document.mtu === 0 ? surroundings.derivedMtu : document.mtu;

@@ -178,6 +178,7 @@ const federationStatus = (
       : [`its registry does not answer: ${partner.link.problem.message}`]),
     ...(isUsed && isLow(budget) ? [budgetSentence(budget, wall())] : []),
     ...(partner?.home.recovery.problems ?? []),
+    ...(partner?.home.told?.problem === undefined ? [] : [partner.home.told.problem]),
   ];
   return {
     trustDomain,

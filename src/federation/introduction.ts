@@ -3,6 +3,7 @@
 
 import { createClient } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
+import { MAX_BUNDLE_BYTES } from '../../native-free/federation/bundle-document.ts';
 import { type HeldBundle, judgeBundle } from '../../native-free/federation/bundle-rules.ts';
 import type { BundleEndpoint } from '../../native-free/federation/endpoint.ts';
 import type { Invitation } from '../../native-free/federation/invitation.ts';
@@ -43,7 +44,11 @@ export const introduce = async (
   { now, signal }: Options,
 ): Promise<HeldBundle> => {
   const { registry, trustBundle } = await fetchInvitingBundle(invitation, { now, signal });
-  await using connection = connectRegistry({ registries: [registry], tls: clientTlsOptions(trustBundle) });
+  await using connection = connectRegistry({
+    registries: [registry],
+    tls: clientTlsOptions(trustBundle),
+    maxAnswerBytes: 2 * MAX_BUNDLE_BYTES,
+  });
   const client = createClient(FederationService, connection.transport);
   const { trustDomain, bundle, endpoint, registries } = introduction;
   const answer = await client

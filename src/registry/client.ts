@@ -28,7 +28,11 @@ export interface ClientOptions {
   readonly connectTimeoutMs?: number;
   /** For each call that is not a stream. */
   readonly callTimeoutMs?: number;
+  readonly maxAnswerBytes?: number;
 }
+
+/** More than a network's whole snapshot (reconcile/told-bounds.ts); what is announced longer is not read. */
+const MAX_PARTNER_ANSWER = 48 * 1024 * 1024;
 
 /** Reads the credential file; connects at the first call. Throws Vl3Error when the file is missing or damaged. */
 export const connectAdmin = async (
@@ -97,7 +101,8 @@ export const connectPartner = (
   identity: Identity,
   partner: Pick<Identity, 'registries' | 'trustBundle'>,
   options?: ClientOptions,
-): Connected<AgentClient> => connectAgent({ ...identity, ...partner }, options);
+): Connected<AgentClient> =>
+  connectAgent({ ...identity, ...partner }, { maxAnswerBytes: MAX_PARTNER_ANSWER, ...options });
 
 const connect = (identity: Identity, options: ClientOptions | undefined) =>
   connectRegistry({

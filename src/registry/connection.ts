@@ -18,6 +18,8 @@ export interface ConnectionOptionsOfRegistry {
   readonly connectTimeoutMs?: number;
   /** For each call that is not a stream. */
   readonly callTimeoutMs?: number;
+  /** Of an answer, bytes. Default: whatever comes. */
+  readonly maxAnswerBytes?: number;
 }
 
 /** Of no host: sessions name theirs. It only has to agree with the transport's base URL. */
@@ -142,7 +144,12 @@ export interface RegistryConnection extends AsyncDisposable {
 export const connectRegistry = (options: ConnectionOptionsOfRegistry): RegistryConnection => {
   const sessionManager = new Sessions(options);
   const callTimeoutMs = options.callTimeoutMs ?? 15_000;
-  const grpc = createGrpcTransport({ baseUrl: AUTHORITY, sessionManager, acceptCompression: [] });
+  const grpc = createGrpcTransport({
+    baseUrl: AUTHORITY,
+    sessionManager,
+    acceptCompression: [],
+    ...(options.maxAnswerBytes !== undefined && { readMaxBytes: options.maxAnswerBytes }),
+  });
   return {
     transport: {
       unary: (method, signal, timeoutMs, header, input, values) =>

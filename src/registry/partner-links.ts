@@ -29,6 +29,8 @@ export interface PartnerLinksOptions {
   readonly ca?: string | undefined;
 }
 
+/** Two words. */
+const MAX_ANSWER_BYTES = 4096;
 const STANDING_MS = 30_000;
 
 interface Link {
@@ -126,7 +128,11 @@ export class PartnerLinks implements AsyncDisposable {
     const registries = partners.of(domain)?.federation.registries ?? [];
     if (bundle === undefined || bundle.certificates.length === 0 || registries.length === 0) return;
     try {
-      await using connection = connectRegistry({ registries, tls: clientTlsOptions(bundle) });
+      await using connection = connectRegistry({
+        registries,
+        tls: clientTlsOptions(bundle),
+        maxAnswerBytes: MAX_ANSWER_BYTES,
+      });
       const client = createClient(FederationService, connection.transport);
       const answer = await client.confirmFederation(
         { trustDomain, handle: Buffer.from(handle, 'hex') },
