@@ -9,6 +9,7 @@ import { RECOVERY_READS, recoveryProgress } from '../../native-free/registry/rec
 import type { State } from '../../native-free/registry/state.ts';
 import type { ObservedRegistry } from '../registry/server.ts';
 import { EventLoop } from './event-loop.ts';
+import { addFederations } from './federation-metrics.ts';
 import { Instruments, type Sample } from './instruments.ts';
 import type { Observed } from './listener.ts';
 
@@ -24,6 +25,7 @@ export const observeRegistry = (registry: ObservedRegistry): Observed => {
   const instruments = new Instruments(eventLoop);
   addStore(instruments, registry);
   addDomain(instruments, registry);
+  addFederations(instruments, registry.context);
   return {
     metrics: () => instruments.text(),
     health: async () => {

@@ -68,11 +68,18 @@ export class Counters {
   readonly refusedAdmissions = new Map<string, number>();
   readonly refusedEnrolments = new Map<string, number>();
 
+  /** Calls of partners' nodes, by domain. */
+  readonly refusedForeign = new Map<string, number>();
+
   /** Of invitations that were shown, by reason. */
   readonly refusedFederations = new Map<string, number>();
 
   countFederationRefusal(reason: string): void {
     this.refusedFederations.set(reason, (this.refusedFederations.get(reason) ?? 0) + 1);
+  }
+
+  countForeignRefusal(domain: string): void {
+    this.refusedForeign.set(domain, (this.refusedForeign.get(domain) ?? 0) + 1);
   }
 
   countRefusal(reason: string): void {

@@ -154,6 +154,11 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
   return {
     async invitePartner({ trustDomain, constraints, ttl }, handler) {
       mustBeOther(trustDomain);
+      if (signer.isApart)
+        throw new Vl3Error(
+          'failed-precondition',
+          'with the signer apart (`vl3 ca run`) partners cannot be invited: it grants nothing to nodes that it did not enrol',
+        );
       const wanted = constraintsOf(trustDomain, constraints);
       const state = await transactor.read([all(below.networks)]);
       for (const network of wanted.networks) mustLeave(mustBeNetwork(state, network).value, wanted);
@@ -214,9 +219,11 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
     async revokePartner({ trustDomain }, handler) {
       mustBeOther(trustDomain);
       await transactor.run(revokePartner(trustDomain, changeBy(handler)));
-      await partners.reload();
       logger.info({ trustDomain }, 'federation revoked');
-      return { nodes: await removeStrayMembers({ transactor, now, logger }) };
+      // First what concerns peers: nobody of the domain is let in any more either way.
+      const nodes = await removeStrayMembers({ transactor, now, logger });
+      await partners.reload();
+      return { nodes };
     },
 
     async federate({ secret, trustDomain, bundle, bundleLocation, registries }, handler) {

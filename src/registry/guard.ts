@@ -5,6 +5,7 @@ import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
 import type { Logger } from 'pino';
 import { NotEnrolled, Vl3Error } from '../../native-free/error.ts';
 import { adoptNode } from '../../native-free/registry/adoption-rules.ts';
+import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
@@ -15,11 +16,13 @@ import { toConnectError } from '../api/errors.ts';
 import { mustBeAllowed } from './access.ts';
 import { Admission } from './admission.ts';
 import { type Caller, callerKey, type Role } from './caller.ts';
+import type { Counters } from './context.ts';
 import type { Transactor } from './transactor.ts';
 
 interface Dependencies {
   readonly transactor: Transactor;
   readonly trustDomain: string;
+  readonly counters: Counters;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly logger: Logger;
@@ -54,6 +57,8 @@ export const guard = (deps: Dependencies): Interceptor => {
     const caller = request.contextValues.get(callerKey);
     const fail = (error: unknown) => {
       report(deps, reasons, { error, method, caller });
+      if (caller.role === 'foreign-node' && error instanceof Vl3Error)
+        deps.counters.countForeignRefusal(foreignDomainOf(caller.name) ?? '');
       return toConnectError(error);
     };
     try {

@@ -43,7 +43,7 @@ export class Partners implements AsyncDisposable {
   #revision = 0;
   #changes = 0;
   #own: TrustBundle | undefined;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<() => void | Promise<void>>();
   #running: Promise<unknown> = Promise.resolve();
   /** Verifies what nodes of this domain and of its partners signed, each by its own bundle. */
   readonly verifyRecord: VerifyRecord;
@@ -115,13 +115,13 @@ export class Partners implements AsyncDisposable {
     return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
   }
 
-  /** Called after each change. Answers how to take it back. */
-  onChange(listener: () => void): () => void {
+  /** Called after each change, and waited for. Answers how to take it back. */
+  onChange(listener: () => void | Promise<void>): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Resolves once it knows what the store holds now: for whoever has just written. */
+  /** Resolves once it goes by what the store holds now, TLS included: for whoever has just written. */
   async reload(): Promise<void> {
     const { transactor, logger } = this.#deps;
     const state = await transactor.read(WATCHED.map(all));
@@ -150,7 +150,7 @@ export class Partners implements AsyncDisposable {
     this.#known = known;
     for (const domain of this.#counting.keys()) if (!known.has(domain)) this.#counting.delete(domain);
     this.#changes += 1;
-    for (const listener of this.#listeners) listener();
+    await Promise.all([...this.#listeners].map((listener) => listener()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

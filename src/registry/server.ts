@@ -8,7 +8,6 @@ import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
-import { type BundleEndpoint, bundleEndpoint } from '../../native-free/federation/endpoint.ts';
 import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
@@ -58,12 +57,13 @@ import { Heartbeats } from './heartbeats.ts';
 import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
-import { BUNDLE_PATH, OwnBundle } from './own-bundle.ts';
+import { OwnBundle } from './own-bundle.ts';
 import { domainService, OwnStatement } from './own-statement.ts';
 import { PartnerLinks, type PartnerLinksOptions } from './partner-links.ts';
 import { Partners } from './partners.ts';
 import { PositionStamps, STAMP_PURPOSE } from './position-stamps.ts';
 import { preflight } from './preflight.ts';
+import { bundleLocation, openPublicBundle, type PublicBundleOptions } from './public-bundle.ts';
 import { SqliteStore } from './sqlite-store.ts';
 import type { Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
@@ -85,8 +85,10 @@ export interface RegistryOptions {
   readonly clustersFile?: string;
   /** The signer is apart, and this is how it is reached: what `vl3 ca registry` made. Default: the CA is in this process. */
   readonly signerFile?: string;
-  /** Where partners find this domain's bundle. Default: on the registry's own port. */
-  readonly bundleEndpoint?: BundleEndpoint;
+  /** This domain's bundle on a port of its own, too. Default: on the registry's own port alone. */
+  readonly publicBundle?: PublicBundleOptions;
+  /** Where partners are told that the bundle is. Default: where it is served. */
+  readonly bundleUrl?: string;
   readonly partnerLinks?: PartnerLinksOptions;
   /** The ConfigMap in which nodes of the cluster that this is a pod of find the domain's address. */
   readonly publishDomain?: ConfigMapName;
@@ -162,6 +164,10 @@ export const startRegistry = async (
     new PartnerLinks(options.partnerLinks ?? {}, { partners, transactor, trustDomain, now, logger }),
   );
   const ownBundle = await OwnBundle.open(signer, logger, stopping.signal);
+  const publicBundle = options.publicBundle && {
+    options: options.publicBundle,
+    port: opened.use(await openPublicBundle(options.publicBundle, { signer, ownBundle, logger })).port,
+  };
   const ownStatement = await OwnStatement.open(signer, logger, stopping.signal);
   const context: RegistryContext = {
     store,
@@ -183,7 +189,7 @@ export const startRegistry = async (
     ownStatement,
     ownAddress: () => ({
       registries,
-      bundleEndpoint: options.bundleEndpoint ?? bundleEndpointAt(trustDomain, registries),
+      bundleEndpoint: bundleLocation(trustDomain, registries, options.bundleUrl, publicBundle),
     }),
     verifyRecord: partners.verifyRecord,
     formatJoinToken: (secret) => joinToken(signer, registries, secret),
@@ -215,18 +221,21 @@ export const startRegistry = async (
     opened.use(publishDomain(apiServer, address, { inCluster: apiServer.inCluster, logger }));
   }
 
-  const renew = (): void => {
-    tls().then(
+  let renewing: Promise<void> = Promise.resolve();
+  /** One after another: the last one has what holds last. */
+  const renew = (): Promise<void> => {
+    renewing = renewing.then(tls).then(
       (renewed) => listener.setTls(renewed),
       (error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'),
     );
+    return renewing;
   };
   // TLS has to let a partner's nodes in, before it is asked who they are.
   opened.defer(partners.onChange(renewIfOthers(partners, renew)));
-  const renewal = setInterval(renew, Math.min(DAY_MS, terms.termMs / 4));
+  const renewal = setInterval(() => void renew(), Math.min(DAY_MS, terms.termMs / 4));
   opened.defer(() => clearInterval(renewal));
   signer.onChange(() => {
-    renew();
+    void renew();
     Promise.all([
       transactor.run(bindCa(caFingerprintOf(signer), false, othersOf(signer))),
       renewAdmin(),
@@ -325,23 +334,19 @@ const openRemote = async (
   return { signer, ca: undefined, isOlder };
 };
 
-/** On the registry's own port. */
-const bundleEndpointAt = (trustDomain: string, [first = '']: readonly string[]): BundleEndpoint =>
-  bundleEndpoint(trustDomain, { url: `https://${first}${BUNDLE_PATH}`, profile: 'https_spiffe' });
-
 /** Only when the partners' CAs are others. */
-const renewIfOthers = (partners: Partners, renew: () => void): (() => void) => {
+const renewIfOthers = (partners: Partners, renew: () => Promise<void>): (() => Promise<void>) => {
   const prints = () =>
     partners
       .clientCertificates()
       .map((der) => Buffer.from(der).toString('base64'))
       .join();
   let before = prints();
-  return () => {
+  return async () => {
     const after = prints();
     if (after === before) return;
     before = after;
-    renew();
+    await renew();
   };
 };
 
@@ -367,7 +372,7 @@ const handlerOf = (context: RegistryContext, ca: CertificateAuthority | undefine
       },
       interceptors: [
         guard({
-          ...{ transactor, now, logger, stopping },
+          ...{ transactor, now, logger, stopping, counters: context.counters },
           trustDomain: signer.trustBundle.trustDomain,
         }),
       ],

@@ -29,9 +29,12 @@ export interface Companies {
 const standingMs = 200;
 
 /** Two domains, and red at home. */
-export const companies = async (options: Partial<RegistryOptions> = {}): Promise<Companies> => {
+export const companies = async (
+  options: Partial<RegistryOptions> = {},
+  ofPartner: Partial<RegistryOptions> = {},
+): Promise<Companies> => {
   const home = await startDomain({ trustDomain: HOME, partnerLinks: { standingMs }, ...options });
-  const partner = await startDomain({ trustDomain: PARTNER, partnerLinks: { standingMs } });
+  const partner = await startDomain({ trustDomain: PARTNER, partnerLinks: { standingMs }, ...ofPartner });
   await (await home.admin()).createNetwork({ network: red });
   return { home, partner };
 };

@@ -2,6 +2,7 @@ import { Code, ConnectError, createClient, createRouterTransport } from '@connec
 import { expect, test } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
 import { EnrollmentService } from '../../../src/api/generated/vl3/v1/enrollment_pb.js';
+import { Counters } from '../../../src/registry/context.ts';
 import { guard } from '../../../src/registry/guard.ts';
 import { MemoryStore } from '../../../src/registry/memory-store.ts';
 import { Transactor } from '../../../src/registry/transactor.ts';
@@ -14,7 +15,7 @@ const levelsAfter = async (failure: Error, calls = 1): Promise<number[]> => {
   const trustDomain = 'test.example';
   const { signal: stopping } = new AbortController();
   const interceptor = guard({
-    ...{ transactor: new Transactor(store), logger, trustDomain, stopping },
+    ...{ transactor: new Transactor(store), logger, trustDomain, stopping, counters: new Counters() },
     now: () => 0,
   });
   const enroll = async (): Promise<never> => {

@@ -1,0 +1,63 @@
+// What a registry tells of the domains that it federates with.
+
+import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
+import { all, below } from '../../native-free/registry/keys.ts';
+import type { RegistryContext } from '../registry/context.ts';
+import type { Instruments, Sample } from './instruments.ts';
+
+export const addFederations = (
+  instruments: Instruments,
+  { partners, counters, transactor, now }: RegistryContext,
+): void => {
+  instruments.gauge(
+    'vl3_registry_federations',
+    'Other domains: invited, active, or revoked-there (the partner has ended it).',
+    ['state'],
+    () => {
+      const counts = { invited: 0, active: 0, 'revoked-there': 0 };
+      for (const { federation } of partners.all()) {
+        if (federation.activeSince === undefined) counts.invited += 1;
+        else counts[federation.revokedThereAt === undefined ? 'active' : 'revoked-there'] += 1;
+      }
+      return Object.entries(counts).map(([state, count]): Sample => [{ state }, count]);
+    },
+  );
+  instruments.gauge(
+    'vl3_registry_federation_bundle_age_seconds',
+    "Since a partner's endpoint, or an admin, confirmed its bundle. After seven days none of its identities counts.",
+    ['trust_domain'],
+    () =>
+      partners.active().flatMap(({ federation, held }): Sample[] => {
+        const labels = { trust_domain: federation.trustDomain };
+        return held === undefined ? [] : [[labels, Math.max(0, now() - held.confirmedAt) / 1000]];
+      }),
+  );
+  instruments.gauge(
+    'vl3_registry_federation_nodes',
+    "Partners' nodes on networks of this domain.",
+    ['trust_domain'],
+    async () => {
+      const state = await transactor.read([all(below.members())]);
+      const counts = new Map(
+        partners.active().map(({ federation }) => [federation.trustDomain, new Set<string>()]),
+      );
+      for (const { value } of state.members()) {
+        const domain = foreignDomainOf(value.node);
+        if (domain !== undefined) counts.get(domain)?.add(value.node);
+      }
+      return [...counts].map(([domain, nodes]): Sample => [{ trust_domain: domain }, nodes.size]);
+    },
+  );
+  instruments.counter(
+    'vl3_registry_federation_invitations_refused_total',
+    'Invitations that were shown and refused since the start, by reason.',
+    ['reason'],
+    () => [...counters.refusedFederations].map(([reason, count]): Sample => [{ reason }, count]),
+  );
+  instruments.counter(
+    'vl3_registry_federation_calls_refused_total',
+    "Calls of partners' nodes that were refused since the start.",
+    ['trust_domain'],
+    () => [...counters.refusedForeign].map(([domain, count]): Sample => [{ trust_domain: domain }, count]),
+  );
+};
