@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 import { TLSSocket } from 'node:tls';
 import { createContextKey } from '@connectrpc/connect';
-import { foreignKey } from '../../native-free/registry/foreign-key.ts';
+import { foreignDomainOf, foreignKey } from '../../native-free/registry/foreign-key.ts';
 import { trustDomainOf } from '../federation/verifier-by-domain.ts';
 import type { TrustBundle } from '../identity/chain.ts';
 import { peerIdentity, peerProblem } from '../identity/tls.ts';
@@ -38,6 +38,13 @@ export const callerKey = createContextKey<Caller>(
 
 const REMEDY = 'use the admin credential, or the SVID of an enrolled node';
 
+interface Known {
+  readonly caller: Caller;
+  readonly changes: number;
+  /** By which a node of another domain was identified: it may cease to count by time alone. */
+  readonly by: TrustBundle | undefined;
+}
+
 interface CallersOptions {
   /** This domain. */
   readonly trustDomain: string;
@@ -52,7 +59,7 @@ interface CallersOptions {
 /** Answers the caller of a request; a connection is identified once, its certificate's end checked at each call. */
 export class Callers {
   readonly #options: CallersOptions;
-  readonly #known = new WeakMap<object, { readonly caller: Caller; readonly changes: number }>();
+  readonly #known = new WeakMap<object, Known>();
 
   constructor(options: CallersOptions) {
     this.#options = options;
@@ -67,10 +74,16 @@ export class Callers {
     const known = this.#known.get(connection);
     const changes = this.#options.changes();
     const isOver = known !== undefined && known.caller.role !== 'anonymous' && known.caller.notAfter < now;
-    if (known?.changes === changes && !isOver) return known.caller;
+    if (known?.changes === changes && !isOver && this.#bundleOf(known.caller) === known.by)
+      return known.caller;
     const caller = this.#identify(request, now);
-    this.#known.set(connection, { caller, changes });
+    this.#known.set(connection, { caller, changes, by: this.#bundleOf(caller) });
     return caller;
+  }
+
+  #bundleOf(caller: Caller): TrustBundle | undefined {
+    if (caller.role !== 'foreign-node') return undefined;
+    return this.#options.bundleFor(foreignDomainOf(caller.name) ?? '');
   }
 
   #identify({ socket }: IncomingMessage | Http2ServerRequest, now: number): Caller {

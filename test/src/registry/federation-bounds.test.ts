@@ -3,9 +3,12 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { MAX_FOREIGN_NAMES_BYTES } from '../../../native-free/registry/foreign-rules.ts';
+import { CertificateAuthority } from '../../../src/identity/ca.ts';
+import { createCertificateRequest } from '../../../src/identity/certificate-request.ts';
+import { generateKey } from '../../../src/identity/key.ts';
 import { backupStopped } from '../../../src/registry/backup-file.ts';
 import { restoreStore } from '../../../src/registry/restore.ts';
-import { abroad, admit, companies, federate, namesOf } from './companies.ts';
+import { abroad, admit, companies, federate, namesOf, PARTNER } from './companies.ts';
 import { refusal, temporaryDirectory } from './fixture.ts';
 
 const RENEWED = 1;
@@ -35,6 +38,27 @@ test("a partner's node names and attaches no more than every node here can keep"
   expect(await refusal(client.putAttachments({ network: 'red', attachments: [], names: signed }))).toMatch(
     /^resource-exhausted: names: they take/,
   );
+});
+
+test('a connection that stays open ends with what counts of the partner, however long its SVID is good', async () => {
+  const both = await companies();
+  await federate(both);
+  await admit(both.home);
+  const day = 24 * 60 * 60 * 1000;
+  const authority = await CertificateAuthority.open({
+    directory: join(both.partner.stateDirectory, 'ca'),
+    trustDomain: PARTNER,
+    svidValidityMs: 60 * day,
+  });
+  const node = await both.partner.enrol('n1');
+  const privateKey = await generateKey();
+  const certificateChain = await authority.signNodeSvid(await createCertificateRequest(privateKey), 'n1');
+  const client = abroad(both, { identity: { ...node.identity, privateKey, certificateChain } });
+  await client.joinNetwork({ network: 'red' });
+  expect(await refusal(client.heartbeat({}))).toBe('accepted');
+  // Its endpoint has confirmed nothing for eight days.
+  both.home.clockAheadMs = 8 * day;
+  expect(await refusal(client.heartbeat({}))).toMatch(/^unauthenticated/);
 });
 
 test('in a recovery no partner takes what a node here has leased since, though it speaks first', async () => {
