@@ -25,17 +25,17 @@ export const addFederations = (
   instruments.gauge(
     'vl3_registry_federation_bundle_age_seconds',
     "Since a partner's endpoint, or an admin, confirmed its bundle. After seven days none of its identities counts.",
-    ['trust_domain'],
+    ['domain'],
     () =>
       partners.active().flatMap(({ federation, held }): Sample[] => {
-        const labels = { trust_domain: federation.trustDomain };
+        const labels = { domain: federation.trustDomain };
         return held === undefined ? [] : [[labels, Math.max(0, now() - held.confirmedAt) / 1000]];
       }),
   );
   instruments.gauge(
     'vl3_registry_federation_nodes',
     "Partners' nodes on networks of this domain.",
-    ['trust_domain'],
+    ['domain'],
     async () => {
       const state = await transactor.read([all(below.members())]);
       const counts = new Map(
@@ -45,7 +45,7 @@ export const addFederations = (
         const domain = foreignDomainOf(value.node);
         if (domain !== undefined) counts.get(domain)?.add(value.node);
       }
-      return [...counts].map(([domain, nodes]): Sample => [{ trust_domain: domain }, nodes.size]);
+      return [...counts].map(([domain, nodes]): Sample => [{ domain: domain }, nodes.size]);
     },
   );
   instruments.counter(
@@ -57,7 +57,7 @@ export const addFederations = (
   instruments.counter(
     'vl3_registry_federation_calls_refused_total',
     "Calls of partners' nodes that were refused since the start.",
-    ['trust_domain'],
-    () => [...counters.refusedForeign].map(([domain, count]): Sample => [{ trust_domain: domain }, count]),
+    ['domain'],
+    () => [...counters.refusedForeign].map(([domain, count]): Sample => [{ domain: domain }, count]),
   );
 };
