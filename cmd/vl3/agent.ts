@@ -5,10 +5,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
+import { formatHostPort } from '../../native-free/host-port.ts';
 import type { CredentialOptions } from '../../src/agent/enrolment-credential.ts';
+import type { OwnIdentityOptions } from '../../src/agent/own-identity.ts';
 import { type AgentSettings, agentSettings } from '../../src/config/agent-settings.ts';
 import { ORIGINS, type Resolved } from '../../src/config/resolve.ts';
 import { pairsOf } from '../../src/datapath/worker-pairs.ts';
+import { DEFAULT_REGISTRY_PORT } from '../../src/identity/registry-address.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger } from './log.ts';
 import { openMetrics } from './metrics.ts';
@@ -26,7 +29,7 @@ const rankOf = ({ effective }: Resolved<AgentSettings>, key: keyof AgentSettings
 /** What no field can tell by itself. */
 const mustAgree = (settings: Resolved<AgentSettings>, context: Context): void => {
   const exclusive = [
-    ['token', 'token-file', 'kubernetes-token-file'] as const,
+    ['token', 'token-file', 'kubernetes-token-file', 'identity'] as const,
     ['domain', 'domain-file'] as const,
   ];
   for (const keys of exclusive) {
@@ -41,6 +44,16 @@ const mustAgree = (settings: Resolved<AgentSettings>, context: Context): void =>
       context,
       'kubernetes-token-file is set, and neither domain nor domain-file, which say where the registry is: set one of them',
     );
+  const { identity, 'identity-files': files, registry, 'trust-domain': trustDomain } = settings.values;
+  if (identity !== undefined && registry.length === 0)
+    refuseSettings(context, 'identity is set, and registry is not, which says where the registry is: set it');
+  if (identity === undefined && (registry.length > 0 || trustDomain !== undefined || files !== undefined))
+    refuseSettings(
+      context,
+      'registry, trust-domain and identity-files are for a node with an identity of its own: set identity, or leave them out',
+    );
+  if (files !== undefined && identity?.kind !== 'files')
+    refuseSettings(context, 'identity-files is set, and identity is no directory: leave it out');
   if (settings.values.kubernetes === 'off' && settings.values.kubeconfig !== undefined)
     refuseSettings(
       context,
@@ -50,6 +63,17 @@ const mustAgree = (settings: Resolved<AgentSettings>, context: Context): void =>
 
 const strongest = (settings: Resolved<AgentSettings>, keys: readonly (keyof AgentSettings)[]): number =>
   Math.max(...keys.map((key) => rankOf(settings, key)));
+
+/** An identity that the registry does not give. */
+const ownIdentityOf = (settings: Resolved<AgentSettings>): OwnIdentityOptions | undefined => {
+  const { values } = settings;
+  const { identity, 'identity-files': names, registry, 'trust-domain': trustDomain } = values;
+  const others = strongest(settings, ['token', 'token-file', 'kubernetes-token-file']);
+  if (identity === undefined || others > rankOf(settings, 'identity')) return undefined;
+  const place = identity.kind === 'files' && names !== undefined ? { ...identity, names } : identity;
+  const registries = registry.map((one) => formatHostPort({ port: DEFAULT_REGISTRY_PORT, ...one }));
+  return { place, registries, trustDomain };
+};
 
 /** How the node enrols: by whichever was set in the strongest place. */
 const credentialOf = (settings: Resolved<AgentSettings>): CredentialOptions => {
@@ -99,7 +123,8 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
       const settings = readSettings(command, agentSettings, context);
       const { values } = settings;
       mustAgree(settings, context);
-      const credential = credentialOf(settings);
+      const ownIdentity = ownIdentityOf(settings);
+      const credential = ownIdentity === undefined ? credentialOf(settings) : {};
       const { startAgent } = await import('../../src/agent/agent.ts');
       await using metrics = await openMetrics(values['metrics-listen']);
       const logger = createLogger('agent', values['log-level']);
@@ -120,6 +145,7 @@ export const agentCommands: CommandGroup = (program: Command, context: Context):
           },
           ...(values.kubernetes === 'off' ? {} : { kubernetes: kubernetesOf(values) }),
           ...credential,
+          ...(ownIdentity !== undefined && { ownIdentity }),
           ...(values.name === undefined ? {} : { name: values.name }),
           ...(values.port === undefined ? {} : { port: values.port }),
         },

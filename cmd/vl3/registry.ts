@@ -6,7 +6,9 @@ import type { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import { registrySettings } from '../../src/config/registry-settings.ts';
 import type { Resolved } from '../../src/config/resolve.ts';
+import type { IdentityPlace } from '../../src/identity/identity-place.ts';
 import { DEFAULT_REGISTRY_PORT } from '../../src/identity/registry-address.ts';
+import type { OwnDomainOptions } from '../../src/registry/own-domain.ts';
 import type { RegistryOptions } from '../../src/registry/server.ts';
 import { adminOption, withAdmin } from './admin.ts';
 import type { CommandGroup, Context } from './context.ts';
@@ -32,6 +34,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
     )
     .action(async (_options: unknown, command: Command) => {
       const { values } = readSettings(command, registrySettings, context);
+      const ownIdentity = ownIdentityOf(values, context);
       const listen = { port: DEFAULT_REGISTRY_PORT, ...values.listen };
       const advertise = values.advertise.map((one) => ({ port: listen.port, ...one }));
       const { 'kubernetes-clusters': clustersFile, 'publish-domain': publishDomain } = values;
@@ -47,11 +50,12 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
           reservedRanges: values['reserved-range'],
           outageBudgetMs: values['outage-budget'] * 1000,
           ...(await bundleOptions(values)),
+          ...(ownIdentity !== undefined && { ownIdentity }),
           ...(clustersFile !== undefined && { clustersFile }),
           ...(values.signer !== undefined && { signerFile: values.signer }),
           ...(publishDomain !== undefined && { publishDomain }),
         },
-        { logger },
+        { logger, signal: context.signal },
       );
       if (metrics !== undefined) {
         const { observeRegistry } = await import('../../src/metrics/registry-metrics.ts');
@@ -62,7 +66,7 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
       logger.info('stopping');
     });
 
-  addConfigCommand(registry, registrySettings, context, mustHaveClusters);
+  addConfigCommand(registry, registrySettings, context, mustAgree);
   addDomainCommand(registry, context);
   addBundleCommand(registry, context);
   addOperatorCommand(registry, context);
@@ -157,11 +161,44 @@ const readCas = async (file: string): Promise<string> => {
   }
 };
 
+type RegistrySettings = z.output<typeof registrySettings.schema>;
+
+/** Refuses settings that do not go together; undefined: the registry is the CA. */
+const ownIdentityOf = (values: RegistrySettings, context: Context): OwnDomainOptions | undefined => {
+  const { identity, 'identity-files': names, 'own-enrolment': enrolment } = values;
+  const admission =
+    values['admission-identity'] ?? (identity?.kind === 'workload-api' ? identity : undefined);
+  if (identity === undefined) {
+    if (admission !== undefined || names !== undefined)
+      refuseSettings(
+        context,
+        'admission-identity and identity-files are for a registry without a CA of its own: set identity, or leave them out',
+      );
+    return undefined;
+  }
+  if (admission === undefined)
+    return refuseSettings(
+      context,
+      'identity is a directory, and holds one SVID: set admission-identity to where that of the admission identity is',
+    );
+  for (const key of ['signer', 'kubernetes-clusters', 'publish-domain'] as const)
+    if (values[key] !== undefined)
+      refuseSettings(
+        context,
+        `${key} is for a domain with a CA of its own, and identity is set: leave one of them out`,
+      );
+  const named = (place: IdentityPlace): IdentityPlace =>
+    place.kind === 'files' && names !== undefined ? { ...place, names } : place;
+  return { place: named(identity), admissionPlace: named(admission), enrolment };
+};
+
+const mustAgree = async (settings: Resolved<RegistrySettings>, context: Context): Promise<void> => {
+  ownIdentityOf(settings.values, context);
+  await mustHaveClusters(settings, context);
+};
+
 /** What is in the file of clusters is the configuration's, too. */
-const mustHaveClusters = async (
-  { values }: Resolved<z.output<typeof registrySettings.schema>>,
-  context: Context,
-): Promise<void> => {
+const mustHaveClusters = async ({ values }: Resolved<RegistrySettings>, context: Context): Promise<void> => {
   const { 'kubernetes-clusters': file, 'trust-domain': trustDomain } = values;
   if (file === undefined) return;
   const { readClusters } = await import('../../src/registry/clusters.ts');

@@ -60,6 +60,10 @@ const printStatus = (context: Context, status: AgentStatus): void => {
   context.out(
     `registry ${registry.addresses.join(' ')}: ${isRefused ? 'refuses this node' : `${connection}, last answer ${formatAge(registry.lastContactAt, now)}`}`,
   );
+  if (status.svidSource !== '') {
+    const end = new Date(status.svidNotAfter).toISOString();
+    context.out(`identity from ${status.svidSource}, good until ${end}`);
+  }
   if (status.kubernetes !== null) {
     const { inSync, pods, asking } = status.kubernetes;
     context.out(

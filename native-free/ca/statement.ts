@@ -15,8 +15,8 @@ import {
 import { isTrustDomain } from '../registry/spiffe-id.ts';
 
 export const STATEMENT_CONTEXT = 'vl3 domain statement v1';
-/** The signing one, the next, and those that signed before: few at a time, since each rotation waits for the last. */
-export const MAX_AUTHORITIES = 8;
+/** The signing one, the next, and those that signed before; of issuers other than vl3, those of each of their servers. */
+export const MAX_AUTHORITIES = 16;
 /** One is dropped once all that it had signed by then has ended. */
 export const MAX_REVOKED = 4096;
 const MAX_STATEMENT_BYTES = 524_288;

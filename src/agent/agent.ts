@@ -30,6 +30,7 @@ import { Federations } from './federations.ts';
 import { Homes } from './homes.ts';
 import { LocalApi } from './local-api.ts';
 import { Networks } from './networks.ts';
+import { OwnIdentity, type OwnIdentityOptions } from './own-identity.ts';
 import { Periodic } from './periodic.ts';
 import { lockPrefix, mustKeepPrefix } from './prefix-lock.ts';
 import { preflight } from './preflight.ts';
@@ -45,6 +46,8 @@ import { WakeUp } from './wake-up.ts';
 
 export interface AgentOptions extends EnrolmentOptions {
   readonly runDirectory: string;
+  /** SVIDs come from there, and not from the registry: then nothing is enrolled with. */
+  readonly ownIdentity?: OwnIdentityOptions;
   /** Router namespaces are named this and the network. */
   readonly netnsPrefix: string;
   /** Joined at once and never left. */
@@ -121,7 +124,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   const hasExpired = (svid: Identity): boolean =>
     new SvidTerm(svid, state, clock.moment(), Math.random).leftMs(clock.moment()) <= 0;
   mustKeepPrefix(state.get(NODE, 'self')?.netnsPrefix, options.netnsPrefix);
-  const identity = await identify(options, { logger, clock, hasExpired, signal });
+  const own =
+    options.ownIdentity &&
+    opened.use(await OwnIdentity.open({ ...options, ...options.ownIdentity }, { logger, clock }));
+  const identity = await (own?.identify(signal) ?? identify(options, { logger, clock, hasExpired, signal }));
   const node = identity.name;
   const credential = credentialOf(options);
   const tools = new Tools();
@@ -211,6 +217,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         isFederated: () => federations.all.length > 0,
         onMembershipsLost: (reason) => homes.own.keeper.loseAll(reason),
         onEnrolledAnew: () => homes.own.keeper.renewSoon(),
+        own,
         ...(credential !== undefined && {
           reenrolment: new Reenrolment(
             { credential, stateDirectory: options.stateDirectory },
@@ -289,6 +296,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       primitives,
       datapath,
       link,
+      own,
       networks,
       attachments,
       homes,

@@ -152,6 +152,8 @@ export const statusSchema = z.object({
     refusesThisNode: z.boolean().default(false),
   }),
   svidNotAfter: z.number(),
+  /** Where it comes from, e.g. "the Workload API at unix:///run/spire/agent.sock"; empty: from the registry. */
+  svidSource: z.string().default(''),
   /** How long the registry may be gone from now on, see outage-budget.ts. */
   outageBudget: z.object({ leftMs: z.number(), termMs: z.number(), takedownMs: z.number().nullable() }),
   behindNat: z.boolean(),

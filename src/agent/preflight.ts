@@ -6,14 +6,17 @@ import { release } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
 import { closeUdp, openUdp } from '../datapath/udp.ts';
+import { parseRegistryAddress } from '../identity/registry-address.ts';
 import { checkWritableDirectory } from '../writable-directory.ts';
 import { notEnrolled } from './enrolment.ts';
 import { type CredentialOptions, credentialOf } from './enrolment-credential.ts';
+import type { OwnIdentityOptions } from './own-identity.ts';
 import { checkPrivilege } from './privilege.ts';
 
 export interface PreflightOptions extends CredentialOptions {
   readonly stateDirectory: string;
   readonly runDirectory: string;
+  readonly ownIdentity?: OwnIdentityOptions;
   /** Undefined: the one used before, else `defaultPort`. */
   readonly port?: number;
   readonly defaultPort: number;
@@ -71,6 +74,10 @@ const checkTun = (): void => {
 };
 
 const checkEnrolled = (options: PreflightOptions): void => {
+  if (options.ownIdentity !== undefined) {
+    for (const registry of options.ownIdentity.registries) parseRegistryAddress(registry);
+    return;
+  }
   if (existsSync(join(options.stateDirectory, 'identity.json'))) return;
   const credential = credentialOf(options);
   if (credential === undefined) throw notEnrolled();

@@ -18,6 +18,7 @@ import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import type { Enrolled, Reenrolment } from './enrolment.ts';
 import { Failures } from './failures.ts';
+import type { OwnIdentity } from './own-identity.ts';
 import type { AgentState } from './state.ts';
 
 const HEARTBEAT_MS = 5_000;
@@ -56,6 +57,8 @@ export interface RegistryLinkDeps {
   readonly onRenewed: () => void;
   /** What to do once the SVID has expired, or the node was deleted; absent: there is no join token. */
   readonly reenrolment?: Reenrolment;
+  /** Where its SVIDs come from, when it is not the registry that gives them. */
+  readonly own?: Pick<OwnIdentity, 'next' | 'sentence'> | undefined;
   /** This node was deleted, or has enrolled anew: what it held is not its own any more. Awaited before it goes on as the new one. */
   readonly onMembershipsLost: (reason: string) => Promise<void>;
   readonly onEnrolledAnew: () => void;
@@ -125,6 +128,7 @@ export class RegistryLink implements AsyncDisposable {
   get notEnrolledProblem(): string | undefined {
     if (this.#notEnrolled === undefined) return undefined;
     const remedy =
+      this.#deps.own?.sentence ??
       this.#deps.reenrolment?.sentence ??
       'stop the agent, and start it with a new join token (--token, made by `vl3 token create`)';
     return `${factOf(this.#notEnrolled)}: ${remedy}`;
@@ -133,16 +137,21 @@ export class RegistryLink implements AsyncDisposable {
   /** That the SVID has expired, and what is or has to be done about it, in a sentence; undefined: it holds. */
   get svidProblem(): string | undefined {
     if (this.svidLeftMs > 0) return undefined;
-    const remedy = this.#deps.reenrolment?.sentence ?? 'start the agent with a new join token (--token)';
+    const remedy =
+      this.#deps.own?.sentence ??
+      this.#deps.reenrolment?.sentence ??
+      'start the agent with a new join token (--token)';
     return `the SVID of this node has expired: ${remedy}`;
   }
 
   /** Sends heartbeats, renews the SVID and enrols anew until `signal` aborts; never throws. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      if (this.svidLeftMs <= 0 || this.#notEnrolled !== undefined) await this.#enrolAnew(signal);
+      if (this.#deps.own !== undefined) await this.#follow(this.#deps.own, signal);
+      else if (this.svidLeftMs <= 0 || this.#notEnrolled !== undefined) await this.#enrolAnew(signal);
       await this.#beat(signal);
-      if (!signal.aborted && this.#svid.isDue(this.#deps.clock.moment())) await this.#renew(signal);
+      const isDue = this.#svid.isDue(this.#deps.clock.moment());
+      if (!signal.aborted && isDue && this.#deps.own === undefined) await this.#renew(signal);
       await pause(this.#deps.isFederated() ? FEDERATED_HEARTBEAT_MS : HEARTBEAT_MS, signal);
     }
   }
@@ -167,9 +176,11 @@ export class RegistryLink implements AsyncDisposable {
     this.#lastContactAt = clock.wall();
     this.#leaseTermMs = Number(answer.leaseTermMs);
     const isBack = this.#problem !== undefined;
+    const isLetInAgain = this.#isTakenDown;
     this.#problem = undefined;
     this.#notEnrolled = undefined;
     this.#isTakenDown = false;
+    if (isLetInAgain) this.#carryOut(this.#deps.onEnrolledAnew);
     if (isBack) logger.info('registry answers again');
     // Each on its own: what this node fails to do with the answer is not the registry's, nor the others', fault.
     if (isBack) this.#carryOut(onBack);
@@ -242,6 +253,16 @@ export class RegistryLink implements AsyncDisposable {
     }
   }
 
+  async #follow(own: Pick<OwnIdentity, 'next'>, signal: AbortSignal): Promise<void> {
+    try {
+      const since = this.#deps.clock.moment();
+      const identity = await own.next();
+      if (identity !== undefined && !signal.aborted) this.#take({ identity, since }, signal, 0);
+    } catch (error) {
+      this.#notRenewed.say(error);
+    }
+  }
+
   async #enrolAnew(signal: AbortSignal): Promise<void> {
     const enrolled = await this.#deps.reenrolment?.attempt(this.#identity, signal);
     if (enrolled === undefined || signal.aborted) return;
@@ -253,12 +274,12 @@ export class RegistryLink implements AsyncDisposable {
     this.#deps.onEnrolledAnew();
   }
 
-  /** From here on this node is known by the new identity, which is stored already. */
-  #take({ identity, since }: Enrolled, signal: AbortSignal): void {
+  /** From here on this node is known by the new identity, which is stored already; 0: of a term that its certificate says. */
+  #take({ identity, since }: Enrolled, signal: AbortSignal, termMs = this.#leaseTermMs): void {
     const old = this.#connection;
     this.#identity = identity;
     this.#connection = connectAgent(identity);
-    this.#svid.renewed(identity, this.#leaseTermMs, since);
+    this.#svid.renewed(identity, termMs, since);
     this.#deps.onRenewed();
     void this.#closeLater(old, signal);
   }

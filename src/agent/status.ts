@@ -22,7 +22,8 @@ import type { Homes } from './homes.ts';
 import type { AgentStatus, FederationStatus, NetworkStatus, PeerStatus } from './local-messages.ts';
 import type { Membership } from './membership.ts';
 import type { Networks } from './networks.ts';
-import { budgetSentence, isLow, type OutageBudget, outageBudget } from './outage-budget.ts';
+import { type BudgetParts, budgetSentence, isLow, type OutageBudget, outageBudget } from './outage-budget.ts';
+import type { OwnIdentity } from './own-identity.ts';
 import type { PeerView } from './peers.ts';
 import type { RegistryLink } from './registry-link.ts';
 import type { AgentState } from './state.ts';
@@ -35,6 +36,8 @@ export interface StatusParts {
   readonly state: AgentState;
   readonly datapath: Datapath;
   readonly link: RegistryLink;
+  /** Undefined: the registry gives this node its SVIDs. */
+  readonly own: Pick<OwnIdentity, 'place' | 'problemOf'> | undefined;
   readonly networks: Networks;
   readonly attachments: { readonly upkeep: Pick<Upkeep, 'problems'> };
   readonly homes: Homes;
@@ -162,15 +165,13 @@ const pendingStatus = (parts: StatusParts, [name, problem]: [string, string]): N
   problem,
 });
 
-const federationStatus = (
-  { homes, federations, link, wall }: StatusParts,
-  trustDomain: string,
-): FederationStatus => {
+const federationStatus = (parts: StatusParts, trustDomain: string): FederationStatus => {
+  const { homes, federations, wall } = parts;
   const federation = federations.get(trustDomain);
   const partner = homes.partners.find(({ home }) => home.trustDomain === trustDomain);
   const networks = partner?.home.memberships.map(({ network }) => network) ?? [];
   const leases = partner?.home.keeper.leases ?? [];
-  const budget = outageBudget({ svid: { leftMs: link.svidLeftMs, termMs: link.svidTermMs }, leases });
+  const budget = outageBudget({ svid: svidOfBudget(parts, leases.length > 0), leases });
   const isUsed = networks.length > 0;
   const problems = [
     ...(partner?.link.problem === undefined
@@ -195,7 +196,7 @@ const federationStatus = (
 };
 
 const problemsOf = (
-  { link, state, surroundings, homes, federations, attachments, informer, wall }: StatusParts,
+  { link, own, state, surroundings, homes, federations, attachments, informer, wall }: StatusParts,
   networks: readonly NetworkStatus[],
   partners: readonly FederationStatus[],
   budget: OutageBudget,
@@ -209,6 +210,8 @@ const problemsOf = (
   else if (link.problem !== undefined) problems.push(`the registry does not answer: ${link.problem.message}`);
   else if (link.clockProblem !== undefined) problems.push(link.clockProblem);
   if (link.svidProblem !== undefined && notEnrolledProblem === undefined) problems.push(link.svidProblem);
+  const sourceProblem = own?.problemOf(link.svidLeftMs, link.svidTermMs);
+  if (sourceProblem !== undefined) problems.push(sourceProblem);
   if (isLow(budget) && notEnrolledProblem === undefined) problems.push(budgetSentence(budget, wall()));
   problems.push(...homes.own.recovery.problems);
   problems.push(...federations.problems);
@@ -235,6 +238,13 @@ const kubernetesStatus = ({ informer }: StatusParts): AgentStatus['kubernetes'] 
   return { inSync, pods, asking };
 };
 
+/** Where the registry does not give SVIDs, none ends by its being gone. */
+const svidOfBudget = ({ link, own }: StatusParts, hasLeases: boolean): BudgetParts['svid'] => {
+  const leftMs = link.svidLeftMs;
+  if (own === undefined) return { leftMs, termMs: link.svidTermMs };
+  return hasLeases ? { leftMs: Number.POSITIVE_INFINITY, termMs: 0 } : { leftMs, termMs: leftMs };
+};
+
 /** `probe`: sends an echo through each tunnel that has a session. */
 export const agentStatus = async (
   parts: StatusParts,
@@ -251,8 +261,8 @@ export const agentStatus = async (
   const all = [...joined, ...pending.map((one) => pendingStatus(parts, one))];
   const { egress, ingress } = datapath.stats();
   const { identity } = link;
-  const svid = { leftMs: link.svidLeftMs, termMs: link.svidTermMs };
-  const budget = outageBudget({ svid, leases: parts.homes.own.keeper.leases });
+  const { leases } = parts.homes.own.keeper;
+  const budget = outageBudget({ svid: svidOfBudget(parts, leases.length > 0), leases });
   const partners = parts.federations.all.map(({ trustDomain }) => federationStatus(parts, trustDomain));
   return {
     node,
@@ -272,6 +282,7 @@ export const agentStatus = async (
       refusesThisNode: link.notEnrolledProblem !== undefined,
     },
     svidNotAfter: identity.notAfter,
+    svidSource: parts.own?.place ?? '',
     outageBudget: budget,
     behindNat: surroundings.behindNat,
     endpoints: surroundings.endpoints.map(formatEndpoint),

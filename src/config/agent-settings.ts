@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { WORKER_PAIRS } from '../datapath/worker-pairs.ts';
+import { SVID_FILE_NAMES } from '../identity/svid-files.ts';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
 import {
   advertised,
@@ -9,13 +10,17 @@ import {
   directory,
   domainAddress,
   duration,
+  host,
   hostWithPort,
+  identityPlace,
   integer,
   label,
   listOf,
   namePrefix,
   reservedRange,
+  svidFileNames,
   text,
+  trustDomain,
 } from './fields.ts';
 import { type ProgramSettings, setting } from './setting.ts';
 
@@ -64,6 +69,26 @@ const schema = z.strictObject({
     placeholder: '<file>',
     isPath: true,
     description: 'file that holds it, or will: the registry writes it for its own cluster',
+  }),
+  identity: setting(identityPlace().optional(), {
+    placeholder: '<socket|directory>',
+    description:
+      'SVIDs of your own, e.g. from SPIRE: the socket of the Workload API (unix:///run/spire/agent.sock) or a directory of files, watched for rotation; this node is spiffe://<domain>/node/<name>',
+    otherwise: 'the registry gives SVIDs, to who enrols',
+  }),
+  'identity-files': setting(svidFileNames().optional(), {
+    placeholder: '<certificate,key,bundle>',
+    description: 'names of the three files in that directory',
+    otherwise: Object.values(SVID_FILE_NAMES).join(','),
+  }),
+  registry: setting(listOf(host()).prefault([]), {
+    placeholder: '<host[:port]>',
+    description: 'where a registry is, for a node with an identity of its own',
+  }),
+  'trust-domain': setting(trustDomain().optional(), {
+    placeholder: '<name>',
+    description: 'the domain that its own identity has to be of',
+    otherwise: 'the one it is of',
   }),
   name: setting(label().optional(), {
     placeholder: '<node>',

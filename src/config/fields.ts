@@ -9,6 +9,7 @@ import { type Prefix, parsePrefix } from '../../native-free/ipam/prefix.ts';
 import { isReachable } from '../../native-free/registry/record.ts';
 import { isName, isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
 import { parseDomainAddress } from '../identity/domain-address.ts';
+import { parseFileNames, parseIdentityPlace } from '../identity/identity-place.ts';
 
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
@@ -131,6 +132,23 @@ export const domainAddress = () =>
       context.addIssue({ code: 'custom', message: error.message });
     }
   });
+
+/** Throws nothing but Vl3Error('invalid-argument'). */
+const parsedBy = <T extends object>(parse: (value: string) => T) =>
+  readBy((value): T | string => {
+    try {
+      return parse(value);
+    } catch (error) {
+      if (!(error instanceof Vl3Error)) throw error;
+      return error.message;
+    }
+  });
+
+/** "unix:///run/spire/agent.sock" or "/run/vl3-svid". */
+export const identityPlace = () => parsedBy(parseIdentityPlace);
+
+/** "svid.pem,svid_key.pem,svid_bundle.pem". */
+export const svidFileNames = () => parsedBy(parseFileNames);
 
 /** "vl3-system/vl3-domain". */
 export const namespacedName = () =>

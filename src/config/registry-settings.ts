@@ -1,6 +1,8 @@
 // Every setting of `vl3 registry`. Adding one here makes its key in the file, its environment variable and its flag.
 
 import { z } from 'zod';
+import { ENROLMENTS } from '../../native-free/registry/own-identity-rules.ts';
+import { SVID_FILE_NAMES } from '../identity/svid-files.ts';
 import { LOG_LEVELS, METRICS_DESCRIPTION } from './common.ts';
 import {
   advertised,
@@ -9,9 +11,11 @@ import {
   duration,
   host,
   hostWithPort,
+  identityPlace,
   listOf,
   namespacedName,
   reservedRange,
+  svidFileNames,
   text,
   trustDomain,
 } from './fields.ts';
@@ -34,6 +38,27 @@ const schema = z.strictObject({
   'reserved-range': setting(listOf(reservedRange()).prefault([]), {
     placeholder: '<prefix>',
     description: "range that no network's pool should overlap, e.g. a cluster's pods or services",
+  }),
+  identity: setting(identityPlace().optional(), {
+    placeholder: '<socket|directory>',
+    description:
+      "SVIDs of another issuer, e.g. SPIRE, in place of a CA of the registry's own: the socket of the Workload API (unix:///run/spire/agent.sock) or a directory of files, with that of spiffe://<trust-domain>/registry",
+    otherwise: 'the registry is the CA',
+  }),
+  'admission-identity': setting(identityPlace().optional(), {
+    placeholder: '<socket|directory>',
+    description: 'where the SVID of spiffe://<trust-domain>/admission is, which signs what the domain grants',
+    otherwise: 'the same socket',
+  }),
+  'identity-files': setting(svidFileNames().optional(), {
+    placeholder: '<certificate,key,bundle>',
+    description: 'names of the three files in those directories',
+    otherwise: Object.values(SVID_FILE_NAMES).join(','),
+  }),
+  'own-enrolment': setting(choice(ENROLMENTS).prefault('open'), {
+    placeholder: '<how>',
+    description:
+      'with an identity of another issuer: whether nodes that are unknown here are taken in by their SVIDs, or only those that are known (open, closed)',
   }),
   'kubernetes-clusters': setting(text().optional(), {
     placeholder: '<file>',

@@ -4,12 +4,13 @@
 import { type KeyObject, sign, X509Certificate } from 'node:crypto';
 import { encodeGrant, GRANT_CONTEXT, type VerifyGrant } from '../../native-free/admission/grant.ts';
 import { type SignedRecord, signingInput } from '../../native-free/registry/record.ts';
-import { DOCUMENT_SIGNING } from './certificate.ts';
+import { CLIENT_AUTH, DOCUMENT_SIGNING } from './certificate.ts';
 import { createCertificateRequest } from './certificate-request.ts';
 import type { TrustBundle } from './chain.ts';
 import { generateKey } from './key.ts';
 import { DSA_ENCODING, RememberedChains } from './remembered-chains.ts';
 import type { GrantContent, SignedGrant } from './signer.ts';
+import type { Credential } from './tls.ts';
 
 /** Who certifies the identity that signs. */
 export interface AdmissionCertifier {
@@ -34,6 +35,11 @@ export class GrantSigner {
     this.notBefore = validFromDate.getTime();
     this.#key = key;
     this.#chain = chain;
+  }
+
+  /** By a credential of `spiffe://<trust domain>/admission` that somebody else issued. */
+  static of(trustDomain: string, { privateKey, certificateChain }: Credential): GrantSigner {
+    return new GrantSigner(trustDomain, privateKey, certificateChain);
   }
 
   /** With a fresh key, which is not stored anywhere. */
@@ -69,7 +75,8 @@ export class GrantSigner {
 /** Verifies what one trust domain's admission identity signed. Keep it: it remembers the chains that held. */
 export const createGrantVerifier = (bundle: TrustBundle): VerifyGrant => {
   const { trustDomain } = bundle;
-  const chains = new RememberedChains(bundle, DOCUMENT_SIGNING, (id) =>
+  // SPIRE knows no usage but those of TLS. The path is what says whose it is, and opens no connection.
+  const chains = new RememberedChains(bundle, [DOCUMENT_SIGNING, CLIENT_AUTH], (id) =>
     id.kind === 'admission' ? trustDomain : undefined,
   );
   return (chain, input, signature, now) => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import { isName, isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
+import { adminReference, followAdminReference } from './admin-reference.ts';
 import { parseCertificate } from './certificate.ts';
 import { createIdentity, type Identity } from './identity.ts';
 import { formatKey, parseKey } from './key.ts';
@@ -40,12 +41,24 @@ export const storeNodeIdentity = async (directory: string, identity: Identity): 
 
 /** Reads what the registry wrote at its first start, or an operator was given. Throws Vl3Error('not-found') when there is no such file. */
 export const readAdminCredential = async (path: string): Promise<Identity> => {
-  const identity = await readIdentity(path, 'admin', 'operator');
+  const reference = await readAdminReference(path);
+  const identity =
+    reference === undefined
+      ? await readIdentity(path, 'admin', 'operator')
+      : await followAdminReference(reference);
   if (identity !== undefined) return identity;
   throw new Vl3Error(
     'not-found',
     `there is no admin credential at ${path}: name the admin.json of the registry's state directory with --admin or VL3_ADMIN`,
   );
+};
+
+/** Undefined when there is no such file, or it holds the credential itself. */
+const readAdminReference = async (path: string) => {
+  const bytes = await readPrivateFile(path, describe('admin'));
+  if (bytes === undefined) return undefined;
+  const parsed = parseJson(bytes, adminReference);
+  return parsed.success ? parsed.data : undefined;
 };
 
 export const writeIdentity = async (path: string, identity: Identity): Promise<void> => {
@@ -72,7 +85,7 @@ const readIdentity = async (
   const what = describe(kinds[0]);
   const bytes = await readPrivateFile(path, what);
   if (bytes === undefined) return undefined;
-  const parsed = parseJson(bytes);
+  const parsed = parseJson(bytes, schema);
   if (!parsed.success) {
     throw new Vl3Error(
       'failed-precondition',
@@ -109,9 +122,9 @@ const readIdentity = async (
   }
 };
 
-const parseJson = (bytes: Uint8Array) => {
+const parseJson = <T>(bytes: Uint8Array, form: z.ZodType<T>) => {
   try {
-    return schema.safeParse(JSON.parse(Buffer.from(bytes).toString()));
+    return form.safeParse(JSON.parse(Buffer.from(bytes).toString()));
   } catch {
     return { success: false } as const;
   }

@@ -71,7 +71,7 @@ export const signAttestation = (identity: Identity, content: AttestationContent)
 
 /** Verifies records of one trust domain. Keep it: it remembers the chains that held. */
 export const createRecordVerifier = (bundle: TrustBundle): VerifyRecord => {
-  const chains = new RememberedChains(bundle, CLIENT_AUTH, (id) =>
+  const chains = new RememberedChains(bundle, [CLIENT_AUTH], (id) =>
     id.kind === 'node' ? id.name : undefined,
   );
   return (chain, input, signature, now) => {

@@ -20,14 +20,14 @@ interface Remembered {
 
 export class RememberedChains {
   readonly #bundle: TrustBundle;
-  readonly #usage: string;
+  readonly #usages: readonly string[];
   readonly #nameOf: (id: SpiffeId) => string | undefined;
   readonly #remembered = new Map<string, Remembered>();
 
-  /** `usage`: the extended key usage of leaves; `nameOf`: what to call a signer, undefined when it may not sign this. */
-  constructor(bundle: TrustBundle, usage: string, nameOf: (id: SpiffeId) => string | undefined) {
+  /** `usages`: the extended key usages that leaves may have; `nameOf`: what to call a signer, undefined when it may not sign this. */
+  constructor(bundle: TrustBundle, usages: readonly string[], nameOf: (id: SpiffeId) => string | undefined) {
     this.#bundle = bundle;
-    this.#usage = usage;
+    this.#usages = usages;
     this.#nameOf = nameOf;
   }
 
@@ -48,8 +48,9 @@ export class RememberedChains {
     const digest = chainDigest(chain);
     const known = this.#remembered.get(digest);
     if (known !== undefined) return known.notBefore <= now && now <= known.notAfter ? known : undefined;
-    const result = verifyChain(chain, this.#bundle, now, this.#usage);
-    if (result.kind !== 'verified') return undefined;
+    const results = this.#usages.map((usage) => verifyChain(chain, this.#bundle, now, usage));
+    const result = results.find(({ kind }) => kind === 'verified');
+    if (result?.kind !== 'verified') return undefined;
     const name = this.#nameOf(result.id);
     const key = result.leaf.publicKey;
     if (name === undefined || !isP256(key)) return undefined;

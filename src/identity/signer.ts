@@ -62,6 +62,8 @@ export interface Signer {
   statement(): Promise<SignedStatement>;
   /** Calls back whenever the bundle or the statement changed, until `signal` aborts. */
   onChange(listener: () => void, signal: AbortSignal): void;
+  /** Nothing that it signs now lasts longer (unix ms); absent: as long as is asked for. */
+  readonly signsUntil?: number;
   /** 32 bytes that follow from the CA key and the purpose alone: nobody else has them, and no loss of the store loses them. */
   secretFor(purpose: string): Promise<Uint8Array>;
 }

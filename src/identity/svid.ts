@@ -2,6 +2,7 @@
 // anything uses a part of it. Not here: where it comes from (svid-files.ts, workload-api.ts).
 
 import type { KeyObject } from 'node:crypto';
+import { MAX_AUTHORITIES } from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { trustDomainOfId } from '../../native-free/federation/endpoint.ts';
 import { formatSpiffeId, type SpiffeId } from '../../native-free/registry/spiffe-id.ts';
@@ -42,9 +43,6 @@ export interface Svid extends Credential {
   readonly notBefore: number;
   readonly notAfter: number;
 }
-
-/** More than any domain has, in the middle of a rotation; each costs whoever verifies. */
-const MAX_AUTHORITIES = 64;
 
 /**
  * The one SVID of the offer that is wanted, once its key, chain and CAs are found to belong together at `now` (unix ms).
@@ -118,7 +116,7 @@ const fits = (uri: string, { kind, name, trustDomain }: Wanted): boolean => {
   const domain = trustDomainOfId(uri);
   if (domain === undefined || (trustDomain !== undefined && domain !== trustDomain)) return false;
   const path = uri.slice(`spiffe://${domain}/`.length);
-  if (kind === 'registry' || kind === 'admission') return path === kind;
+  if (kind === 'registry' || kind === 'ca' || kind === 'admission') return path === kind;
   return name === undefined ? path.startsWith(`${kind}/`) : path === `${kind}/${name}`;
 };
 

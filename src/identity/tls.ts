@@ -1,9 +1,10 @@
 // TLS options for every control connection. Identities are SPIFFE IDs, never host names: a server is the registry of
 // the trust domain or it is nobody, and a client is who its SVID names. Not here: the first contact (first-contact.ts).
 
-import type { KeyObject, X509Certificate } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import type { ConnectionOptions, PeerCertificate, TlsOptions } from 'node:tls';
 import { Vl3Error } from '../../native-free/error.ts';
+import { MAX_CHAIN_CERTIFICATES } from '../../native-free/registry/record.ts';
 import { CLIENT_AUTH, SERVER_AUTH } from './certificate.ts';
 import { createCertificateRequest } from './certificate-request.ts';
 import { type TrustBundle, verifyChain } from './chain.ts';
@@ -69,8 +70,26 @@ export const clientTlsOptions = (
     rejectUnauthorized: true,
     minVersion: MIN_VERSION,
     checkServerIdentity: (_host: string, certificate: PeerCertificate) =>
-      registryProblem([new Uint8Array(certificate.raw)], bundle, Date.now(), server),
+      registryProblem(chainOf(certificate), bundle, Date.now(), server),
   }) satisfies ConnectionOptions;
+
+/** Of the certificate that the other end has shown; undefined: none. */
+export const shownLeaf = (socket: PeerSocket): Uint8Array | undefined =>
+  chainOf(socket.getPeerCertificate(true))[0];
+
+/** What the other end has shown, the leaf first, as far as each is followed by its issuer. */
+const chainOf = (leaf: object | null): Uint8Array[] => {
+  const chain: Uint8Array[] = [];
+  for (let at: unknown = leaf; isCertificate(at) && chain.length < MAX_CHAIN_CERTIFICATES; ) {
+    chain.push(new Uint8Array(at.raw));
+    // A root is its own issuer.
+    at = at.issuerCertificate === at ? undefined : at.issuerCertificate;
+  }
+  return chain;
+};
+
+const isCertificate = (value: unknown): value is { raw: Uint8Array; issuerCertificate?: unknown } =>
+  typeof value === 'object' && value !== null && 'raw' in value && value.raw instanceof Uint8Array;
 
 /** Why this chain is not the registry's, or undefined when it is. */
 export const registryProblem = (
@@ -103,7 +122,8 @@ export interface PeerIdentity {
 /** What peerIdentity needs of a socket; an HTTP/2 session's socket will do. */
 export interface PeerSocket {
   readonly authorized: boolean;
-  getPeerX509Certificate(): X509Certificate | undefined;
+  /** Not getPeerX509Certificate, each call of which forgets one more of what came along. Empty or null without any. */
+  getPeerCertificate(detailed: true): object | null;
 }
 
 /**
@@ -114,8 +134,9 @@ export const peerIdentity = (
   socket: PeerSocket,
   bundle: TrustBundle,
   now = Date.now(),
+  intermediates: readonly Uint8Array[] = [],
 ): PeerIdentity | undefined => {
-  const result = verifyPeer(socket, bundle, now);
+  const result = verifyPeer(socket, bundle, now, intermediates);
   if (result?.kind !== 'verified' || !('name' in result.id)) return undefined;
   const { id, leaf, notAfter } = result;
   return { kind: id.kind, name: id.name, trustDomain: id.trustDomain, serial: leaf.serial, notAfter };
@@ -126,8 +147,9 @@ export const peerProblem = (
   socket: PeerSocket,
   bundle: TrustBundle,
   now = Date.now(),
+  intermediates: readonly Uint8Array[] = [],
 ): string | undefined => {
-  const result = verifyPeer(socket, bundle, now);
+  const result = verifyPeer(socket, bundle, now, intermediates);
   if (result === undefined) return 'no client certificate was presented';
   if (result.kind === 'refused') return `the client certificate ${result.message}`;
   if ('name' in result.id) return undefined;
@@ -135,15 +157,20 @@ export const peerProblem = (
   return `the client certificate is ${what}`;
 };
 
-/** Who is at the other end, whatever it is; undefined: without a certificate. */
-export const verifyPeer = (socket: PeerSocket, bundle: TrustBundle, now: number) => {
-  const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return undefined;
-  const chain: Uint8Array[] = [];
-  for (let at: X509Certificate | undefined = certificate; at !== undefined && chain.length < 4; ) {
-    chain.push(new Uint8Array(at.raw));
-    at = at.issuerCertificate;
-  }
+/**
+ * Who is at the other end, whatever it is; undefined: without a certificate. `intermediates`: as it says, where TLS does not tell; they
+ * prove nothing but by their signatures.
+ */
+export const verifyPeer = (
+  socket: PeerSocket,
+  bundle: TrustBundle,
+  now: number,
+  intermediates: readonly Uint8Array[] = [],
+) => {
+  const shown = chainOf(socket.getPeerCertificate(true));
+  const [leaf] = shown;
+  if (leaf === undefined) return undefined;
+  const chain = intermediates.length === 0 ? shown : [leaf, ...intermediates];
   const result = verifyChain(chain, bundle, now, CLIENT_AUTH);
   // OpenSSL has verified as well, and has checked that the client holds the key: both must agree.
   if (result.kind === 'verified' && !socket.authorized) {

@@ -231,6 +231,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
           'failed-precondition',
           "the signer is apart, and has to be told of each join token: use an admin's credential that `vl3 ca admin` made",
         );
+      const joinToken = secret === undefined ? '' : context.formatJoinToken(secret);
       const hash = secret === undefined ? secretHash : hashSecret(secret);
       if (!/^[0-9a-f]{64}$/.test(hash))
         throw new Vl3Error('invalid-argument', 'secret_hash: use a SHA-256 in hex');
@@ -239,7 +240,7 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       logger.info({ tokenId: token.id, node: token.node, expiresAt: token.expiresAt }, 'join token created');
       return {
         token: tokenMessage(token),
-        joinToken: secret === undefined ? '' : context.formatJoinToken(secret),
+        joinToken,
       };
     },
 

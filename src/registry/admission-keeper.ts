@@ -83,6 +83,7 @@ export class AdmissionKeeper implements AsyncDisposable {
     const everyMs = Math.min(HOUR_MS, Math.max(RETRY_MS, this.#deps.terms.termMs / ROUNDS_A_TERM));
     const round = setInterval(() => void this.#markAll(), everyMs);
     this.#stop.signal.addEventListener('abort', () => clearInterval(round));
+    this.#deps.signer.onChange(() => void this.#markAll(), this.#stop.signal);
     this.#running = Promise.all([this.#follow(), this.#work()]);
   }
 
@@ -233,7 +234,8 @@ export class AdmissionKeeper implements AsyncDisposable {
         const present = state.grant(network, node)?.value;
         const held = present && readGrant(fromBase64(present.grant));
         const wall = now();
-        if (held !== undefined && hasTime(held, wall, terms.termMs) && sameContent(held, content))
+        const most = Math.min(terms.termMs, (signer.signsUntil ?? Number.POSITIVE_INFINITY) - wall);
+        if (held !== undefined && hasTime(held, wall, most) && sameContent(held, content))
           return settled(undefined);
         const sequence = nextSequence(present?.sequence ?? 0, 0, wall);
         const rulesetVersion = state.ruleset(network)?.value.version;

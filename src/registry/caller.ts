@@ -8,7 +8,8 @@ import { createContextKey } from '@connectrpc/connect';
 import { foreignDomainOf, foreignKey } from '../../native-free/registry/foreign-key.ts';
 import { trustDomainOf } from '../federation/verifier-by-domain.ts';
 import type { TrustBundle } from '../identity/chain.ts';
-import { peerIdentity, peerProblem } from '../identity/tls.ts';
+import { INTERMEDIATES_HEADER, readIntermediates } from '../identity/intermediates.ts';
+import { peerIdentity, peerProblem, shownLeaf } from '../identity/tls.ts';
 
 export type Role = 'admin' | 'operator' | 'node' | 'foreign-node' | 'anonymous';
 
@@ -86,24 +87,25 @@ export class Callers {
     return this.#options.bundleFor(foreignDomainOf(caller.name) ?? '');
   }
 
-  #identify({ socket }: IncomingMessage | Http2ServerRequest, now: number): Caller {
+  #identify({ socket, headers }: IncomingMessage | Http2ServerRequest, now: number): Caller {
     // Without the prefix of an IPv4-mapped address.
     const address = (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, '');
     if (!(socket instanceof TLSSocket)) {
       return { role: 'anonymous', problem: 'the connection is not encrypted', address };
     }
     const { trustDomain: home, bundleFor } = this.#options;
-    const shown = socket.getPeerX509Certificate();
-    const named = shown && trustDomainOf(new Uint8Array(shown.raw));
+    const shown = shownLeaf(socket);
+    const named = shown && trustDomainOf(shown);
     const domain = named ?? home;
     const bundle = bundleFor(domain);
     if (bundle === undefined) {
       const problem = `the client certificate is of ${domain}, and there is no federation with that, or none any more`;
       return { role: 'anonymous', problem, address, isUnfederated: true };
     }
-    const peer = peerIdentity(socket, bundle, now);
+    const intermediates = readIntermediates(headers[INTERMEDIATES_HEADER]);
+    const peer = peerIdentity(socket, bundle, now, intermediates);
     if (peer === undefined) {
-      const problem = peerProblem(socket, bundle, now) ?? 'the client is not known';
+      const problem = peerProblem(socket, bundle, now, intermediates) ?? 'the client is not known';
       return { role: 'anonymous', problem: `${problem}: ${REMEDY}`, address };
     }
     const { kind, serial, notAfter } = peer;

@@ -109,6 +109,7 @@ const connect = (identity: Identity, options: ClientOptions | undefined) =>
     ...options,
     registries: identity.registries,
     tls: clientTlsOptions(identity.trustBundle, identity),
+    certificateChain: identity.certificateChain,
   });
 
 /**

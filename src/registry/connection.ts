@@ -8,6 +8,7 @@ import { Code, ConnectError, type Transport } from '@connectrpc/connect';
 import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
 import { Vl3Error } from '../../native-free/error.ts';
 import { formatHostPort } from '../../native-free/host-port.ts';
+import { formatIntermediates, INTERMEDIATES_HEADER } from '../identity/intermediates.ts';
 import { parseRegistryAddress, registryUrl } from '../identity/registry-address.ts';
 
 export interface ConnectionOptionsOfRegistry {
@@ -15,6 +16,8 @@ export interface ConnectionOptionsOfRegistry {
   readonly registries: readonly string[];
   /** See clientTlsOptions. */
   readonly tls: ConnectionOptions;
+  /** The chain that is shown by TLS, the leaf first. */
+  readonly certificateChain?: readonly Uint8Array[];
   readonly connectTimeoutMs?: number;
   /** For each call that is not a stream. */
   readonly callTimeoutMs?: number;
@@ -150,12 +153,18 @@ export const connectRegistry = (options: ConnectionOptionsOfRegistry): RegistryC
     acceptCompression: [],
     ...(options.maxAnswerBytes !== undefined && { readMaxBytes: options.maxAnswerBytes }),
   });
+  const intermediates = formatIntermediates(options.certificateChain ?? []);
+  const shown = (header: Parameters<Transport['unary']>[3]): Headers => {
+    const headers = new Headers(header);
+    if (intermediates !== undefined) headers.set(INTERMEDIATES_HEADER, intermediates);
+    return headers;
+  };
   return {
     transport: {
       unary: (method, signal, timeoutMs, header, input, values) =>
-        grpc.unary(method, signal, timeoutMs ?? callTimeoutMs, header, input, values),
+        grpc.unary(method, signal, timeoutMs ?? callTimeoutMs, shown(header), input, values),
       stream: (method, signal, timeoutMs, header, input, values) =>
-        grpc.stream(method, signal, timeoutMs, header, input, values),
+        grpc.stream(method, signal, timeoutMs, shown(header), input, values),
     },
     async [Symbol.asyncDispose]() {
       sessionManager.close();

@@ -8,6 +8,11 @@ import { adoptNode } from '../../native-free/registry/adoption-rules.ts';
 import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
+import {
+  enrolByIdentity,
+  isEnrolled,
+  type OwnEnrolment,
+} from '../../native-free/registry/own-identity-rules.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { mustBeEnrolled } from '../../native-free/registry/rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
@@ -23,6 +28,8 @@ interface Dependencies {
   readonly transactor: Transactor;
   readonly trustDomain: string;
   readonly counters: Counters;
+  /** Of a domain whose SVIDs others issue; undefined: nodes enrol, and get them here. */
+  readonly enrolment?: OwnEnrolment | undefined;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly logger: Logger;
@@ -95,7 +102,7 @@ const mustBeWelcome = async ({ transactor }: Dependencies, method: string, calle
  * its certificate's word while the registry recovers.
  */
 const mustBeCurrent = async (
-  { transactor, trustDomain, now, logger }: Dependencies,
+  { transactor, trustDomain, enrolment, now, logger }: Dependencies,
   { name, serial, notAfter }: Exclude<Caller, { role: 'anonymous' }>,
 ): Promise<void> => {
   const rule = checkIdentity(name, serial);
@@ -106,7 +113,15 @@ const mustBeCurrent = async (
     if (isNew) logger.warn({ node: name, serial }, 'node was unknown here: taken from its certificate');
     return;
   }
-  rule.decide(state);
+  if (enrolment === undefined) {
+    rule.decide(state);
+    return;
+  }
+  if (isEnrolled(state, name)) return;
+  const spiffeId = formatSpiffeId({ kind: 'node', trustDomain, name });
+  const node = { name, spiffeId, certificate: { serial, notAfter } };
+  const { answer: isNew } = await transactor.run(enrolByIdentity(node, enrolment, now()));
+  if (isNew) logger.info({ node: name, spiffeId }, 'node enrolled by its SVID');
 };
 
 const isPerson = (role: Role): role is 'admin' | 'operator' => role === 'admin' || role === 'operator';

@@ -15,6 +15,7 @@ import { startClock } from '../../native-free/registry/clock-rules.ts';
 import { bindCa, knowsCa } from '../../native-free/registry/domain-rules.ts';
 import { keys, one } from '../../native-free/registry/keys.ts';
 import { type LeaseTerms, leaseTerms } from '../../native-free/registry/lease-terms.ts';
+import type { OwnEnrolment } from '../../native-free/registry/own-identity-rules.ts';
 import { beginRestored, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
@@ -58,6 +59,7 @@ import { Listener, type RequestHandler } from './listener.ts';
 import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
 import { OwnBundle } from './own-bundle.ts';
+import { type OwnDomainOptions, openOwnDomain } from './own-domain.ts';
 import { domainService, OwnStatement } from './own-statement.ts';
 import { PartnerLinks, type PartnerLinksOptions } from './partner-links.ts';
 import { Partners } from './partners.ts';
@@ -90,6 +92,8 @@ export interface RegistryOptions {
   /** Where partners are told that the bundle is. Default: where it is served. */
   readonly bundleUrl?: string;
   readonly partnerLinks?: PartnerLinksOptions;
+  /** SVIDs are not the registry's to give: it has its own from there, as nodes have theirs. */
+  readonly ownIdentity?: OwnDomainOptions;
   /** The ConfigMap in which nodes of the cluster that this is a pod of find the domain's address. */
   readonly publishDomain?: ConfigMapName;
 }
@@ -100,6 +104,8 @@ export interface RegistryDependencies {
   readonly now?: () => number;
   /** How the API server of the own cluster is reached. Default: as a pod reaches it. */
   readonly inCluster?: () => InCluster;
+  /** Ends a start that waits for something. */
+  readonly signal?: AbortSignal;
 }
 
 /** What metrics and health checks look at. */
@@ -128,7 +134,7 @@ const MAX_ANONYMOUS_BYTES = 64 * 1024;
 /** Resolves once the port is open. Throws Vl3Error with a remedy, and leaves nothing open. */
 export const startRegistry = async (
   options: RegistryOptions,
-  { logger, now = Date.now, inCluster = () => podInCluster() }: RegistryDependencies,
+  { logger, now = Date.now, inCluster = () => podInCluster(), signal }: RegistryDependencies,
 ): Promise<RunningRegistry> => {
   await using opened = new AsyncDisposableStack();
   const { stateDirectory, trustDomain, clustersFile } = options;
@@ -145,7 +151,15 @@ export const startRegistry = async (
   const transactor = new MeasuredTransactor(store);
   const livenessTtlMs = options.livenessTtlMs ?? 15_000;
   const hearing = await Hearing.begin({ patienceMs: livenessTtlMs }, store, transactor);
-  const { signer, ca } = await openDomain(options, opened, { terms, store, transactor, logger, now });
+  const { ownIdentity } = options;
+  const own =
+    ownIdentity &&
+    (await openOwnDomain({ ...options, ...ownIdentity }, { transactor, logger, now, opened, signal }));
+  const { signer, ca } =
+    own === undefined
+      ? await openDomain(options, opened, { terms, store, transactor, logger, now })
+      : { signer: own.signer, ca: undefined };
+  await recoverMemory(store, transactor, logger);
   const stamps = new PositionStamps(await signer.secretFor(STAMP_PURPOSE), store.identity);
   const feed = opened.use(new Feed({ store, stamps, logger }));
   await feed.start();
@@ -192,7 +206,10 @@ export const startRegistry = async (
       bundleEndpoint: bundleLocation(trustDomain, registries, options.bundleUrl, publicBundle),
     }),
     verifyRecord: partners.verifyRecord,
-    formatJoinToken: (secret) => joinToken(signer, registries, secret),
+    formatJoinToken: (secret) => {
+      if (own !== undefined) throw noTokens(trustDomain);
+      return joinToken(signer, registries, secret);
+    },
     backups: new Backups(store, storePath),
     clusters,
     counters: new Counters(),
@@ -206,7 +223,9 @@ export const startRegistry = async (
     return serverTlsOptions(credential, signer.trustBundle, partners.clientCertificates());
   };
   const { host, port } = options.listen;
-  const listener = opened.use(await Listener.open({ host, port, tls: await tls() }, handlerOf(context, ca)));
+  const listener = opened.use(
+    await Listener.open({ host, port, tls: await tls() }, handlerOf(context, ca, ownIdentity?.enrolment)),
+  );
   // Before the listener closes: open watches end with a reason.
   opened.defer(() => stopping.abort());
   registries.push(...advertised(options, listener.port));
@@ -216,6 +235,7 @@ export const startRegistry = async (
     if (ca !== undefined) await ensureAdminCredential(adminFile, ca, registries, now());
   };
   await renewAdmin();
+  await own?.writeAdminFile(adminFile, registries);
   if (apiServer !== undefined) {
     const address = formatDomainAddress(domainAddress(signer, registries));
     opened.use(publishDomain(apiServer, address, { inCluster: apiServer.inCluster, logger }));
@@ -236,6 +256,7 @@ export const startRegistry = async (
   opened.defer(() => clearInterval(renewal));
   signer.onChange(() => {
     void renew();
+    if (own !== undefined) return;
     Promise.all([
       transactor.run(bindCa(caFingerprintOf(signer), false, othersOf(signer))),
       renewAdmin(),
@@ -267,13 +288,17 @@ const openDomain = async (
   opened: AsyncDisposableStack,
   deps: DomainDependencies,
 ): Promise<{ readonly signer: Signer; readonly ca: CertificateAuthority | undefined }> => {
-  const { store, transactor, logger } = deps;
+  const { transactor } = deps;
   const { answer: memory } = await transactor.run(knowsCa);
   const isApart = options.signerFile !== undefined;
   const { signer, ca, isOlder } = isApart
     ? await openRemote(options, opened, memory, deps)
     : await openOwnCa(options, memory, deps);
   await transactor.run(bindCa(caFingerprintOf(signer), isOlder, othersOf(signer)));
+  return { signer, ca };
+};
+
+const recoverMemory = async (store: Store, transactor: Transactor, logger: Logger): Promise<void> => {
   if (store.origin.kind === 'restored') await transactor.run(beginRestored(store.identity));
   const recovery = recoveryOf(await transactor.read([one(keys.domain)]));
   if (recovery !== undefined) {
@@ -282,7 +307,6 @@ const openDomain = async (
       'the registry lost its memory and recovers what nodes hold: no prefix is issued until they have spoken (`vl3 registry status`) or `vl3 registry settle`',
     );
   }
-  return { signer, ca };
 };
 
 interface DomainDependencies {
@@ -350,7 +374,11 @@ const renewIfOthers = (partners: Partners, renew: () => Promise<void>): (() => P
   };
 };
 
-const handlerOf = (context: RegistryContext, ca: CertificateAuthority | undefined): RequestHandler => {
+const handlerOf = (
+  context: RegistryContext,
+  ca: CertificateAuthority | undefined,
+  enrolment: OwnEnrolment | undefined,
+): RequestHandler => {
   const { transactor, logger, now, signer, stopping, partners, ownBundle, ownStatement } = context;
   const callers = new Callers({
     trustDomain: signer.trustBundle.trustDomain,
@@ -374,6 +402,7 @@ const handlerOf = (context: RegistryContext, ca: CertificateAuthority | undefine
         guard({
           ...{ transactor, now, logger, stopping, counters: context.counters },
           trustDomain: signer.trustBundle.trustDomain,
+          enrolment,
         }),
       ],
       contextValues: (request) =>
@@ -407,6 +436,12 @@ const domainAddress = (signer: Signer, registries: readonly string[]): DomainAdd
   const { trustDomain } = signer.trustBundle;
   return { registries, trustDomain, caFingerprint: fingerprint(caOf(signer)) };
 };
+
+const noTokens = (trustDomain: string): Vl3Error =>
+  new Vl3Error(
+    'failed-precondition',
+    `this domain has no join tokens, since its registry gives out no SVIDs: have spiffe://${trustDomain}/node/<name> issued to the agent, and start it with --identity`,
+  );
 
 const joinToken = (signer: Signer, registries: readonly string[], secret: string): string =>
   formatJoinToken({ ...domainAddress(signer, registries), secret });
