@@ -4,7 +4,9 @@
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
+import { MAX_CHAIN_CERTIFICATES } from '../../native-free/registry/record.ts';
 import { isTrustDomain } from '../../native-free/registry/spiffe-id.ts';
+import { fromBase64, toBase64 } from '../base64.ts';
 import type { CertificateAuthority } from '../identity/ca.ts';
 import { SERVER_AUTH } from '../identity/certificate.ts';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
@@ -13,7 +15,7 @@ import { formatKey, generateKey, parseKey } from '../identity/key.ts';
 import { fromPem, toPem } from '../identity/pem.ts';
 import { readPrivateFile, writePrivateFile } from '../identity/private-file.ts';
 import { parseRegistryAddress } from '../identity/registry-address.ts';
-import { SECRET_PURPOSES } from '../identity/signer.ts';
+import { SECRET_PURPOSES, type SignedStatement } from '../identity/signer.ts';
 import type { Credential } from '../identity/tls.ts';
 
 const WHAT = "the registry's credential";
@@ -25,8 +27,13 @@ const schema = z.strictObject({
   /** Where the signer is. */
   signers: z.array(z.string().max(300)).min(1).max(16),
   certificateAuthorities: z.string().max(131_072),
-  /** Of the bundle: see native-free/ca/statement.ts. */
-  sequence: z.number().int().min(0),
+  /** What the domain said of itself last, base64: see native-free/ca/statement.ts. */
+  statement: z.strictObject({
+    record: z.base64(),
+    signature: z.base64(),
+    certificateChain: z.array(z.base64()).max(MAX_CHAIN_CERTIFICATES),
+    sequence: z.number().int().min(1),
+  }),
   certificateChain: z.string().max(65_536),
   privateKey: z.string().max(4096),
   /** By purpose, base64: see Signer.secretFor. */
@@ -36,7 +43,7 @@ const schema = z.strictObject({
 export interface RegistryCredential extends Credential {
   readonly signers: readonly string[];
   readonly trustBundle: TrustBundle;
-  readonly sequence: number;
+  readonly statement: SignedStatement;
   readonly privateKey: KeyObject;
   readonly secrets: Readonly<Record<string, string>>;
 }
@@ -54,7 +61,7 @@ export const createRegistryCredential = async (
   return {
     signers,
     trustBundle: ca.trustBundle,
-    sequence: ca.sequence,
+    statement: await ca.statement(),
     privateKey,
     certificateChain: await ca.signRegistryCredential(request, hosts),
     secrets,
@@ -68,7 +75,12 @@ export const writeRegistryCredential = async (path: string, one: RegistryCredent
     trustDomain: one.trustBundle.trustDomain,
     signers: [...one.signers],
     certificateAuthorities: toPem(one.trustBundle.certificates),
-    sequence: one.sequence,
+    statement: {
+      record: toBase64(one.statement.record),
+      signature: toBase64(one.statement.signature),
+      certificateChain: one.statement.certificateChain.map(toBase64),
+      sequence: one.statement.sequence,
+    },
     certificateChain: toPem(one.certificateChain),
     privateKey: formatKey(one.privateKey),
     secrets: { ...one.secrets },
@@ -106,7 +118,12 @@ export const readRegistryCredential = async (
   return {
     signers: content.signers,
     trustBundle,
-    sequence: content.sequence,
+    statement: {
+      record: fromBase64(content.statement.record),
+      signature: fromBase64(content.statement.signature),
+      certificateChain: content.statement.certificateChain.map(fromBase64),
+      sequence: content.statement.sequence,
+    },
     certificateChain,
     privateKey: parseKey(content.privateKey, path),
     secrets: content.secrets,

@@ -51,7 +51,6 @@ export class RemoteSigner implements Signer, AsyncDisposable {
   readonly #reasons = new RepeatedReasons();
   #credential: RegistryCredential;
   #connection: RegistryConnection;
-  #statement: SignedStatement | undefined;
   #problem: Vl3Error | undefined;
   #nodes: number | undefined;
   #polling: Promise<void> = Promise.resolve();
@@ -148,8 +147,7 @@ export class RemoteSigner implements Signer, AsyncDisposable {
   }
 
   async statement(): Promise<SignedStatement> {
-    if (this.#statement !== undefined) return this.#statement;
-    throw this.#problem ?? noAnswer();
+    return this.#credential.statement;
   }
 
   onChange(listener: () => void, signal: AbortSignal): void {
@@ -202,7 +200,9 @@ export class RemoteSigner implements Signer, AsyncDisposable {
   async #poll(): Promise<void> {
     const { logger } = this.#deps;
     try {
-      const known = BigInt(this.#statement?.sequence ?? 0);
+      const { sequence, certificateChain } = this.#credential.statement;
+      // The same is asked for anew once who signed it has not long to go.
+      const known = this.#isHalfOver(certificateChain) ? 0n : BigInt(sequence);
       const answer = await this.#call((client) => client.getDomain({ knownSequence: known }));
       this.#nodes = answer.nodes;
       if (answer.statement !== undefined) await this.#take(answer.statement);
@@ -222,14 +222,17 @@ export class RemoteSigner implements Signer, AsyncDisposable {
   async #take(signed: SignedRecord): Promise<void> {
     const statement = verifyStatement(signed, this.trustBundle, this.#deps.now());
     const { sequence } = statement;
-    if (sequence < this.#credential.sequence)
+    if (sequence < this.#credential.statement.sequence)
       throw new Vl3Error(
         'failed-precondition',
         'the signer went back: was its state restored from a backup?',
       );
-    this.#statement = { ...signed, sequence };
-    if (sequence > this.#credential.sequence)
-      await this.#replace({ ...this.#credential, trustBundle: bundleOfStatement(statement), sequence });
+    const { record, signature, certificateChain } = signed;
+    await this.#replace({
+      ...this.#credential,
+      trustBundle: bundleOfStatement(statement),
+      statement: { record, signature, certificateChain, sequence },
+    });
     for (const listener of this.#listeners) listener();
   }
 
@@ -238,9 +241,14 @@ export class RemoteSigner implements Signer, AsyncDisposable {
     const [leaf] = this.#credential.certificateChain;
     const [signing] = this.trustBundle.certificates;
     if (leaf === undefined || signing === undefined) return false;
+    const isOfAnother = !isIssuedBy(parseCertificate(leaf), parseCertificate(signing));
+    return isOfAnother || this.#isHalfOver(this.#credential.certificateChain);
+  }
+
+  #isHalfOver([leaf]: readonly Uint8Array[]): boolean {
+    if (leaf === undefined) return true;
     const { notBefore, notAfter } = parseCertificate(leaf);
-    const isHalfOver = this.#deps.now() > (notBefore + notAfter) / 2;
-    return isHalfOver || !isIssuedBy(parseCertificate(leaf), parseCertificate(signing));
+    return this.#deps.now() > (notBefore + notAfter) / 2;
   }
 
   async #renew(): Promise<void> {

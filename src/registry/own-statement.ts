@@ -32,7 +32,9 @@ export class OwnStatement {
     return this.#present?.sequence ?? 0;
   }
 
-  get present(): SignedStatement | undefined {
+  /** Signed by who signs at present. */
+  async present(): Promise<SignedStatement | undefined> {
+    await this.#read();
     return this.#present;
   }
 
@@ -43,7 +45,7 @@ export class OwnStatement {
 
 export const domainService = (own: OwnStatement): ServiceImpl<typeof DomainService> => ({
   async getStatement({ knownSequence }) {
-    const { present } = own;
+    const present = await own.present();
     const sequence = BigInt(own.sequence);
     if (present === undefined || knownSequence === sequence) return { sequence };
     const { record, signature, certificateChain } = present;
