@@ -41,7 +41,10 @@ interface Dependencies {
 const MAX_REASONS = 4096;
 const MAX_KEY = 512;
 
-/** Of strangers and of partners' nodes fewer: they must not keep nodes waiting, and each enrolment costs a signature. */
+/**
+ * Of strangers and of partners' nodes fewer: they must not keep nodes waiting, and each enrolment costs a signature. Each partner
+ * has a line of its own: none keeps another waiting.
+ */
 const LINES = {
   node: { atOnce: 64, most: 20_000, longestWaitMs: 5000 },
   'foreign-node': { atOnce: 16, most: 4000, longestWaitMs: 5000 },
@@ -55,10 +58,18 @@ export const guard = (deps: Dependencies): Interceptor => {
   const reasons = new RepeatedReasons(MAX_REASONS);
   const lines = {
     node: new Admission(LINES.node),
-    'foreign-node': new Admission(LINES['foreign-node']),
     anonymous: new Admission(LINES.anonymous),
   };
-  const lineOf = (role: Role): Admission | undefined => (isPerson(role) ? undefined : lines[role]);
+  /** By domain: as many as there were federations since the start. */
+  const partners = new Map<string, Admission>();
+  const lineOf = (caller: Caller): Admission | undefined => {
+    if (isPerson(caller.role)) return undefined;
+    if (caller.role !== 'foreign-node') return lines[caller.role];
+    const domain = foreignDomainOf(caller.name) ?? '';
+    const line = partners.get(domain) ?? new Admission(LINES['foreign-node']);
+    partners.set(domain, line);
+    return line;
+  };
   return (next) => async (request) => {
     const method = `${request.service.typeName}/${request.method.name}`;
     const caller = request.contextValues.get(callerKey);
@@ -76,7 +87,7 @@ export const guard = (deps: Dependencies): Interceptor => {
         return await next(request);
       };
       // People do not wait, and a stream would keep its place for as long as it lasts.
-      const line = request.stream || AT_ONCE.has(method) ? undefined : lineOf(caller.role);
+      const line = request.stream || AT_ONCE.has(method) ? undefined : lineOf(caller);
       const response = await (line === undefined ? serve() : line.admit(request.signal, serve));
       if (!response.stream) return response;
       return { ...response, message: mapErrors(response.message, fail) };

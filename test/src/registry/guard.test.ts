@@ -1,7 +1,18 @@
-import { Code, ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
+import {
+  Code,
+  ConnectError,
+  createClient,
+  createContextValues,
+  createRouterTransport,
+} from '@connectrpc/connect';
 import { expect, test } from 'vitest';
 import { Vl3Error } from '../../../native-free/error.ts';
+import { federation } from '../../../native-free/registry/federation-model.ts';
+import { keys } from '../../../native-free/registry/keys.ts';
+import { put } from '../../../native-free/registry/rules.ts';
+import { AgentService } from '../../../src/api/generated/vl3/v1/agent_pb.js';
 import { EnrollmentService } from '../../../src/api/generated/vl3/v1/enrollment_pb.js';
+import { callerKey } from '../../../src/registry/caller.ts';
 import { Counters } from '../../../src/registry/context.ts';
 import { guard } from '../../../src/registry/guard.ts';
 import { MemoryStore } from '../../../src/registry/memory-store.ts';
@@ -55,4 +66,47 @@ test('a registry that stops logs nothing for the watches that it ends', async ()
   const messages = domain.log.lines.map((line) => JSON.parse(line).msg);
   expect(messages).toContain('registry is up');
   expect(messages).not.toContain('call refused');
+});
+
+test('a partner whose nodes ask without end keeps no other partner waiting', async () => {
+  const { logger } = recordingLogger();
+  await using store = new MemoryStore({ identity: 'test', now: () => 0 });
+  const transactor = new Transactor(store);
+  const domains = ['greedy.example', 'modest.example'];
+  const operations = domains.map((trustDomain) =>
+    put(keys.federation(trustDomain), federation, { trustDomain, activeSince: 1, registries: [] }),
+  );
+  await transactor.run({ reads: [], decide: () => ({ compares: [], operations, answer: undefined }) });
+  const { signal: stopping } = new AbortController();
+  const interceptor = guard({
+    ...{ transactor, logger, trustDomain: 'test.example', stopping, counters: new Counters() },
+    now: () => 0,
+  });
+  const held = Promise.withResolvers<void>();
+  let asked = 0;
+  const joinNetwork = async ({ network }: { network: string }) => {
+    asked += 1;
+    if (network === 'held') await held.promise;
+    return {};
+  };
+  const transport = createRouterTransport(({ service }) => service(AgentService, { joinNetwork }), {
+    transport: { interceptors: [interceptor] },
+  });
+  const client = createClient(AgentService, transport);
+  const by = (domain: string, network: string) => {
+    const caller = {
+      role: 'foreign-node',
+      name: `n1@${domain}`,
+      serial: '1',
+      notAfter: 1,
+      address: '',
+    } as const;
+    return client.joinNetwork({ network }, { contextValues: createContextValues().set(callerKey, caller) });
+  };
+  const greedy = Array.from({ length: 40 }, () => by('greedy.example', 'held'));
+  await by('modest.example', 'red');
+  expect(asked).toBeLessThan(40);
+  held.resolve();
+  await Promise.all(greedy);
+  expect(asked).toBe(41);
 });
