@@ -156,7 +156,13 @@ export const podSchema = z.object({
 });
 /** It is no namespace on this node, but a stock WireGuard elsewhere that speaks to this node. */
 export const stockPeerSchema = z.object({ publicKey: base64 });
+/** What whoever attached it says of it, for the rules of admission. */
+export const assertedSchema = z.object({
+  namespace: z.string().min(1).max(253).optional(),
+  serviceAccount: z.string().min(1).max(253).optional(),
+});
 const originFields = {
+  asserted: assertedSchema.optional(),
   stockPeer: stockPeerSchema.optional(),
   cni: cniSchema.optional(),
   pod: podSchema.optional(),
@@ -212,3 +218,14 @@ export type WishDocument = z.infer<typeof wishSchema>;
 export const BEING_ATTACHED = 'it is being attached';
 /** What was asked for and is not attached: it will be as soon as it can, until somebody detaches it. Named as attachments are. */
 export const WISH: DocumentKind<WishDocument> = { kind: 'wish', schema: wishSchema };
+
+const domainStatementSchema = z.object({
+  sequence: z.number().int(),
+  revoked: z.array(z.object({ node: z.string(), until: z.number() })),
+});
+export type DomainStatementDocument = z.infer<typeof domainStatementSchema>;
+/** Named `self`; what the node's own domain said of itself last (ca/statement.ts): its CAs are in the node's identity. */
+export const DOMAIN_STATEMENT: DocumentKind<DomainStatementDocument> = {
+  kind: 'domain-statement',
+  schema: domainStatementSchema,
+};

@@ -14,8 +14,8 @@ import { domainOfKey, networkKey, networkKeyAt } from '../../native-free/registr
 import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import { compactMemory } from '../ffi/trim.ts';
-import type { Identity } from '../identity/identity.ts';
-import { signNames, signRecord } from '../identity/record-signer.ts';
+import { type Identity, isLeased } from '../identity/identity.ts';
+import { signAttestation, signNames, signRecord } from '../identity/record-signer.ts';
 import { connectKubernetes } from '../kube/kubernetes-api.ts';
 import { type ClusterOptions, openInformer } from '../kube/open-informer.ts';
 import { Tools } from '../netns/tool.ts';
@@ -23,6 +23,7 @@ import { opensslPrimitives } from '../noise/openssl-primitives.ts';
 import type { Rests } from './addresses.ts';
 import { Attachments } from './attachments.ts';
 import { type Clock, systemClock } from './clock.ts';
+import { HeardStatement } from './domain-statement.ts';
 import { type EnrolmentOptions, identify, Reenrolment } from './enrolment.ts';
 import { credentialOf } from './enrolment-credential.ts';
 import { Events } from './events.ts';
@@ -190,6 +191,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       },
     ),
   );
+  const statement = new HeardStatement({ state, clock, logger });
   const federations: Federations = new Federations({
     ...{ state, clock, logger },
     own: () => trustDomain,
@@ -210,6 +212,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
           homes.identityRenewed();
           for (const membership of networks.all) membership.identityRenewed();
         },
+        statement,
+        onTrustChanged: () => homes.ownTrustChanged(),
         onStoreReplaced: () => homes.own.storeReplaced(),
         onRecovering: (answer, askedAt) => homes.own.heard(answer, askedAt),
         onBack: () => homes.own.isBack(),
@@ -228,7 +232,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     ),
   );
   const trust = new Trust({
-    own: () => link.identity.trustBundle,
+    own: () => statement.believed(link.identity.trustBundle),
     partner: (domain) => federations.bundleOf(domain),
   });
   const networks: Networks = opened.use(
@@ -251,6 +255,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         onRulesChanged: (network) => attachments.rulesChanged(network),
         sign: (content) => signRecord(link.identity, content),
         signNames: (content) => signNames(link.identity, content),
+        attest: (content, nextSequence) =>
+          isLeased(link.identity)
+            ? signAttestation(link.identity, { ...content, sequence: nextSequence() })
+            : undefined,
         svidId: () => String(link.identity.notAfter),
         ...(options.rests !== undefined && { rests: options.rests }),
         logger,

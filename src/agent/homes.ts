@@ -114,6 +114,13 @@ export class Homes implements AsyncDisposable {
     } else if (this.#isRunning) this.#end(trustDomain);
   }
 
+  /** Other CAs speak for the own domain, or another of its nodes was revoked. */
+  ownTrustChanged(): void {
+    for (const membership of this.#deps.networks().all) membership.trustChanged(this.#options.trustDomain);
+    // By whom this node's own SVID is vouched for is a partner's business; by which connection it is shown is not.
+    for (const { link } of this.partners) link.reconnect();
+  }
+
   /** This node's SVID is another. */
   identityRenewed(): void {
     for (const { link } of this.partners) link.reconnect();

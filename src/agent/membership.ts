@@ -46,7 +46,9 @@ export interface MembershipOptions {
   readonly router: string;
 }
 
-export interface MembershipDeps extends Omit<TunnelDeps, 'clock'>, Pick<AnnouncerDeps, 'sign' | 'svidId'> {
+export interface MembershipDeps
+  extends Omit<TunnelDeps, 'clock'>,
+    Pick<AnnouncerDeps, 'sign' | 'attest' | 'svidId'> {
   /** Whose network it is. */
   readonly home: Home;
   readonly clock: Clock;
@@ -227,13 +229,20 @@ export class Membership {
       {
         network: name,
         key: saved.name,
+        networkUid,
         content: () => own.content(),
         attachments: () => this.attachments(),
         names: () => ownNames.signed(),
         onDecided: (asked, refused) => this.verdicts.decided(asked, refused),
         nextSequence: () => own.nextSequence(),
       },
-      { client: home.client, sign: deps.sign, svidId: deps.svidId, logger: deps.logger },
+      {
+        client: home.client,
+        sign: deps.sign,
+        attest: deps.attest,
+        svidId: deps.svidId,
+        logger: deps.logger,
+      },
     );
     this.#watch = new NetworkWatch(
       {

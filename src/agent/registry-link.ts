@@ -8,14 +8,18 @@ import { clockProblem, SvidTerm } from '../../native-free/reconcile/svid-term.ts
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { HeartbeatResponse } from '../api/generated/vl3/v1/agent_pb.js';
+import { isIssuedBy, parseCertificate } from '../identity/certificate.ts';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
-import { type Identity, renewIdentity } from '../identity/identity.ts';
+import type { TrustBundle } from '../identity/chain.ts';
+import { createIdentity, type Identity, renewIdentity } from '../identity/identity.ts';
 import { storeNodeIdentity } from '../identity/identity-file.ts';
 import { generateKey } from '../identity/key.ts';
-import { type AgentClient, type Connected, connectAgent } from '../registry/client.ts';
+import { proveRenewal } from '../identity/svid-proofs.ts';
+import { connectAgent } from '../registry/client.ts';
 import { VERSION } from '../version.ts';
 import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
+import type { HeardStatement } from './domain-statement.ts';
 import type { Enrolled, Reenrolment } from './enrolment.ts';
 import { Failures } from './failures.ts';
 import type { OwnIdentity } from './own-identity.ts';
@@ -27,6 +31,9 @@ const FEDERATED_HEARTBEAT_MS = 2_500;
 const CALL_TIMEOUT_MS = 10_000;
 /** A replaced connection's calls get this long to end. */
 const LINGER_MS = 20_000;
+/** Of the SVID's term, within which all nodes renew when another CA has begun to sign; and no longer than this. */
+const OTHER_CA_SPREAD = 0.02;
+const MAX_SPREAD_MS = 5 * 60_000;
 
 export interface RegistryLinkOptions {
   readonly stateDirectory: string;
@@ -55,6 +62,9 @@ export interface RegistryLinkDeps {
   /** It answers after it did not. */
   readonly onBack: () => void;
   readonly onRenewed: () => void;
+  readonly statement: HeardStatement;
+  /** Other CAs speak for the domain, or another node was revoked. */
+  readonly onTrustChanged: () => void;
   /** What to do once the SVID has expired, or the node was deleted; absent: there is no join token. */
   readonly reenrolment?: Reenrolment;
   /** Where its SVIDs come from, when it is not the registry that gives them. */
@@ -64,11 +74,13 @@ export interface RegistryLinkDeps {
   readonly onEnrolledAnew: () => void;
 }
 
+type Line = ReturnType<typeof connectAgent>;
+
 export class RegistryLink implements AsyncDisposable {
   readonly #options: RegistryLinkOptions;
   readonly #deps: RegistryLinkDeps;
   #identity: Identity;
-  #connection: Connected<AgentClient>;
+  #connection: Line;
   #lastContactAt = 0;
   #problem: Vl3Error | undefined;
   /** That it said so; until it says otherwise, also when it is gone meanwhile. */
@@ -80,6 +92,10 @@ export class RegistryLink implements AsyncDisposable {
   /** What a deleted node had attached. */
   #isTakenDown = false;
   #leaseTermMs = 0;
+  /** As the registry has it. */
+  #statementSequence = 0;
+  /** Another CA signs by now: CLOCK_BOOTTIME from when on to renew. */
+  #otherCaDue = Number.POSITIVE_INFINITY;
 
   constructor(options: RegistryLinkOptions, deps: RegistryLinkDeps) {
     this.#options = options;
@@ -91,7 +107,7 @@ export class RegistryLink implements AsyncDisposable {
     this.#notCarriedOut = new Failures("what follows from the registry's answer could not be done", deps);
   }
 
-  get client(): AgentClient {
+  get client(): Line['client'] {
     return this.#connection.client;
   }
 
@@ -150,7 +166,9 @@ export class RegistryLink implements AsyncDisposable {
       if (this.#deps.own !== undefined) await this.#follow(this.#deps.own, signal);
       else if (this.svidLeftMs <= 0 || this.#notEnrolled !== undefined) await this.#enrolAnew(signal);
       await this.#beat(signal);
-      const isDue = this.#svid.isDue(this.#deps.clock.moment());
+      // Whoever gives this node its identity gives it the CAs, too.
+      if (!signal.aborted && this.#deps.own === undefined) await this.#hearStatement(signal);
+      const isDue = this.#svid.isDue(this.#deps.clock.moment()) || this.#isOtherCaDue;
       if (!signal.aborted && isDue && this.#deps.own === undefined) await this.#renew(signal);
       await pause(this.#deps.isFederated() ? FEDERATED_HEARTBEAT_MS : HEARTBEAT_MS, signal);
     }
@@ -175,6 +193,7 @@ export class RegistryLink implements AsyncDisposable {
       this.#deps;
     this.#lastContactAt = clock.wall();
     this.#leaseTermMs = Number(answer.leaseTermMs);
+    this.#statementSequence = Number(answer.statementSequence);
     const isBack = this.#problem !== undefined;
     const isLetInAgain = this.#isTakenDown;
     this.#problem = undefined;
@@ -241,16 +260,55 @@ export class RegistryLink implements AsyncDisposable {
       const certificateRequest = await createCertificateRequest(privateKey);
       const call = { signal, timeoutMs: CALL_TIMEOUT_MS };
       const since = clock.moment();
-      const { certificateChain } = await this.client.renewSvid({ certificateRequest }, call);
+      const proof = {
+        signature: proveRenewal(this.#identity, certificateRequest),
+        certificateChain: [...this.#identity.certificateChain],
+      };
+      const { certificateChain } = await this.client.renewSvid({ certificateRequest, proof }, call);
       const renewed = renewIdentity(this.#identity, { privateKey, certificateChain }, clock.wall());
       await storeNodeIdentity(this.#options.stateDirectory, renewed);
+      this.#otherCaDue = Number.POSITIVE_INFINITY;
       logger.info({ notAfter: new Date(renewed.notAfter).toISOString() }, 'SVID renewed');
       this.#take({ identity: renewed, since }, signal);
     } catch (error) {
       if (signal.aborted) return;
       this.#svid.failed(clock.moment());
+      if (this.#otherCaDue !== Number.POSITIVE_INFINITY) this.#renewSoon();
       this.#notRenewed.say(error);
     }
+  }
+
+  /** Not all nodes at once. */
+  #renewSoon(): void {
+    const spread = Math.min(this.svidTermMs * OTHER_CA_SPREAD, MAX_SPREAD_MS);
+    this.#otherCaDue = this.#deps.clock.monotonic() + spread * Math.random();
+  }
+
+  get #isOtherCaDue(): boolean {
+    return this.#deps.clock.monotonic() >= this.#otherCaDue;
+  }
+
+  async #hearStatement(signal: AbortSignal): Promise<void> {
+    const { statement, onTrustChanged } = this.#deps;
+    if (this.#statementSequence <= statement.sequence || this.#problem !== undefined) return;
+    const { domain } = this.#connection;
+    const adopt = (bundle: TrustBundle) => this.#adopt(bundle, signal);
+    if (await statement.hear(domain, this.#identity.trustBundle, adopt, signal))
+      this.#carryOut(onTrustChanged);
+  }
+
+  /** Throws Vl3Error('unauthenticated') when this node's own SVID would not hold any more, since it has to be renewed first. */
+  async #adopt(trustBundle: TrustBundle, signal: AbortSignal): Promise<void> {
+    if (sameCertificates(trustBundle, this.#identity.trustBundle)) return;
+    const identity = createIdentity({ ...this.#identity, trustBundle }, this.#deps.clock.wall());
+    await storeNodeIdentity(this.#options.stateDirectory, identity);
+    const old = this.#connection;
+    this.#identity = identity;
+    this.#connection = connectAgent(identity);
+    const [leaf] = identity.certificateChain;
+    const [signing] = trustBundle.certificates;
+    if (leaf && signing && !isIssuedBy(parseCertificate(leaf), parseCertificate(signing))) this.#renewSoon();
+    void this.#closeLater(old, signal);
   }
 
   async #follow(own: Pick<OwnIdentity, 'next'>, signal: AbortSignal): Promise<void> {
@@ -285,7 +343,7 @@ export class RegistryLink implements AsyncDisposable {
   }
 
   /** Watches on the old connection break off when it closes, and begin anew on the new one. */
-  async #closeLater(connection: Connected<AgentClient>, signal: AbortSignal): Promise<void> {
+  async #closeLater(connection: Line, signal: AbortSignal): Promise<void> {
     await pause(LINGER_MS, signal);
     await connection[Symbol.asyncDispose]();
   }
@@ -294,6 +352,10 @@ export class RegistryLink implements AsyncDisposable {
     await this.#connection[Symbol.asyncDispose]();
   }
 }
+
+const sameCertificates = (a: TrustBundle, b: TrustBundle): boolean =>
+  a.certificates.length === b.certificates.length &&
+  a.certificates.every((der, i) => Buffer.from(der).equals(b.certificates[i] ?? new Uint8Array(0)));
 
 const factOf = ({ why }: NotEnrolled): string =>
   why === 'deleted' ? 'this node was deleted at the registry' : 'the registry does not know this node';

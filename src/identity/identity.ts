@@ -2,7 +2,7 @@
 // trusts and where the registries are. Made only from a chain that names its own key. Stored by identity-file.ts.
 
 import { Vl3Error } from '../../native-free/error.ts';
-import { CLIENT_AUTH } from './certificate.ts';
+import { CLIENT_AUTH, parseCertificate } from './certificate.ts';
 import { type TrustBundle, verifyChain } from './chain.ts';
 import { isP256 } from './key.ts';
 import type { Credential } from './tls.ts';
@@ -41,6 +41,10 @@ export const createIdentity = (parts: IdentityParts, now: number): Identity => {
   }
   return { ...parts, notBefore: result.notBefore, notAfter: result.notAfter };
 };
+
+/** Whether a signer apart leases this node's prefixes. */
+export const isLeased = ({ certificateChain: [leaf] }: Pick<Identity, 'certificateChain'>): boolean =>
+  leaf !== undefined && parseCertificate(leaf).isLeased;
 
 /**
  * The same identity with the key and chain of a renewal. CAs that the registry sent along are not taken: a registry

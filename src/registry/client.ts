@@ -7,6 +7,7 @@ import { fromConnectError } from '../api/errors.ts';
 import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
+import { DomainService } from '../api/generated/vl3/v1/ca_pb.js';
 import { CredentialService } from '../api/generated/vl3/v1/credential_pb.js';
 import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
 import { createGrantVerifier } from '../identity/grant-signer.ts';
@@ -18,6 +19,7 @@ import { connectRegistry } from './connection.ts';
 export type AdminClient = Client<typeof AdminService>;
 export type AdmissionClient = Client<typeof AdmissionService>;
 export type AgentClient = Client<typeof AgentService>;
+export type DomainClient = Client<typeof DomainService>;
 export type FederationClient = Client<typeof FederationService>;
 
 export interface Connected<C> extends AsyncDisposable {
@@ -88,10 +90,14 @@ export const connectFederation = async (
  * Connects at the first call, as the node that the identity names. An identity that was renewed needs a new client:
  * dispose of this one when its calls are done.
  */
-export const connectAgent = (identity: Identity, options?: ClientOptions): Connected<AgentClient> => {
+export const connectAgent = (
+  identity: Identity,
+  options?: ClientOptions,
+): Connected<AgentClient> & { readonly domain: DomainClient } => {
   const connection = connect(identity, options);
   return {
     client: withVl3Errors(createClient(AgentService, connection.transport)),
+    domain: withVl3Errors(createClient(DomainService, connection.transport)),
     [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
   };
 };
