@@ -15,6 +15,7 @@ import { registryTarget } from './targets/registry.ts';
 import { savedStateTargets } from './targets/saved-state.ts';
 import { segmentationTargets } from './targets/segmentation.ts';
 import { tableTargets } from './targets/tables.ts';
+import { trustTargets } from './targets/trust.ts';
 import { uapiTargets } from './targets/uapi.ts';
 import { wireTargets } from './targets/wire.ts';
 import { workersTarget } from './targets/workers.ts';
@@ -33,6 +34,7 @@ export const TARGETS: readonly Target[] = [
   ...clusterTargets,
   ...admissionTargets,
   ...federationTargets,
+  ...trustTargets,
   ...programTargets,
   ...savedStateTargets,
   registryTarget,
