@@ -72,7 +72,7 @@ const toJson = (rule: AdmissionRule): Record<string, unknown> => ({
   createdAt: iso(rule.createdAt),
 });
 
-const admits = (rule: AdmissionRule): string => {
+export const admits = (rule: AdmissionRule): string => {
   const parts = [
     ['cluster', rule.cluster],
     ['node', rule.node],

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import type { LocalAttachment } from '../../src/agent/local-messages.ts';
 import { collect, collectLabel } from './arguments.ts';
-import { attachAll, parseWait, reportPending, WAIT_SECONDS } from './attaching.ts';
+import { assertedBy, attachAll, parseWait, reportPending, WAIT_SECONDS } from './attaching.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { type OutputFormat, outputOption, print, printTable } from './output.ts';
 import { socketOption } from './socket.ts';
@@ -35,6 +35,8 @@ interface AttachOptions {
   interface?: string;
   address?: string[];
   label?: Record<string, string>;
+  namespace?: string;
+  serviceAccount?: string;
   wait: number;
   awaitNetwork?: true;
   socket: string;
@@ -61,7 +63,7 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
   program
     .command('attach')
     .description('attach a network namespace to networks, each on its own')
-    .requiredOption('--network <name>', 'a network; may be repeated', collect)
+    .requiredOption('--network <name>', "a network, a partner's as name@domain; may be repeated", collect)
     .requiredOption('--netns <path>', 'the namespace, e.g. /run/netns/web or /proc/1234/ns/net')
     .option('--name <workload>', "the workload's name")
     .option('--interface <name>', 'interface name, at most 15 characters (default: the network, shortened)')
@@ -71,6 +73,8 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
       collect,
     )
     .option('--label <key=value>', 'a label of the workload; may be repeated', collectLabel)
+    .option('--namespace <name>', 'the namespace it is of, for rules of admission')
+    .option('--service-account <name>', 'the account it runs by, for rules of admission')
     .option(
       '--wait <duration>',
       `how long to wait for a network that is not available (default: ${WAIT_SECONDS}s)`,
@@ -88,6 +92,7 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
         '\nExamples:\n  ip netns add web\n  vl3 attach --network red --netns /run/netns/web --name web',
         '  vl3 attach --network red --network green --netns /proc/1234/ns/net --label app=web',
         '  vl3 attach --network red --netns /run/netns/db --address 10.60.1.7 --address fd00:60::1:7',
+        '  vl3 attach --network red@home.example --netns /run/netns/ledger --name ledger --namespace billing --label app=ledger',
       ].join('\n'),
     )
     .action(async (options: AttachOptions, command: Command) => {
@@ -101,6 +106,7 @@ export const attachCommands: CommandGroup = (program: Command, context: Context)
           ...(options.interface === undefined ? {} : { interfaceName: options.interface }),
           ...(options.address === undefined ? {} : { addresses: options.address }),
           ...(options.label === undefined ? {} : { labels: options.label }),
+          ...assertedBy(options),
           ...(options.awaitNetwork === undefined ? {} : { awaitNetwork: true }),
           // The agent's own default: an agent of an earlier version does not know the field.
           ...(command.getOptionValueSource('wait') === 'default' ? {} : { waitMs: options.wait * 1000 }),

@@ -20,6 +20,23 @@ export const parseWait = readBy(
   ),
 );
 
+/** What rules of admission are told of it; of an agent of an earlier version nothing is asked that it does not know. */
+export const assertedBy = ({
+  namespace,
+  serviceAccount,
+}: {
+  readonly namespace?: string;
+  readonly serviceAccount?: string;
+}): Pick<AttachRequest, 'asserted'> =>
+  namespace === undefined && serviceAccount === undefined
+    ? {}
+    : {
+        asserted: {
+          ...(namespace !== undefined && { namespace }),
+          ...(serviceAccount !== undefined && { serviceAccount }),
+        },
+      };
+
 export interface Outcome {
   /** Attached or pending, in the order asked for. */
   readonly attached: LocalAttachment[];

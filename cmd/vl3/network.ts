@@ -4,7 +4,8 @@ import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { ExcludedUse } from '../../src/api/generated/vl3/v1/admin_pb.js';
 import type { Network } from '../../src/api/generated/vl3/v1/common_pb.js';
-import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
+import { type AdminOptions, adminOption, withAdmin, withAdminOptions, withAdmission } from './admin.ts';
+import { admits } from './admission.ts';
 import { collect, parseInteger } from './arguments.ts';
 import { registerNetwork, tellSigner } from './ca-client.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
@@ -62,6 +63,26 @@ const usesToJson = (uses: readonly ExcludedUse[]) =>
     held,
     ...(kind === 'attachment' && { attachmentId, workload }),
   }));
+
+/** Asked of the registry one by one. */
+const MOST_FOREIGN = 100;
+
+/** The network's rules, and what is on it from other domains, with the rule that admits it now. */
+const admittedTo = async (admin: string, network: string) => {
+  const { attachments } = await withAdmin(admin, (client) => client.listAttachments({ network, node: '' }));
+  return await withAdmission(admin, async ({ client }) => {
+    const { rules } = await client.listAdmissionRules({ network });
+    const foreign = attachments.filter(({ node }) => node.includes('@')).slice(0, MOST_FOREIGN);
+    const shown = [];
+    for (const { node: key, workload, addresses, namespace, serviceAccount, labels } of foreign) {
+      const [node = '', trustDomain = ''] = key.split('@');
+      const asked = { network, trustDomain, node, workload, namespace, serviceAccount, labels };
+      const { isAdmitted, rule } = await client.testAdmission(asked);
+      shown.push({ workload, node: key, addresses, rule: isAdmitted ? rule : '-' });
+    }
+    return { rules, foreign: shown };
+  });
+};
 
 /** What an excluded range holds, and until when. */
 const useSentence = ({ range, kind, node, held, attachmentId, workload }: ExcludedUse): string => {
@@ -130,7 +151,9 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
     });
 
   withAdminOptions(network.command('show'), context)
-    .description('show a network, which node leases which prefix, and what is held inside excluded ranges')
+    .description(
+      'show a network: by which rules it admits, which node leases which prefix, what of other domains is on it, what is held inside excluded ranges',
+    )
     .argument('<name>')
     .addHelpText('after', '\nExamples:\n  vl3 network show red')
     .action(async (name: string, options: AdminOptions) => {
@@ -143,9 +166,25 @@ export const networkCommands: CommandGroup = (program: Command, context: Context
         leasedAt: iso(leasedAt),
       }));
       const excludedUses = usesToJson(answer.excludedUses);
-      await print(context, options.output, { ...toJson(shown), leases, excludedUses }, () => {
+      const { rules, foreign } = await admittedTo(options.admin, name);
+      const admission = { rules: rules.map(({ name, trustDomain }) => ({ name, trustDomain })), foreign };
+      await print(context, options.output, { ...toJson(shown), ...admission, leases, excludedUses }, () => {
         printNetworkTable(context, [shown]);
         context.out('');
+        printTable(
+          context,
+          ['RULE', 'FROM', 'ADMITS', 'DRY RUN'],
+          rules.map((rule) => [rule.name, rule.trustDomain, admits(rule), rule.isDryRun ? 'yes' : '-']),
+        );
+        context.out('');
+        if (foreign.length > 0) {
+          printTable(
+            context,
+            ['OF ANOTHER DOMAIN', 'NODE', 'ADDRESSES', 'ADMITTED BY RULE'],
+            foreign.map((one) => [one.workload, one.node, one.addresses.join(' '), one.rule]),
+          );
+          context.out('');
+        }
         printTable(
           context,
           ['PREFIX', 'NODE'],

@@ -14,7 +14,7 @@ import { formatResolvConf, parseResolvConf } from '../../native-free/names/resol
 import { LocalClient } from '../../src/agent/local-client.ts';
 import { RESOLVER_ADDRESS } from '../../src/names/resolver-address.ts';
 import { collect, collectLabel } from './arguments.ts';
-import { attachAll, parseWait, reportPending, WAIT_SECONDS } from './attaching.ts';
+import { assertedBy, attachAll, parseWait, reportPending, WAIT_SECONDS } from './attaching.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { socketOption } from './socket.ts';
 
@@ -25,6 +25,8 @@ interface RunOptions {
   wait: number;
   all?: true;
   label?: Record<string, string>;
+  namespace?: string;
+  serviceAccount?: string;
   /** False: with --no-resolver. */
   resolver: boolean;
   socket: string;
@@ -100,7 +102,7 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
       const { attached, refusal } = await attachAll(
         client,
         options.network,
-        { netns, workload, waitMs: options.wait * 1000, ...labels, ...addresses },
+        { netns, workload, waitMs: options.wait * 1000, ...labels, ...addresses, ...assertedBy(options) },
         context.signal,
       );
       if (refusal !== undefined) throw refusal;
@@ -150,7 +152,7 @@ export const runCommand: CommandGroup = (program: Command, context: Context): vo
   program
     .command('run')
     .description('run a command in a network namespace of its own, on one or more networks')
-    .requiredOption('--network <name>', 'a network; may be repeated', collect)
+    .requiredOption('--network <name>', "a network, a partner's as name@domain; may be repeated", collect)
     .option('--name <workload>', "the workload's name")
     .option(
       '--address <address>',
@@ -165,6 +167,8 @@ export const runCommand: CommandGroup = (program: Command, context: Context): vo
     )
     .option('--all', 'run the command only if all of the networks are available')
     .option('--label <key=value>', 'a label of the workload; may be repeated', collectLabel)
+    .option('--namespace <name>', 'the namespace it is of, for rules of admission')
+    .option('--service-account <name>', 'the account it runs by, for rules of admission')
     .option(
       '--no-resolver',
       "leave the machine's resolv.conf in its place: names of networks are not resolved",
@@ -173,7 +177,7 @@ export const runCommand: CommandGroup = (program: Command, context: Context): vo
     .argument('<command...>', 'the command and its arguments, after --')
     .addHelpText(
       'after',
-      "\nNetworks that are not available are attached while the command runs, as soon as they can be.\nThe command finds workloads as <name>.<network>.vl3, or <name> alone;\nother names are resolved as on this machine.\nThe exit code is the command's; 5 if it was not run since no network was available.\n\nExamples:\n  vl3 run --network red -- ip address\n  vl3 run --network red --network green --name web -- python3 -m http.server",
+      "\nNetworks that are not available are attached while the command runs, as soon as they can be.\nThe command finds workloads as <name>.<network>.vl3 (of a partner's network <name>.<network>.<domain>.at.vl3), or <name> alone;\nother names are resolved as on this machine.\nThe exit code is the command's; 5 if it was not run since no network was available.\n\nExamples:\n  vl3 run --network red -- ip address\n  vl3 run --network red --network green --name web -- python3 -m http.server",
     )
     .action(async (command: string[], options: RunOptions) => {
       if (new Set(options.network).size !== options.network.length) {

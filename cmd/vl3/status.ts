@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander';
 import { LocalClient } from '../../src/agent/local-client.ts';
-import type { AgentStatus, NetworkStatus } from '../../src/agent/local-messages.ts';
+import type { AgentStatus, FederationStatus, NetworkStatus } from '../../src/agent/local-messages.ts';
 import { budgetSentence, duration } from '../../src/agent/outage-budget.ts';
 import { type CommandGroup, type Context, EXIT } from './context.ts';
 import { formatAge, formatBytes, type OutputFormat, outputOption, print, printTable } from './output.ts';
@@ -15,10 +15,32 @@ interface View {
   readonly isRefused: boolean;
 }
 
+/** Who decides who is on it. */
+const admission = ({ isForeign, isRestricted, home }: NetworkStatus): string => {
+  if (isForeign) return `, admitted by the rules of ${home}`;
+  return isRestricted ? ', restricted: admitted by rules' : '';
+};
+
+const printFederation = (
+  context: Context,
+  { trustDomain, isRevoked, isBelieved, networks, offered, isConnected, ...one }: FederationStatus,
+  now: number,
+): void => {
+  const contact =
+    one.lastContactAt === 0 && networks.length === 0
+      ? 'not needed'
+      : `${isConnected ? 'connected' : 'not connected'}, last answer ${formatAge(one.lastContactAt, now)}`;
+  const state = isRevoked ? 'revoked, being taken down' : isBelieved ? contact : 'its bundle is too old';
+  context.out(
+    `partner ${trustDomain}: ${state}  networks ${networks.join(' ') || '-'}  offered ${offered.join(' ') || '-'}`,
+  );
+  if (one.outageBudget !== null) context.out(`  ${budgetSentence(one.outageBudget, now)}`);
+};
+
 const printNetwork = (context: Context, network: NetworkStatus, { now, isRefused }: View): void => {
   context.out('');
   context.out(
-    `network ${network.name}: ${network.state}${network.problem === '' ? '' : ` (${network.problem})`}`,
+    `network ${network.name}: ${network.state}${admission(network)}${network.problem === '' ? '' : ` (${network.problem})`}`,
   );
   context.out(
     `  gateway ${network.gateways.join(' ') || '-'}  prefixes ${network.prefixes.join(' ') || '-'}  mtu ${network.mtu}  attachments ${network.attachments}`,
@@ -34,7 +56,7 @@ const printNetwork = (context: Context, network: NetworkStatus, { now, isRefused
     context,
     ['  PEER', 'ENDPOINT', 'HANDSHAKE', 'RECEIVED', 'SENT', 'RTT', 'PROBLEM'],
     network.peers.map((peer) => [
-      `  ${peer.node}`,
+      `  ${peer.node}${peer.isForeign ? ' (admitted addresses only)' : ''}`,
       peer.endpoint || '-',
       formatAge(peer.lastHandshakeAt, now),
       formatBytes(peer.rxBytes),
@@ -71,6 +93,7 @@ const printStatus = (context: Context, status: AgentStatus): void => {
     );
   }
   if (!isRefused) context.out(budgetSentence(status.outageBudget, now));
+  for (const federation of status.federations) printFederation(context, federation, now);
   for (const network of status.networks) printNetwork(context, network, { now, isRefused });
   context.out('');
   for (const { at, what } of status.events) context.out(`${formatAge(at, now)}: ${what}`);

@@ -179,8 +179,9 @@ export class Attachments implements AsyncDisposable {
     this.#deps.onChange();
     this.#wishes.put({
       ...(present === undefined
-        ? origin
+        ? { ...origin, asserted: wanted.asserted }
         : {
+            asserted: present.asserted,
             cni: present.cni,
             pod: present.pod,
             isConfigured: present.isConfigured,

@@ -3,6 +3,7 @@
 // (local-messages.ts), so that the client starts without it.
 
 import { z } from 'zod';
+import { assertedSchema } from '../../native-free/reconcile/documents.ts';
 import { address, attachment, name } from '../../native-free/registry/model.ts';
 import { networkKey } from '../../native-free/registry/network-key.ts';
 
@@ -15,6 +16,8 @@ export const attachRequestSchema = z.strictObject({
   /** Default: the network's name, or what `defaultInterfaceName` makes of a long one. */
   interfaceName: z.string().min(1).max(64).optional(),
   labels: attachment.shape.labels.optional(),
+  /** What rules of admission are told beside: of no pod that anybody knows. */
+  asserted: assertedSchema.optional(),
   /** Exactly these, one of a family at most. Default: any of this node's. */
   addresses: z
     .array(address)

@@ -7,7 +7,7 @@ import type { AttachRequest } from './local-requests.ts';
 
 /** Throws when what is there is not what is asked for now. */
 export const mustAgree = (
-  { network, netns, interfaceName, workload, labels, addresses = [] }: AttachRequest,
+  { network, netns, interfaceName, workload, labels, asserted, addresses = [] }: AttachRequest,
   present: WishDocument | AttachmentDocument,
 ) => {
   if (interfaceName !== undefined && interfaceName !== present.interfaceName) {
@@ -26,6 +26,12 @@ export const mustAgree = (
     throw new Vl3Error(
       'already-exists',
       `${netns} is on ${network} already, with other labels: detach it first to give it these`,
+    );
+  }
+  if (asserted !== undefined && !isDeepStrictEqual(asserted, present.asserted)) {
+    throw new Vl3Error(
+      'already-exists',
+      `${netns} is on ${network} already, of another namespace or service account: detach it first to say these`,
     );
   }
   if ('ready' in present && addresses.some((one) => !present.addresses.includes(one))) {

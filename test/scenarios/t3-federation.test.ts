@@ -21,7 +21,8 @@ const rogue = (...args: string[]): string[] => {
 
 const PARTNER = 'partner.example';
 const RED = 'red@test.example';
-const LEDGER = ['--label', 'app=ledger'];
+const LEDGER = ['--namespace', 'billing', '--service-account', 'payer', '--label', 'app=ledger'];
+const WORKLOAD = 'namespace == "billing" && serviceAccount == "payer" && labels.app == "ledger"';
 
 let home: Domain;
 let partner: Domain;
@@ -132,7 +133,12 @@ test('a network that the federation does not name, and a domain that is none, ar
 });
 
 test('admitted to red its workload reaches red, by the addresses that were admitted and by no others', async () => {
-  await rule('ledger', '--from', PARTNER, ...LEDGER);
+  await rule('ledger', '--from', PARTNER, '--workload', WORKLOAD);
+  const { stderr } = await attach(p1, ledger, RED, '--label', 'app=ledger');
+  expect(stderr).toMatch(
+    /no admission rule of network "red" admits "ledger" \(node "p1" of partner\.example\)/,
+  );
+  await p1.vl3('detach', '--netns', ledger.host.netns, '--network', RED);
   await attach(p1, ledger, RED, ...LEDGER);
   await attached(p1, ledger);
   await vi.waitFor(
@@ -159,6 +165,16 @@ test('status and network show say who is of another domain, and what is restrict
   expect(problems).toEqual([]);
   const [peer] = (await h1.status()).networks[0]?.peers.filter(({ isForeign }) => isForeign) ?? [];
   expect(peer).toMatchObject({ node: 'p1@partner.example', problem: '' });
+  expect(await home.adminJson('network', 'show', 'red')).toMatchObject({
+    rules: [
+      { name: 'home', trustDomain: 'test.example' },
+      { name: 'ledger', trustDomain: PARTNER },
+    ],
+    foreign: [{ workload: 'ledger', node: 'p1@partner.example', rule: 'ledger' }],
+  });
+  expect(await p1.vl3('status')).toMatch(
+    /partner test\.example: connected.*networks red@test\.example[\s\S]*network red@test\.example: up, admitted by the rules of test\.example/,
+  );
 });
 
 test('names of the home are found by the partner, below the domain', async () => {
@@ -235,7 +251,7 @@ test('a rule taken away ends what it admitted, and an agent that ignores that ga
   await attach(p2, bad, RED, ...LEDGER);
   await attached(p2, bad);
   expect(await bad.reaches(red1.v4('red'))).toBe(true);
-  await rule('honest', '--from', PARTNER, '--workload', 'node == "p1" && labels.app == "ledger"');
+  await rule('honest', '--from', PARTNER, '--workload', `node == "p1" && ${WORKLOAD}`);
   await unrule('ledger');
   await vi.waitFor(async () => expect(await allowed(h1, 'red', 'p2@partner.example')).toEqual([]), SOON);
   await vi.waitFor(async () => expect(await allowed(h2, 'red', 'p2@partner.example')).toEqual([]), SOON);
