@@ -8,7 +8,7 @@ import type { AttachmentDocument } from '../../native-free/reconcile/documents.t
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
-import type { RecordContent } from '../identity/record-signer.ts';
+import type { AttestationContent, RecordContent } from '../identity/record-signer.ts';
 import type { AgentClient } from '../registry/client.ts';
 import { Backoff } from './backoff.ts';
 import type { Refused } from './verdicts.ts';
@@ -25,6 +25,8 @@ export interface AnnouncerOptions {
   readonly attachments: () => AttachmentDocument[];
   /** The signed names of the attachments. */
   readonly names: () => SignedRecord;
+  /** As the home has it. */
+  readonly networkUid: string;
   /** The registry was told of these attachments, and refused some. */
   readonly onDecided: (asked: readonly string[], refused: readonly Refused[]) => void;
   /** A sequence above all that were used, written down before it is returned. */
@@ -35,6 +37,11 @@ export interface AnnouncerDeps {
   readonly client: () => AgentClient;
   /** Changes when the SVID is renewed: records are then signed anew. */
   readonly svidId: () => string;
+  /** Signs what is attached, where a signer apart decides by it. */
+  readonly attest: (
+    content: Omit<AttestationContent, 'sequence'>,
+    nextSequence: () => number,
+  ) => SignedRecord | undefined;
   /** Signs with the node's SVID; the record holds as long as that does. */
   readonly sign: (content: RecordContent) => SignedRecord;
   readonly logger: Logger;
@@ -149,7 +156,23 @@ export class Announcer {
       }));
     const { record, signature, certificateChain } = this.#options.names();
     const names = { record, signature, certificateChain: [...certificateChain] };
-    const { refused } = await this.#deps.client().putAttachments({ network, attachments, names }, call);
+    const attested = this.#deps.attest(
+      {
+        network,
+        networkUid: this.#options.networkUid,
+        attachments: attachments.map(({ workload, namespace, serviceAccount, labels, addresses }) => ({
+          ...{ workload, namespace, serviceAccount, labels, addresses },
+        })),
+      },
+      this.#options.nextSequence,
+    );
+    const told = {
+      ...{ network, attachments, names },
+      ...(attested && {
+        attestation: { ...attested, certificateChain: [...attested.certificateChain] },
+      }),
+    };
+    const { refused } = await this.#deps.client().putAttachments(told, call);
     this.#options.onDecided(
       attachments.map(({ id }) => id),
       refused,
