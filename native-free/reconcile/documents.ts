@@ -161,13 +161,7 @@ export const assertedSchema = z.object({
   namespace: z.string().min(1).max(253).optional(),
   serviceAccount: z.string().min(1).max(253).optional(),
 });
-/** What whoever attached it says of it, for the rules of admission. */
-export const assertedSchema = z.object({
-  namespace: z.string().min(1).max(253).optional(),
-  serviceAccount: z.string().min(1).max(253).optional(),
-});
 const originFields = {
-  asserted: assertedSchema.optional(),
   asserted: assertedSchema.optional(),
   stockPeer: stockPeerSchema.optional(),
   cni: cniSchema.optional(),
