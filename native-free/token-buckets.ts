@@ -11,6 +11,7 @@ export interface BucketOptions {
 interface Bucket {
   /** Milliseconds' worth of tokens. */
   saved: number;
+  /** Or until when it has none, where it owes some. */
   askedAt: number;
 }
 
@@ -34,9 +35,19 @@ export class TokenBuckets {
     this.#forgetFull(now);
     const present = this.#present(name, now);
     const mayDo = present >= this.#cost;
+    const askedAt = Math.max(now, this.#buckets.get(name)?.askedAt ?? now);
     this.#buckets.delete(name);
-    this.#buckets.set(name, { saved: mayDo ? present - this.#cost : present, askedAt: now });
+    this.#buckets.set(name, { saved: mayDo ? present - this.#cost : present, askedAt });
     return mayDo;
+  }
+
+  /** What it did was worth so many tokens more than the one that it took: what it has not saved, it owes, a whole bucket at most. */
+  charge(name: string, now: number, tokens: number): void {
+    const left = this.#present(name, now) - this.#cost * tokens;
+    const askedAt = Math.max(now, this.#buckets.get(name)?.askedAt ?? now);
+    const until = Math.min(now + this.#full, askedAt + Math.max(0, -left));
+    this.#buckets.delete(name);
+    this.#buckets.set(name, { saved: Math.max(0, left), askedAt: until });
   }
 
   /** Whether `take` would allow it. */

@@ -20,7 +20,7 @@ import {
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import { renew } from '../../native-free/registry/node-rules.ts';
 import { decodeVerified, type SignedRecord, type VerifyRecord } from '../../native-free/registry/record.ts';
-import { mustBeNetwork } from '../../native-free/registry/rules.ts';
+import { mustBeNetwork, type Rule } from '../../native-free/registry/rules.ts';
 import { TokenBuckets } from '../../native-free/token-buckets.ts';
 import type { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Attachment } from '../api/generated/vl3/v1/common_pb.js';
@@ -38,6 +38,10 @@ import { streamKey, Watches } from './watch-network.ts';
  * and again after a refusal: this is far more than pods come and go.
  */
 const ANNOUNCEMENTS = { perSecond: 25, burst: 500 };
+/** Of all nodes of one partner together: it has as many as it likes. */
+const ANNOUNCEMENTS_OF_PARTNER = { perSecond: 100, burst: 2000 };
+/** Deciding on many attachments by many rules takes its time, in which nobody else is served: it counts as so many announcements. */
+const MS_AN_ANNOUNCEMENT = 10;
 
 type NodeCaller = Exclude<Caller, { readonly role: 'anonymous' }>;
 
@@ -87,14 +91,36 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
   const leaseTermMs = BigInt(terms.termMs);
   const watches = new Watches(context);
   const announcements = new TokenBuckets(ANNOUNCEMENTS);
+  const announcementsOfPartners = new TokenBuckets(ANNOUNCEMENTS_OF_PARTNER);
   const mustNotFlood = (node: string): void => {
-    if (announcements.take(node, performance.now())) return;
+    const now = performance.now();
+    const domain = foreignDomainOf(node);
+    const isWithin = announcements.take(node, now);
+    if (isWithin && (domain === undefined || announcementsOfPartners.take(domain, now))) return;
     context.counters.refusedAnnouncements += 1;
     throw new Vl3Error(
       'resource-exhausted',
-      `node "${node}" announces more than ${ANNOUNCEMENTS.perSecond} times a second: its agent tries again by itself`,
+      isWithin
+        ? `the nodes of ${domain} announce too much, all together: their agents try again by themselves`
+        : `node "${node}" announces more than ${ANNOUNCEMENTS.perSecond} times a second, or as much by what it announces: its agent tries again by itself`,
     );
   };
+  /** The rule, whose node pays for the time that deciding takes. */
+  const paid = <T>(node: string, rule: Rule<T>): Rule<T> => ({
+    ...rule,
+    decide: (state) => {
+      const began = performance.now();
+      try {
+        return rule.decide(state);
+      } finally {
+        const now = performance.now();
+        const worth = Math.floor((now - began) / MS_AN_ANNOUNCEMENT);
+        const domain = foreignDomainOf(node);
+        if (worth > 0) announcements.charge(node, now, worth);
+        if (worth > 0 && domain !== undefined) announcementsOfPartners.charge(domain, now, worth);
+      }
+    },
+  });
   /** Called only when something new is issued. */
   const choosePrefix: ChoosePrefix = (request) => {
     hearing.mustIssue();
@@ -232,7 +258,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       for (;;) {
         const { trustDomain } = signer.trustBundle;
         const rule = putAttachments(network, name, wanted, now(), trustDomain);
-        const { answer, revision } = await transactor.run(rule);
+        const { answer, revision } = await transactor.run(paid(name, rule));
         if (answer.remaining === 0) {
           if (names !== undefined)
             await putNodeNames(context, network, name, names, verifierOf(context, name));

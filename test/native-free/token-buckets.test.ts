@@ -13,6 +13,28 @@ test('a burst passes, then as many as come in a second, and nobody pays for anot
   expect(taken('a', 60_000, 100)).toBe(5);
 });
 
+test('what was worth more is owed, for no longer than a bucket takes to fill, and nobody else pays', () => {
+  const buckets = new TokenBuckets({ perSecond: 10, burst: 5 });
+  expect(buckets.take('a', 0)).toBe(true);
+  buckets.charge('a', 0, 6);
+  // Four were saved: two are owed, and one more is wanted.
+  for (const [now, mayDo] of [
+    [0, false],
+    [200, false],
+    [299, false],
+    [300, true],
+    [301, false],
+  ] as const)
+    expect(buckets.take('a', now)).toBe(mayDo);
+  expect(buckets.take('b', 301)).toBe(true);
+  buckets.charge('a', 400, 1_000_000);
+  buckets.charge('a', 400, 1_000_000);
+  expect(buckets.take('a', 900)).toBe(false);
+  expect(buckets.take('a', 1000)).toBe(true);
+  buckets.charge('c', 1000, 2);
+  expect([0, 0, 0, 0].map(() => buckets.take('c', 1000))).toEqual([true, true, true, false]);
+});
+
 test('those who have not asked for long are forgotten', () => {
   const buckets = new TokenBuckets({ perSecond: 10, burst: 5 });
   for (let i = 0; i < 1000; i++) buckets.take(`n${i}`, i);
