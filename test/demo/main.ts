@@ -1,4 +1,4 @@
-// npm run demo: vl3 from nothing to one flat network across three clouds, proven step by step.
+// npm run demo: vl3 from nothing to one flat network across three clouds, and a workload of another company on it, proven step by step.
 // Exits 0 only if all of it held, and leaves nothing behind unless asked to.
 
 import { parseArgs } from 'node:util';
@@ -6,6 +6,7 @@ import { Lab } from '../lab/lab.ts';
 import { removeDeadRuns, removeKept } from '../lab/ledger.ts';
 import { Gossip } from './gossip.ts';
 import { byForgery, byRoute, type Cast, throughBoth } from './isolation.ts';
+import { Partner } from './partner.ts';
 import { howToPlay } from './play.ts';
 import { bigPing, httpRequest, marker, pingMatrix, streams } from './reachability.ts';
 import { Report, Unfinished } from './report.ts';
@@ -150,6 +151,23 @@ async function prove(world: World, report: Report, rounds: number): Promise<void
   await report.prove('one cluster on red', () => gossip.formed('red'));
   await report.prove('another on green', () => gossip.formed('green'));
   await report.prove('they never see each other', () => gossip.separate(world));
+
+  report.chapter('Another company: partner.example, with a registry, a CA and address plans of its own');
+  const company: { partner?: Partner } = {};
+  await report.build('vl3 registry run, vl3 agent run', async () => {
+    company.partner = await Partner.start(world);
+    return 'its node d1 198.18.7.11';
+  });
+  const { partner } = company;
+  if (!partner) throw new Unfinished();
+  await report.build('vl3 federation invite, accept', () => partner.federate());
+  await report.prove('without a rule nothing of it comes in', () => partner.nothingYet());
+  await report.build('vl3 admission create: its ledger comes to red', () => partner.admitted(redB));
+  await report.prove('... and nothing else of it, and to nothing else', () =>
+    partner.andNothingElse(cast.green),
+  );
+  await report.prove('the same addresses on both sides', () => partner.overlap());
+  await report.prove('vl3 federation revoke', () => partner.revoked(redB));
 }
 
 function explain(report: Report, world: World | undefined): void {
