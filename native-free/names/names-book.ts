@@ -50,6 +50,8 @@ export class NamesBook {
   readonly #waiting = new Map<string, Waiting>();
   readonly #known = new Map<string, Known>();
   readonly #refused = new Map<string, string>();
+  /** Of the refused, by node: their signer may be believed later. */
+  readonly #parked = new Map<string, SignedRecord>();
   #ownSequence = 0;
 
   constructor(options: NamesBookOptions, dependencies: NamesBookDependencies) {
@@ -72,6 +74,13 @@ export class NamesBook {
   /** The registry gave these for `node`. Borrowed until they are looked at. */
   offer(node: string, signed: SignedRecord): void {
     this.#waiting.set(node, { signed });
+  }
+
+  /** Another bundle holds for a domain: what was refused waits to be looked at again, unless newer names do. */
+  trustChanged(): void {
+    for (const [node, signed] of this.#parked)
+      if (!this.#waiting.has(node)) this.#waiting.set(node, { signed });
+    this.#parked.clear();
   }
 
   /** Looks at what waits, one node's names; the node whose names are others now, and false when nothing waits. */
@@ -99,6 +108,7 @@ export class NamesBook {
   forget(node: string): void {
     this.#waiting.delete(node);
     this.#refused.delete(node);
+    this.#parked.delete(node);
     this.#known.delete(node);
     this.#dependencies.saved.delete(node);
   }
@@ -113,10 +123,12 @@ export class NamesBook {
     const decoded = this.#decode(node, signed, acceptedAt.wall);
     if (decoded.kind === 'refused') {
       this.#refused.set(node, decoded.message);
+      this.#parked.set(node, signed);
       report(node, decoded.message);
       return false;
     }
     this.#refused.delete(node);
+    this.#parked.delete(node);
     const { names } = decoded;
     if (node === this.#options.node) {
       this.#ownSequence = Math.max(this.#ownSequence, names.sequence);

@@ -418,6 +418,7 @@ export class Membership {
 
   /** Another bundle holds for a domain, or none any more. */
   trustChanged(trustDomain: string): void {
+    this.#namesBook.trustChanged();
     const isOfHome = trustDomain === this.home.trustDomain;
     const isGrantedOtherwise = isOfHome && this.#grants.trustChanged();
     if (this.#book.trustChanged(trustDomain, this.#deps.clock.moment()) || isGrantedOtherwise)

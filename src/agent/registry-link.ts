@@ -315,7 +315,10 @@ export class RegistryLink implements AsyncDisposable {
     try {
       const since = this.#deps.clock.moment();
       const identity = await own.next();
-      if (identity !== undefined && !signal.aborted) this.#take({ identity, since }, signal, 0);
+      if (identity === undefined || signal.aborted) return;
+      const { trustBundle } = this.#identity;
+      this.#take({ identity, since }, signal, 0);
+      if (!sameCertificates(trustBundle, identity.trustBundle)) this.#carryOut(this.#deps.onTrustChanged);
     } catch (error) {
       this.#notRenewed.say(error);
     }

@@ -38,7 +38,8 @@ const MAX_REASONS = 64;
 
 export class IdentitySource implements AsyncDisposable {
   readonly place: string;
-  readonly #wanted: Wanted;
+  /** Once it has been somebody, it is nobody else. */
+  #wanted: Wanted;
   readonly #deps: IdentitySourceDeps;
   readonly #stop = new AbortController();
   readonly #running: Promise<unknown>;
@@ -118,6 +119,7 @@ export class IdentitySource implements AsyncDisposable {
     this.#federated = offer.federated;
     if (this.#svid !== undefined && isSame(this.#svid, svid)) return;
     this.#svid = svid;
+    this.#wanted = svid.id;
     const { logger } = this.#deps;
     const notAfter = new Date(svid.notAfter).toISOString();
     logger.info(

@@ -140,6 +140,21 @@ describe('an identity from files', () => {
     }
   });
 
+  test('that was somebody is nobody else from then on', async () => {
+    const directory = scratch();
+    const authority = await SpiffeAuthority.create();
+    const good = await authority.issue('/node/n1');
+    writeSvidFiles(directory, good);
+    const source = follow(files(directory));
+    await takes(source, good);
+    const other = await SpiffeAuthority.create('other.example');
+    for (const stranger of [await authority.issue('/node/n2'), await other.issue('/node/n1')]) {
+      writeSvidFiles(directory, stranger);
+      await complains(source, /but not spiffe:\/\/test\.example\/node\/n1/);
+      expect(leafOf(source.svid)).toBe(leafOf(good));
+    }
+  });
+
   test('that is not valid yet is taken when its time has come', async () => {
     const directory = scratch();
     const authority = await SpiffeAuthority.create();
