@@ -218,13 +218,11 @@ export const startRegistry = async (
   };
 
   const hosts = advertisedHosts(options);
-  const tls = async () => {
-    const credential = await signer.serverCredential(hosts);
-    return serverTlsOptions(credential, signer.trustBundle, partners.clientCertificates());
-  };
+  let credential = await signer.serverCredential(hosts);
+  const tls = () => serverTlsOptions(credential, signer.trustBundle, partners.clientCertificates());
   const { host, port } = options.listen;
   const listener = opened.use(
-    await Listener.open({ host, port, tls: await tls() }, handlerOf(context, ca, ownIdentity?.enrolment)),
+    await Listener.open({ host, port, tls: tls() }, handlerOf(context, ca, ownIdentity?.enrolment)),
   );
   // Before the listener closes: open watches end with a reason.
   opened.defer(() => stopping.abort());
@@ -244,14 +242,17 @@ export const startRegistry = async (
   let renewing: Promise<void> = Promise.resolve();
   /** One after another: the last one has what holds last. */
   const renew = (): Promise<void> => {
-    renewing = renewing.then(tls).then(
-      (renewed) => listener.setTls(renewed),
-      (error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'),
-    );
+    renewing = renewing
+      .then(async () => {
+        credential = await signer.serverCredential(hosts);
+        listener.setTls(tls());
+      })
+      .catch((error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'));
     return renewing;
   };
-  // TLS has to let a partner's nodes in, before it is asked who they are.
-  opened.defer(partners.onChange(renewIfOthers(partners, renew)));
+  // TLS has to let a partner's nodes in, before it is asked who they are. With the certificate that there is: a signer that is gone
+  // must keep no partner out.
+  opened.defer(partners.onChange(ifOthers(partners, () => listener.setTls(tls()))));
   const renewal = setInterval(() => void renew(), Math.min(DAY_MS, terms.termMs / 4));
   opened.defer(() => clearInterval(renewal));
   signer.onChange(() => {
@@ -359,18 +360,18 @@ const openRemote = async (
 };
 
 /** Only when the partners' CAs are others. */
-const renewIfOthers = (partners: Partners, renew: () => Promise<void>): (() => Promise<void>) => {
+const ifOthers = (partners: Partners, tell: () => void): (() => void) => {
   const prints = () =>
     partners
       .clientCertificates()
       .map((der) => Buffer.from(der).toString('base64'))
       .join();
   let before = prints();
-  return async () => {
+  return () => {
     const after = prints();
     if (after === before) return;
     before = after;
-    await renew();
+    tell();
   };
 };
 
