@@ -1,6 +1,7 @@
 // A domain of vl3 on the lab: a registry on the public internet, nodes with agents, pods on networks. Driven by the
 // command line alone, as people drive it, though most commands share one process.
 
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { CommandLine } from './command-line.ts';
 import type { Daemon } from './daemon.ts';
@@ -14,6 +15,7 @@ import { type Program, vl3 } from './program.ts';
 export const SOON = { timeout: 40_000, interval: 100 };
 
 const REGISTRY_PORT = 7443;
+const CA_PORT = 7444;
 
 export class Domain implements AsyncDisposable {
   readonly lab: Lab;
@@ -28,8 +30,12 @@ export class Domain implements AsyncDisposable {
   /** Of what is its alone on the lab. */
   readonly #name: string;
   #registry: Daemon | undefined;
+  /** Where the CA is, when it is apart. */
+  #caSite: Site | undefined;
+  #ca: Daemon | undefined;
   #commands: Promise<CommandLine | undefined> | undefined;
   #lastHost: number;
+  #options: readonly string[] = [];
 
   private constructor(
     place: Pick<Domain, 'lab' | 'internet' | 'cloud'>,
@@ -51,6 +57,20 @@ export class Domain implements AsyncDisposable {
 
   /** Builds the internet and starts the registry, of the present version or another. */
   static async start(version?: (lab: Lab) => Program): Promise<Domain> {
+    return await Domain.#build(async (domain, lab) => {
+      if (version !== undefined) domain.program = version(lab);
+    });
+  }
+
+  /** As `start`, with the CA on a host of its own. `options`: of both programs. */
+  static async startApart(...options: string[]): Promise<Domain> {
+    return await Domain.#build(async (domain) => {
+      domain.#options = options;
+      await domain.#makeCa(await domain.cloud.node('ca', 6));
+    });
+  }
+
+  static async #build(prepare: (domain: Domain, lab: Lab) => Promise<void>): Promise<Domain> {
     const lab = Lab.create();
     try {
       const internet = await Internet.create(lab);
@@ -58,7 +78,7 @@ export class Domain implements AsyncDisposable {
       const site = await cloud.node('registry', 5);
       const own = { trustDomain: 'test.example', name: 'registry', lastHost: 10 };
       const domain = new Domain({ lab, internet, cloud }, site, own);
-      if (version !== undefined) domain.program = version(lab);
+      await prepare(domain, lab);
       await domain.startRegistry();
       return domain;
     } catch (error) {
@@ -100,12 +120,54 @@ export class Domain implements AsyncDisposable {
   }
 
   get adminFile(): string {
-    return join(this.registryState, 'admin.json');
+    return join(this.#caSite === undefined ? this.registryState : this.caState, 'admin.json');
+  }
+
+  /** Of a CA apart. */
+  get caState(): string {
+    return join(this.lab.scratch, 'ca');
+  }
+
+  async #makeCa(site: Site): Promise<void> {
+    this.#caSite = site;
+    const { trustDomain, caState, registryState, registryAddress } = this;
+    const signer = ['--signer', `${site.address}:${CA_PORT}`];
+    const place = ['--trust-domain', trustDomain, '--state-dir', caState];
+    const run = (...args: string[]) => site.host.run(vl3('ca', ...args, ...place));
+    await run('init');
+    mkdirSync(registryState, { mode: 0o700 });
+    await run('registry', '--file', join(registryState, 'registry.json'), ...signer);
+    await run(
+      'admin',
+      'admin',
+      '--file',
+      join(caState, 'admin.json'),
+      '--registry',
+      registryAddress,
+      ...signer,
+    );
+    await this.startCa();
+  }
+
+  /** Starts the CA that is apart. */
+  async startCa(): Promise<void> {
+    if (this.#caSite === undefined) throw new Error('the CA is not apart');
+    const { address, host } = this.#caSite;
+    const place = ['--state-dir', this.caState, '--listen', `${address}:${CA_PORT}`];
+    const command = vl3('ca', 'run', '--trust-domain', this.trustDomain, ...place, ...this.#options);
+    this.#ca = host.start(command);
+    await this.#ca.printed(/"CA is up"/, SOON.timeout);
+  }
+
+  async stopCa(): Promise<void> {
+    await this.#ca?.stop();
   }
 
   /** Starts the registry on the state it has; resolves once it is up. */
   async startRegistry(...options: string[]): Promise<void> {
-    const place = ['--state-dir', this.registryState, '--listen', this.registryAddress];
+    const signer = this.#caSite && ['--signer', join(this.registryState, 'registry.json')];
+    const place = ['--state-dir', this.registryState, '--listen', this.registryAddress, ...(signer ?? [])];
+    place.push(...this.#options);
     const command = this.program('registry', 'run', '--trust-domain', this.trustDomain, ...place, ...options);
     this.#registry = this.host.start(command);
     await this.#registry.printed(/"registry is up"/, SOON.timeout);

@@ -21,17 +21,26 @@ export class ForgedStore implements Disposable {
   }
 
   read(network: string, node: string): Stored {
-    const row = this.#database.prepare('SELECT value FROM entries WHERE key = ?').get(key(network, node));
-    if (!(row?.['value'] instanceof Uint8Array)) throw new Error(`no record of ${node} on ${network}`);
+    return this.readAt(key(network, node));
+  }
+
+  /** Any value of the store, by its key. */
+  // biome-ignore lint/suspicious/noExplicitAny: whatever is there is altered by who knows what it is
+  readAt(key: string): any {
+    const row = this.#database.prepare('SELECT value FROM entries WHERE key = ?').get(key);
+    if (!(row?.['value'] instanceof Uint8Array)) throw new Error(`there is no ${key}`);
     return JSON.parse(Buffer.from(row['value']).toString());
   }
 
   /** Writes the record and everything that makes watchers look at it. */
   write(network: string, node: string, stored: Stored): void {
+    this.writeAt(key(network, node), stored);
+  }
+
+  writeAt(at: string, stored: unknown): void {
     const { value } = this.#database.prepare(`SELECT value FROM meta WHERE name = 'revision'`).get() ?? {};
     const revision = Number(value) + 1;
     const bytes = Buffer.from(JSON.stringify(stored));
-    const at = key(network, node);
     this.#database.exec('BEGIN IMMEDIATE');
     this.#database
       .prepare('UPDATE entries SET value = ?, mod_revision = ? WHERE key = ?')

@@ -2,16 +2,15 @@
 // notices says so. Mallory owns the registry's store and machine, and every key but the CA's and the nodes'.
 
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { Capture } from '../lab/capture.ts';
 import { Domain, SOON } from '../lab/domain.ts';
 import type { Site } from '../lab/internet.ts';
 import type { Node } from '../lab/node.ts';
-import { ping } from '../lab/ping.ts';
 import type { Pod } from '../lab/pod.ts';
-import { type KeyPair, WireguardGo, wireguardKeys } from '../lab/wireguard-go.ts';
+import { type KeyPair, wireguardKeys } from '../lab/wireguard-go.ts';
 import { alter, ForgedStore } from './forged-store.ts';
+import { callAs, keysOf } from './mallory.ts';
 
 const REFUSED = /the record of n1 was refused: the signature does not verify/;
 
@@ -66,26 +65,8 @@ const reports = async (node: Node, sentence: RegExp): Promise<void> => {
 };
 
 /** Mallory calls a node as n1, by a stock WireGuard, from p1's address. How many of the pings get in to the pod? */
-const impersonate = async (node: Node, pod: Pod, keys: KeyPair) => {
-  const { networks } = await node.status();
-  const device = await WireguardGo.start(domain.lab, mallory.host, {
-    keys,
-    addresses: [`${p1.v4('red')}/32`],
-    peers: [
-      {
-        publicKey: networks[0]?.publicKey ?? '',
-        allowedIps: ['10.60.0.0/16'],
-        endpoint: `${node.site.address}:51820`,
-      },
-    ],
-  });
-  const capture = await Capture.start(pod.host, 'red', ['src', 'host', p1.v4('red')]);
-  const { received } = await ping(mallory.host, pod.v4('red'), { count: 5, wait: 3 });
-  const arrived = (await capture.stop()).length;
-  const [, peer] = await device.dump();
-  await device.stop();
-  return { received, arrived, hasSession: Number(peer?.[4]) > 0 };
-};
+const impersonate = (node: Node, pod: Pod, keys: KeyPair) =>
+  callAs({ lab: domain.lab, from: mallory, node, pod, keys, address: p1.v4('red') });
 const NOTHING = { received: 0, arrived: 0, hasSession: false };
 
 beforeEach(async () => {
@@ -180,13 +161,3 @@ test('the same attack with the true key succeeds: it was the signature that stop
   expect(attack.arrived).toBeGreaterThan(0);
   expect(attack.received).toBeGreaterThan(0);
 });
-
-/** Stops the agent of a node and takes its key pair on red from its state. */
-async function keysOf(node: Node): Promise<KeyPair> {
-  const { networks } = await node.status();
-  await node.agent.stop();
-  using database = new DatabaseSync(join(node.stateDir, 'agent.db'));
-  const row = database.prepare(`SELECT value FROM document WHERE kind = 'network' AND name = 'red'`).get();
-  const { privateKey } = JSON.parse(String(row?.['value']));
-  return { privateKey, publicKey: networks[0]?.publicKey ?? '' };
-}
