@@ -16,6 +16,8 @@ import { type Compare, MAX_OPERATIONS, type Operation, type Range } from './tran
 
 /** Of one node on one network: of what is refused beyond it nothing is kept or logged, so that nobody fills either. */
 export const MAX_REFUSALS = 256;
+/** Of a node of another domain, since such nodes cost nothing. */
+const MAX_FOREIGN_REFUSALS = 32;
 /** What was refused and is not asked for any more is forgotten then. */
 const REFUSAL_MEMORY_MS = 24 * 60 * 60 * 1000;
 /** As an admin sees them on trial. */
@@ -135,6 +137,11 @@ export class Decisions {
       if (!asked.has(id) && this.#operations.length < MAX_OPERATIONS / 4) this.forget(id);
   }
 
+  /** Lines of the log. */
+  get logged(): number {
+    return this.#log.lines;
+  }
+
   /** How many there are so far. */
   get size(): number {
     return this.#operations.length + this.#log.operations.length;
@@ -163,7 +170,8 @@ export class Decisions {
     const isRefused = rule === undefined;
     if (before?.rule === rule && before !== undefined && before.dryRun.join() === dryRun.join()) return;
     if (isRefused && before?.rule !== undefined) this.#refusals++;
-    if (isRefused && before === undefined && ++this.#refusals > MAX_REFUSALS) return;
+    const most = foreignDomainOf(this.#key) === undefined ? MAX_REFUSALS : MAX_FOREIGN_REFUSALS;
+    if (isRefused && before === undefined && ++this.#refusals > most) return;
     const value: HeldDecision = { ...(rule !== undefined && { rule }), dryRun, decidedAt: this.#now };
     this.#operations.push(put(keys.decision(this.#network, this.#key, id), heldDecision, value));
     const isNews = before === undefined || before.rule !== rule;

@@ -21,6 +21,7 @@ export class LogWriter {
   readonly #at: number;
   #head: LogHead;
   readonly #operations: Operation[] = [];
+  #lines = 0;
 
   constructor(head: LogHead, at: number) {
     this.#head = head;
@@ -38,9 +39,15 @@ export class LogWriter {
       'log entry',
     );
     this.#operations.push({ kind: 'put', key: keys.logEntry(sequence), value });
+    this.#lines += 1;
     if (sequence > MAX_LOG_ENTRIES)
       this.#operations.push({ kind: 'delete', key: keys.logEntry(sequence - MAX_LOG_ENTRIES) });
     this.#head = { sequence, hash: hashOf(value) };
+  }
+
+  /** How many were added. */
+  get lines(): number {
+    return this.#lines;
   }
 
   get operations(): Operation[] {

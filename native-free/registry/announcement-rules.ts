@@ -19,6 +19,7 @@ import {
   type StoredRecord,
   storedNames,
   storedRecord,
+  tombstone,
 } from './model.ts';
 import { mustBeEnrolled, mustBeMember, mustBeNetwork, put, type Rule, settled } from './rules.ts';
 import { MAX_OPERATIONS, type Operation } from './transaction.ts';
@@ -91,11 +92,37 @@ export const putRecord = (network: string, node: string, record: StoredRecord): 
   };
 };
 
+/** The registry takes a record back that its node announced; a later one of the node's stands. */
+export const withdrawRecord = (network: string, node: string, now: number): Rule<void> => {
+  const [recordKey, tombstoneKey] = [keys.record(network, node), keys.tombstone(network, node)];
+  return {
+    reads: [one(recordKey), one(tombstoneKey)],
+    decide: (state) => {
+      const record = state.record(network, node)?.value;
+      if (record === undefined) return settled(undefined);
+      const recordSequence = Math.max(
+        record.sequence,
+        state.tombstone(network, node)?.value.recordSequence ?? 0,
+      );
+      return {
+        compares: [recordKey, tombstoneKey].map((key) => state.unchanged(key)),
+        operations: [
+          { kind: 'delete', key: recordKey },
+          put(tombstoneKey, tombstone, { network, node, removedAt: now, recordSequence }),
+        ],
+        answer: undefined,
+      };
+    },
+  };
+};
+
 export interface AttachmentsAnswer {
   readonly remaining: number;
   readonly refused: readonly Refusal[];
   /** By which rules; 0: nobody has touched them. */
   readonly rulesetVersion: number;
+  /** How many lines it put into the log of decisions. */
+  readonly logged: number;
 }
 
 /** An attachment as the agent sends it; without a time, the stored one or now holds. */
@@ -210,7 +237,7 @@ export const putAttachments = (
       if (undecided === 0) decisions?.forgetAllBut(new Set(wanted.keys()));
       // First, so that none of them is cut off.
       operations.unshift(...(decisions?.operations ?? []));
-      if (operations.length === 0) return settled({ remaining: 0, refused, rulesetVersion });
+      if (operations.length === 0) return settled({ remaining: 0, refused, rulesetVersion, logged: 0 });
       return {
         compares: [
           state.unchanged(identityKey(node)),
@@ -224,6 +251,7 @@ export const putAttachments = (
           remaining: undecided + Math.max(0, operations.length - MAX_OPERATIONS),
           refused,
           rulesetVersion,
+          logged: decisions?.logged ?? 0,
         },
       };
     },

@@ -7,9 +7,10 @@ import {
   type AnnouncedAttachment,
   putAttachments,
   putRecord,
+  withdrawRecord,
 } from '../../native-free/registry/announcement-rules.ts';
 import { foreignDomainOf, nodeNameOf } from '../../native-free/registry/foreign-key.ts';
-import { keys, one } from '../../native-free/registry/keys.ts';
+import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
 import {
   type ChoosePrefix,
   joinNetwork,
@@ -20,7 +21,7 @@ import {
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
 import { renew } from '../../native-free/registry/node-rules.ts';
 import { decodeVerified, type SignedRecord, type VerifyRecord } from '../../native-free/registry/record.ts';
-import { mustBeNetwork, type Rule } from '../../native-free/registry/rules.ts';
+import { mustBeMember, mustBeNetwork, type Rule } from '../../native-free/registry/rules.ts';
 import { TokenBuckets } from '../../native-free/token-buckets.ts';
 import type { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
 import type { Attachment } from '../api/generated/vl3/v1/common_pb.js';
@@ -86,12 +87,19 @@ const attest = async (
   if (isTouched) await signer.putAttestation(network, node, attestation);
 };
 
+/**
+ * Lines of the log of decisions that a partner's nodes may cause: it holds ten thousand, and no partner shall push the others
+ * out in a few minutes.
+ */
+const DECISIONS_OF_PARTNER = { perSecond: 0.5, burst: 4000 };
+
 export const agentService = (context: RegistryContext): ServiceImpl<typeof AgentService> => {
   const { transactor, store, feed, heartbeats, signer, hearing, stamps, now, logger, terms } = context;
   const leaseTermMs = BigInt(terms.termMs);
   const watches = new Watches(context);
   const announcements = new TokenBuckets(ANNOUNCEMENTS);
   const announcementsOfPartners = new TokenBuckets(ANNOUNCEMENTS_OF_PARTNER);
+  const decisionsOfPartners = new TokenBuckets(DECISIONS_OF_PARTNER);
   const mustNotFlood = (node: string): void => {
     const now = performance.now();
     const domain = foreignDomainOf(node);
@@ -221,7 +229,12 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       mustNotFlood(name);
       check(nameSchema, network, 'network');
       if (signed === undefined) throw new Vl3Error('invalid-argument', 'record: it is missing');
-      const { value } = mustBeNetwork(await transactor.read([one(keys.network(network))]), network);
+      const state = await transactor.read(
+        [keys.network(network), keys.member(network, name), identityKey(name)].map(one),
+      );
+      // Before anything is said of the network.
+      if (foreignDomainOf(name) !== undefined) mustBeMember(state, network, name);
+      const { value } = mustBeNetwork(state, network);
       const expected = { network, networkUid: value.uid };
       const decoded = decodeVerified(signed, verifierOf(context, name), now(), expected);
       if (decoded.kind === 'refused') {
@@ -237,7 +250,15 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       }
       // Peers have one peer a key: whoever copies another's would take its place.
       const holder = feed.view.keyHolder(network, decoded.record.publicKey) ?? name;
-      if (holder !== name) {
+      const isSquatted = foreignDomainOf(holder) !== undefined && foreignDomainOf(name) === undefined;
+      if (isSquatted) {
+        // Keys are no secret: a partner must not keep a node of the domain from using its own.
+        logger.warn(
+          { node: name, network, holder },
+          "record of a partner's node withdrawn: its key is another's",
+        );
+        await transactor.run(withdrawRecord(network, holder, now()));
+      } else if (holder !== name) {
         logger.warn({ node: name, network, holder, reason: 'key-of-another' }, 'record refused');
         throw new Vl3Error(
           'permission-denied',
@@ -255,10 +276,18 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       mustNotFlood(name);
       if (attestation !== undefined) await attest(context, network, name, attestation);
       const wanted = attachments.map(announced);
+      const domain = foreignDomainOf(name);
+      if (domain !== undefined && !decisionsOfPartners.has(domain, performance.now()))
+        throw new Vl3Error(
+          'resource-exhausted',
+          `nodes of ${domain} change their attachments faster than is decided on for a partner: their agents try again by themselves`,
+        );
       for (;;) {
         const { trustDomain } = signer.trustBundle;
         const rule = putAttachments(network, name, wanted, now(), trustDomain);
         const { answer, revision } = await transactor.run(paid(name, rule));
+        if (domain !== undefined)
+          for (let i = 0; i < answer.logged; i++) decisionsOfPartners.take(domain, performance.now());
         if (answer.remaining === 0) {
           if (names !== undefined)
             await putNodeNames(context, network, name, names, verifierOf(context, name));

@@ -26,6 +26,7 @@ import {
   namesOf,
   PARTNER,
   recordOf,
+  snapshot,
 } from './companies.ts';
 import { refusal, type TestDomain, temporaryDirectory } from './fixture.ts';
 
@@ -300,4 +301,50 @@ test('what a foreign node says it holds proves nothing', async () => {
   const stranger = abroad(both, await both.partner.enrol('n2'));
   const taken = await stranger.renewLeases({ holdings: [{ ...(network && { network }), leases: [claim] }] });
   expect(taken.answers.map(({ outcome }) => outcome)).toEqual([3]);
+});
+
+test("a partner's node cannot keep a node of the domain from its key", async () => {
+  const both = await companies();
+  await federate(both);
+  await admit(both.home);
+  const node = await both.partner.enrol('n1');
+  const client = abroad(both, node);
+  const joined = await client.joinNetwork({ network: 'red' });
+  await client.putRecord({ network: 'red', record: recordOf(node, joined, { key: 5 }) });
+  const local = await both.home.enrol('n1');
+  const own = recordOf(local, await local.client.joinNetwork({ network: 'red' }), { key: 5 });
+  await local.client.putRecord({ network: 'red', record: own });
+  const { nodes, tombstones } = await snapshot(local.client);
+  expect(nodes.filter(({ record }) => record !== undefined).map((one) => one.node)).toEqual(['n1']);
+  expect(tombstones.map((one) => one.node)).toEqual(['n1@partner.example']);
+  const again = recordOf(node, joined, { key: 5, sequence: 2 });
+  expect(await refusal(client.putRecord({ network: 'red', record: again }))).toMatch(
+    /its public key is node "n1"'s/,
+  );
+  await client.putRecord({ network: 'red', record: recordOf(node, joined, { key: 6, sequence: 3 }) });
+});
+
+test('a partner is told nothing of networks that it has nothing to do with', async () => {
+  const both = await companies();
+  await (await both.home.admin()).createNetwork({ network: { name: 'green', poolV4: '10.61.0.0/16' } });
+  await federate(both);
+  await admit(both.home);
+  const node = await both.partner.enrol('n1');
+  const client = abroad(both, node);
+  const joined = await client.joinNetwork({ network: 'red' });
+  const record = recordOf(node, joined);
+  const asked = (network: string): Promise<string>[] =>
+    [
+      client.joinNetwork({ network }),
+      client.leasePrefix({ network, family: 4, requestId: 'r' }),
+      client.releasePrefix({ network, prefix: '10.61.0.0/24' }),
+      client.putRecord({ network, record }),
+      client.putAttachments({ network, attachments: [] }),
+      client.leaveNetwork({ network }),
+      (async () => {
+        for await (const _ of client.watchNetwork({ network })) break;
+      })(),
+    ].map(refusal);
+  const [there, nowhere] = await Promise.all(['green', 'nowhere'].map((name) => Promise.all(asked(name))));
+  expect(nowhere?.map((one) => one.replaceAll('nowhere', 'green'))).toEqual(there);
 });
