@@ -22,6 +22,9 @@ import { isLast, sharedFrames } from './watch-stream.ts';
 /** Of all nodes together: each costs a stream and a little memory. */
 const MAX_WATCHERS = 20_000;
 
+/** Of all nodes of one partner, that the domain's own find a place however many those are. */
+const MAX_OF_PARTNER = 4096;
+
 /** Of one node on one network: a connection that it lost may still seem to be there, but nobody gets the places of all. */
 const MAX_OF_NODE = 4;
 
@@ -58,6 +61,8 @@ export class Watches {
    */
   readonly #snapshots = new Turns({ atOnce: 32, longestMs: 5000 });
   #progress: SharedMessage | undefined;
+  /** Watches by domain. */
+  readonly #ofPartner = new Map<string, number>();
 
   constructor(context: RegistryContext) {
     this.#context = context;
@@ -78,7 +83,15 @@ export class Watches {
         `the registry serves ${MAX_WATCHERS} watches, which is the most`,
       );
     }
+    const domain = foreignDomainOf(watcher.name);
+    if (domain !== undefined && (this.#ofPartner.get(domain) ?? 0) >= MAX_OF_PARTNER) {
+      throw new Vl3Error(
+        'resource-exhausted',
+        `the nodes of ${domain} have ${MAX_OF_PARTNER} watches open, which is the most of one partner`,
+      );
+    }
     const place = this.#takePlace(`${watcher.name} ${network}`);
+    this.#countOfPartner(domain, 1);
     const signal = AbortSignal.any([callSignal, stopping, place.displaced]);
     counters.watchers++;
     const rounds = this.#roundsOf(network);
@@ -96,10 +109,18 @@ export class Watches {
       }
     } finally {
       place.leave();
+      this.#countOfPartner(domain, -1);
       counters.watchers--;
       leave();
       this.#forgetEmpty(network, rounds);
     }
+  }
+
+  #countOfPartner(domain: string | undefined, change: 1 | -1): void {
+    if (domain === undefined) return;
+    const count = (this.#ofPartner.get(domain) ?? 0) + change;
+    if (count === 0) this.#ofPartner.delete(domain);
+    else this.#ofPartner.set(domain, count);
   }
 
   #takePlace(key: string): { readonly displaced: AbortSignal; readonly leave: () => void } {
@@ -208,6 +229,8 @@ const mustStillWatch = (context: RegistryContext, network: string, watcher: Watc
     throw notEnrolled('deleted', watcher.name);
   if (domain !== undefined && !view.isFederated(domain))
     throw new Vl3Error('permission-denied', `the federation with ${domain} has ended`);
+  if (domain !== undefined && context.partners.bundleFor(domain)?.certificates.length === 0)
+    throw new Vl3Error('unauthenticated', `nothing counts any more by which nodes of ${domain} are known`);
   if (node?.refused.some(({ serial }) => serial === watcher.serial)) {
     throw new Vl3Error(
       'unauthenticated',

@@ -41,7 +41,7 @@ test("a partner's node names and attaches no more than every node here can keep"
 });
 
 test('a connection that stays open ends with what counts of the partner, however long its SVID is good', async () => {
-  const both = await companies();
+  const both = await companies({ progressMs: 50 });
   await federate(both);
   await admit(both.home);
   const day = 24 * 60 * 60 * 1000;
@@ -56,8 +56,13 @@ test('a connection that stays open ends with what counts of the partner, however
   const client = abroad(both, { identity: { ...node.identity, privateKey, certificateChain } });
   await client.joinNetwork({ network: 'red' });
   expect(await refusal(client.heartbeat({}))).toBe('accepted');
+  const watching = refusal(
+    (async () => {
+      for await (const _ of client.watchNetwork({ network: 'red' })) both.home.clockAheadMs = 8 * day;
+    })(),
+  );
   // Its endpoint has confirmed nothing for eight days.
-  both.home.clockAheadMs = 8 * day;
+  expect(await watching).toMatch(/^unauthenticated: nothing counts any more/);
   expect(await refusal(client.heartbeat({}))).toMatch(/^unauthenticated/);
 });
 
