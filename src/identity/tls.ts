@@ -91,6 +91,12 @@ const chainOf = (leaf: object | null): Uint8Array[] => {
 const isCertificate = (value: unknown): value is { raw: Uint8Array; issuerCertificate?: unknown } =>
   typeof value === 'object' && value !== null && 'raw' in value && value.raw instanceof Uint8Array;
 
+/** A server shows all CAs of its domain after its chain, and in a rotation there are several: what follows the first that counts is not looked at. */
+const upToAnchor = (chain: readonly Uint8Array[], { certificates }: TrustBundle): readonly Uint8Array[] => {
+  const at = chain.findIndex((one) => certificates.some((anchor) => Buffer.from(anchor).equals(one)));
+  return at < 1 ? chain : chain.slice(0, at);
+};
+
 /** Why this chain is not the registry's, or undefined when it is. */
 export const registryProblem = (
   chain: readonly Uint8Array[],
@@ -98,7 +104,7 @@ export const registryProblem = (
   now = Date.now(),
   server: 'registry' | 'ca' = 'registry',
 ): Vl3Error | undefined => {
-  const result = verifyChain(chain, bundle, now, SERVER_AUTH);
+  const result = verifyChain(upToAnchor(chain, bundle), bundle, now, SERVER_AUTH);
   if (result.kind === 'verified' && result.id.kind === server) return undefined;
   const why =
     result.kind === 'refused'
@@ -171,7 +177,7 @@ export const verifyPeer = (
   const [leaf] = shown;
   if (leaf === undefined) return undefined;
   const chain = intermediates.length === 0 ? shown : [leaf, ...intermediates];
-  const result = verifyChain(chain, bundle, now, CLIENT_AUTH);
+  const result = verifyChain(upToAnchor(chain, bundle), bundle, now, CLIENT_AUTH);
   // OpenSSL has verified as well, and has checked that the client holds the key: both must agree.
   if (result.kind === 'verified' && !socket.authorized) {
     return { kind: 'refused', message: 'does not hold' } as const;
