@@ -55,6 +55,13 @@ export type SignedLease = z.infer<typeof lease>;
 /** Named `<network's uid> <prefix>`. */
 export const LEASE: DocumentKind<SignedLease> = { kind: 'lease', schema: lease };
 
+const granted = z.strictObject({
+  /** Of the last grant that was signed: of two peers take the later one, so that nobody but this ledger says what comes next. */
+  sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+});
+/** Named `<network's uid> <node>`. */
+export const GRANTED: DocumentKind<z.infer<typeof granted>> = { kind: 'granted', schema: granted };
+
 const attested = z.strictObject({
   attachments: z
     .array(

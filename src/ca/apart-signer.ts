@@ -23,7 +23,7 @@ import {
   tokenOf,
   withdrawToken,
 } from '../../native-free/ca/issue-rules.ts';
-import { LEASE, NETWORK, NODE, TOKEN } from '../../native-free/ca/ledger.ts';
+import { GRANTED, LEASE, NETWORK, NODE, TOKEN } from '../../native-free/ca/ledger.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { parsePrefix } from '../../native-free/ipam/prefix.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
@@ -48,6 +48,8 @@ export interface ApartSignerDependencies {
 
 /** Of the term of a lease: so long its prefix rests once it has ended. */
 const REST_SHARE = 1 / 7;
+/** As far as clocks of a registry and its signer may differ. */
+const SEQUENCE_AHEAD_MS = 60 * 60 * 1000;
 const HASH = /^[0-9a-f]{64}$/;
 
 export class ApartSigner {
@@ -110,11 +112,25 @@ export class ApartSigner {
     const notAfter = Math.min(wanted, wall + ca.svidValidityMs);
     const restMs = Math.ceil(ca.svidValidityMs * REST_SHARE);
     const granted = grantTo(ledger, home, { network, networkUid, node, prefixes, notAfter, restMs }, wall);
-    const sequence = nextSequence(asked.sequence, 0, wall);
+    const sequence = this.#nextSequence(`${networkUid} ${node}`, asked.sequence, wall);
     return await ca.signGrant(
       { network, networkUid, nodeDomain, node, ...granted, storeId, sequence },
       notAfter,
     );
+  }
+
+  /**
+   * Past the last one, whatever a registry says that was: a grant of a year ahead would keep all later ones out. Only where nothing is
+   * on record, as in a ledger that was lost, its word counts for a little.
+   */
+  #nextSequence(key: string, asked: number, wall: number): number {
+    const { ledger } = this.#deps;
+    return ledger.transact(() => {
+      const last = ledger.get(GRANTED, key)?.sequence ?? 0;
+      const sequence = nextSequence(Math.max(last, Math.min(asked, wall + SEQUENCE_AHEAD_MS)), 0, wall);
+      ledger.put(GRANTED, key, { sequence });
+      return sequence;
+    });
   }
 
   /** Throws Vl3Error('permission-denied') for what the node did not sign. */

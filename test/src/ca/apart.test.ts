@@ -192,6 +192,21 @@ describe('somebody who took the registry over', () => {
     expect(await grant({ node: 'n2' })).toBe('accepted');
   });
 
+  test('gets no grant that would keep the later ones out', async () => {
+    const domain = await ApartDomain.start();
+    const networkUid = await domain.createNetwork('red', '10.60.0.0/16');
+    await domain.enrol('n1');
+    await using signer = await takeOver(domain);
+    const year = 365 * 24 * 60 * 60 * 1000;
+    const first = await signer.signGrant(
+      asked({ networkUid, sequence: Date.now() + year }),
+      Date.now() + WEEK,
+    );
+    expect(first.sequence).toBeLessThan(Date.now() + 2 * 60 * 60 * 1000);
+    const second = await signer.signGrant(asked({ networkUid, sequence: 1 }), Date.now() + WEEK);
+    expect(second.sequence).toBeGreaterThan(first.sequence);
+  });
+
   test('is granted whole what the rules admit by the node alone, and of the rest what the node itself signed', async () => {
     const domain = await ApartDomain.start();
     const networkUid = await domain.createNetwork('red', '10.60.0.0/16');
