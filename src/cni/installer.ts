@@ -88,7 +88,9 @@ const mustRun = (path: string): void => {
     timeout: TRIAL_MS,
   });
   if (status === 0) return;
-  const reason = error !== undefined && 'code' in error ? String(error.code) : `exit code ${status}`;
+  // What ends without having read its input has an error beside its exit code.
+  const reason =
+    status === null && error !== undefined && 'code' in error ? error.code : `exit code ${status}`;
   throw new Vl3Error(
     'failed-precondition',
     `the plugin does not run on this node (${reason}): name a Node that does with --node, or leave the plugin out: the agent attaches pods by its informer alone`,
