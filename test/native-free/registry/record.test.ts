@@ -60,9 +60,9 @@ const saidOf = (changes: Record<string, unknown>): string => {
 
 describe('a record', () => {
   test('reads back as it was written', () => {
-    expect(decode(encodeRecord(record()))).toEqual({ kind: 'accepted', record: record() });
+    expect(decode(encodeRecord(record()))).toEqual({ kind: 'accepted', record: record(), isLeased: false });
     const bare = record({ prefixes: [], endpoints: [] });
-    expect(decode(encodeRecord(bare))).toEqual({ kind: 'accepted', record: bare });
+    expect(decode(encodeRecord(bare))).toEqual({ kind: 'accepted', record: bare, isLeased: false });
   });
 
   test('has one encoding, whatever the order of its fields', () => {
