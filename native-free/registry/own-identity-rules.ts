@@ -3,7 +3,7 @@
 
 import { NotEnrolled } from '../error.ts';
 import { keys, one } from './keys.ts';
-import { type Certificate, check, type Node, name as nameSchema, node as nodeSchema } from './model.ts';
+import { check, type Node, name as nameSchema, node as nodeSchema } from './model.ts';
 import { put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
 
@@ -14,7 +14,6 @@ export type OwnEnrolment = (typeof ENROLMENTS)[number];
 export interface OwnNode {
   readonly name: string;
   readonly spiffeId: string;
-  readonly certificate: Certificate;
 }
 
 /** Of a node that is known and was not deleted. */
@@ -25,7 +24,7 @@ export const isEnrolled = (state: State, name: string): boolean => {
 
 /** Enrols a node whose SVID holds, or refuses it: throws NotEnrolled. Answers whether it is new, or comes back. */
 export const enrolByIdentity = (
-  { name, spiffeId, certificate }: OwnNode,
+  { name, spiffeId }: OwnNode,
   enrolment: OwnEnrolment,
   now: number,
 ): Rule<boolean> => {
@@ -46,7 +45,7 @@ export const enrolByIdentity = (
           'unknown',
           `node "${name}" is unknown, and this registry takes no new ones: set own-enrolment to open there until it has come`,
         );
-      const value: Node = { name, spiffeId, enrolledAt: now, certificates: [certificate], refused: [] };
+      const value: Node = { name, spiffeId, enrolledAt: now, certificates: [], refused: [] };
       return { compares: [state.unchanged(key)], operations: [put(key, nodeSchema, value)], answer: true };
     },
   };

@@ -99,7 +99,8 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       name: node.name,
       spiffeId: node.spiffeId,
       enrolledAt: timestampFromMs(node.enrolledAt),
-      svidNotAfter: timestampFromMs(svidNotAfter),
+      // Of SVIDs that others issue, only their nodes know the end.
+      ...(svidNotAfter > 0 && { svidNotAfter: timestampFromMs(svidNotAfter) }),
       ...(lastSeenAt !== undefined && { lastSeenAt: timestampFromMs(lastSeenAt) }),
       alive: state.liveness(node.name) !== undefined,
       agentVersion: sighting?.agentVersion ?? '',

@@ -130,8 +130,7 @@ const mustBeCurrent = async (
   }
   if (isEnrolled(state, name)) return;
   const spiffeId = formatSpiffeId({ kind: 'node', trustDomain, name });
-  const node = { name, spiffeId, certificate: { serial, notAfter } };
-  const { answer: isNew } = await transactor.run(enrolByIdentity(node, enrolment, now()));
+  const { answer: isNew } = await transactor.run(enrolByIdentity({ name, spiffeId }, enrolment, now()));
   if (isNew) logger.info({ node: name, spiffeId }, 'node enrolled by its SVID');
 };
 
