@@ -22,6 +22,7 @@ import { addOperatorCommand } from './registry-operator.ts';
 import { addRestoreCommand } from './registry-restore.ts';
 import { addSettleCommand } from './registry-settle.ts';
 import { addConfigCommand, readSettings, refuseSettings, withSettings } from './settings.ts';
+import { iso } from './timestamp.ts';
 
 export const registryCommands: CommandGroup = (program: Command, context: Context): void => {
   const registry = program.command('registry').description("the domain's registry: networks, nodes, leases");
@@ -98,10 +99,17 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
         adopted: answer.recovery.adopted,
         conflicts: answer.recovery.conflicts,
       };
+      const identities = answer.identities.map(({ spiffeId, place, notAfter, problem }) => ({
+        spiffeId,
+        place,
+        notAfter: iso(notAfter),
+        problem,
+      }));
       const shown = {
         trustDomain,
         version,
         signer: signer || 'in-process',
+        ...(identities.length > 0 && { identities }),
         storeId,
         revision,
         outageBudgetSeconds,
@@ -110,6 +118,10 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
       await print(context, options.output, { ...shown, ...(recovery && { recovery }) }, () => {
         context.out(`registry of ${trustDomain}, vl3 ${version}, store ${storeId} at revision ${revision}`);
         context.out(SIGNERS[signer] ?? SIGNERS['in-process'] ?? '');
+        for (const { spiffeId, place, notAfter, problem } of identities)
+          context.out(
+            problem === '' ? `${spiffeId} from ${place}, good until ${notAfter}` : `problem: ${problem}`,
+          );
         context.out(
           `networks ${networks}  nodes ${nodes} (${nodesAlive} alive)  attachments ${attachments}  watches ${watchers}`,
         );
@@ -213,6 +225,8 @@ const mustHaveClusters = async ({ values }: Resolved<RegistrySettings>, context:
 /** Said in either case, since it decides what is lost with this machine. */
 const SIGNERS: Readonly<Record<string, string>> = {
   apart: 'the signer is apart: no key of the CA is here, and what it signs it decides itself',
+  given:
+    'SVIDs are of another issuer: no key of a CA is here, and whoever takes this over grants what it likes',
   'in-process':
     "the CA's key is in this process: whoever takes it over is the domain (`vl3 ca run` keeps it elsewhere)",
 };

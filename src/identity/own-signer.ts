@@ -8,12 +8,13 @@ import { HEAD_CONTEXT } from '../../native-free/admission/exported-log.ts';
 import { encodeStatement, STATEMENT_CONTEXT } from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
+import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { toBase64 } from '../base64.ts';
 import type { TrustBundle } from './chain.ts';
 import { GrantSigner } from './grant-signer.ts';
 import type { IdentitySource } from './identity-source.ts';
 import { makePrivateDirectory, readPrivateFile, writePrivateFile } from './private-file.ts';
-import type { GrantContent, SignedGrant, SignedStatement, Signer } from './signer.ts';
+import type { GivenIdentity, GrantContent, SignedGrant, SignedStatement, Signer } from './signer.ts';
 import type { Svid } from './svid.ts';
 import type { Credential } from './tls.ts';
 
@@ -69,6 +70,20 @@ export class OwnSigner implements Signer {
   /** The registry's, by which callers and records are verified. */
   get trustBundle(): TrustBundle {
     return this.#registry.trustBundle;
+  }
+
+  get given(): GivenIdentity[] {
+    const { registry, admission } = this.#deps;
+    const held = [
+      [this.#registry, registry],
+      [this.#admission, admission],
+    ] as const;
+    return held.map(([{ id, notAfter }, { place, problem }]) => ({
+      spiffeId: formatSpiffeId(id),
+      place,
+      notAfter,
+      problem,
+    }));
   }
 
   /** Nothing that it signs now lasts longer; unix ms. */

@@ -37,6 +37,15 @@ export interface SignedStatement extends SignedRecord {
   readonly sequence: number;
 }
 
+export interface GivenIdentity {
+  readonly spiffeId: string;
+  readonly place: string;
+  /** Unix ms. */
+  readonly notAfter: number;
+  /** Why what is there now is not used. */
+  readonly problem: string | undefined;
+}
+
 export interface Signer {
   /** On another machine: then every node's prefixes go by its grant, and nothing is signed on the registry's word alone. */
   readonly isApart: boolean;
@@ -64,6 +73,8 @@ export interface Signer {
   onChange(listener: () => void, signal: AbortSignal): void;
   /** Nothing that it signs now lasts longer (unix ms); absent: as long as is asked for. */
   readonly signsUntil?: number;
+  /** What somebody else issued to the domain, and by which it signs; absent: it has a CA. */
+  readonly given?: readonly GivenIdentity[];
   /** 32 bytes that follow from the CA key and the purpose alone: nobody else has them, and no loss of the store loses them. */
   secretFor(purpose: string): Promise<Uint8Array>;
 }

@@ -269,7 +269,13 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
       const refused = [...context.counters.refusedEnrolments];
       return {
         trustDomain: context.signer.trustBundle.trustDomain,
-        signer: context.signer.isApart ? 'apart' : 'in-process',
+        signer:
+          context.signer.given !== undefined ? 'given' : context.signer.isApart ? 'apart' : 'in-process',
+        identities: (context.signer.given ?? []).map(({ notAfter, problem = '', ...one }) => ({
+          ...one,
+          notAfter: timestampFromMs(notAfter),
+          problem,
+        })),
         version: VERSION,
         storeId: store.identity,
         revision: BigInt(state.revision),

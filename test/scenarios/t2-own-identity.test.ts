@@ -102,6 +102,9 @@ test('nodes are enrolled by their SVIDs alone, and say where they have them from
   expect((await reading.tryVl3('status')).stdout).toMatch(
     /identity from the SVID in \S+files, good until 20/,
   );
+  expect(await domain.admin('registry', 'status')).toMatch(
+    /SVIDs are of another issuer.*\nspiffe:\/\/test\.example\/registry from the Workload API at \S+, good until 20.*\nspiffe:\/\/test\.example\/admission from/,
+  );
   const refused = await domain.tryAdmin(['token', 'create']);
   expect(refused.code).not.toBe(0);
   expect(refused.stderr).toMatch(/this domain has no join tokens.*--identity/);

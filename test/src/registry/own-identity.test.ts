@@ -111,6 +111,20 @@ describe('a registry by a Workload API', () => {
     expect(nodes.map(({ name, spiffeId }) => [name, spiffeId])).toEqual([
       ['n1', 'spiffe://test.example/node/n1'],
     ]);
+    const { signer, identities } = await admin.getStatus({});
+    expect(signer).toBe('given');
+    expect(identities.map(({ spiffeId, place, problem }) => [spiffeId, place, problem])).toEqual(
+      ['registry', 'admission'].map((kind) => [
+        `spiffe://test.example/${kind}`,
+        `the Workload API at ${scene.api.endpoint}`,
+        '',
+      ]),
+    );
+    await scene.api.stop();
+    await vi.waitFor(async () => {
+      const [first] = (await admin.getStatus({})).identities;
+      expect(first?.problem).toMatch(/cannot be used/);
+    }, SOON);
     const text = scene.domain.log.lines.join('');
     expect(text).toMatch(/"node enrolled by its SVID"/);
     expect(text).not.toMatch(/PRIVATE KEY/);
