@@ -7,7 +7,8 @@ import { type OutputFormat, outputOption, print } from './output.ts';
 const HELP = `
 The restored store has an identity of its own. When the registry starts on it, it issues no prefix until the nodes it
 knows have said what they hold, or an admin says that it is enough. What was changed since the backup is not in it:
-nodes deleted since are known again (delete them anew), and join tokens that were open are revoked.
+nodes deleted since are known again (delete them anew), federations ended since are federations again (revoke them anew), and join
+tokens and invitations that were open are void.
 
 Examples:
   vl3 registry restore /backups/vl3.db --state-dir /var/lib/vl3/registry
@@ -27,10 +28,15 @@ export const addRestoreCommand = (registry: Command, context: Context): void => 
       const { stateDir: stateDirectory, force } = options;
       const restored = await restoreStore({ file, stateDirectory, force, now: Date.now() });
       const { identity: storeId, from, revision, networks, nodes, revokedTokens, replaced, hasCa } = restored;
-      const made = { storeId, from, revision, networks, nodes, revokedTokens, replaced, hasCa };
+      const { federations } = restored;
+      const made = { storeId, from, revision, networks, nodes, revokedTokens, federations, replaced, hasCa };
       await print(context, options.output, made, () => {
         context.out(`restored store ${from} at revision ${revision}: networks ${networks}, nodes ${nodes}`);
         context.out(`it is store ${storeId} from now on; join tokens revoked: ${revokedTokens}`);
+        if (federations.length > 0)
+          context.out(
+            `federated with ${federations.join(', ')}, as the backup has it: revoke what was ended since`,
+          );
         if (replaced !== undefined) context.out(`the store that was there is kept as ${replaced}`);
         if (!hasCa) {
           context.out(

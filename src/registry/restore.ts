@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pipeline } from 'node:stream/promises';
 import { Vl3Error } from '../../native-free/error.ts';
+import { federation as federationSchema } from '../../native-free/registry/federation-model.ts';
 import { below } from '../../native-free/registry/keys.ts';
 import { decodeValue, encodeValue, token as tokenSchema } from '../../native-free/registry/model.ts';
 import { prefixEnd } from '../../native-free/registry/transaction.ts';
@@ -35,6 +36,8 @@ export interface Restored extends StoreSummary {
   readonly from: string;
   /** Join tokens that nobody had used yet: they could have been used since. */
   readonly revokedTokens: number;
+  /** Domains that the backup knows as federated: what was ended since is a federation again. */
+  readonly federations: readonly string[];
   /** Where the store went that was there. */
   readonly replaced: string | undefined;
   /** Whether the CA is in the state directory, without which the registry does not start. */
@@ -64,12 +67,12 @@ export const restoreStore = async (options: RestoreOptions): Promise<Restored> =
     await copyPrivately(file, building);
     const summary = inspectStore(building, `the backup ${file}`);
     const hasCa = await mustMatchCa(stateDirectory, summary.caFingerprint);
-    const { identity, revokedTokens } = makeNew(building, summary, now);
+    const made = makeNew(building, summary, now);
     withoutHistory(building);
     await sync(building);
     const replaced = await takePlace(building, storePath, now);
     await syncDirectory(stateDirectory);
-    return { ...summary, identity, from: summary.identity, revokedTokens, replaced, hasCa };
+    return { ...summary, ...made, from: summary.identity, replaced, hasCa };
   } catch (cause) {
     await clear();
     if (isMade) await rmdir(stateDirectory).catch(() => undefined);
@@ -105,7 +108,7 @@ const makeNew = (
   path: string,
   { identity: fromIdentity, revision: fromRevision }: StoreSummary,
   now: number,
-): { identity: string; revokedTokens: number } => {
+): Pick<Restored, 'identity' | 'revokedTokens' | 'federations'> => {
   const database = new DatabaseSync(path, { timeout: 0 });
   try {
     const identity = randomUUID();
@@ -117,8 +120,9 @@ const makeNew = (
     setMeta.run('origin', JSON.stringify(origin));
     setMeta.run('revision', revision);
     const revokedTokens = revokeOpenTokens(database, revision, now);
+    const federations = withdrawInvitations(database, revision);
     database.exec('COMMIT');
-    return { identity, revokedTokens };
+    return { identity, revokedTokens, federations };
   } finally {
     database.close();
   }
@@ -139,6 +143,25 @@ const revokeOpenTokens = (database: DatabaseSync, revision: number, now: number)
     revoked++;
   }
   return revoked;
+};
+
+/** As tokens: an invitation that the backup shows open may have been taken, or ended, since. Answers who is federated with. */
+const withdrawInvitations = (database: DatabaseSync, revision: number): string[] => {
+  const rows = database
+    .prepare('SELECT key, value FROM entries WHERE key >= ? AND key < ?')
+    .all(below.federations, prefixEnd(below.federations));
+  const write = database.prepare('UPDATE entries SET value = ?, mod_revision = ? WHERE key = ?');
+  const remove = database.prepare('DELETE FROM entries WHERE key = ?');
+  const active: string[] = [];
+  for (const row of rows) {
+    const key = text(row['key']);
+    const { invitation, ...rest } = decodeValue(federationSchema, blob(row['value']), key);
+    if (rest.activeSince !== undefined) active.push(rest.trustDomain);
+    if (invitation === undefined) continue;
+    if (rest.activeSince === undefined) remove.run(key);
+    else write.run(encodeValue(federationSchema, rest, key), revision, key);
+  }
+  return active;
 };
 
 /** Puts the new store where the old one is, which is kept under the name that this answers. */

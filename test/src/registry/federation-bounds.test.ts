@@ -8,7 +8,7 @@ import { createCertificateRequest } from '../../../src/identity/certificate-requ
 import { generateKey } from '../../../src/identity/key.ts';
 import { backupStopped } from '../../../src/registry/backup-file.ts';
 import { restoreStore } from '../../../src/registry/restore.ts';
-import { abroad, admit, companies, federate, namesOf, PARTNER } from './companies.ts';
+import { abroad, admit, companies, federate, invite, namesOf, PARTNER } from './companies.ts';
 import { refusal, temporaryDirectory } from './fixture.ts';
 
 const RENEWED = 1;
@@ -98,4 +98,35 @@ test('in a recovery no partner takes what a node here has leased since, though i
   expect(await outcomes(local.client, held.leases)).toMatchObject({ [others.prefix]: RENEWED });
   await (await home.admin()).settleRegistry({});
   expect(await outcomes(local.client, held.leases)).toMatchObject({ [others.prefix]: RENEWED });
+});
+
+test('of a backup no invitation counts, and who is federated with is said when it is restored', async () => {
+  const both = await companies();
+  const { home } = both;
+  await federate(both);
+  const open = await invite(both);
+  const { invitation: forThird } = await (await home.federation()).invitePartner({
+    trustDomain: 'third.example',
+    constraints: { networks: ['red'] },
+  });
+  await home.stop();
+  const backup = join(temporaryDirectory(), 'backup.db');
+  const storeFile = join(home.stateDirectory, 'store.db');
+  await backupStopped(storeFile, { file: backup, force: false, onProgress: () => {} });
+  const restored = await restoreStore({
+    file: backup,
+    stateDirectory: home.stateDirectory,
+    force: true,
+    now: Date.now(),
+  });
+  expect(restored.federations).toEqual([PARTNER]);
+  await home.start();
+  const listed = await (await home.federation()).listPartners({});
+  expect(listed.partners.map(({ trustDomain, invitation }) => [trustDomain, invitation])).toEqual([
+    [PARTNER, undefined],
+  ]);
+  expect(await refusal((await both.partner.federation()).acceptInvitation({ invitation: open }))).toMatch(
+    /^permission-denied: .*not one of this registry/,
+  );
+  expect(forThird).toMatch(/^vl3f1\./);
 });
