@@ -14,6 +14,7 @@ import { pause } from './backoff.ts';
 import type { Clock } from './clock.ts';
 import { Failures } from './failures.ts';
 import type { Federation } from './federations.ts';
+import type { RegistryNews } from './registry-news.ts';
 
 const HEARTBEAT_MS = 5_000;
 const CALL_TIMEOUT_MS = 10_000;
@@ -22,7 +23,7 @@ const LOOK_MS = 500;
 /** A replaced connection's calls get this long to end. */
 const LINGER_MS = 20_000;
 
-export interface PartnerLinkDeps {
+export interface PartnerLinkDeps extends RegistryNews {
   /** As the own registry says. */
   readonly federation: () => Federation | undefined;
   readonly identity: () => Identity;
@@ -31,13 +32,6 @@ export interface PartnerLinkDeps {
   /** Whether this node is on a network there. */
   readonly isNeeded: () => boolean;
   readonly logger: Logger;
-  readonly onObserved: (address: string) => void;
-  readonly onStoreReplaced: () => void;
-  readonly onRecovering: (
-    answer: Pick<HeartbeatResponse, 'recovering' | 'storeId' | 'stamp'>,
-    askedAt: number,
-  ) => void;
-  readonly onBack: () => void;
   /** It says that there is no federation (any more). */
   readonly onRefused: (reason: string) => void;
 }

@@ -23,6 +23,7 @@ import type { HeardStatement } from './domain-statement.ts';
 import type { Enrolled, Reenrolment } from './enrolment.ts';
 import { Failures } from './failures.ts';
 import type { OwnIdentity } from './own-identity.ts';
+import type { RegistryNews } from './registry-news.ts';
 import type { AgentState } from './state.ts';
 
 const HEARTBEAT_MS = 5_000;
@@ -40,27 +41,16 @@ export interface RegistryLinkOptions {
   readonly identity: Identity;
 }
 
-export interface RegistryLinkDeps {
+export interface RegistryLinkDeps extends RegistryNews {
   readonly state: AgentState;
   readonly clock: Clock;
   /** Told to the registry with every heartbeat. */
   readonly seen: Pick<SeenStore, 'position' | 'answered'>;
   readonly logger: Logger;
-  /** The registry saw this node come from there. */
-  readonly onObserved: (address: string) => void;
-  /** The registry has another store than before. */
-  readonly onStoreReplaced: () => void;
-  /** It said whether it is recovering from a loss of memory; asked at `askedAt` of CLOCK_BOOTTIME, of this store. */
-  readonly onRecovering: (
-    answer: Pick<HeartbeatResponse, 'recovering' | 'storeId' | 'stamp'>,
-    askedAt: number,
-  ) => void;
   /** It has this version of the federations. */
   readonly onFederations: (version: string, isRecovering: boolean) => void;
   /** Whether the domain is federated at all: what ends there has to be heard soon. */
   readonly isFederated: () => boolean;
-  /** It answers after it did not. */
-  readonly onBack: () => void;
   readonly onRenewed: () => void;
   readonly statement: HeardStatement;
   /** Other CAs speak for the domain, or another node was revoked. */
