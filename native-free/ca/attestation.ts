@@ -28,7 +28,6 @@ const attachment = z.strictObject({
   labels,
   addresses: z.array(address).max(8),
 });
-export type AttestedAttachment = z.infer<typeof attachment>;
 
 const schema = z.strictObject({
   trustDomain: z.string().refine(isTrustDomain, 'is not a trust domain'),

@@ -7,7 +7,7 @@ import { DOMAIN_STATEMENT } from '../../native-free/reconcile/documents.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { TrustBundle } from '../identity/chain.ts';
-import { bundleOfStatement, verifyStatement } from '../identity/domain-statement.ts';
+import { bundleOfStatement, revocationsOf, verifyStatement } from '../identity/domain-statement.ts';
 import type { DomainClient } from '../registry/client.ts';
 import type { Clock } from './clock.ts';
 
@@ -32,7 +32,7 @@ export class HeardStatement {
     this.#deps = deps;
     const saved = deps.state.get(DOMAIN_STATEMENT, 'self');
     this.#sequence = saved?.sequence ?? 0;
-    this.#revoked = new Map(saved?.revoked.map(({ node, until }) => [node, until]));
+    this.#revoked = revocationsOf(saved ?? { revoked: [] });
   }
 
   get sequence(): number {
@@ -49,8 +49,8 @@ export class HeardStatement {
   }
 
   /**
-   * Asks for what the registry has, if that is news. Answers the bundle that follows, which `adopt` has to have stored before the
-   * rest counts; undefined: nothing new. Never throws.
+   * Asks for what the registry has, if that is news. `adopt` has to have stored the bundle that follows before the
+   * rest counts. True: something is believed otherwise. Never throws.
    */
   async hear(
     client: DomainClient,
@@ -72,7 +72,7 @@ export class HeardStatement {
       await adopt(bundleOfStatement(statement));
       state.put(DOMAIN_STATEMENT, 'self', { sequence, revoked });
       this.#sequence = sequence;
-      this.#revoked = new Map(revoked.map(({ node, until }) => [node, until]));
+      this.#revoked = revocationsOf(statement);
       this.#believed = undefined;
       const authorities = statement.authorities.length;
       logger.info({ sequence, authorities, revoked: revoked.map(({ node }) => node) }, 'domain has spoken');

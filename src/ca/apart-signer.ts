@@ -35,6 +35,7 @@ import { toBase64 } from '../base64.ts';
 import type { CertificateAuthority } from '../identity/ca.ts';
 import { parseCertificate } from '../identity/certificate.ts';
 import { readCertificateRequest } from '../identity/certificate-request.ts';
+import { revocationsOf } from '../identity/domain-statement.ts';
 import { createRecordVerifier } from '../identity/record-signer.ts';
 import type { GrantContent, SignedGrant, SvidEvidence } from '../identity/signer.ts';
 import { isEnrolmentProven, verifyRenewal } from '../identity/svid-proofs.ts';
@@ -137,7 +138,7 @@ export class ApartSigner {
   putAttestation(network: string, node: string, signed: SignedRecord): void {
     const { ca, ledger, now } = this.#deps;
     const networkUid = uidOf(ledger, network);
-    const revoked = new Map(ca.revoked.map((one) => [one.node, one.until]));
+    const revoked = revocationsOf({ revoked: [...ca.revoked] });
     const verify = createRecordVerifier({ ...ca.trustBundle, revoked });
     noteAttested(ledger, decodeAttestation(signed, verify, now(), { network, networkUid, node }));
   }

@@ -23,9 +23,9 @@ export const bundleOfStatement = ({ trustDomain, authorities }: DomainStatement)
 });
 
 /** Who was revoked, and until when what was issued for them is void. */
-export type Revocations = ReadonlyMap<string, number>;
+type Revocations = ReadonlyMap<string, number>;
 
-export const revocationsOf = ({ revoked }: DomainStatement): Revocations =>
+export const revocationsOf = ({ revoked }: Pick<DomainStatement, 'revoked'>): Revocations =>
   new Map(revoked.map(({ node, until }) => [node, until]));
 
 const mustBeAuthority = (der: Uint8Array, trustDomain: string): void => {

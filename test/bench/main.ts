@@ -9,6 +9,7 @@ import { benchPods } from './pods.ts';
 import { Refusal } from './refusal.ts';
 import { benchRevocation } from './revocation.ts';
 import { benchScale } from './scale.ts';
+import { benchSigner } from './signer.ts';
 import { benchWebhook } from './webhook.ts';
 
 const repetitions = Number(process.env['REPETITIONS'] ?? 3);
@@ -40,6 +41,10 @@ const benches: Record<string, Bench> = {
   },
   revocation: async () => {
     await benchRevocation(Number(process.env['ROUNDS'] ?? 50));
+    return true;
+  },
+  signer: async () => {
+    await benchSigner(Number(process.env['NODES'] ?? 300), repetitions);
     return true;
   },
   webhook: async () => {

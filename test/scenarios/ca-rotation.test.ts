@@ -113,10 +113,7 @@ test('a rotation loses no packet: nodes renew under the next CA, and the old one
 
   // Who comes meanwhile is let in by the one, and knows the other.
   const n4 = await domain.startNode('n4');
-  await vi.waitFor(
-    async () => expect((await identityOf(n4)).trustBundle.certificates).toHaveLength(2),
-    SOON,
-  );
+  await vi.waitFor(async () => expect((await identityOf(n4)).trustBundle.certificates).toHaveLength(2), SOON);
 
   await domain.admin('ca', 'rotate', 'retire', '--now');
   for (const node of [n1, n2])
