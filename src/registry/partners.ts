@@ -19,6 +19,8 @@ export interface KnownPartner {
   readonly federation: Federation;
   /** Undefined: it was only invited. */
   readonly held: HeldBundle | undefined;
+  /** Of what agents are told of it: each heartbeat asks, and a bundle is long. */
+  readonly digest: string;
 }
 
 interface Dependencies {
@@ -33,6 +35,9 @@ interface Dependencies {
 
 const RETRY_MS = 1000;
 const WATCHED = [below.federations, below.partnerBundles];
+
+const digestOf = (value: unknown): string =>
+  createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 32);
 
 export class Partners implements AsyncDisposable {
   readonly #deps: Dependencies;
@@ -107,12 +112,8 @@ export class Partners implements AsyncDisposable {
 
   /** Another text, whenever agents should ask anew. */
   get version(): string {
-    const parts = this.active().map((known) => {
-      const { trustDomain, registries, accepted } = known.federation;
-      const { text = '' } = known.held?.bundle ?? {};
-      return [trustDomain, registries, accepted?.networks ?? [], text, this.isExpired(known)];
-    });
-    return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
+    const parts = this.active().map((known) => `${known.digest} ${this.isExpired(known)}`);
+    return digestOf(parts);
   }
 
   /** Called after each change, and waited for. Answers how to take it back. */
@@ -145,7 +146,9 @@ export class Partners implements AsyncDisposable {
       } catch (error) {
         logger.error({ err: error, trustDomain }, 'the bundle of a partner that is stored cannot be read');
       }
-      known.set(trustDomain, { federation: value, held });
+      const { registries, accepted } = value;
+      const told = [trustDomain, registries, accepted, held?.bundle.text];
+      known.set(trustDomain, { federation: value, held, digest: digestOf(told) });
     }
     this.#known = known;
     for (const domain of this.#counting.keys()) if (!known.has(domain)) this.#counting.delete(domain);
