@@ -119,15 +119,15 @@ export const leasableOf = (
     .map((one) => ({ pool: one, length: Math.max(length, one.length) }));
 };
 
-/** A prefix that somebody holds. */
+/** A prefix that a node of another domain holds. */
 export interface HeldPrefix {
   readonly node: string;
   readonly parsed: Prefix;
 }
 
-export const heldPrefixes = (leases: readonly Stored<Lease>[]): HeldPrefix[] =>
+export const heldPrefixes = (leases: readonly Stored<Lease>[], trustDomain: string): HeldPrefix[] =>
   leases
-    .filter(({ value }) => isHeld(value))
+    .filter(({ value }) => isHeld(value) && foreignDomainOf(value.node) === trustDomain)
     .map(({ value }) => ({ node: value.node, parsed: parsePrefix(value.prefix) }));
 
 /** Throws Vl3Error('resource-exhausted') when a prefix more of this length would be more than a partner may have. */
@@ -135,12 +135,11 @@ export const mustLeaveRoom = (
   constraints: FederationConstraints,
   node: string,
   { pool, length }: { readonly pool: Prefix; readonly length: number },
+  /** Of the node's domain. */
   present: readonly HeldPrefix[],
 ): void => {
   const { trustDomain, prefixes } = constraints;
-  const held = present.filter(
-    (lease) => lease.parsed.family === pool.family && foreignDomainOf(lease.node) === trustDomain,
-  );
+  const held = present.filter(({ parsed }) => parsed.family === pool.family);
   if (held.filter((lease) => lease.node === node).length >= MAX_FOREIGN_LEASES)
     throw new Vl3Error(
       'resource-exhausted',

@@ -143,7 +143,8 @@ const choose = (
     .flatMap((one) => one?.prefixes ?? [])
     .map(parsePrefix)
     .filter((one) => one.family === family);
-  if (constraints !== undefined) mustLeaveRoom(constraints, node, of, heldPrefixes(existing));
+  if (constraints !== undefined)
+    mustLeaveRoom(constraints, node, of, heldPrefixes(existing, constraints.trustDomain));
   const own = constraints && leasableOf(constraints, of);
   if (own?.length === 0) {
     throw new Vl3Error(

@@ -184,7 +184,7 @@ const renewOn = (
   const deciding = new Claims(node, network, present, kept, since);
   const replacedKeys = new Set<string>();
   const mine = [...kept];
-  const foreign = constraints === undefined ? [] : heldPrefixes(present);
+  const foreign = constraints === undefined ? [] : heldPrefixes(present, constraints.trustDomain);
   for (const claim of claims) {
     const { prefix } = claim;
     const own = kept.includes(prefix) ? state.lease(network.name, prefix)?.value : undefined;
