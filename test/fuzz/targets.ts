@@ -9,7 +9,6 @@ import { federationTargets } from './targets/federation.ts';
 import { identityTargets } from './targets/identity.ts';
 import { kubeTargets } from './targets/kube.ts';
 import { nameTargets } from './targets/names.ts';
-import { ownIdentityTargets } from './targets/own-identity.ts';
 import { programTargets } from './targets/program.ts';
 import { protocolTargets } from './targets/protocol.ts';
 import { registryTarget } from './targets/registry.ts';
@@ -36,7 +35,6 @@ export const TARGETS: readonly Target[] = [
   ...admissionTargets,
   ...federationTargets,
   ...trustTargets,
-  ...ownIdentityTargets,
   ...programTargets,
   ...savedStateTargets,
   registryTarget,
