@@ -29,6 +29,8 @@ import type { Networks } from './networks.ts';
 import type { AgentState } from './state.ts';
 
 const CALL_TIMEOUT_MS = 10_000;
+/** However short the terms are that a partner's registry gives, it is asked no more often. */
+const PARTNER_REST_MS = 5_000;
 /** Node's timers stand still while the machine sleeps: the clock is looked at again at least this often. */
 const LOOK_MS = 1_000;
 
@@ -177,23 +179,28 @@ export class LeaseKeeper {
   // --- renewing
 
   async #renew(signal: AbortSignal): Promise<void> {
-    const { clock, calls, logger } = this.#deps;
+    const { calls, logger } = this.#deps;
     this.#due = Number.POSITIVE_INFINITY;
     try {
       const { recovering, isPending } = await calls.renew(() => this.#ask(signal));
       this.#problem = undefined;
       const wait =
         recovering || isPending ? retryDelay(this.#termMs) : renewalDelay(this.#termMs, Math.random());
-      // Unless somebody asked for another one meanwhile.
-      this.#due = Math.min(this.#due, clock.monotonic() + wait);
+      this.#dueAfter(wait);
     } catch (error) {
       if (signal.aborted) return;
       const problem = fromConnectError(error);
       if (this.#problem?.message !== problem.message)
         logger.warn({ code: problem.code, reason: problem.message }, 'leases were not renewed');
       this.#problem = problem;
-      this.#due = Math.min(this.#due, clock.monotonic() + retryDelay(this.#termMs));
+      this.#dueAfter(retryDelay(this.#termMs));
     }
+  }
+
+  /** Unless somebody asked for an earlier one meanwhile. */
+  #dueAfter(waitMs: number): void {
+    const rest = this.#domain === undefined ? waitMs : Math.max(waitMs, PARTNER_REST_MS);
+    this.#due = Math.min(this.#due, this.#deps.clock.monotonic() + rest);
   }
 
   async #ask(signal: AbortSignal): Promise<{ recovering: boolean; isPending: boolean }> {

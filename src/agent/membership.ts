@@ -248,6 +248,7 @@ export class Membership {
       {
         network: name,
         key: saved.name,
+        isForeign: !home.isOwn,
         position: () => this.#position,
         onStep: (step) => this.#onStep(step),
         onState: (problem) => {

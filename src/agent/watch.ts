@@ -7,10 +7,13 @@ import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { fromConnectError } from '../api/errors.ts';
 import type { WatchNetworkResponse } from '../api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../registry/client.ts';
-import { Backoff } from './backoff.ts';
+import { Backoff, pause } from './backoff.ts';
 
 /** A stream that says nothing for this long is dead: the registry sends progress every few seconds. */
 const SILENCE_LIMIT_MS = 35_000;
+
+/** After each step of a partner's, of what it took: it has at most a quarter. */
+const FOREIGN_REST = 3;
 
 export interface WatchPosition {
   readonly storeId: string;
@@ -24,6 +27,8 @@ export interface WatchOptions {
   readonly network: string;
   /** As this node does. */
   readonly key: string;
+  /** Another domain's registry may say what it likes, as fast as it likes: it gets a share of this thread's time. */
+  readonly isForeign: boolean;
   /** Where to resume; undefined starts with a snapshot. Asked for anew before each connection. */
   readonly position: () => WatchPosition | undefined;
   /** Takes a step; when it throws, the watch starts over from `position`. */
@@ -65,7 +70,7 @@ export class NetworkWatch {
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
-    const { key, onState, onStep } = this.#options;
+    const { key, isForeign, onState, onStep } = this.#options;
     const stream = new AbortController();
     let silence: NodeJS.Timeout | undefined;
     const heard = (): void => {
@@ -81,7 +86,10 @@ export class NetworkWatch {
         heard();
         this.#backoff.reset();
         onState(undefined);
+        const began = performance.now();
         await onStep(step);
+        // What it says next waits in the connection.
+        if (isForeign) await pause((performance.now() - began) * FOREIGN_REST, stop);
       }
     } catch (error) {
       if (signal.aborted) return;

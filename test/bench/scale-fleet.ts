@@ -94,6 +94,7 @@ export class FleetNode implements AsyncDisposable {
       {
         network: this.#network,
         key: this.#network,
+        isForeign: false,
         position: () => this.position,
         onStep: (step) => this.#take(step),
         onState: (problem: Vl3Error | undefined) => problem && this.#events.onRetry(problem),

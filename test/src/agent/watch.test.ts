@@ -45,6 +45,7 @@ const begin = (first: Stream): void => {
     {
       network: 'red',
       key: 'red',
+      isForeign: false,
       position: () => undefined,
       onStep: () => {},
       onState: (problem) => problems.push(problem),
