@@ -11,17 +11,21 @@ interface Dependencies {
   readonly logger: Logger;
 }
 
+const AT_ONCE = 64;
+
 /** Answers the nodes, "node@domain". */
 export const removeStrayMembers = async ({ transactor, now, logger }: Dependencies): Promise<string[]> => {
-  const removed = new Set<string>();
-  for (const { network, node } of (await transactor.run(strayMembers)).answer) {
+  const { answer: strays } = await transactor.run(strayMembers);
+  const remove = async ({ network, node }: (typeof strays)[number]): Promise<void> => {
     const { answer } = await transactor.run(removeForeignMember(network, node, now()));
-    removed.add(node);
     const freed = answer.map(({ prefix }) => prefix);
     logger.info(
       { node, network, freed },
       "a partner's node is off the network: its federation ended or leaves it out",
     );
-  }
-  return [...removed];
+  };
+  // The store commits together what is asked at once: a thousand nodes must not take seconds.
+  for (let at = 0; at < strays.length; at += AT_ONCE)
+    await Promise.all(strays.slice(at, at + AT_ONCE).map(remove));
+  return [...new Set(strays.map(({ node }) => node))];
 };
