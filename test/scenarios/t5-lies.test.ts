@@ -208,3 +208,27 @@ test('who was revoked is not believed any more, whoever hands on what it signed'
   await n2.meets('red', [n1]);
   expect(await n2.peer('red', n3)).toBeUndefined();
 });
+
+test('who is admitted the signer decides, by rules that it was told and by what nodes signed of their workloads', async () => {
+  await domain.admin('admission', 'create', 'ledger', '--network', 'red', '--label', 'app=ledger');
+  await domain.command('admission', 'delete', 'home', '--network', 'red', '--admin', domain.adminFile);
+  const [p5, p6] = await Promise.all([n1.pod('p5'), n2.pod('p6')]);
+  await Promise.all([
+    n1.attach(p5, 'red', '--label', 'app=ledger'),
+    n2.attach(p6, 'red', '--label', 'app=ledger'),
+  ]);
+  await vi.waitFor(async () => expect(await allowed(n1)).toEqual([`${p5.v4('red')}/32`]), SOON);
+  await vi.waitFor(async () => expect(await p5.reaches(p6.v4('red'))).toBe(true), SOON);
+  // The registry says that all of it is admitted: to the peers it is what was signed.
+  await domain.stopRegistry();
+  {
+    using store = new ForgedStore(join(domain.registryState, 'store.db'));
+    store.writeAt('/rulesets/red', { ...store.readAt('/rulesets/red'), isOpen: true, isInForce: false });
+  }
+  await domain.startRegistry();
+  await n2.agent.stop('SIGKILL');
+  await n2.start();
+  await n2.meets('red', [n1]);
+  expect(await allowed(n1)).toEqual([`${p5.v4('red')}/32`]);
+  await vi.waitFor(async () => expect(await p5.reaches(p6.v4('red'))).toBe(true), SOON);
+});
