@@ -33,6 +33,9 @@ const NAT_KEEPALIVE_MS = 25_000;
 const INITIATION_BURST = 32;
 const BURST_PAUSE_MS = 20;
 
+/** Of peers that went, so many are remembered. */
+const MAX_GONE = 4096;
+
 type PeersTunnel = Pick<
   Tunnel,
   | 'publicKey'
@@ -74,6 +77,8 @@ export class Peers {
   readonly #leftOver = new Set<PeerId>();
   /** Learned endpoints as they are on disk. */
   readonly #savedEndpoints = new Map<PeerId, Endpoint>();
+  /** Peers that went while this runs, as by a rule: they may still hold a session that this node has forgotten. */
+  readonly #gone = new Set<PeerId>();
   readonly #closed = new AbortController();
   #conflicts: readonly Conflict[] = [];
   /** How many there was no room for. */
@@ -136,6 +141,7 @@ export class Peers {
         this.#configured.delete(peer.publicKey);
         tunnel.removePeer(id);
         this.#leftOver.add(id);
+        this.#noteGone(id);
         this.#savedEndpoints.delete(id);
       } else {
         const isKnown = this.#configure(peer);
@@ -145,7 +151,8 @@ export class Peers {
         }
         this.#configured.set(peer.publicKey, peer);
         this.#leftOver.delete(id);
-        if (kind === 'add' && (isKnown || surroundings.behindNat)) first.push(id);
+        const isBack = kind === 'add' && this.#gone.delete(id);
+        if (kind === 'add' && (isKnown || isBack || surroundings.behindNat)) first.push(id);
       }
       logger.info({ network: saved.name, peer: peer.node, change: kind }, 'peer reconciled');
     }
@@ -159,6 +166,12 @@ export class Peers {
       // At the next checkpoint. Who is a peer must not wait for room on a disk.
       if (!(error instanceof Vl3Error)) throw error;
     }
+  }
+
+  #noteGone(id: PeerId): void {
+    const [oldest] = this.#gone;
+    if (this.#gone.size >= MAX_GONE && oldest !== undefined) this.#gone.delete(oldest);
+    this.#gone.add(id);
   }
 
   #strikeOut(): void {

@@ -42,6 +42,7 @@ afterEach(() => {
 const world = (stockPeers: readonly { name: string; publicKey: string }[] = []) => {
   let records: readonly NodeRecord[] = [];
   const ids = new Set<string>();
+  const called: string[] = [];
   let published: string[] = [];
   const statuses = new Map<string, PeerStatus>();
   const peers = new Peers({
@@ -65,7 +66,10 @@ const world = (stockPeers: readonly { name: string; publicKey: string }[] = []) 
         published = [...ids];
       },
       roomForPeers: 10,
-      initiate: () => undefined,
+      initiate: (id) => {
+        called.push(id);
+        return undefined;
+      },
     },
     book: {
       valid: () => records.map((one) => ({ ...one, isLeased: false })),
@@ -81,7 +85,7 @@ const world = (stockPeers: readonly { name: string; publicKey: string }[] = []) 
     peers.reconcile();
   };
   const known = () => peers.all.map(({ desired }) => desired.node).sort();
-  return { peers, learn, known, ids, statuses, published: () => published };
+  return { peers, learn, known, ids, called, statuses, published: () => published };
 };
 
 test('on a full disk peers come and go all the same, and what was kept of them is struck out when there is room', () => {
@@ -102,6 +106,16 @@ test('on a full disk peers come and go all the same, and what was kept of them i
   expect(state.list(PEER)).toHaveLength(2);
   peers.checkpoint();
   expect(state.list(PEER).map(({ name }) => name)).toEqual([`red/${peers.all[0]?.id}`]);
+});
+
+test('a peer that went and is back is called at once, since it may still send on what was forgotten; a new one is not', () => {
+  const { peers, learn, called } = world();
+  learn(record('a', 1));
+  const [a] = peers.all.map(({ id }) => id);
+  expect(called).toEqual([]);
+  learn();
+  learn(record('a', 1), record('b', 2));
+  expect(called).toEqual([a]);
 });
 
 test('a peer that comes back before that keeps what is known of it', () => {
