@@ -40,7 +40,7 @@ export const addRestoreCommand = (registry: Command, context: Context): void => 
         if (replaced !== undefined) context.out(`the store that was there is kept as ${replaced}`);
         if (!hasCa) {
           context.out(
-            `the CA is not there: put the domain's into ${stateDirectory}/ca before the registry starts`,
+            `the CA is not there: put the domain's into ${stateDirectory}/ca before the registry starts, unless it lives by SVIDs of another issuer (--identity)`,
           );
         }
       });
