@@ -13,6 +13,27 @@ import { iso, milliseconds } from './timestamp.ts';
 /** The registry speaks to the partner's meanwhile. */
 const CALL_TIMEOUT_MS = 45_000;
 
+interface AcceptOptions extends AdminOptions {
+  readonly as?: string;
+  readonly invitationFile?: string;
+}
+
+/** What one is at most, and line breaks. */
+const MAX_INVITATION_BYTES = 64 * 1024;
+
+const invitationOf = async (argument: string | undefined, file: string | undefined): Promise<string> => {
+  if ((argument === undefined) === (file === undefined))
+    throw new Vl3Error('invalid-argument', 'give either the invitation or --invitation-file, and not both');
+  if (argument !== undefined || file === undefined) return argument ?? '';
+  const { readFile } = await import('node:fs/promises');
+  const bytes = await readFile(file).catch((error: unknown) => {
+    throw new Vl3Error('invalid-argument', `--invitation-file: ${file} cannot be read`, { cause: error });
+  });
+  if (bytes.length > MAX_INVITATION_BYTES)
+    throw new Vl3Error('invalid-argument', `--invitation-file: ${file} is too long to hold an invitation`);
+  return bytes.toString('utf8');
+};
+
 const withFederation = async <T>(file: string, use: (client: FederationClient) => Promise<T>): Promise<T> => {
   const { connectFederation } = await import('../../src/registry/client.ts');
   await using connection = await connectFederation(file, { callTimeoutMs: CALL_TIMEOUT_MS });
@@ -188,7 +209,11 @@ Examples:
 
   withAdminOptions(federation.command('accept'), context)
     .description('accept an invitation: workloads of this domain may ask for the networks that it names')
-    .argument('<invitation>', 'the line that `vl3 federation invite` printed at the other domain')
+    .argument('[invitation]', 'the line that `vl3 federation invite` printed at the other domain')
+    .option(
+      '--invitation-file <file>',
+      'the file that holds it, or /dev/stdin: others on this machine may see arguments',
+    )
     .option('--as <domain>', 'only if it is the invitation of this domain')
     .addHelpText(
       'after',
@@ -198,10 +223,12 @@ domain may come here by that: invite it too if it should. Accepting the same inv
 
 Examples:
   vl3 federation accept vl3f1.AAFu…
-  vl3 federation accept vl3f1.AAFu… --as home.example`,
+  vl3 federation accept vl3f1.AAFu… --as home.example
+  vl3 federation accept --invitation-file /dev/stdin`,
     )
-    .action(async (invitation: string, options: AdminOptions & { as?: string }) => {
+    .action(async (argument: string | undefined, options: AcceptOptions) => {
       const { parseInvitation } = await import('../../native-free/federation/invitation.ts');
+      const invitation = await invitationOf(argument, options.invitationFile);
       asGuard(invitation, options.as, parseInvitation);
       const answer = await withFederation(options.admin, (client) => client.acceptInvitation({ invitation }));
       const { partner } = answer;

@@ -1,5 +1,6 @@
 // What two admins type, each against their own registry.
 
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { red, startDomain, type TestDomain } from '../../src/registry/fixture.ts';
@@ -30,6 +31,16 @@ test('invite, accept, list, test and revoke say what they do on both sides', asy
   expect(accepted.out).toContain(`CA of ${HOME}: SHA-256 ${homeCa}`);
   const again = await typed(partner, 'federation', 'accept', invitation);
   expect([again.code, again.out]).toEqual([0, accepted.out]);
+  const file = join(partner.stateDirectory, 'invitation');
+  writeFileSync(file, `${invitation.slice(0, 80)}\n${invitation.slice(80)}\n`);
+  const byFile = await typed(partner, 'federation', 'accept', '--invitation-file', file);
+  expect([byFile.code, byFile.out]).toEqual([0, accepted.out]);
+  const wrong = [[], [invitation, '--invitation-file', file], ['--invitation-file', join(file, 'none')]];
+  for (const args of wrong)
+    expect(await typed(partner, 'federation', 'accept', ...args)).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/either the invitation or --invitation-file|cannot be read/),
+    });
 
   const listed = await typed(home, 'federation', 'list');
   expect(listed.out).toMatch(/partner\.example +active +red +- +0/);
