@@ -2,6 +2,7 @@
 
 import { type Command, Option } from 'commander';
 import type { CertificateAuthority } from '../../src/identity/ca.ts';
+import { parseDuration } from './arguments.ts';
 import type { Context } from './context.ts';
 import { type OutputFormat, outputOption, print } from './output.ts';
 
@@ -99,6 +100,39 @@ Examples:
         const admin = await createAdminCredential(authority, name, await addressesOf(registry));
         await writeIdentity(file, { ...admin, signers: await addressesOf(signer) });
         context.out(`${file} is the credential of admin "${name}"`);
+      },
+    );
+
+  withPlace(ca.command('operator'))
+    .description(
+      "make a credential, where the CA's key is, for somebody who may look at everything and change nothing",
+    )
+    .argument('<name>', 'who it is for: a DNS label')
+    .requiredOption('--file <path>', 'where to write it; it holds the key and is readable by you alone')
+    .addOption(addressOption('--registry <host:port>', 'where the registry is').makeOptionMandatory())
+    .addOption(
+      new Option('--ttl <duration>', 'how long it lasts, at most 365d')
+        .argParser(parseDuration)
+        .default(2_592_000, '30d'),
+    )
+    .addHelpText(
+      'after',
+      '\nWhere the CA is in the registry, that makes them: `vl3 registry operator`.\n\nExamples:\n  vl3 ca operator dashboard --trust-domain aws-prod.example --file ./dashboard.json --registry registry.aws-prod.example:7443',
+    )
+    .action(
+      async (
+        name: string,
+        { file, registry, ttl, ...place }: Place & { file: string; registry: string[]; ttl: number },
+      ) => {
+        const { createOperatorCredential } = await import('../../src/identity/admin-credential.ts');
+        const { writeIdentity } = await import('../../src/identity/identity-file.ts');
+        const authority = await openCa(place, false);
+        const lasts = Math.min(ttl, 365 * 86_400) * 1000;
+        await writeIdentity(
+          file,
+          await createOperatorCredential(authority, name, await addressesOf(registry), lasts),
+        );
+        context.out(`${file} is the credential of operator "${name}"`);
       },
     );
 

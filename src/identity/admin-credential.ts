@@ -19,3 +19,21 @@ export const createAdminCredential = async (
   const { trustBundle } = signer;
   return createIdentity({ kind: 'admin', name, registries, trustBundle, privateKey, certificateChain }, now);
 };
+
+/** As createAdminCredential, for somebody who looks and changes nothing. */
+export const createOperatorCredential = async (
+  signer: AdminSigner,
+  name: string,
+  registries: readonly string[],
+  validityMs: number,
+  now = Date.now(),
+): Promise<Identity> => {
+  const privateKey = await generateKey();
+  const request = await createCertificateRequest(privateKey);
+  const certificateChain = await signer.signOperatorCredential(request, name, validityMs);
+  const { trustBundle } = signer;
+  return createIdentity(
+    { kind: 'operator', name, registries, trustBundle, privateKey, certificateChain },
+    now,
+  );
+};

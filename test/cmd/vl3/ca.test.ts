@@ -69,6 +69,19 @@ test('a CA is made once, and what is made with it is private', async () => {
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect(JSON.parse(await readFile(file, 'utf8'))).toMatchObject({ signers: ['ca.example:7444'] });
   }
+  const operator = join(state, 'operator.json');
+  const asOperator = [
+    'ca',
+    'operator',
+    'bob',
+    ...place,
+    '--file',
+    operator,
+    '--registry',
+    'registry.example',
+  ];
+  expect((await inProcess(asOperator)).code).toBe(0);
+  expect(JSON.parse(await readFile(operator, 'utf8'))).toMatchObject({ kind: 'operator', name: 'bob' });
   await chmod(join(state, 'ca', 'key.pem'), 0o644);
   const open = await inProcess(['ca', 'init', ...place]);
   expect([open.code, open.err]).toEqual([1, expect.stringMatching(/is open to other users \(mode 0644\)/)]);
