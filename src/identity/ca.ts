@@ -25,6 +25,7 @@ import {
   storeRevocations,
 } from './ca-authorities.ts';
 import { makeCa, serialNumber } from './ca-directory.ts';
+import { outOfTurn, type RotationStep, tooSoon } from './ca-rotation.ts';
 import { BACKDATE_MS, CLIENT_AUTH, DOCUMENT_SIGNING, LEASED_UNIT, SERVER_AUTH } from './certificate.ts';
 import { readCertificateRequest } from './certificate-request.ts';
 import type { TrustBundle } from './chain.ts';
@@ -63,10 +64,6 @@ export interface CaOptions {
   /** Nodes' prefixes go by their grants alone, and their SVIDs say so. Default false. */
   readonly leases?: boolean;
 }
-
-/** What a rotation consists of, in this order. */
-export const ROTATION_STEPS = ['prepare', 'sign', 'retire'] as const;
-export type RotationStep = (typeof ROTATION_STEPS)[number];
 
 interface CaDependencies {
   /** Unix ms. */
@@ -413,23 +410,3 @@ const bundleOf = (trustDomain: string, { active, next, previous }: Authorities):
 
 /** Certificates know whole seconds: the next one after `time`. */
 const roundUp = (time: number): number => (Math.floor(time / SECOND) + 1) * SECOND;
-
-const outOfTurn = (step: RotationStep): Vl3Error => {
-  const why = {
-    prepare: 'a rotation is under way: end it with `vl3 ca rotate sign` and `vl3 ca rotate retire`',
-    sign: 'there is no next CA: make it with `vl3 ca rotate prepare`',
-    retire: 'no CA waits to be retired: `vl3 ca rotate sign` comes first',
-  };
-  return new Vl3Error('failed-precondition', why[step]);
-};
-
-const tooSoon = (step: 'sign' | 'retire', from: number): Vl3Error => {
-  const why =
-    step === 'sign'
-      ? 'nodes that were not reached since do not know the next CA yet'
-      : 'what the CA before this one signed has not ended yet';
-  return new Vl3Error(
-    'failed-precondition',
-    `${why}: wait until ${new Date(from).toISOString()}, or say --now if that is worth more than those`,
-  );
-};

@@ -1,7 +1,8 @@
 // Either side rotates its CA: overlapping bundles carry the federation over, and a CA that was taken back is nobody's.
 
 import { expect, test } from 'vitest';
-import { CertificateAuthority, type RotationStep } from '../../../src/identity/ca.ts';
+import { CertificateAuthority } from '../../../src/identity/ca.ts';
+import type { RotationStep } from '../../../src/identity/ca-rotation.ts';
 import { createCertificateRequest } from '../../../src/identity/certificate-request.ts';
 import type { Identity } from '../../../src/identity/identity.ts';
 import { generateKey } from '../../../src/identity/key.ts';
