@@ -253,6 +253,8 @@ export class Membership {
         onStep: (step) => this.#onStep(step),
         onState: (problem) => {
           this.#watchProblem = problem;
+          // This node is no member there, and was: a federation that came anew knows nothing of the one before.
+          if (!home.isOwn && problem?.code === 'permission-denied') home.keeper.renewSoon();
         },
       },
       { client: home.client, logger: deps.logger },

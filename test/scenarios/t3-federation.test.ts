@@ -287,6 +287,15 @@ test('federated anew, what waits is attached again', async () => {
   expect(await ledger.reaches(red1.v4('red'))).toBe(true);
 }, 60_000);
 
+test('revoked and federated anew before its nodes have heard of either, what was attached comes back', async () => {
+  await home.admin('federation', 'revoke', PARTNER);
+  await home.federate(partner, '--network', 'red');
+  await vi.waitFor(async () => {
+    await attached(p1, ledger);
+    expect((await ping(ledger.host, red1.v4('red'))).received).toBe(1);
+  }, SOON);
+}, 60_000);
+
 test('revoked by the partner’s own admin, its nodes leave, and believe home no more', async () => {
   await partner.admin('federation', 'revoke', 'test.example');
   await vi.waitFor(async () => {
