@@ -12,6 +12,7 @@ import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { toConnectError } from '../api/errors.ts';
 import { CaService, SignerService } from '../api/generated/vl3/v1/ca_pb.js';
 import { CertificateAuthority } from '../identity/ca.ts';
+import { hasCa } from '../identity/ca-directory.ts';
 import { fingerprint } from '../identity/certificate.ts';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
 import { generateKey } from '../identity/key.ts';
@@ -59,6 +60,12 @@ export const startSigner = async (
   await using opened = new AsyncDisposableStack();
   const { stateDirectory, trustDomain, listen } = options;
   checkWritableDirectory(stateDirectory, '--state-dir');
+  // Never made in passing: whoever mistypes a directory would begin another domain.
+  if (!(await hasCa(caDirectory(stateDirectory))))
+    throw new Vl3Error(
+      'failed-precondition',
+      `there is no CA in ${caDirectory(stateDirectory)}: make it with \`vl3 ca init\`, restore it from its copy, or name the right --state-dir`,
+    );
   await makePrivateDirectory(stateDirectory);
   const { termMs } = leaseTerms(options.outageBudgetMs);
   const ca = await CertificateAuthority.open(

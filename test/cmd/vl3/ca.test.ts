@@ -55,6 +55,8 @@ test('a CA is made once, and what is made with it is private', async () => {
     'c:7444',
   ]);
   expect([before.code, before.err]).toEqual([1, expect.stringMatching(/make it with `vl3 ca init`/)]);
+  const early = await inProcess(['ca', 'run', ...place, '--listen', '127.0.0.1:17444']);
+  expect([early.code, early.err]).toEqual([1, expect.stringMatching(/there is no CA in .*vl3 ca init/)]);
   const made = JSON.parse((await inProcess(['ca', 'init', ...place, '-o', 'json'])).out);
   const again = JSON.parse((await inProcess(['ca', 'init', ...place, '-o', 'json'])).out);
   expect(made.isMade).toBe(true);
