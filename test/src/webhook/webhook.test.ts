@@ -75,6 +75,7 @@ const bundle = (): string => {
 const pod = async (
   name: string,
   annotation: string,
+  others: Readonly<Record<string, string>> = {},
 ): Promise<{ status?: number; message: string; warning?: string }> => {
   const asked = request({
     ...{ host: '127.0.0.1', port, path: '/api/v1/namespaces/team-a/pods', method: 'POST', agent: false },
@@ -82,7 +83,7 @@ const pod = async (
     rejectUnauthorized: false,
   });
   const answered = once(asked, 'response');
-  asked.end(JSON.stringify({ metadata: { name, annotations: { [KEY]: annotation } } }));
+  asked.end(JSON.stringify({ metadata: { name, annotations: { ...others, [KEY]: annotation } } }));
   const [response] = await answered;
   let text = '';
   for await (const chunk of response) text += chunk;
@@ -140,9 +141,11 @@ describe('through the API server', () => {
 
   test('what is good is let in, and what is odd with a warning', async () => {
     expect(await pod('good', 'red, green@home.example')).toMatchObject({ status: 201, warning: undefined });
-    expect(await pod('odd', 'red@partner.example')).toMatchObject({
+    // Only nodes know with whom their domain is federated.
+    expect(await pod('far', 'red@partner.example')).toMatchObject({ status: 201, warning: undefined });
+    expect(await pod('odd', 'red', { 'vl3.io/netwroks': 'red' })).toMatchObject({
       status: 201,
-      warning: expect.stringMatching(/is not federated/),
+      warning: expect.stringMatching(/annotation vl3\.io\/netwroks is not known to vl3/),
     });
   });
 });
