@@ -2,7 +2,11 @@
 
 import { fchownSync } from 'node:fs';
 import { Vl3Error } from '../../native-free/error.ts';
-import { TRANSPORT_RECEIVER_OFFSET, TRANSPORT_TYPE } from '../../native-free/wire/message.ts';
+import {
+  TRANSPORT_MINIMUM_LENGTH,
+  TRANSPORT_RECEIVER_OFFSET,
+  TRANSPORT_TYPE,
+} from '../../native-free/wire/message.ts';
 import { LOW_LATENCY_CLASS } from '../../native-free/wire/sparse-flows.ts';
 import { errno, errnoName, setsockopt } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
@@ -41,7 +45,9 @@ export const keepOthersOut = (scratch: Arena, fd: number): boolean => {
 const BPF_LOAD_BYTE = 0x30;
 const BPF_LOAD_HALF = 0x28;
 const BPF_LOAD_CONSTANT_TO_X = 0x01;
+const BPF_LOAD_LENGTH = 0x80;
 const BPF_JUMP_IF_EQUAL = 0x15;
+const BPF_JUMP_IF_AT_LEAST = 0x35;
 const BPF_SHIFT_RIGHT = 0x74;
 const BPF_AND = 0x54;
 const BPF_ADD_X = 0x0c;
@@ -71,6 +77,9 @@ export interface Places {
  */
 export const steer = (scratch: Arena, fd: number, { isV6, pairs, first, firstSparse }: Places): void => {
   const program = [
+    // What is too short would end the program, and be the very first socket's.
+    [BPF_LOAD_LENGTH, 0, 0, 0],
+    [BPF_JUMP_IF_AT_LEAST, 0, 12, TRANSPORT_MINIMUM_LENGTH],
     [BPF_LOAD_BYTE, 0, 0, 0],
     [BPF_JUMP_IF_EQUAL, 0, 10, TRANSPORT_TYPE],
     [BPF_LOAD_CONSTANT_TO_X, 0, 0, first],

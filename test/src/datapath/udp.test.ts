@@ -105,6 +105,9 @@ const sendTo =
     closeUdp(sender);
   };
 
+/** The shortest transport data there is, to a receiver index that begins with `low`. */
+const transportTo = (low: number): number[] => [4, 0, 0, 0, low, 1, 2, 3, ...new Array<number>(24).fill(9)];
+
 const AF22 = 20 << 2;
 const AF41 = 34 << 2;
 
@@ -116,7 +119,7 @@ describe.each(['127.0.0.1', '::1'])('at %s', (address) => {
     const own = [0, 1, 2, 3].map((pair) => at(socketsOf(sockets, pair)));
     const send = sendTo(address, sockets.port);
     for (const low of [0, 1, 2, 3, 0xfc, 0xfd, 0xfe, 0xff]) {
-      const message = [4, 0, 0, 0, low, 1, 2, 3];
+      const message = transportTo(low);
       send(AF22, ...message);
       expect(own.map(received)).toEqual(
         [0, 1, 2, 3].map((pair) => (pair === (low & 3) ? message : undefined)),
@@ -126,6 +129,11 @@ describe.each(['127.0.0.1', '::1'])('at %s', (address) => {
       const message = [type, 0, 0, 0, 3, 3, 3, 3];
       send(0, ...message);
       expect(own.map(received)).toEqual([message, undefined, undefined, undefined]);
+    }
+    for (const length of [0, 1, 4, 5, 31]) {
+      const tooShort = transportTo(3).slice(0, length);
+      send(AF22, ...tooShort);
+      expect(own.map(received)).toEqual([tooShort, undefined, undefined, undefined]);
     }
     closeUdp(sockets);
   });
@@ -148,7 +156,7 @@ describe.each(['127.0.0.1', '::1'])('at %s', (address) => {
           [AF41, false],
           [AF22 | 0x80, false],
         ] as const) {
-          const message = [4, 0, 0, 0, low, 1, 2, 3];
+          const message = transportTo(low);
           const byItsPair = own.map((_, pair) => (pair === (low & (pairs - 1)) ? message : undefined));
           send(trafficClass, ...message);
           expect([own.map(received), sparse.map(received)]).toEqual(
