@@ -254,7 +254,7 @@ describe('a CA that is rotated', () => {
         const only = cas[0];
         if (only !== undefined && cas.length === 1) only.stops = Number.POSITIVE_INFINITY;
         const documentAt = (now: number): SpiffeBundle => {
-          const there = cas.filter((ca) => ca.published <= now && now <= ca.stops + term);
+          const there = cas.filter((ca) => ca.published <= now && now < ca.stops + term);
           const changes = cas.flatMap((ca) => [ca.published, ca.stops + term]).filter((at) => at <= now);
           return bundle(
             there.map((ca) => ca.name),
@@ -278,7 +278,7 @@ describe('a CA that is rotated', () => {
           for (const at of [now, next - 1]) {
             const known = new Set(countingCertificates(keeps, at).map((one) => one.fingerprint));
             for (const ca of cas)
-              if (ca.signs <= at && at <= ca.stops + term)
+              if (ca.signs <= at && at < ca.stops + term)
                 expect(known.has(ca.name), `${ca.name} at ${at}`).toBe(true);
           }
           now = next;
