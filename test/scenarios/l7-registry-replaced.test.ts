@@ -49,6 +49,8 @@ const lostDuring = async (work: () => Promise<void>): Promise<{ sent: number; lo
   const pings: Daemon = client.host.start(['ping', '-n', '-i', '0.05', '-W', '5', web.v4('red')]);
   await pings.printed(/icmp_seq=1 /, SOON.timeout);
   await work();
+  // Some of them after it, too.
+  await pings.printed(/icmp_seq=60 /, SOON.timeout);
   await pings.stop('SIGINT');
   const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(pings.output()) ?? [];
   // The last one may have been under way.
