@@ -164,9 +164,12 @@ describe('nodes enrol by themselves', () => {
     written(domainFile('node-1'), (await published()) ?? '');
     await first.agent.printed(/"agent is up"/, SOON.timeout);
     expect(await nodeNames()).toEqual(['home-node-1', 'machine']);
-    expect(await domain.adminJson('node', 'show', 'home-node-1')).toMatchObject({
-      ...{ cluster: 'home', kubernetesNode: 'node-1', alive: true },
-    });
+    // Alive once its first heartbeat has been heard, which may be a moment after it is up.
+    const expected = { cluster: 'home', kubernetesNode: 'node-1', alive: true };
+    await vi.waitFor(
+      async () => expect(await domain.adminJson('node', 'show', 'home-node-1')).toMatchObject(expected),
+      SOON,
+    );
     web = await first.pod('web', 'red');
     await vi.waitFor(async () => expect(await web.reaches(peer.v4('red'))).toBe(true), SOON);
   });
