@@ -1,20 +1,14 @@
 // The domain's CA and what it signs: in the registry's own process, or behind a signer apart (src/ca). Certificate profiles follow
-// X509-SVID, section 4. It is rotated in steps, each of which is on the disk before it counts. Not here: where the CA is kept
-// (ca-directory.ts, ca-authorities.ts), and who may ask for what (whoever holds it decides).
+// X509-SVID, section 4. It is rotated in steps, each of which is on the disk before it counts. Not here: what the steps do
+// (ca-rotation.ts), how a certificate is made (certificate-profile.ts), where the CA is kept (ca-directory.ts, ca-authorities.ts),
+// and who may ask for what (whoever holds it decides).
 
-import { hkdfSync } from 'node:crypto';
-import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { HEAD_CONTEXT } from '../../native-free/admission/exported-log.ts';
 import { encodeStatement, MAX_REVOKED, STATEMENT_CONTEXT } from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
-import {
-  formatSpiffeId,
-  parseName,
-  parseTrustDomain,
-  type SpiffeId,
-} from '../../native-free/registry/spiffe-id.ts';
+import { parseName, parseTrustDomain } from '../../native-free/registry/spiffe-id.ts';
 import { toBase64 } from '../base64.ts';
 import {
   type Authorities,
@@ -24,24 +18,13 @@ import {
   storeAuthorities,
   storeRevocations,
 } from './ca-authorities.ts';
-import { makeCa, serialNumber } from './ca-directory.ts';
-import { outOfTurn, type RotationStep, tooSoon } from './ca-rotation.ts';
-import { BACKDATE_MS, CLIENT_AUTH, DOCUMENT_SIGNING, LEASED_UNIT, SERVER_AUTH } from './certificate.ts';
-import { readCertificateRequest } from './certificate-request.ts';
+import { bundleOf, type RotationStep, secretOf, stepped } from './ca-rotation.ts';
+import { BACKDATE_MS, CLIENT_AUTH, DOCUMENT_SIGNING, SERVER_AUTH } from './certificate.ts';
+import { type Profile, signCertificate } from './certificate-profile.ts';
 import type { TrustBundle } from './chain.ts';
 import { GrantSigner } from './grant-signer.ts';
-import { ECDSA, webKeys } from './key.ts';
-import { isHost } from './registry-address.ts';
-import {
-  type AdminSigner,
-  type GrantContent,
-  SECRET_PURPOSES,
-  type SignedGrant,
-  type SignedStatement,
-  type Signer,
-} from './signer.ts';
+import type { AdminSigner, GrantContent, SignedGrant, SignedStatement, Signer } from './signer.ts';
 import { type Credential, createServerCredential } from './tls.ts';
-import { loadX509 } from './x509-library.ts';
 
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
@@ -51,8 +34,6 @@ export const SVID_VALIDITY_MS = 7 * DAY;
 const ADMIN_VALIDITY_MS = 365 * DAY;
 /** What is granted lasts a term and is signed at any time in the first of these. */
 const ADMISSION_TERMS = 2;
-
-const MAX_HOSTS = 64;
 
 export interface CaOptions {
   /** Holds the CA and nothing else; made, 0700, when it is missing. */
@@ -69,18 +50,6 @@ interface CaDependencies {
   /** Unix ms. */
   readonly now: () => number;
 }
-
-interface Profile {
-  readonly id: SpiffeId;
-  readonly usages: readonly string[];
-  readonly validityMs: number;
-  readonly hosts?: readonly string[];
-  readonly isLeased?: boolean;
-  /** Unix ms. */
-  readonly issuedAfter?: number | undefined;
-}
-
-const SECOND = 1000;
 
 export class CertificateAuthority implements Signer, AdminSigner {
   readonly isApart = false;
@@ -243,8 +212,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
   }
 
   async secretFor(purpose: string): Promise<Uint8Array> {
-    const kept = this.#authorities.secrets[purpose];
-    return kept === undefined ? this.#derive(purpose) : new Uint8Array(Buffer.from(kept, 'base64'));
+    return secretOf(this.#authorities, purpose);
   }
 
   /**
@@ -255,7 +223,12 @@ export class CertificateAuthority implements Signer, AdminSigner {
     await this.#inTurn(async () => {
       const present = this.#authorities;
       const now = this.#now();
-      const changed = await this.#stepped(present, step, isUrgent, now);
+      const changed = await stepped(present, step, {
+        trustDomain: this.#trustDomain,
+        termMs: this.svidValidityMs,
+        now,
+        isUrgent,
+      });
       const sequence = Math.max(this.sequence + 1, now);
       await storeAuthorities(this.#directory, { ...changed, sequence });
       this.#authorities = { ...changed, sequence };
@@ -263,20 +236,6 @@ export class CertificateAuthority implements Signer, AdminSigner {
       // Of the CA that signs now.
       if (changed.active.key !== present.active.key) this.#grantSigner = undefined;
     });
-  }
-
-  async #stepped(
-    present: Authorities,
-    step: RotationStep,
-    isUrgent: boolean,
-    now: number,
-  ): Promise<Authorities> {
-    if (step === 'prepare') return await this.#prepared(present, now);
-    const since = step === 'sign' ? present.next?.since : present.previous.at(-1)?.since;
-    if (since === undefined) throw outOfTurn(step);
-    const left = since + this.svidValidityMs - now;
-    if (left > 0 && !isUrgent) throw tooSoon(step, since + this.svidValidityMs);
-    return step === 'sign' ? this.#promoted(present, now) : { ...present, previous: [] };
   }
 
   /** Whatever was issued for the node until now is void. */
@@ -302,27 +261,6 @@ export class CertificateAuthority implements Signer, AdminSigner {
     });
   }
 
-  async #prepared(present: Authorities, now: number): Promise<Authorities> {
-    if (present.next !== undefined || present.previous.length > 0) throw outOfTurn('prepare');
-    return { ...present, next: { ...(await makeCa(this.#trustDomain, now)), since: now } };
-  }
-
-  #promoted(present: Authorities, now: number): Authorities {
-    const { active, next, previous, secrets } = present;
-    if (next === undefined) throw outOfTurn('sign');
-    const kept = Object.values(SECRET_PURPOSES).map((purpose) => [
-      purpose,
-      secrets[purpose] ?? toBase64(this.#derive(purpose)),
-    ]);
-    return {
-      ...present,
-      active: { ...next, since: now },
-      next: undefined,
-      previous: [...previous, { certificate: active.certificate, since: now }],
-      secrets: Object.fromEntries(kept),
-    };
-  }
-
   async #inTurn(change: () => Promise<void>): Promise<void> {
     const done = this.#changing.then(change);
     this.#changing = done.catch(() => undefined);
@@ -342,71 +280,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
     return await this.#grantSigner;
   }
 
-  #derive(purpose: string): Uint8Array {
-    const { d } = this.#authorities.active.key.export({ format: 'jwk' });
-    if (d === undefined) throw new Vl3Error('internal', 'the CA key is no private key');
-    return new Uint8Array(hkdfSync('sha256', Buffer.from(d, 'base64url'), '', purpose, 32));
-  }
-
   async #sign(request: Uint8Array, profile: Profile): Promise<Uint8Array[]> {
-    mustBeHosts(profile.hosts ?? []);
-    const publicKey = await readCertificateRequest(request);
-    const x509 = await loadX509();
-    const now = this.#now();
-    const { key, certificate: issuer } = this.#authorities.active;
-    const notAfter = Math.min(now + profile.validityMs, issuer.notAfter);
-    if (notAfter <= now) {
-      throw new Vl3Error('failed-precondition', 'the CA has expired: the domain needs a new one');
-    }
-    const { issuedAfter } = profile;
-    const earliest = issuedAfter === undefined ? 0 : roundUp(issuedAfter - BACKDATE_MS);
-    const ca = new x509.X509Certificate(issuer.der.slice().buffer);
-    const spki = publicKey.export({ type: 'spki', format: 'der' });
-    const certificate = await x509.X509CertificateGenerator.create({
-      serialNumber: serialNumber(),
-      // A short subject for people; X509-SVID says that nobody may rely on it.
-      subject: [
-        { CN: ['name' in profile.id ? profile.id.name : profile.id.kind] },
-        ...(profile.isLeased ? [{ OU: [LEASED_UNIT] }] : []),
-      ],
-      issuer: ca.subjectName,
-      notBefore: new Date(Math.max(now - BACKDATE_MS, issuer.notBefore, earliest)),
-      notAfter: new Date(notAfter),
-      publicKey: new Uint8Array(spki).buffer,
-      signingKey: (await webKeys(key)).privateKey,
-      signingAlgorithm: ECDSA,
-      extensions: [
-        new x509.BasicConstraintsExtension(false, undefined, true),
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-        new x509.ExtendedKeyUsageExtension([...profile.usages]),
-        new x509.SubjectAlternativeNameExtension([
-          { type: 'url', value: formatSpiffeId(profile.id) },
-          ...(profile.hosts ?? []).map((host) => ({ type: isIP(host) ? 'ip' : 'dns', value: host }) as const),
-        ]),
-        await x509.AuthorityKeyIdentifierExtension.create(ca.publicKey),
-      ],
-    });
-    return [new Uint8Array(certificate.rawData)];
+    return [await signCertificate(request, profile, this.#authorities.active, this.#now())];
   }
 }
-
-const mustBeHosts = (hosts: readonly string[]): void => {
-  if (hosts.length > MAX_HOSTS) {
-    throw new Vl3Error('invalid-argument', `a server certificate names at most ${MAX_HOSTS} hosts`);
-  }
-  const stranger = hosts.find((host) => !isHost(host));
-  if (stranger !== undefined) {
-    throw new Vl3Error('invalid-argument', `"${stranger}" is neither a DNS name nor an IP address`);
-  }
-};
-
-/** The signing one first: it is what join tokens and domain addresses name. */
-const bundleOf = (trustDomain: string, { active, next, previous }: Authorities): TrustBundle => ({
-  trustDomain,
-  certificates: [active, ...(next === undefined ? [] : [next]), ...previous].map(
-    ({ certificate }) => certificate.der,
-  ),
-});
-
-/** Certificates know whole seconds: the next one after `time`. */
-const roundUp = (time: number): number => (Math.floor(time / SECOND) + 1) * SECOND;
