@@ -3,6 +3,7 @@
 // are refused. Not so: who asks anew while the node is alive, after an admin deleted it, or with a token that was used.
 
 import { Vl3Error } from '../error.ts';
+import { type Enrollment, EnrollmentRefused, givenBefore, type IssuedSvid } from './enrolment-rules.ts';
 import { all, below, keys, one } from './keys.ts';
 import {
   type ClusterEnrolment,
@@ -14,15 +15,7 @@ import {
   name as nameSchema,
   node as nodeSchema,
 } from './model.ts';
-import {
-  addCertificate,
-  type Enrollment,
-  EnrollmentRefused,
-  givenBefore,
-  type IssuedSvid,
-  mustNotHurry,
-  unexpired,
-} from './node-rules.ts';
+import { addCertificate, mustNotHurry, unexpired } from './node-rules.ts';
 import { mustIssue, recoveryOf } from './recovery-rules.ts';
 import { put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';

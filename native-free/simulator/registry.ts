@@ -8,10 +8,11 @@ import { choosePrefix } from '../ipam/pool.ts';
 import type { StorePosition } from '../reconcile/seen-store.ts';
 import { adoptNode } from '../registry/adoption-rules.ts';
 import { type AnnouncedAttachment, putAttachments, putRecord } from '../registry/announcement-rules.ts';
+import { checkEnrollment, enroll } from '../registry/enrolment-rules.ts';
 import { Hearing } from '../registry/hearing.ts';
 import { below, keys, one } from '../registry/keys.ts';
+import type { ChoosePrefix } from '../registry/lease-choice.ts';
 import {
-  type ChoosePrefix,
   joinNetwork,
   leasePrefix,
   leaveNetwork,
@@ -21,14 +22,7 @@ import {
 import { type LeaseTerms, leaseTerms } from '../registry/lease-terms.ts';
 import type { Lease } from '../registry/model.ts';
 import { createNetwork, type NetworkRequest, updateNetwork } from '../registry/network-rules.ts';
-import {
-  checkEnrollment,
-  checkIdentity,
-  deleteNode,
-  enroll,
-  heartbeat,
-  renew,
-} from '../registry/node-rules.ts';
+import { checkIdentity, deleteNode, heartbeat, renew } from '../registry/node-rules.ts';
 import { decodeVerified, type SignedRecord } from '../registry/record.ts';
 import { recoveryOf, settle } from '../registry/recovery-rules.ts';
 import type { Holding } from '../registry/renewal-rules.ts';

@@ -11,8 +11,8 @@ import {
 } from '../../native-free/registry/announcement-rules.ts';
 import { foreignDomainOf, nodeNameOf } from '../../native-free/registry/foreign-key.ts';
 import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
+import type { ChoosePrefix } from '../../native-free/registry/lease-choice.ts';
 import {
-  type ChoosePrefix,
   joinNetwork,
   leasePrefix,
   leaveNetwork,

@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { ClusterNode } from '../../native-free/registry/cluster-enrolment-rules.ts';
 import { clusterNodeName, isKubernetesNodeName } from '../../native-free/registry/cluster-node.ts';
-import { EnrollmentRefused, type RefusalReason } from '../../native-free/registry/node-rules.ts';
+import { EnrollmentRefused, type RefusalReason } from '../../native-free/registry/enrolment-rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { type ClusterConfig, parseClusters } from './cluster-config.ts';

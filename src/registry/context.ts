@@ -3,7 +3,7 @@
 import type { Logger } from 'pino';
 import type { BundleEndpoint } from '../../native-free/federation/endpoint.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
-import type { ChoosePrefix } from '../../native-free/registry/lease-rules.ts';
+import type { ChoosePrefix } from '../../native-free/registry/lease-choice.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import type { VerifyRecord } from '../../native-free/registry/record.ts';
 import type { Signer } from '../identity/signer.ts';

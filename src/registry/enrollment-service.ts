@@ -14,7 +14,7 @@ import {
   EnrollmentRefused,
   enroll,
   type IssuedSvid,
-} from '../../native-free/registry/node-rules.ts';
+} from '../../native-free/registry/enrolment-rules.ts';
 import type { Rule } from '../../native-free/registry/rules.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { tokenId } from '../../native-free/registry/token-rules.ts';

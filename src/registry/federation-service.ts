@@ -29,7 +29,7 @@ import {
 import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import { leasableOf } from '../../native-free/registry/foreign-rules.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
-import { FAMILIES } from '../../native-free/registry/lease-rules.ts';
+import { FAMILIES } from '../../native-free/registry/lease-choice.ts';
 import { check, type Network } from '../../native-free/registry/model.ts';
 import { familyOf } from '../../native-free/registry/network-rules.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';

@@ -7,11 +7,11 @@ import {
   forgetClusterNodes,
 } from '../../../native-free/registry/cluster-enrolment-rules.ts';
 import { bindCa } from '../../../native-free/registry/domain-rules.ts';
+import { enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import { MAX_USED_TOKENS } from '../../../native-free/registry/model.ts';
 import {
   checkIdentity,
   deleteNode,
-  enroll,
   heartbeat,
   readmitNode,
   renew,

@@ -13,6 +13,7 @@ import {
   prefixesOverlap,
 } from '../../../native-free/ipam/prefix.ts';
 import { putAttachments, putRecord } from '../../../native-free/registry/announcement-rules.ts';
+import { enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import {
   joinNetwork,
   leasePrefix,
@@ -21,7 +22,7 @@ import {
   removeMember,
 } from '../../../native-free/registry/lease-rules.ts';
 import { createNetwork, deleteNetwork, updateNetwork } from '../../../native-free/registry/network-rules.ts';
-import { deleteNode, enroll } from '../../../native-free/registry/node-rules.ts';
+import { deleteNode } from '../../../native-free/registry/node-rules.ts';
 import type { Rule } from '../../../native-free/registry/rules.ts';
 import { State } from '../../../native-free/registry/state.ts';
 import { createToken } from '../../../native-free/registry/token-rules.ts';

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { putAttachments, putRecord } from '../../../native-free/registry/announcement-rules.ts';
 import { advanceClock, startClock } from '../../../native-free/registry/clock-rules.ts';
 import { bindCa, knowsCa } from '../../../native-free/registry/domain-rules.ts';
+import { enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import {
   dueLeases,
   endLeases,
@@ -13,7 +14,6 @@ import { joinNetwork, leasePrefix, releasePrefix } from '../../../native-free/re
 import { leaseTerms } from '../../../native-free/registry/lease-terms.ts';
 import { MAX_LEASES } from '../../../native-free/registry/model.ts';
 import { createNetwork } from '../../../native-free/registry/network-rules.ts';
-import { enroll } from '../../../native-free/registry/node-rules.ts';
 import {
   beginRestored,
   endRecovery,

@@ -8,6 +8,7 @@ import { adoptNetwork, adoptNode } from '../../../native-free/registry/adoption-
 import { putRecord } from '../../../native-free/registry/announcement-rules.ts';
 import { advanceClock, startClock } from '../../../native-free/registry/clock-rules.ts';
 import { bindCa } from '../../../native-free/registry/domain-rules.ts';
+import { enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import {
   dueLeases,
   endLeases,
@@ -27,7 +28,7 @@ import {
 import { leaseTerms } from '../../../native-free/registry/lease-terms.ts';
 import type { Lease, Network, StoredRecord } from '../../../native-free/registry/model.ts';
 import { createNetwork } from '../../../native-free/registry/network-rules.ts';
-import { deleteNode, enroll } from '../../../native-free/registry/node-rules.ts';
+import { deleteNode } from '../../../native-free/registry/node-rules.ts';
 import {
   beginRestored,
   endRecovery,

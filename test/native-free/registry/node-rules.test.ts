@@ -2,6 +2,7 @@
 
 import { beforeEach, describe, expect, test } from 'vitest';
 import { putAttachments, putRecord } from '../../../native-free/registry/announcement-rules.ts';
+import { checkEnrollment, enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import {
   joinNetwork,
   leasePrefix,
@@ -10,14 +11,7 @@ import {
 } from '../../../native-free/registry/lease-rules.ts';
 import { MAX_CERTIFICATES } from '../../../native-free/registry/model.ts';
 import { createNetwork } from '../../../native-free/registry/network-rules.ts';
-import {
-  checkEnrollment,
-  checkIdentity,
-  deleteNode,
-  enroll,
-  heartbeat,
-  renew,
-} from '../../../native-free/registry/node-rules.ts';
+import { checkIdentity, deleteNode, heartbeat, renew } from '../../../native-free/registry/node-rules.ts';
 import { createToken, revokeToken } from '../../../native-free/registry/token-rules.ts';
 import { firstFit, networkRequest, record } from './fixtures.ts';
 import {

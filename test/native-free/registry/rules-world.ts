@@ -1,8 +1,8 @@
 // A registry's rules over a store in memory, and the calls that tests of rules begin with. Each test has a store of its own (`beginAnew`).
 
+import { enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import { joinNetwork } from '../../../native-free/registry/lease-rules.ts';
 import { createNetwork } from '../../../native-free/registry/network-rules.ts';
-import { enroll } from '../../../native-free/registry/node-rules.ts';
 import type { Rule } from '../../../native-free/registry/rules.ts';
 import { createToken } from '../../../native-free/registry/token-rules.ts';
 import type { MemoryStore } from '../../../src/registry/memory-store.ts';

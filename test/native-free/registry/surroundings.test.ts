@@ -3,9 +3,9 @@
 import { beforeEach, expect, test } from 'vitest';
 import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { putRecord } from '../../../native-free/registry/announcement-rules.ts';
+import { enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import { joinNetwork } from '../../../native-free/registry/lease-rules.ts';
 import { createNetwork } from '../../../native-free/registry/network-rules.ts';
-import { enroll } from '../../../native-free/registry/node-rules.ts';
 import { createToken } from '../../../native-free/registry/token-rules.ts';
 import { Transactor } from '../../../src/registry/transactor.ts';
 import { firstFit, memoryStore, networkRequest, record } from './fixtures.ts';
