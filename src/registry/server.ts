@@ -2,74 +2,40 @@
 // closed in reverse. Everything it keeps is in the state directory: store.db, ca/ and admin.json. With a signer apart there are neither
 // of the last two, but that one's credential for it.
 
-import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
-import { Vl3Error } from '../../native-free/error.ts';
-import { formatHostPort, type HostPort } from '../../native-free/host-port.ts';
+import type { HostPort } from '../../native-free/host-port.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
-import { startClock } from '../../native-free/registry/clock-rules.ts';
-import { bindCa, knowsCa } from '../../native-free/registry/domain-rules.ts';
-import { keys, one } from '../../native-free/registry/keys.ts';
-import { type LeaseTerms, leaseTerms } from '../../native-free/registry/lease-terms.ts';
-import type { OwnEnrolment } from '../../native-free/registry/own-identity-rules.ts';
-import { beginRestored, recoveryOf } from '../../native-free/registry/recovery-rules.ts';
-import { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
-import { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
-import { AgentService } from '../api/generated/vl3/v1/agent_pb.js';
-import { CaService, DomainService } from '../api/generated/vl3/v1/ca_pb.js';
-import { CredentialService } from '../api/generated/vl3/v1/credential_pb.js';
-import { EnrollmentService } from '../api/generated/vl3/v1/enrollment_pb.js';
-import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
-import { toBase64 } from '../base64.ts';
-import { caService } from '../ca/ca-service.ts';
-import { RemoteSigner } from '../ca/remote-signer.ts';
-import { createAdminCredential } from '../identity/admin-credential.ts';
-import { CertificateAuthority } from '../identity/ca.ts';
-import { hasCa } from '../identity/ca-directory.ts';
-import { fingerprint } from '../identity/certificate.ts';
-import type { TrustBundle } from '../identity/chain.ts';
-import { type DomainAddress, formatDomainAddress } from '../identity/domain-address.ts';
-import { readAdminCredential, writeIdentity } from '../identity/identity-file.ts';
+import { leaseTerms } from '../../native-free/registry/lease-terms.ts';
+import { formatDomainAddress } from '../identity/domain-address.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
-import type { AdminSigner, Signer } from '../identity/signer.ts';
 import { serverTlsOptions } from '../identity/tls.ts';
-import { formatJoinToken } from '../identity/token.ts';
-import { adminService } from './admin-service.ts';
+import { ensureAdminCredential } from './admin-file.ts';
 import { AdmissionKeeper } from './admission-keeper.ts';
-import { admissionService } from './admission-service.ts';
-import { agentService } from './agent-service.ts';
 import { Backups } from './backup.ts';
-import { Callers, callerKey } from './caller.ts';
 import { type InCluster, inCluster as podInCluster } from './cluster-keys.ts';
 import { Clusters } from './clusters.ts';
 import { Counters, type RegistryContext } from './context.ts';
-import { credentialService } from './credential-service.ts';
 import { type ConfigMapName, publishDomain } from './domain-publisher.ts';
-import { enrollmentService } from './enrollment-service.ts';
-import { federationService } from './federation-service.ts';
 import { Feed } from './feed.ts';
-import { guard } from './guard.ts';
 import { Hearing } from './hearing.ts';
 import { Heartbeats } from './heartbeats.ts';
-import { Listener, type RequestHandler } from './listener.ts';
+import { Listener } from './listener.ts';
 import { maintain } from './maintenance.ts';
 import { MeasuredTransactor } from './measured-transactor.ts';
+import { bindTo, openDomain, recoverMemory } from './open-domain.ts';
 import { OwnBundle } from './own-bundle.ts';
 import { type OwnDomainOptions, openOwnDomain } from './own-domain.ts';
-import { domainService, OwnStatement } from './own-statement.ts';
+import { OwnStatement } from './own-statement.ts';
 import { PartnerLinks, type PartnerLinksOptions } from './partner-links.ts';
 import { Partners } from './partners.ts';
 import { PositionStamps, STAMP_PURPOSE } from './position-stamps.ts';
 import { preflight } from './preflight.ts';
 import { bundleLocation, openPublicBundle, type PublicBundleOptions } from './public-bundle.ts';
+import { advertised, advertisedHosts, domainAddress, joinToken, noTokens } from './registry-addresses.ts';
+import { handlerOf } from './routes.ts';
 import { SqliteStore } from './sqlite-store.ts';
-import type { Store } from './store.ts';
-import type { Transactor } from './transactor.ts';
-import { streamKey } from './watch-network.ts';
 
 export interface RegistryOptions {
   readonly stateDirectory: string;
@@ -79,9 +45,9 @@ export interface RegistryOptions {
   readonly advertise?: readonly HostPort[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
-  /** How long nodes can do without the registry; SVIDs and leases last a sixth longer. Default 6 days. */
   /** What pools should not overlap, e.g. a cluster's pod and service ranges: who creates a network is warned. */
   readonly reservedRanges?: readonly Prefix[];
+  /** How long nodes can do without the registry; SVIDs and leases last a sixth longer. Default 6 days. */
   readonly outageBudgetMs?: number;
   /** The Kubernetes clusters whose nodes enrol by their word (deploy/examples/clusters.yaml). Default: none. */
   readonly clustersFile?: string;
@@ -125,11 +91,7 @@ export interface RunningRegistry extends AsyncDisposable {
   readonly adminFile: string;
 }
 
-const ADMIN_NAME = 'admin';
 const DAY_MS = 24 * 60 * 60 * 1000;
-const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
-/** From whoever has shown no certificate: an enrolment is far smaller, and parsing megabytes would hold all others up. */
-const MAX_ANONYMOUS_BYTES = 64 * 1024;
 
 /** Resolves once the port is open. Throws Vl3Error with a remedy, and leaves nothing open. */
 export const startRegistry = async (
@@ -258,10 +220,7 @@ export const startRegistry = async (
   signer.onChange(() => {
     void renew();
     if (own !== undefined) return;
-    Promise.all([
-      transactor.run(bindCa(caFingerprintOf(signer), false, othersOf(signer))),
-      renewAdmin(),
-    ]).catch((error: unknown) =>
+    Promise.all([bindTo(signer, transactor), renewAdmin()]).catch((error: unknown) =>
       logger.error({ err: error }, 'what follows from another CA could not be done'),
     );
   }, stopping.signal);
@@ -280,85 +239,6 @@ export const startRegistry = async (
   };
 };
 
-/**
- * The CA of the store, and the store of the CA. A store in which nothing was ever written, beside a CA, has lost its
- * memory; that a first start was cut off between the two is told by the clock, which is written first.
- */
-const openDomain = async (
-  options: RegistryOptions,
-  opened: AsyncDisposableStack,
-  deps: DomainDependencies,
-): Promise<{ readonly signer: Signer; readonly ca: CertificateAuthority | undefined }> => {
-  const { transactor } = deps;
-  const { answer: memory } = await transactor.run(knowsCa);
-  const isApart = options.signerFile !== undefined;
-  const { signer, ca, isOlder } = isApart
-    ? await openRemote(options, opened, memory, deps)
-    : await openOwnCa(options, memory, deps);
-  await transactor.run(bindCa(caFingerprintOf(signer), isOlder, othersOf(signer)));
-  return { signer, ca };
-};
-
-const recoverMemory = async (store: Store, transactor: Transactor, logger: Logger): Promise<void> => {
-  if (store.origin.kind === 'restored') await transactor.run(beginRestored(store.identity));
-  const recovery = recoveryOf(await transactor.read([one(keys.domain)]));
-  if (recovery !== undefined) {
-    logger.warn(
-      { reason: recovery.reason },
-      'the registry lost its memory and recovers what nodes hold: no prefix is issued until they have spoken (`vl3 registry status`) or `vl3 registry settle`',
-    );
-  }
-};
-
-interface DomainDependencies {
-  readonly terms: LeaseTerms;
-  readonly store: Store;
-  readonly transactor: Transactor;
-  readonly logger: Logger;
-  readonly now: () => number;
-}
-interface OpenedSigner {
-  readonly signer: Signer;
-  readonly ca: CertificateAuthority | undefined;
-  /** Than the store. */
-  readonly isOlder: boolean;
-}
-type Memory = 'known' | 'unknown' | 'fresh';
-
-const openOwnCa = async (
-  { stateDirectory, trustDomain }: RegistryOptions,
-  memory: Memory,
-  { terms, transactor, now }: DomainDependencies,
-): Promise<OpenedSigner> => {
-  const directory = join(stateDirectory, 'ca');
-  const isOlder = memory === 'fresh' && (await hasCa(directory));
-  if (!isOlder) await transactor.run(startClock);
-  const mayCreate = memory !== 'known' && !isOlder;
-  const ca = await CertificateAuthority.open(
-    { mayCreate, directory, trustDomain, svidValidityMs: terms.termMs },
-    { now },
-  );
-  return { signer: ca, ca, isOlder };
-};
-
-const openRemote = async (
-  { stateDirectory, trustDomain, signerFile = '' }: RegistryOptions,
-  opened: AsyncDisposableStack,
-  memory: Memory,
-  { transactor, logger, now }: DomainDependencies,
-): Promise<OpenedSigner> => {
-  const directory = join(stateDirectory, 'ca');
-  if (await hasCa(directory))
-    throw new Vl3Error(
-      'failed-precondition',
-      `with --signer no CA key may lie beside the registry: move ${directory} to where \`vl3 ca run\` runs, or start without --signer`,
-    );
-  const signer = opened.use(await RemoteSigner.open({ file: signerFile, trustDomain }, { logger, now }));
-  const isOlder = memory === 'fresh' && signer.hasNodes;
-  if (!isOlder) await transactor.run(startClock);
-  return { signer, ca: undefined, isOlder };
-};
-
 /** Only when the partners' CAs are others. */
 const ifOthers = (partners: Partners, tell: () => void): (() => void) => {
   const prints = () =>
@@ -374,119 +254,3 @@ const ifOthers = (partners: Partners, tell: () => void): (() => void) => {
     tell();
   };
 };
-
-const handlerOf = (
-  context: RegistryContext,
-  ca: CertificateAuthority | undefined,
-  enrolment: OwnEnrolment | undefined,
-): RequestHandler => {
-  const { transactor, logger, now, signer, stopping, partners, ownBundle, ownStatement } = context;
-  const callers = new Callers({
-    trustDomain: signer.trustBundle.trustDomain,
-    bundleFor: (domain) => partners.bundleFor(domain),
-    changes: () => partners.changes + ownStatement.sequence,
-    now,
-  });
-  const handler = (readMaxBytes: number): RequestHandler =>
-    connectNodeAdapter({
-      routes: (router: ConnectRouter) => {
-        router.service(AdminService, adminService(context));
-        router.service(AdmissionService, admissionService(context));
-        router.service(AgentService, agentService(context));
-        router.service(EnrollmentService, enrollmentService(context));
-        router.service(FederationService, federationService(context));
-        if (ca !== undefined) router.service(CredentialService, credentialService({ signer: ca, logger }));
-        router.service(DomainService, domainService(ownStatement));
-        if (ca !== undefined) router.service(CaService, caService({ ca, logger }));
-      },
-      interceptors: [
-        guard({
-          ...{ transactor, now, logger, stopping, counters: context.counters },
-          trustDomain: signer.trustBundle.trustDomain,
-          enrolment,
-        }),
-      ],
-      contextValues: (request) =>
-        createContextValues()
-          .set(callerKey, callers.of(request))
-          .set(streamKey, 'stream' in request ? request.stream : undefined),
-      readMaxBytes,
-      // Signatures and keys do not compress, each watcher would pay for it, and no request can be a bomb.
-      acceptCompression: [],
-    });
-  const known = handler(MAX_MESSAGE_BYTES);
-  const anonymous = handler(MAX_ANONYMOUS_BYTES);
-  return (request, response) => {
-    if (ownBundle.answer(request, response)) return;
-    (callers.of(request).role === 'anonymous' ? anonymous : known)(request, response);
-  };
-};
-
-const caOf = ({ trustBundle }: Signer): Uint8Array => {
-  const [ca] = trustBundle.certificates;
-  if (ca === undefined) throw new Vl3Error('internal', 'the trust bundle is empty');
-  return ca;
-};
-
-const caFingerprintOf = (signer: Signer): string => Buffer.from(fingerprint(caOf(signer))).toString('hex');
-
-const othersOf = ({ trustBundle }: Signer): string[] =>
-  trustBundle.certificates.slice(1).map((der) => Buffer.from(fingerprint(der)).toString('hex'));
-
-const domainAddress = (signer: Signer, registries: readonly string[]): DomainAddress => {
-  const { trustDomain } = signer.trustBundle;
-  return { registries, trustDomain, caFingerprint: fingerprint(caOf(signer)) };
-};
-
-const noTokens = (trustDomain: string): Vl3Error =>
-  new Vl3Error(
-    'failed-precondition',
-    `this domain has no join tokens, since its registry gives out no SVIDs: have spiffe://${trustDomain}/node/<name> issued to the agent, and start it with --identity`,
-  );
-
-const joinToken = (signer: Signer, registries: readonly string[], secret: string): string =>
-  formatJoinToken({ ...domainAddress(signer, registries), secret });
-
-const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::';
-
-/** Loopback comes last, and only when there is nothing else. */
-const machineAddresses = (): string[] => {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const usable = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'));
-  const found = usable.map(({ address }) => address);
-  return found.length > 0 ? found.slice(0, 8) : ['127.0.0.1'];
-};
-
-const advertised = ({ advertise = [], listen }: RegistryOptions, port: number): string[] => {
-  if (advertise.length > 0) return advertise.map(formatHostPort);
-  const hosts = isWildcard(listen.host) ? machineAddresses() : [listen.host];
-  return hosts.map((host) => formatHostPort({ host, port }));
-};
-
-/** What the server certificate names, for curl and the like: clients of vl3 look at the SPIFFE ID alone. */
-const advertisedHosts = ({ advertise = [], listen }: RegistryOptions): string[] => {
-  const listening = isWildcard(listen.host) ? machineAddresses() : [listen.host];
-  const hosts = [...advertise.map(({ host }) => host), ...listening, 'localhost', '127.0.0.1', '::1'];
-  return [...new Set(hosts)].slice(0, 64);
-};
-
-/** Written at the first start, and anew when it names other registries or has less than a third of its life left. */
-const ensureAdminCredential = async (
-  file: string,
-  signer: AdminSigner,
-  registries: readonly string[],
-  now: number,
-): Promise<void> => {
-  try {
-    const present = await readAdminCredential(file);
-    const fresh = present.notAfter - now > (present.notAfter - present.notBefore) / 3;
-    const isOfThese = present.registries.join() === registries.join();
-    if (fresh && isOfThese && sameBundle(present.trustBundle, signer.trustBundle)) return;
-  } catch (error) {
-    if (!(error instanceof Vl3Error && error.code === 'not-found')) throw error;
-  }
-  await writeIdentity(file, await createAdminCredential(signer, ADMIN_NAME, registries, now));
-};
-
-const sameBundle = (a: TrustBundle, b: TrustBundle): boolean =>
-  a.certificates.map(toBase64).join() === b.certificates.map(toBase64).join();
