@@ -1,4 +1,5 @@
-// A Kubernetes cluster as far as its tokens go: keys, tokens signed with them, and a server that publishes the keys.
+// A Kubernetes cluster as far as its tokens go: keys, tokens signed with them, a server that publishes the keys,
+// and what a registry says that knows one.
 
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -12,7 +13,8 @@ import { CertificateAuthority } from '../../../src/identity/ca.ts';
 import { formatKey } from '../../../src/identity/key.ts';
 import { toPem } from '../../../src/identity/pem.ts';
 import { createServerCredential } from '../../../src/identity/tls.ts';
-import { TRUST_DOMAIN, temporaryDirectory } from './fixture.ts';
+import { Clusters } from '../../../src/registry/clusters.ts';
+import { recordingLogger, TRUST_DOMAIN, temporaryDirectory } from './fixture.ts';
 
 export const ISSUER = 'https://kubernetes.default.svc.cluster.local';
 export const AUDIENCE = `spiffe://${TRUST_DOMAIN}/registry`;
@@ -135,4 +137,38 @@ export const publish = async (answers: Publisher['answers']): Promise<Publisher>
   });
   publisher.url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return publisher;
+};
+
+export const east = { name: 'east', issuer: ISSUER, keys: 'east.json' };
+
+/** A registry that knows cluster "east" by one key. */
+export const world = async (key?: SigningKey) => {
+  const own = key ?? (await signingKey());
+  const file = new ClustersFile();
+  file.write([east], { 'east.json': jwksOf(own) });
+  return { key: own, file, ...opened(file) };
+};
+
+export const opened = (file: ClustersFile, deps: object = {}) => {
+  const log = recordingLogger();
+  let now = 0;
+  const clusters = new Clusters(
+    { file: file.path, trustDomain: TRUST_DOMAIN },
+    { logger: log.logger, now: Date.now, monotonic: () => now, ...deps },
+  );
+  const pass = (milliseconds: number): void => {
+    now += milliseconds;
+  };
+  return { clusters, log, pass };
+};
+
+/** What became of a token. */
+export const outcome = async (clusters: Clusters, token: string): Promise<string> => {
+  try {
+    const { node } = await clusters.verify(token);
+    return `accepted as ${node}`;
+  } catch (error) {
+    const { code, reason, message } = error as { code: string; reason?: string; message: string };
+    return `${reason ?? code}: ${message}`;
+  }
 };
