@@ -2,8 +2,9 @@
 // A responder's keypair waits as `next` until the initiator proves by a first message that it has it; an initiator's
 // is `current` at once; the one before stays as `previous` for packets under way.
 //
-// Deviations, so that nothing under way is lost when both ends rekey at once: the two sessions' predecessor stays as
-// `retired` (others drop it), and a responder keeps its `previous` until the next one is confirmed.
+// Deviations, so that nothing under way is lost when both ends rekey at once: what others drop at a handshake stays as
+// `retired` until the next one, and a responder keeps its `previous` until the next one is confirmed. Once both have rekeyed
+// at once, each seals with the session that it began, so that `previous` is the one that the other goes on to seal with.
 // Not here: keys, counters, windows. Those belong to the data plane.
 
 /** Anything that listens on a receiver index. */
@@ -15,7 +16,8 @@ export class Keypairs<K extends Indexed> {
   #current: K | undefined;
   #previous: K | undefined;
   #next: K | undefined;
-  #retired: K | undefined;
+  /** Two at most. */
+  #retired: readonly K[] = [];
 
   /** The one to seal with. */
   get current(): K | undefined {
@@ -33,22 +35,22 @@ export class Keypairs<K extends Indexed> {
 
   get isEmpty(): boolean {
     const { current, previous, next } = this;
-    return (current ?? previous ?? next ?? this.#retired) === undefined;
+    return (current ?? previous ?? next ?? this.#retired[0]) === undefined;
   }
 
   /** All that packets may still arrive under. */
   all(): K[] {
-    return [this.#current, this.#previous, this.#next, this.#retired].filter((one) => one !== undefined);
+    return [this.#current, this.#previous, this.#next, ...this.#retired].filter((one) => one !== undefined);
   }
 
   /** The initiator's new session: in use from now on. Returns what is forgotten. */
   installAsInitiator(keypair: K): K[] {
     const held = this.all();
     if (this.#next === undefined) {
-      this.#retired = undefined;
+      this.#retire(this.#previous);
       this.#previous = this.#current;
     } else {
-      this.#retired = this.#current;
+      this.#retire(this.#current, this.#previous);
       this.#previous = this.#next;
       this.#next = undefined;
     }
@@ -70,7 +72,7 @@ export class Keypairs<K extends Indexed> {
   confirm(localIndex: number): K[] | undefined {
     if (this.#next?.localIndex !== localIndex) return undefined;
     const held = this.all();
-    this.#retired = undefined;
+    this.#retire(this.#previous);
     this.#previous = this.#current;
     this.#current = this.#next;
     this.#next = undefined;
@@ -83,8 +85,12 @@ export class Keypairs<K extends Indexed> {
     if (this.#current !== undefined && isOver(this.#current)) this.#current = undefined;
     if (this.#previous !== undefined && isOver(this.#previous)) this.#previous = undefined;
     if (this.#next !== undefined && isOver(this.#next)) this.#next = undefined;
-    if (this.#retired !== undefined && isOver(this.#retired)) this.#retired = undefined;
+    this.#retire(...this.#retired.filter((one) => !isOver(one)));
     return this.#forgotten(held);
+  }
+
+  #retire(...keypairs: (K | undefined)[]): void {
+    this.#retired = keypairs.filter((one) => one !== undefined);
   }
 
   #forgotten(held: K[]): K[] {

@@ -76,7 +76,7 @@ interface Outdated {
 
 /** Memory that no peer uses costs nothing, so this is more than a node has to do with. */
 const MAX_PEERS = 32_768;
-/** Keypairs a peer may have at once: previous, current and next, and some in the making. Rounded up to 2^n. */
+/** Keypairs a peer has at once, as a rule: one or two, up to five around a handshake, and some in the making. Rounded up to 2^n. */
 const KEYPAIRS_PER_PEER = 4;
 /** How soon to look again whether what was retired may be wiped, and whether a full ring has room. */
 const RETRY_MS = 5;

@@ -191,3 +191,33 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
     expect(bob.received()).toEqual(Array.from({ length: sent }, (_, i) => `a${i}`));
   },
 );
+
+test('after both ends rekeyed at once, the next rekey under a steady stream each way loses nothing', () => {
+  const { lab, alice, bob } = twoHostsInSession();
+  lab.latency = 40;
+  let sent = 0;
+  const stream = (milliseconds: number): void => {
+    for (let i = 0; i < milliseconds; i += 5) {
+      alice.send(bob, `a${sent}`);
+      bob.send(alice, `b${sent}`);
+      sent++;
+      lab.run(5);
+    }
+  };
+  const rekey = (host: Host, other: Host): void => host.tunnel.initiate(other.publicKey, host.time);
+  lab.run(6000);
+  rekey(alice, bob);
+  rekey(bob, alice);
+  stream(400);
+  expect(alice.tunnel.plane.peer(bob.id).inUse?.keypair.isInitiator).toBe(true);
+  expect(bob.tunnel.plane.peer(alice.id).inUse?.keypair.isInitiator).toBe(true);
+  for (const both of [false, true, false]) {
+    lab.run(6000);
+    rekey(alice, bob);
+    if (both) rekey(bob, alice);
+    stream(400);
+  }
+  lab.run(200);
+  expect(alice.received()).toEqual(Array.from({ length: sent }, (_, i) => `b${i}`));
+  expect(bob.received()).toEqual(Array.from({ length: sent }, (_, i) => `a${i}`));
+});
