@@ -1,5 +1,7 @@
+// The registry as a whole, over TLS: what two nodes get from it, what outlives a restart, and what it takes to start.
+
 import { execFile } from 'node:child_process';
-import { cpSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -12,14 +14,10 @@ import {
 } from '@connectrpc/connect-node';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
-import { parseCertificate } from '../../../src/identity/certificate.ts';
-import { enroll } from '../../../src/identity/enroll.ts';
 import { readAdminCredential } from '../../../src/identity/identity-file.ts';
 import { formatKey } from '../../../src/identity/key.ts';
 import { toPem } from '../../../src/identity/pem.ts';
 import { clientTlsOptions } from '../../../src/identity/tls.ts';
-import { formatJoinToken, parseJoinToken } from '../../../src/identity/token.ts';
-import { connectAdmin, connectAgent } from '../../../src/registry/client.ts';
 import { startRegistry } from '../../../src/registry/server.ts';
 import {
   agentOf,
@@ -29,7 +27,6 @@ import {
   startDomain,
   TRUST_DOMAIN,
   temporaryDirectory,
-  unusedPort,
 } from './fixture.ts';
 
 const run = promisify(execFile);
@@ -82,89 +79,6 @@ test('N2: nodes that join at the same moment get disjoint prefixes inside the po
   expect(prefixes.size).toBe(48);
   expect(new Set([...prefixes].map((pair) => pair.split(' ')[1])).size).toBe(48);
   for (const pair of prefixes) expect(pair).toMatch(/ (10\.60\.\d+\.0\/24|fd00:60::([0-9a-f]+:0)?\/112)$/);
-});
-
-describe('T1: a join token', () => {
-  test('that is used again, expired, revoked or guessed is refused for its own reason, logged and counted', async () => {
-    const domain = await startDomain();
-    const admin = await domain.admin();
-    const used = await domain.token();
-    await domain.enrol('a', used);
-    expect(await refusal(domain.enrol('b', used))).toMatch(/^permission-denied: .*was used already/);
-
-    const { joinToken: brief } = await admin.createToken({ ttl: { seconds: 1n } });
-    await new Promise((resolve) => setTimeout(resolve, 1100));
-    expect(await refusal(domain.enrol('b', brief))).toMatch(/^permission-denied: .*has expired/);
-
-    const { joinToken: revoked, token } = await admin.createToken({});
-    await admin.revokeToken({ id: token?.id ?? '' });
-    expect(await refusal(domain.enrol('b', revoked))).toMatch(/^permission-denied: .*was revoked/);
-
-    const real = parseJoinToken(await domain.token());
-    const guessed = formatJoinToken({ ...real, secret: Buffer.alloc(32, 9).toString('base64url') });
-    expect(await refusal(domain.enrol('b', guessed))).toMatch(
-      /^permission-denied: .*not one of this registry/,
-    );
-
-    const { joinToken: named } = await admin.createToken({ node: 'c' });
-    expect(await refusal(domain.enrol('b', named))).toMatch(/^permission-denied: .*admits only the node "c"/);
-
-    const { refusedEnrolments } = await admin.getStatus({});
-    expect(refusedEnrolments).toEqual({ used: 1n, expired: 1n, revoked: 1n, unknown: 1n, 'other-name': 1n });
-    const logged = domain.log.lines.filter((line) => line.includes('enrolment refused'));
-    expect(logged).toHaveLength(5);
-    expect(logged.every((line) => line.includes('"address":"127.0.0.1"'))).toBe(true);
-    expect((await admin.listNodes({})).nodes.map(({ name }) => name)).toEqual(['a']);
-  });
-
-  test('gives the same SVID as often as the node asks that cannot keep what it gets', async () => {
-    const domain = await startDomain();
-    const token = parseJoinToken(await domain.token());
-    const directory = temporaryDirectory();
-    // Its clock is a month ahead: to it no certificate of this registry holds.
-    let ahead = 0;
-    const asks = () => enroll({ token, node: 'a', directory }, () => Date.now() + ahead);
-    const serials = new Set<string>();
-    ahead = 30 * 24 * 3_600_000;
-    for (let i = 0; i < 3; i++) expect(await refusal(asks())).toMatch(/^unauthenticated/);
-    const key = readFileSync(join(directory, 'enrolling-key.pem'));
-    ahead = 0;
-    for (let i = 0; i < 3; i++) {
-      // The node dies before it has noted that it is enrolled.
-      writeFileSync(join(directory, 'enrolling-key.pem'), key, { mode: 0o600 });
-      const [leaf = new Uint8Array()] = (await asks()).certificateChain;
-      serials.add(parseCertificate(leaf).serial);
-    }
-    expect(serials.size).toBe(1);
-    expect(domain.log.lines.filter((line) => line.includes('"msg":"node enrolled"'))).toHaveLength(1);
-  });
-
-  test('of which many are used at once admits exactly one', async () => {
-    const domain = await startDomain();
-    const token = await domain.token();
-    const names = Array.from({ length: 8 }, (_, i) => `n${i}`);
-    const results = await Promise.all(names.map((name) => refusal(domain.enrol(name, token))));
-    expect(results.filter((result) => result === 'accepted')).toHaveLength(1);
-    expect((await (await domain.admin()).listNodes({})).nodes).toHaveLength(1);
-  });
-
-  test('is listed by its id, with who used it, and its secret is nowhere but in the answer', async () => {
-    const domain = await startDomain();
-    const admin = await domain.admin();
-    const { joinToken, token } = await admin.createToken({ node: 'a' });
-    await domain.enrol('a', joinToken);
-    const { tokens } = await admin.listTokens({});
-    expect(tokens).toMatchObject([{ id: token?.id, node: 'a', usedBy: 'a' }]);
-    const { secret } = parseJoinToken(joinToken);
-    expect(
-      JSON.stringify(tokens, (_, value) => (typeof value === 'bigint' ? String(value) : value)),
-    ).not.toContain(secret);
-    expect(domain.log.lines.join('')).not.toContain(secret);
-    const { readFileSync, readdirSync } = await import('node:fs');
-    for (const file of readdirSync(domain.stateDirectory).filter((name) => name.startsWith('store.db'))) {
-      expect(readFileSync(join(domain.stateDirectory, file)).includes(secret)).toBe(false);
-    }
-  });
 });
 
 test('no private key and no token reaches the log', async () => {
@@ -258,16 +172,6 @@ test('T2: an SVID that has expired opens no call, on an old connection neither',
   expect(await refusal(a.client.heartbeat({}))).toMatch(/^unauthenticated: .*has expired/);
 });
 
-test('a node that was deleted can enrol anew under its name, and its old SVID stays dead', async () => {
-  const domain = await startDomain();
-  const admin = await domain.admin();
-  const old = await domain.enrol('a');
-  await admin.deleteNode({ name: 'a' });
-  const fresh = await domain.enrol('a');
-  await fresh.client.heartbeat({});
-  expect(await refusal(old.client.heartbeat({}))).toMatch(/^unauthenticated: .*earlier enrolment/);
-});
-
 describe('curl', () => {
   test('with a client certificate gets JSON, over HTTP/1.1 and HTTP/2, and without one a sentence', async () => {
     const domain = await startDomain();
@@ -319,17 +223,6 @@ test('without a certificate nobody can have it parse more than an enrolment take
     expect(await post(method, 100_000)).toMatch(/resource_exhausted/);
     expect(await post(method, 1000)).not.toMatch(/resource_exhausted/);
   }
-});
-
-test('without a token nobody can have it read a certificate request', async () => {
-  const domain = await startDomain();
-  const url = `https://127.0.0.1:${domain.registry.port}/vl3.v1.EnrollmentService/Enroll`;
-  const body = JSON.stringify({ tokenSecret: 'guessed', certificateRequest: 'AAAA', node: 'a' });
-  const { stdout } = await run('curl', ['-ks', '-H', 'content-type: application/json', '-d', body, url]);
-  expect(JSON.parse(stdout)).toMatchObject({
-    code: 'permission_denied',
-    message: expect.stringMatching(/not one of this registry/),
-  });
 });
 
 test('gRPC, gRPC-Web and Connect are served on the one port', async () => {
@@ -413,50 +306,5 @@ describe('starting', () => {
     expect((await readAdminCredential(domain.registry.adminFile)).registries).toEqual([
       'registry.example:443',
     ]);
-  });
-});
-
-describe('a client', () => {
-  test('takes the next address when one does not answer, and names all when none does', async () => {
-    const domain = await startDomain();
-    const a = await domain.enrol('a');
-    const dead = `127.0.0.1:${await unusedPort()}`;
-    const both = connectAgent({ ...a.identity, registries: [dead, ...a.identity.registries] });
-    onTestFinished(() => both[Symbol.asyncDispose]());
-    await both.client.heartbeat({});
-    const none = connectAgent(
-      { ...a.identity, registries: [dead, '192.0.2.1:7443'] },
-      { connectTimeoutMs: 300 },
-    );
-    onTestFinished(() => none[Symbol.asyncDispose]());
-    const sentence = await refusal(none.client.heartbeat({}));
-    expect(sentence).toMatch(
-      /^unavailable: no registry answers at 127\.0\.0\.1:\d+ \(.*ECONNREFUSED.*\), 192\.0\.2\.1:7443/,
-    );
-  });
-
-  test('sends nothing to a server that is not the registry of its domain', async () => {
-    const domain = await startDomain();
-    const other = await startDomain();
-    const a = await domain.enrol('a');
-    const misled = agentOf({ ...a.identity, registries: other.registry.registries });
-    expect(await refusal(misled.heartbeat({}))).toMatch(/^unavailable: /);
-    expect(other.log.lines.filter((line) => line.includes('call'))).toEqual([]);
-  });
-
-  test('without an admin credential is told where it is', async () => {
-    expect(await refusal(connectAdmin(join(temporaryDirectory(), 'admin.json')))).toMatch(
-      /^not-found: .*--admin/,
-    );
-  });
-
-  test('that enrols with a token of another CA sends no secret', async () => {
-    const domain = await startDomain();
-    const other = await startDomain();
-    const token = { ...parseJoinToken(await domain.token()), registries: other.registry.registries };
-    expect(await refusal(enroll({ token, node: 'a', directory: temporaryDirectory() }))).toMatch(
-      /^unauthenticated/,
-    );
-    expect(other.log.lines.filter((line) => line.includes('enrolment'))).toEqual([]);
   });
 });
