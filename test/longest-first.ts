@@ -34,6 +34,7 @@ const LONG = [
   'interop/wg',
   'scenarios/attachments',
   'scenarios/t2-renewal',
+  'netns/veth-many',
   'netns/veth',
   'scenarios/l7-registry-replaced',
   'scenarios/s1-names',

@@ -3,7 +3,7 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
+import { formatAddress, parseAddress, parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { ensureRouter, ensureRouterNamespace, type RouterSpec } from '../../../src/netns/router.ts';
 import { Tools } from '../../../src/netns/tool.ts';
 import type { AttachmentSpec } from '../../../src/netns/veth.ts';
@@ -93,6 +93,11 @@ export class Fixture {
 
   pings(namespace: string, address: string, ...more: string[]): boolean {
     return this.succeeds(namespace, 'ping', '-n', '-q', '-c', '1', '-W', '0.5', ...more, address);
+  }
+
+  /** Whether a pod reaches the gateways of both versions. */
+  pingsGateway(pod: string): boolean {
+    return this.routerSpec.gateways.every((gateway) => this.pings(pod, formatAddress(gateway)));
   }
 
   /** All that the kernel holds for a namespace, as text that two equal states share. */
