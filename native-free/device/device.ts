@@ -8,10 +8,7 @@
 //   receiveHandshake               types 1 to 3 that the port has found to be ours
 
 import { bytesToHex } from '@noble/hashes/utils.js';
-import { Vl3Error } from '../error.ts';
-import type { Prefix } from '../ipam/prefix.ts';
 import {
-  KEY_LENGTH,
   REJECT_AFTER_TIME,
   REKEY_AFTER_MESSAGES,
   REKEY_ATTEMPT_TIME,
@@ -27,7 +24,8 @@ import { Deadlines } from './deadlines.ts';
 import { Drops } from './drops.ts';
 import { Endpoints, sameEndpoint } from './endpoints.ts';
 import { Handshakes, learn } from './handshakes.ts';
-import { Peer, type PeerDependencies } from './peer.ts';
+import { Peer, type PeerDependencies, type PeerStatus } from './peer.ts';
+import { checkKey, type PeerConfig, presharedKeyOf } from './peer-config.ts';
 
 export interface DeviceOptions {
   /** 32 B; the device keeps a copy and wipes it on `close`. */
@@ -50,34 +48,6 @@ export interface ReceiverIndices {
   /** `endpoint`: whom the session will be with. */
   claim(owner: Device, endpoint: Endpoint): number;
   release(index: number): void;
-}
-
-export interface PeerConfig {
-  /** 32 B. */
-  readonly publicKey: Uint8Array;
-  /** 32 B. */
-  readonly presharedKey?: Uint8Array | undefined;
-  readonly allowedIps: readonly Prefix[];
-  /** As announced, best first. */
-  readonly endpoints: readonly Endpoint[];
-  /** Learned in an earlier life; taken only when the peer is new to this device. */
-  readonly learnedEndpoint?: Endpoint | undefined;
-  /** Milliseconds; 0 or undefined: off. */
-  readonly persistentKeepalive?: number | undefined;
-}
-
-export interface PeerStatus {
-  readonly id: PeerId;
-  /** Where packets go. */
-  readonly endpoint: Endpoint | undefined;
-  /** To be kept over a restart. */
-  readonly learnedEndpoint: Endpoint | undefined;
-  /** The last completed handshake: monotonic ms, and ms since 1970. */
-  readonly lastHandshake: { readonly at: number; readonly wallclock: number } | undefined;
-  /** The keypair in use. */
-  readonly keypair: { readonly createdAt: number; readonly isInitiator: boolean } | undefined;
-  /** An initiation is waiting for its response. */
-  readonly isHandshaking: boolean;
 }
 
 export class Device {
@@ -379,17 +349,7 @@ export class Device {
   }
 
   status(id: PeerId): PeerStatus | undefined {
-    const peer = this.#peers.get(id);
-    if (peer === undefined) return undefined;
-    const { current } = peer;
-    return {
-      id,
-      endpoint: peer.endpoints.current,
-      learnedEndpoint: peer.endpoints.learned,
-      lastHandshake: peer.lastHandshake,
-      keypair: current && { createdAt: current.createdAt, isInitiator: current.isInitiator },
-      isHandshaking: peer.attempt !== undefined,
-    };
+    return this.#peers.get(id)?.status;
   }
 }
 
@@ -402,18 +362,6 @@ const isUsedUp = (peer: Peer, now: number, activity: Activity | undefined): bool
 
 /** The name of a public key within a device. */
 export const peerId = (publicKey: Uint8Array): PeerId => bytesToHex(publicKey);
-
-/** A copy of it; undefined for none, which is what all zeros mean. */
-const presharedKeyOf = ({ presharedKey }: PeerConfig): Uint8Array | undefined => {
-  if (presharedKey === undefined) return undefined;
-  checkKey(presharedKey, 'a preshared key');
-  return presharedKey.every((byte) => byte === 0) ? undefined : presharedKey.slice();
-};
-
-const checkKey = (key: Uint8Array, what: string): Uint8Array => {
-  if (key.length === KEY_LENGTH) return key;
-  throw new Vl3Error('invalid-argument', `${what} has ${KEY_LENGTH} bytes, not ${key.length}`);
-};
 
 const isSameOrNone = (a: Endpoint | undefined, b: Endpoint | undefined): boolean =>
   a === undefined || b === undefined ? a === b : sameEndpoint(a, b);

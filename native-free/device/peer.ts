@@ -8,7 +8,7 @@ import { type InitiatorState, type RemoteStatic, remoteStatic } from '../noise/h
 import type { StaticKey } from '../noise/ikpsk2.ts';
 import { Keypairs } from '../noise/keypair.ts';
 import type { Primitives } from '../noise/primitives.ts';
-import type { PeerId } from './data-plane.ts';
+import type { Endpoint, PeerId } from './data-plane.ts';
 import type { Endpoints } from './endpoints.ts';
 import { type Session, Timers } from './timers.ts';
 
@@ -28,6 +28,20 @@ export interface HandshakeAttempt {
   readonly giveUpAt: number;
   /** A response came that did not verify. */
   readonly isForged?: boolean;
+}
+
+export interface PeerStatus {
+  readonly id: PeerId;
+  /** Where packets go. */
+  readonly endpoint: Endpoint | undefined;
+  /** To be kept over a restart. */
+  readonly learnedEndpoint: Endpoint | undefined;
+  /** The last completed handshake: monotonic ms, and ms since 1970. */
+  readonly lastHandshake: { readonly at: number; readonly wallclock: number } | undefined;
+  /** The keypair in use. */
+  readonly keypair: { readonly createdAt: number; readonly isInitiator: boolean } | undefined;
+  /** An initiation is waiting for its response. */
+  readonly isHandshaking: boolean;
 }
 
 /** What all peers of a device are made with. */
@@ -121,6 +135,18 @@ export class Peer {
     for (const { createdAt } of this.#keypairs?.all() ?? [])
       next = Math.min(next, createdAt + REJECT_AFTER_TIME);
     return next;
+  }
+
+  get status(): PeerStatus {
+    const { current } = this;
+    return {
+      id: this.id,
+      endpoint: this.endpoints.current,
+      learnedEndpoint: this.endpoints.learned,
+      lastHandshake: this.lastHandshake,
+      keypair: current && { createdAt: current.createdAt, isInitiator: current.isInitiator },
+      isHandshaking: this.attempt !== undefined,
+    };
   }
 
   /** Nothing waits any more, as if nothing had been sent yet. */

@@ -7,10 +7,11 @@ import type { Primitives, RandomBytes } from '../noise/primitives.ts';
 import type { Port } from '../port/port.ts';
 import { messageType, TRANSPORT_TYPE } from '../wire/message.ts';
 import { type Action, type DataPlaneEvent, type Endpoint, type PeerId, wipeKeys } from './data-plane.ts';
-import { Device, type DeviceOptions, type PeerConfig } from './device.ts';
+import { Device, type DeviceOptions } from './device.ts';
 import type { DropReason } from './drops.ts';
 import { receiveTransport } from './inbound.ts';
 import { sendPacket } from './outbound.ts';
+import type { PeerConfig } from './peer-config.ts';
 import type { Inside, Outside } from './plane.ts';
 import { ReferenceDataPlane } from './reference-data-plane.ts';
 

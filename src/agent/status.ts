@@ -1,7 +1,7 @@
 // What `vl3 status` shows, put together from the parts, and what is wrong in sentences.
 
 import type { Endpoint } from '../../native-free/device/data-plane.ts';
-import type { PeerStatus as DevicePeerStatus } from '../../native-free/device/device.ts';
+import type { PeerStatus as DevicePeerStatus } from '../../native-free/device/peer.ts';
 import { formatHostPort } from '../../native-free/host-port.ts';
 import { gatewayOf } from '../../native-free/ipam/gateway.ts';
 import { familyBits, formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';

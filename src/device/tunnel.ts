@@ -9,9 +9,11 @@ import {
   type PeerId,
   wipeKeys,
 } from '../../native-free/device/data-plane.ts';
-import { Device, type PeerConfig, type PeerStatus } from '../../native-free/device/device.ts';
+import { Device } from '../../native-free/device/device.ts';
 import type { DropReason } from '../../native-free/device/drops.ts';
 import { type PathAction, type PathEvent, PathMtus } from '../../native-free/device/path-mtus.ts';
+import type { PeerStatus } from '../../native-free/device/peer.ts';
+import type { PeerConfig } from '../../native-free/device/peer-config.ts';
 import { mac1KeyOf } from '../../native-free/noise/cookie.ts';
 import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';
 import type { Port } from '../../native-free/port/port.ts';

@@ -5,7 +5,8 @@
 import { hexToBytes } from '@noble/hashes/utils.js';
 import { AllowedIps } from '../../native-free/device/allowed-ips.ts';
 import type { Activity, Endpoint, PeerId } from '../../native-free/device/data-plane.ts';
-import { type PeerStatus, peerId } from '../../native-free/device/device.ts';
+import { peerId } from '../../native-free/device/device.ts';
+import type { PeerStatus } from '../../native-free/device/peer.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { KEY_LENGTH } from '../../native-free/noise/constants.ts';
 import type { Primitives, RandomBytes } from '../../native-free/noise/primitives.ts';

@@ -3,8 +3,8 @@
 // every device each 100 ms. One seed decides all randomness.
 
 import type { Endpoint } from '../../../native-free/device/data-plane.ts';
-import type { PeerConfig } from '../../../native-free/device/device.ts';
 import { MemoryTun } from '../../../native-free/device/memory-tun.ts';
+import type { PeerConfig } from '../../../native-free/device/peer-config.ts';
 import { type Time, Tunnel } from '../../../native-free/device/tunnel.ts';
 import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { HANDSHAKE_QUEUE_LENGTH } from '../../../native-free/noise/constants.ts';

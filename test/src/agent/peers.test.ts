@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { toBase64 } from '../../../native-free/base64.ts';
-import type { PeerStatus } from '../../../native-free/device/device.ts';
+import type { PeerStatus } from '../../../native-free/device/peer.ts';
 import { Vl3Error } from '../../../native-free/error.ts';
 import { PEER } from '../../../native-free/reconcile/documents.ts';
 import type { NodeRecord } from '../../../native-free/registry/record.ts';
