@@ -35,6 +35,8 @@ export interface Hooks {
   readonly writesLeaving: boolean;
   /** Whether an agent opens a watch again that broke. */
   readonly watchesAgain: boolean;
+  /** How long an agent waits before it opens a watch again, of what src has it wait. */
+  readonly backoffMs: (ms: number) => number;
   /** Whether an agent's periodic work starts only one timer. */
   readonly startsOneTimer: boolean;
 }
@@ -54,5 +56,6 @@ export const NO_BUGS: Hooks = {
   absenceDeletes: false,
   writesLeaving: true,
   watchesAgain: true,
+  backoffMs: (ms) => ms,
   startsOneTimer: true,
 };

@@ -18,6 +18,7 @@ export const INVARIANTS = [
   'no endpoint but the peer’s own',
   'no acknowledged write lost',
   'no queue without bound',
+  'no livelock',
   'no leftovers',
   'convergence',
   'no exception escapes',
@@ -324,6 +325,7 @@ export class Invariants {
   bounded(what: string, size: number, bound: number): void {
     this.judge(
       'no queue without bound',
+      'no livelock',
       size <= bound,
       () => `${what}: ${size}, and at most ${bound} is sane`,
     );

@@ -17,8 +17,21 @@ const TIMERS_AN_AGENT = 16;
 const EVENTS_A_MACHINE = 200;
 const EVENTS_A_POD = 30;
 const DATAGRAMS_A_PAIR = 400;
+/** Carried out between two looks. */
+const WORK_A_MACHINE = 400;
+const WORK_A_PAIR = 20;
 /** Three keypairs and a handshake. */
 const INDICES_A_PEER = 5;
+
+/** `done`: how many events were carried out since the last time. Whoever is refused and asks again at once keeps everybody busy. */
+export const judgeWork = ({ machines, invariants }: Simulation, done: number): void => {
+  const most = WORK_A_MACHINE * (machines.size + 1) + WORK_A_PAIR * machines.size ** 2;
+  invariants.judge(
+    'no livelock',
+    done <= most,
+    () => `${done} events between two looks, and at most ${most} is sane`,
+  );
+};
 
 export const judgeQueues = (simulation: Simulation): void => {
   const { machines, scheduler, internet, invariants, pods, registry, control, plan } = simulation;

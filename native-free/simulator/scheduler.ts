@@ -1,5 +1,6 @@
 // Virtual time: a heap of events ordered by time and, within one moment, by when they were asked for. Nothing else in
-// the simulator makes anything happen. Milliseconds; time jumps from event to event.
+// the simulator makes anything happen. Milliseconds; time jumps from event to event. Nor can anything go on for ever: whoever
+// judges is told when too much happens at once, or at all.
 
 import type { Trace } from './trace.ts';
 
@@ -15,15 +16,24 @@ interface Event {
   run: (() => void) | undefined;
 }
 
+/** At one moment: everything that does more goes round in circles. */
+const MOST_AT_ONCE = 50_000;
+/** Many times what the largest plan takes. */
+const MOST_EVENTS = 2_000_000;
+
 export class Scheduler {
   readonly #heap: Event[] = [];
   readonly #trace: Trace;
   #sequence = 0;
   #now = 0;
   #executed = 0;
+  readonly #onLivelock: (message: string) => never;
+  /** Events carried out before the present moment. */
+  #before = 0;
 
-  constructor(trace: Trace) {
+  constructor(trace: Trace, onLivelock: (message: string) => never) {
     this.#trace = trace;
+    this.#onLivelock = onLivelock;
   }
 
   get now(): number {
@@ -75,13 +85,22 @@ export class Scheduler {
     for (let event = this.#heap[0]; event !== undefined && event.time <= time; event = this.#heap[0]) {
       this.#pop();
       if (event.run === undefined) continue;
-      this.#now = event.time;
-      this.#executed++;
+      this.#count(event);
       this.#trace.note(event.time, event.label);
       event.run();
       if (isOver()) return;
     }
     this.#now = Math.max(this.#now, time);
+  }
+
+  #count({ time, label }: Event): void {
+    if (time > this.#now) this.#before = this.#executed;
+    this.#now = time;
+    this.#executed++;
+    if (this.#executed - this.#before > MOST_AT_ONCE)
+      this.#onLivelock(`${MOST_AT_ONCE} events at ${time}, and time does not go on: the last is "${label}"`);
+    if (this.#executed > MOST_EVENTS)
+      this.#onLivelock(`${MOST_EVENTS} events, and it does not end: the last is "${label}"`);
   }
 
   #push(event: Event): void {

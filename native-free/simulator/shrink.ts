@@ -1,18 +1,25 @@
 // Makes a failing plan smaller while it still fails in the same way: fewer steps, then fewer machines and networks.
-// Greedy and bounded; what is left is for people to read.
+// Greedy and bounded, by how much happens in what is tried: a large plan takes long, and nobody waits for an hour. What is left
+// is for people to read.
 
 import type { Hooks } from './hooks.ts';
 import type { Plan, Step } from './plan.ts';
 import { type Result, simulate } from './simulator.ts';
+
+/** Of all smaller plans together: a minute or two. */
+const MOST_EVENTS = 1_000_000;
 
 /** `most`: how many smaller plans are tried. Answers the smallest failing one with its result. */
 export const shrink = (failing: Result, hooks: Partial<Hooks>, most: number): Result => {
   const invariant = failing.violation?.invariant;
   let best = failing;
   let left = most;
+  let events = 0;
   const fails = (plan: Plan): boolean => {
     if (left-- <= 0) return false;
     const result = simulate(plan, hooks);
+    events += result.events;
+    if (events >= MOST_EVENTS) left = 0;
     if (result.violation?.invariant !== invariant) return false;
     best = result;
     return true;

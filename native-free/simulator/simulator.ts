@@ -14,7 +14,7 @@ import { Faults } from './faults.ts';
 import { type Hooks, NO_BUGS } from './hooks.ts';
 import { Internet, type Location } from './internet.ts';
 import { type Invariant, Invariants, Violation } from './invariants.ts';
-import { disagreements, judgePrefixes, judgeQueues } from './judgements.ts';
+import { disagreements, judgePrefixes, judgeQueues, judgeWork } from './judgements.ts';
 import { Machine } from './machine.ts';
 import { Nat } from './nat.ts';
 import { Operator } from './operator.ts';
@@ -57,7 +57,9 @@ export const simulate = (plan: Plan, hooks: Partial<Hooks> = {}): Result =>
 export class Simulation {
   readonly plan: Plan;
   readonly trace = new Trace();
-  readonly scheduler = new Scheduler(this.trace);
+  readonly scheduler = new Scheduler(this.trace, (message) => {
+    throw new Violation('no livelock', message);
+  });
   readonly internet: Internet;
   readonly control: ControlPlane;
   readonly registry: RegistryMachine;
@@ -265,7 +267,10 @@ export class Simulation {
       machine.start();
     }
     const { judgeMs } = PACES[this.plan.pace];
+    let looked = 0;
     this.scheduler.every(judgeMs, judgeMs, 'judges', () => {
+      judgeWork(this, this.scheduler.executed - looked);
+      looked = this.scheduler.executed;
       judgeQueues(this);
       judgePrefixes(this);
     });

@@ -70,7 +70,7 @@ export class SimulatedWatcher {
     const { hooks, later, random, pace } = this.#context;
     if (this.#isClosed || !hooks.watchesAgain) return;
     const backoff = { firstMs: FIRST_BACKOFF_MS, capMs: pace.backoffCapMs };
-    const delay = backoffMs(backoff, this.#failures++, random.fraction());
+    const delay = hooks.backoffMs(backoffMs(backoff, this.#failures++, random.fraction()));
     this.#again = later(delay, `opens the watch of ${this.#options.network}`, () => {
       this.#again = undefined;
       this.open();

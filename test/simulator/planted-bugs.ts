@@ -233,6 +233,12 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     hooks: { startsOneTimer: false },
   },
   {
+    name: 'an agent that opens its watch of a registry which is gone again at once',
+    breaks: 'no livelock',
+    hooks: { backoffMs: () => 0 },
+    change: only([{ kind: 'kill-registry', forMs: 60_000, at: 40_000 }]),
+  },
+  {
     name: 'an address that is never given back',
     breaks: 'no leftovers',
     hooks: { allocator: (state) => new NeverFreeingAllocator(state) },
