@@ -17,8 +17,8 @@ find_program() {
 }
 
 # src/netns/tool, src/agent/echo; setpriv drops what the agent does not need; sh, dirname and readlink start vl3; sleep is for
-# pods that wait.
-programs='node ip nft nsenter ping setpriv sh true dirname readlink sleep'
+# pods that wait; cat, rm, mkdir, cp and cmp bring credentials out of a pod and into one.
+programs='node ip nft nsenter ping setpriv sh true dirname readlink sleep cat rm mkdir cp cmp'
 
 # Debian's merged layout: paths of both kinds lead to the same file.
 for directory in bin sbin lib lib64; do

@@ -20,6 +20,7 @@ import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import { agentSettings } from '../../src/config/agent-settings.ts';
+import { caSettings } from '../../src/config/ca-settings.ts';
 import { registrySettings } from '../../src/config/registry-settings.ts';
 import { parseDomainAddress } from '../../src/identity/domain-address.ts';
 import { parseClusters } from '../../src/registry/cluster-config.ts';
@@ -73,6 +74,33 @@ const SHAPES: Record<string, string[]> = {
     ...['--set', 'agent.enrolment=joinTokens'],
   ],
   'that only has a registry': [...DOMAIN, '--set', 'agent.enabled=false'],
+  'that only has a CA': [...DOMAIN, '--set', 'ca.enabled=true,registry.enabled=false,agent.enabled=false'],
+  'with everything of trust': [
+    ...[...DOMAIN, '--set', 'ca.enabled=true,registry.signer.credentialSecret=signer'],
+    ...[
+      '--set',
+      'agent.enrolment=joinTokens,networkPolicy.enabled=true,networkPolicy.partnerPorts={7443,8443}',
+    ],
+    ...['--set', 'networkPolicy.caFrom[0].namespaceSelector.matchLabels.name=admins'],
+    ...['--set', 'registry.bundleEndpoint.enabled=true,registry.bundleEndpoint.certificateSecret=web'],
+    ...[
+      '--set',
+      'registry.bundleEndpoint.url=https://bundle.example/b.json,registry.partnerWebCaConfigMap=cas',
+    ],
+    ...['--set', 'ca.service.type=LoadBalancer,ca.service.annotations.a=b,ca.service.nodePort=30744'],
+    ...['--set', 'ca.service.loadBalancerSourceRanges={192.0.2.0/24},ca.storage.storageClassName=fast'],
+    ...['--set', 'ca.priorityClassName=high,agent.workerPairs=2,agent.sparseFirst=false'],
+  ],
+  'with identities from SPIRE': [
+    ...DOMAIN,
+    '--set',
+    'identity.source=workloadApi,networkPolicy.enabled=true',
+  ],
+  'with identities from SPIRE by the node': [
+    ...[...DOMAIN, '--set', 'identity.source=workloadApi,identity.workloadApi.csiDriver='],
+    ...['--set', 'registry.enabled=false,agent.registries={registry.example:7443}'],
+  ],
+  'with identities from files': [...DOMAIN, '--set', 'identity.source=files'],
   'that cleans the nodes': [...DOMAIN, '--set', 'agent.clean=true,cni.enabled=true'],
   'that cleans the nodes, the plugin being off': [...DOMAIN, '--set', 'agent.clean=true'],
   'that takes the plugin off': [...DOMAIN, '--set', 'cni.remove=true'],
@@ -123,7 +151,7 @@ test.each(Object.entries(SHAPES))('in the chart %s, all that is named is there',
       expect(resources?.requests?.['memory']).toBeDefined();
       const known = ports.map(({ name }) => name);
       for (const probe of [livenessProbe, readinessProbe])
-        if (probe !== undefined) expect(known).toContain(probe.httpGet?.port);
+        if (probe !== undefined) expect(known).toContain((probe.httpGet ?? probe.tcpSocket)?.port);
     }
   }
 });
@@ -134,7 +162,7 @@ const claimsOf = (object: KubernetesObject): string[] => {
 };
 
 test.each(Object.entries(SHAPES))('what the chart %s sets in the environment are settings', (_, options) => {
-  const known = [agentSettings, registrySettings].flatMap(({ schema, environmentPrefix }) =>
+  const known = [agentSettings, registrySettings, caSettings].flatMap(({ schema, environmentPrefix }) =>
     Object.keys(schema.shape).map((key) => `${environmentPrefix}${key.toUpperCase().replaceAll('-', '_')}`),
   );
   const others = ['VL3_TOKEN_FILE', 'VL3_AGENT_UDP_PORT', 'NODE_NAME', 'NODE_NAME_PREFIX'];

@@ -6,13 +6,18 @@
 #   join-tokens.sh REGISTRY_CONTEXT CLUSTER_CONTEXT [NAME_PREFIX]
 #
 # NAME_PREFIX is the chart's agent.namePrefix in that cluster. NAMESPACE, RELEASE (what its objects are called by) and SECRET may be set where they are
-# not the chart's defaults.
+# not the chart's defaults. With a signer apart (registry.signer) tokens are made on this machine, which reaches registry and CA: VL3_ADMIN is then the
+# file of the admin's credential, and vl3 on the PATH.
 set -eu
 registry=${1:?name the context of the cluster with the registry} cluster=${2:?name the context of the cluster whose nodes join}
 prefix=${3:-}
 namespace=${NAMESPACE:-vl3-system} release=${RELEASE:-vl3} secret=${SECRET:-vl3-join-tokens}
 
-vl3() { kubectl --context "$registry" --namespace "$namespace" exec "$release-registry-0" -- vl3 "$@"; }
+own=$(command -v vl3 || true)
+vl3() {
+  if [ -n "${VL3_ADMIN:-}" ]; then "${own:?put vl3 on the PATH, to make tokens with VL3_ADMIN}" "$@"; return; fi
+  kubectl --context "$registry" --namespace "$namespace" exec "$release-registry-0" -- vl3 "$@"
+}
 
 known=$(vl3 node list -o json)
 set --

@@ -35,9 +35,38 @@ imagePullSecrets:
 {{- join "," (concat (list $own) .Values.registry.advertise) }}
 {{- end }}
 
-{{/* Whether nodes of this cluster find the registry here, and it knows the cluster: "true" or nothing. */}}
+{{/*
+Whether nodes of this cluster find the registry here, and it knows the cluster: "true" or nothing. A signer apart takes no cluster's word, and
+with an identity of its own a node needs none.
+*/}}
 {{- define "vl3.registry.knowsCluster" -}}
-{{- if and .Values.registry.enabled .Values.registry.clusters.own.enabled }}true{{ end }}
+{{- if and .Values.registry.enabled .Values.registry.clusters.own.enabled (not .Values.registry.signer.credentialSecret) (not .Values.identity.source) }}true{{ end }}
+{{- end }}
+
+{{/* The CA's own address. */}}
+{{- define "vl3.ca.address" -}}
+{{- printf "%s-ca.%s.svc:%v" (include "vl3.fullname" .) .Release.Namespace .Values.ca.service.port }}
+{{- end }}
+
+{{/* Where an identity of their own is, for registry and agents: env, mounts and volume of the Workload API's socket. */}}
+{{- define "vl3.identity.socket" -}}
+unix:///run/spiffe/{{ .Values.identity.workloadApi.socket }}
+{{- end }}
+
+{{- define "vl3.identity.mount" -}}
+# The directory: an agent of SPIRE that is started again makes its socket anew.
+- {name: spiffe, mountPath: /run/spiffe, readOnly: true}
+{{- end }}
+
+{{- define "vl3.identity.volume" -}}
+{{- with .Values.identity.workloadApi -}}
+- name: spiffe
+  {{- if .csiDriver }}
+  csi: {driver: {{ .csiDriver }}, readOnly: true}
+  {{- else }}
+  hostPath: {path: {{ .hostDirectory }}, type: Directory}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* The name of this cluster's domain, as far as the values tell: with join tokens they need not. */}}
@@ -59,12 +88,22 @@ spiffe://{{ include "vl3.trustDomain" . }}/registry
 
 {{/* How nodes enrol, once it is clear that they can: "serviceAccount" or "joinTokens". */}}
 {{- define "vl3.agent.enrolment" -}}
+{{- if .Values.identity.source }}
+{{- if eq .Values.agent.enrolment "joinTokens" }}{{ fail "agent.enrolment=joinTokens is for a domain with a CA of its own, and identity.source is set: leave one of them out" }}{{ end }}
+{{- if .Values.agent.domain }}{{ fail "agent.domain is for a domain with a CA of its own, and identity.source is set: name the registry in agent.registries" }}{{ end }}
+{{- if .Values.agent.namePrefix }}{{ fail "agent.namePrefix goes with agent.enrolment=joinTokens alone: nodes are called as their SVIDs have it" }}{{ end }}
+{{- if not (or .Values.registry.enabled .Values.agent.registries) }}{{ fail "agent.registries is required in a cluster without the registry, with identity.source" }}{{ end -}}
+ownIdentity
+{{- else }}
+{{- if .Values.agent.registries }}{{ fail "agent.registries is for nodes with an identity of their own: set identity.source, or leave it out" }}{{ end }}
 {{- if eq .Values.agent.enrolment "serviceAccount" }}
+{{- if and .Values.registry.enabled .Values.registry.signer.credentialSecret }}{{ fail "agent.enrolment: a signer apart (registry.signer) takes the word of no cluster, set it to joinTokens" }}{{ end }}
 {{- if semverCompare "<1.30-0" .Capabilities.KubeVersion.Version }}{{ fail "agent.enrolment: tokens of service accounts name nodes from Kubernetes 1.30 on; in older clusters set it to joinTokens" }}{{ end }}
 {{- if not (or .Values.agent.domain (include "vl3.registry.knowsCluster" .)) }}{{ fail "agent.domain is required in a cluster without the registry: what `vl3 registry domain` prints there (or set agent.enrolment to joinTokens)" }}{{ end }}
 {{- if .Values.agent.namePrefix }}{{ fail "agent.namePrefix goes with agent.enrolment=joinTokens alone: nodes are called after their cluster, <cluster>-<node>, as the registry has it" }}{{ end }}
 {{- end }}
 {{- .Values.agent.enrolment }}
+{{- end }}
 {{- end }}
 
 {{/*
