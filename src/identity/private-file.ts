@@ -34,6 +34,8 @@ export interface ReadOptions {
   readonly mayOthersRead?: boolean;
   /** Default false. As volumes of Kubernetes have them; whose the file is counts, and not whose the link. */
   readonly mayBeLink?: boolean;
+  /** Default false. By a group that this process is in, unless it is root: as fsGroup of Kubernetes gives it to who is not root. */
+  readonly mayGroupRead?: boolean;
 }
 
 /**
@@ -134,7 +136,7 @@ const mustBePrivate = (
   stats: Stats,
   path: string,
   what: string,
-  { mayOthersRead = false }: ReadOptions,
+  { mayOthersRead = false, mayGroupRead = false }: ReadOptions,
 ): void => {
   if (!stats.isFile()) throw new Vl3Error('failed-precondition', `${what} ${path} is not a regular file`);
   const mode = stats.mode & 0o777;
@@ -144,7 +146,8 @@ const mustBePrivate = (
       `other users may write to ${what} ${path}: run chmod go-w ${path}, and see whether it is what it should be`,
     );
   }
-  if (!mayOthersRead && (mode & 0o077) !== 0) {
+  const closed = mayGroupRead && isOurGroup(stats.gid) ? 0o037 : 0o077;
+  if (!mayOthersRead && (mode & closed) !== 0) {
     throw new Vl3Error(
       'failed-precondition',
       `${what} ${path} is open to other users (mode ${mode.toString(8).padStart(4, '0')}): run chmod 600 ${path}, and replace its key if others may have read it`,
@@ -158,6 +161,10 @@ const mustBePrivate = (
     );
   }
 };
+
+/** Root is in no group that it needs, and others are in its own. */
+const isOurGroup = (group: number): boolean =>
+  process.geteuid?.() !== 0 && [process.getegid?.(), ...(process.getgroups?.() ?? [])].includes(group);
 
 export const errorCode = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

@@ -3,7 +3,7 @@
 // volumes of Kubernetes are made of them.
 
 import type { BigIntStats } from 'node:fs';
-import { realpath, stat } from 'node:fs/promises';
+import { lstat, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
 import { pause } from '../agent/backoff.ts';
@@ -91,7 +91,7 @@ export class SvidFiles implements OfferFeed {
     const open = { mayOthersRead: true, mayBeLink: true };
     const texts = {
       certificate: await readText(certificate, 'the certificate', open),
-      key: await readText(key, 'the key', { mayBeLink: true }),
+      key: await readText(key, 'the key', { mayBeLink: true, mayGroupRead: true }),
       bundle: await readText(bundle, 'the bundle', open),
     };
     return {
@@ -107,11 +107,16 @@ export class SvidFiles implements OfferFeed {
   }
 }
 
-/** Whoever may write to the directory may put another file into its place: the one it is in, and the one a link leads to. */
+/**
+ * Whoever may write to the directory may put another file into its place: the one it is in, and the one a link leads to. Of a sticky one,
+ * as volumes of Kubernetes are, nobody takes away what is not his.
+ */
 const mustBeGuarded = async (path: string): Promise<void> => {
-  for (const directory of new Set([dirname(path), dirname(await realpath(path))])) {
+  for (const entry of new Set([path, await realpath(path)])) {
+    const directory = dirname(entry);
     const { mode } = await stat(directory);
     if ((mode & 0o022) === 0) continue;
+    if ((mode & 0o1000) !== 0 && [0, process.geteuid?.()].includes((await lstat(entry)).uid)) continue;
     throw new Vl3Error(
       'failed-precondition',
       `other users may write to the directory ${directory}: run chmod go-w ${directory}, and see whether it holds what it should`,
