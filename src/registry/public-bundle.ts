@@ -8,6 +8,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { bundleEndpoint, type BundleEndpoint as Location } from '../../native-free/federation/endpoint.ts';
 import { formatHostPort } from '../../native-free/host-port.ts';
 import { BundleEndpoint, svidTls } from '../federation/bundle-endpoint.ts';
+import { parseRegistryAddress } from '../identity/registry-address.ts';
 import type { Signer } from '../identity/signer.ts';
 import { REFRESH_HINT_S } from '../identity/spiffe-bundle.ts';
 import { BUNDLE_PATH, type OwnBundle } from './own-bundle.ts';
@@ -94,14 +95,19 @@ export const bundleLocation = (
   url: string | undefined,
   open: { readonly port: number; readonly options: PublicBundleOptions } | undefined,
 ): Location => {
+  // What a cluster alone resolves is of no use to a partner.
+  const first = registries.find((one) => !/\.svc(\.|:|$)/.test(one)) ?? registries[0] ?? '';
   if (open === undefined) {
-    const [first = ''] = registries;
     // Elsewhere it is a copy, which the web's CAs vouch for.
     if (url !== undefined) return bundleEndpoint(trustDomain, { url, profile: 'https_web' });
     return bundleEndpoint(trustDomain, { url: `https://${first}${BUNDLE_PATH}`, profile: 'https_spiffe' });
   }
   const { listen, certificateFile } = open.options;
-  const here = `https://${formatHostPort({ host: listen.host, port: open.port })}${BUNDLE_PATH}`;
+  // Every address of this machine is none that anybody can be told.
+  const host = isUnspecified(listen.host) ? parseRegistryAddress(first).host : listen.host;
+  const here = `https://${formatHostPort({ host, port: open.port })}${BUNDLE_PATH}`;
   const profile = certificateFile === undefined ? 'https_spiffe' : 'https_web';
   return bundleEndpoint(trustDomain, { url: url ?? here, profile });
 };
+
+const isUnspecified = (host: string): boolean => host === '0.0.0.0' || host === '::';

@@ -8,6 +8,7 @@ import { fetchBundle } from '../../../src/federation/bundle-call.ts';
 import { formatKey } from '../../../src/identity/key.ts';
 import { toPem } from '../../../src/identity/pem.ts';
 import { createServerCredential } from '../../../src/identity/tls.ts';
+import { bundleLocation } from '../../../src/registry/public-bundle.ts';
 import { openCa } from '../identity/fixture.ts';
 import { companies, federate, HOME } from './companies.ts';
 import { refusal, startDomain, temporaryDirectory } from './fixture.ts';
@@ -70,4 +71,18 @@ test('files that are no certificate are said at the start', async () => {
       }),
     ),
   ).toMatch(/^failed-precondition: the bundle cannot be served with/);
+});
+
+test('partners are told an address that they can reach: none of a cluster, and not every address of the machine', () => {
+  const registries = ['vl3-registry.vl3-system.svc:7443', 'registry.home.example:7443'];
+  const own = bundleLocation(HOME, registries, undefined, undefined);
+  expect(own.url).toBe('https://registry.home.example:7443/bundle.json');
+  const apart = (host: string) =>
+    bundleLocation(HOME, registries, undefined, { port: 8443, options: { listen: { host, port: 8443 } } })
+      .url;
+  expect(apart('0.0.0.0')).toBe('https://registry.home.example:8443/bundle.json');
+  expect(apart('::')).toBe('https://registry.home.example:8443/bundle.json');
+  expect(apart('192.0.2.1')).toBe('https://192.0.2.1:8443/bundle.json');
+  const onlyHere = bundleLocation(HOME, registries.slice(0, 1), undefined, undefined);
+  expect(onlyHere.url).toBe('https://vl3-registry.vl3-system.svc:7443/bundle.json');
 });
