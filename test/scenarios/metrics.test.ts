@@ -50,26 +50,28 @@ beforeAll(async () => {
 afterAll(() => domain?.close());
 
 test('an agent tells of its peers, its traffic, its addresses and its control plane', async () => {
-  const metrics = await ofAgent();
-  const red = { network: 'red' };
-  expect(sumOf(metrics, 'vl3_agent_peers', red)).toBe(1);
-  expect(sumOf(metrics, 'vl3_agent_peers_with_session', red)).toBe(1);
-  expect(sumOf(metrics, 'vl3_agent_peer_handshake_age_seconds', { ...red, peer: 'a2' })).toBeLessThan(180);
-  expect(sumOf(metrics, 'vl3_agent_handshake_age_max_seconds', red)).toBeLessThan(180);
-  expect(metrics.get('vl3_agent_handshake_age_seconds')?.type).toBe('histogram');
-  expect(sumOf(metrics, 'vl3_agent_bytes_total', { ...red, direction: 'out' })).toBeGreaterThan(84);
-  expect(sumOf(metrics, 'vl3_agent_bytes_total', { ...red, direction: 'in' })).toBeGreaterThan(84);
-  expect(sumOf(metrics, 'vl3_agent_packets_total', { direction: 'in' })).toBeGreaterThan(0);
-  expect(sumOf(metrics, 'vl3_agent_leased_addresses', { ...red, family: 'v4' })).toBe(256);
-  expect(sumOf(metrics, 'vl3_agent_leased_addresses', { ...red, family: 'v6' })).toBe(65_536);
-  expect(sumOf(metrics, 'vl3_agent_used_addresses', { ...red, family: 'v4' })).toBe(1);
-  expect(sumOf(metrics, 'vl3_agent_attachments', red)).toBe(1);
-  expect(sumOf(metrics, 'vl3_agent_networks', { state: 'up' })).toBe(1);
-  expect(sumOf(metrics, 'vl3_agent_registry_connected')).toBe(1);
-  expect(sumOf(metrics, 'vl3_agent_aead_info')).toBe(1);
-  expect(sumOf(metrics, 'vl3_agent_problems')).toBe(0);
-  expect(sumOf(metrics, 'vl3_event_loop_lag_max_seconds')).toBeGreaterThanOrEqual(0);
-  expect(sumOf(metrics, 'vl3_build_info')).toBe(1);
+  await vi.waitFor(async () => {
+    const metrics = await ofAgent();
+    const red = { network: 'red' };
+    expect(sumOf(metrics, 'vl3_agent_peers', red)).toBe(1);
+    expect(sumOf(metrics, 'vl3_agent_peers_with_session', red)).toBe(1);
+    expect(sumOf(metrics, 'vl3_agent_peer_handshake_age_seconds', { ...red, peer: 'a2' })).toBeLessThan(180);
+    expect(sumOf(metrics, 'vl3_agent_handshake_age_max_seconds', red)).toBeLessThan(180);
+    expect(metrics.get('vl3_agent_handshake_age_seconds')?.type).toBe('histogram');
+    expect(sumOf(metrics, 'vl3_agent_bytes_total', { ...red, direction: 'out' })).toBeGreaterThan(84);
+    expect(sumOf(metrics, 'vl3_agent_bytes_total', { ...red, direction: 'in' })).toBeGreaterThan(84);
+    expect(sumOf(metrics, 'vl3_agent_packets_total', { direction: 'in' })).toBeGreaterThan(0);
+    expect(sumOf(metrics, 'vl3_agent_leased_addresses', { ...red, family: 'v4' })).toBe(256);
+    expect(sumOf(metrics, 'vl3_agent_leased_addresses', { ...red, family: 'v6' })).toBe(65_536);
+    expect(sumOf(metrics, 'vl3_agent_used_addresses', { ...red, family: 'v4' })).toBe(1);
+    expect(sumOf(metrics, 'vl3_agent_attachments', red)).toBe(1);
+    expect(sumOf(metrics, 'vl3_agent_networks', { state: 'up' })).toBe(1);
+    expect(sumOf(metrics, 'vl3_agent_registry_connected')).toBe(1);
+    expect(sumOf(metrics, 'vl3_agent_aead_info')).toBe(1);
+    expect(sumOf(metrics, 'vl3_agent_problems')).toBe(0);
+    expect(sumOf(metrics, 'vl3_event_loop_lag_max_seconds')).toBeGreaterThanOrEqual(0);
+    expect(sumOf(metrics, 'vl3_build_info')).toBe(1);
+  }, SOON);
 });
 
 test('the README tells of every metric that is served, as it is served, and of no other', async () => {
@@ -118,11 +120,15 @@ test('a packet to nobody and a datagram of nobody are counted by their reasons',
 });
 
 test('a registry tells of its store, its watchers, its nodes and whom it refused', async () => {
-  const before = await ofRegistry();
-  expect(sumOf(before, 'vl3_registry_nodes', { state: 'alive' })).toBe(2);
-  expect(sumOf(before, 'vl3_registry_watchers')).toBe(2);
-  expect(sumOf(before, 'vl3_registry_leases', { network: 'red', state: 'leased' })).toBe(4);
-  expect(sumOf(before, 'vl3_registry_attachments')).toBe(2);
+  // What agents tell it, they tell a moment after they have it.
+  const before = await vi.waitFor(async () => {
+    const metrics = await ofRegistry();
+    expect(sumOf(metrics, 'vl3_registry_nodes', { state: 'alive' })).toBe(2);
+    expect(sumOf(metrics, 'vl3_registry_watchers')).toBe(2);
+    expect(sumOf(metrics, 'vl3_registry_leases', { network: 'red', state: 'leased' })).toBe(4);
+    expect(sumOf(metrics, 'vl3_registry_attachments')).toBe(2);
+    return metrics;
+  }, SOON);
   expect(sumOf(before, 'vl3_registry_store_bytes', { file: 'database' })).toBeGreaterThan(4096);
   await domain.createNetwork('green', '--pool-v4', '10.61.0.0/16');
   const token = await domain.token('--node', 'somebody');

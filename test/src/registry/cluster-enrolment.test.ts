@@ -21,7 +21,7 @@ const world = async (options: ConstructorParameters<typeof TestDomain>[0] = {}) 
   const key = await signingKey();
   const file = new ClustersFile();
   file.write([{ name: 'east', issuer: ISSUER, keys: 'east.json' }], { 'east.json': jwksOf(key) });
-  const domain = new TestDomain({ clustersFile: file.path, livenessTtlMs: 1500, ...options });
+  const domain = new TestDomain({ clustersFile: file.path, ...options });
   await domain.start();
   const token = (node = 'worker-1', over = {}) => sign(key, claimsOf(node, over));
   // What a join token says, too, without its secret.
@@ -104,7 +104,7 @@ test('whoever shows both, or neither, is refused', async () => {
 });
 
 test('a token that enrolled a node enrols no other machine as it, and a fresh one does only when it is gone', async () => {
-  const { enrol, token } = await world();
+  const { enrol, token } = await world({ livenessTtlMs: 3000 });
   const shown = await token();
   const identity = await enrol(shown);
   expect(await refusal(enrol(shown))).toMatch(/has enrolled node "east-worker-1" already, under another key/);
