@@ -4,29 +4,17 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { admitsWholeNode } from '../../native-free/admission/decision.ts';
-import {
-  ascending,
-  type Grant,
-  MAX_GRANTED_ADDRESSES,
-  readGrant,
-} from '../../native-free/admission/grant.ts';
 import { Vl3Error } from '../../native-free/error.ts';
-import { nodeSubject, redecide } from '../../native-free/registry/admission-decisions.ts';
-import { storedGrant as storedGrantSchema } from '../../native-free/registry/admission-model.ts';
-import { putInForce, rulesIn } from '../../native-free/registry/admission-rules.ts';
-import { all, below, identityKey, keys, one, partsOf } from '../../native-free/registry/keys.ts';
-import { heldBy } from '../../native-free/registry/lease-rules.ts';
+import { redecide } from '../../native-free/registry/admission-decisions.ts';
+import { putInForce } from '../../native-free/registry/admission-rules.ts';
+import { dueGrant, type Granting, keepGrant } from '../../native-free/registry/granting-rules.ts';
+import { all, below, keys, one, partsOf } from '../../native-free/registry/keys.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { decodeValue, lease as leaseSchema } from '../../native-free/registry/model.ts';
-import { nextSequence } from '../../native-free/registry/record.ts';
 import { recoveryOf } from '../../native-free/registry/recovery-rules.ts';
-import { put, type Rule, settled } from '../../native-free/registry/rules.ts';
-import type { State } from '../../native-free/registry/state.ts';
 import type { Batch } from '../../native-free/registry/transaction.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
-import { fromBase64 } from '../base64.ts';
-import type { GrantContent, SignedGrant, Signer } from '../identity/signer.ts';
+import type { Signer } from '../identity/signer.ts';
 import { storedGrant } from './messages.ts';
 import { CompactedError, type Store } from './store.ts';
 import type { Transactor } from './transactor.ts';
@@ -41,21 +29,12 @@ export interface AdmissionKeeperDependencies {
   readonly logger: Logger;
 }
 
-/** What is to be signed, and by which rules that was decided. */
-interface Due {
-  readonly content: GrantContent;
-  readonly notAfter: number;
-  readonly rulesetVersion: number | undefined;
-}
-
 const RETRY_MS = 1000;
 /** Grants on their way to a signer apart. */
 const LANES = 8;
 /** How often everything is looked at, whether or not something changed: so many times in a grant's term, or each hour. */
 const ROUNDS_A_TERM = 28;
 const HOUR_MS = 60 * 60 * 1000;
-/** Of a grant's term: with less than this left it is signed anew, long before an outage could outlast it. */
-const RENEWED_AT = 6 / 7;
 
 /** What the grants of a network's nodes follow from. */
 const GRANTED = new Set(['attachments', 'members', 'cluster-enrolments', 'rulesets', 'domain']);
@@ -213,130 +192,20 @@ export class AdmissionKeeper implements AsyncDisposable {
         logger.info({ network, node, attachment: id, workload }, 'no rule admits it any more');
       if (answer.remaining === 0) break;
     }
+    const about: Granting = {
+      ...{ network, node, trustDomain, storeId: this.#deps.store.identity },
+      leases: signer.isApart,
+    };
+    const bounds = () => ({
+      termMs: this.#deps.terms.termMs,
+      signsUntil: signer.signsUntil ?? Number.POSITIVE_INFINITY,
+    });
     for (;;) {
-      const { answer: due } = await transactor.run(this.#due(network, node));
+      const { answer: due } = await transactor.run(dueGrant(about, bounds(), now()));
       if (due === undefined) return;
       const signed = await signer.signGrant(due.content, due.notAfter);
-      const { answer: isKept } = await transactor.run(this.#granted(network, node, due, signed));
+      const { answer: isKept } = await transactor.run(keepGrant(about, due, storedGrant(signed)));
       if (isKept) return;
     }
   }
-
-  /** What is to be signed, if anything is. */
-  #due(network: string, node: string): Rule<Due | undefined> {
-    const { store, terms, now, signer } = this.#deps;
-    const { trustDomain } = signer.trustBundle;
-    return {
-      reads: grantReads(network, node, signer.isApart),
-      decide: (state) => {
-        const content = grantOf(state, { network, node }, trustDomain, store.identity, signer.isApart);
-        if (content === undefined || recoveryOf(state) !== undefined) return settled(undefined);
-        const present = state.grant(network, node)?.value;
-        const held = present && readGrant(fromBase64(present.grant));
-        const wall = now();
-        const most = Math.min(terms.termMs, (signer.signsUntil ?? Number.POSITIVE_INFINITY) - wall);
-        if (held !== undefined && hasTime(held, wall, most) && sameContent(held, content))
-          return settled(undefined);
-        const sequence = nextSequence(present?.sequence ?? 0, 0, wall);
-        const rulesetVersion = state.ruleset(network)?.value.version;
-        return settled({ content: { ...content, sequence }, notAfter: wall + terms.termMs, rulesetVersion });
-      },
-    };
-  }
-
-  /**
-   * Keeps it, if the rules are those that it was decided by; else it is nobody's. Addresses that came or went meanwhile are the
-   * next one's: a node that changes them all the time must not keep what it was granted before.
-   */
-  #granted(network: string, node: string, asked: Due, signed: SignedGrant): Rule<boolean> {
-    const { store, signer } = this.#deps;
-    const { trustDomain } = signer.trustBundle;
-    const key = keys.grant(network, node);
-    return {
-      reads: grantReads(network, node, signer.isApart),
-      decide: (state) => {
-        const content = grantOf(state, { network, node }, trustDomain, store.identity, signer.isApart);
-        const present = state.grant(network, node)?.value.sequence ?? 0;
-        if (content === undefined || recoveryOf(state) !== undefined || present >= signed.sequence)
-          return settled(true);
-        const { addresses } = asked.content;
-        const isOfTheseRules = state.ruleset(network)?.value.version === asked.rulesetVersion;
-        if (!isOfTheseRules || !sameContent(asked.content, { ...content, addresses })) return settled(false);
-        return {
-          compares: [key, keys.ruleset(network), keys.member(network, node)].map((one) =>
-            state.unchanged(one),
-          ),
-          operations: [put(key, storedGrantSchema, storedGrant(signed))],
-          answer: true,
-        };
-      },
-    };
-  }
 }
-
-const grantReads = (network: string, node: string, leases: boolean) => [
-  ...(leases ? [all(below.leases(network))] : []),
-  one(keys.domain),
-  one(keys.network(network)),
-  one(keys.ruleset(network)),
-  one(identityKey(node)),
-  one(keys.member(network, node)),
-  one(keys.clusterEnrolment(node)),
-  one(keys.grant(network, node)),
-  all(below.admissionRules(network)),
-  all(below.attachments(network, node)),
-];
-
-/** What a node is to be granted; undefined: nothing is to be said of it. `leases`: its prefixes as well, also where there are no rules. */
-const grantOf = (
-  state: State,
-  { network, node }: { readonly network: string; readonly node: string },
-  trustDomain: string,
-  storeId: string,
-  leases: boolean,
-): Omit<GrantContent, 'sequence'> | undefined => {
-  const uid = state.network(network)?.value.uid;
-  const subject = nodeSubject(state, node, trustDomain);
-  const isForeign = subject.trustDomain !== trustDomain;
-  const isVouchedFor = isForeign
-    ? state.federation(subject.trustDomain) !== undefined
-    : state.node(node) !== undefined;
-  const isGone = state.member(network, node) === undefined || !isVouchedFor;
-  const isDecided = state.ruleset(network) !== undefined;
-  if (uid === undefined || isGone || !(isDecided || leases)) return undefined;
-  const rules = rulesIn(state, network, trustDomain);
-  const isWhole = !isForeign && admitsWholeNode(rules, subject) !== undefined;
-  const addresses = isWhole ? [] : addressesOf(state, network, node);
-  return {
-    network,
-    networkUid: uid,
-    nodeDomain: subject.trustDomain,
-    node: subject.node,
-    isWhole,
-    addresses,
-    ...(leases && { prefixes: prefixesOf(state, network, node) }),
-    storeId,
-  };
-};
-
-const prefixesOf = (state: State, network: string, node: string): string[] =>
-  heldBy(node, state.leases(network))
-    .map(({ prefix }) => prefix)
-    .sort(ascending);
-
-/** As many as a grant holds: a node that attaches more must not keep what it has, nor hold up the others. */
-const addressesOf = (state: State, network: string, node: string): string[] => {
-  const all = state.attachments(network, node).flatMap(({ value }) => value.addresses);
-  return [...new Set(all)].sort(ascending).slice(0, MAX_GRANTED_ADDRESSES);
-};
-
-/** Neither near its end, nor of a clock that was ahead: what such a one granted does not hold yet. */
-const hasTime = ({ notBefore, notAfter }: Grant, now: number, termMs: number): boolean =>
-  notBefore <= now && notAfter - now > termMs * RENEWED_AT && notAfter - now <= termMs + HOUR_MS;
-
-const sameContent = (a: Omit<GrantContent, 'sequence'>, b: Omit<GrantContent, 'sequence'>): boolean =>
-  a.networkUid === b.networkUid &&
-  a.isWhole === b.isWhole &&
-  a.storeId === b.storeId &&
-  a.prefixes?.join() === b.prefixes?.join() &&
-  a.addresses.join() === b.addresses.join();
