@@ -5,13 +5,17 @@ import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
 import { address, check, labels, MAX_ATTACHMENTS, name } from '../registry/model.ts';
 import {
+  isSignedFor,
   MAX_CERTIFICATE_BYTES,
   MAX_CHAIN_CERTIFICATES,
   MAX_SEQUENCE_AHEAD_MS,
+  type NamedNetwork,
   SIGNATURE_BYTES,
   type SignedRecord,
+  signedNetwork,
   signingInput,
   type VerifyRecord,
+  writtenHome,
 } from '../registry/record.ts';
 import { isTrustDomain } from '../registry/spiffe-id.ts';
 
@@ -33,6 +37,8 @@ const schema = z.strictObject({
   trustDomain: z.string().refine(isTrustDomain, 'is not a trust domain'),
   network: name,
   networkUid: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  /** Whose the network is, where it is not of the node's own domain. */
+  home: z.string().refine(isTrustDomain, 'is not a trust domain').optional(),
   node: name,
   attachments: z.array(attachment).max(MAX_ATTACHMENTS),
   /** Grows with each of this node and network; of two the higher one holds. */
@@ -49,6 +55,7 @@ const canonical = (one: Attestation): string =>
     trustDomain: one.trustDomain,
     network: one.network,
     networkUid: one.networkUid,
+    ...writtenHome(one),
     node: one.node,
     attachments: one.attachments.map(({ workload, namespace, serviceAccount, labels, addresses }) => ({
       workload,
@@ -84,7 +91,7 @@ export const decodeAttestation = (
   signed: SignedRecord,
   verify: VerifyRecord,
   now: number,
-  expected: { readonly network: string; readonly networkUid: string; readonly node: string },
+  expected: NamedNetwork & { readonly node: string },
 ): Attestation => {
   const { record: bytes, signature, certificateChain } = signed;
   const isOversized =
@@ -97,11 +104,10 @@ export const decodeAttestation = (
   if (signer === undefined) throw refuse('its signature does not verify at this time');
   const attestation = read(bytes);
   if (attestation === undefined) throw refuse('what was signed is none');
-  const { node, trustDomain, network, networkUid, sequence, notAfter } = attestation;
+  const { node, trustDomain, sequence, notAfter } = attestation;
   if (node !== signer.node || trustDomain !== signer.trustDomain || node !== expected.node)
     throw refuse(`node "${signer.node}" signed it for "${node}"`);
-  if (network !== expected.network || networkUid !== expected.networkUid)
-    throw refuse(`it is of network "${network}" (${networkUid})`);
+  if (!isSignedFor(attestation, expected)) throw refuse(`it is of ${signedNetwork(attestation)}`);
   if (sequence > now + MAX_SEQUENCE_AHEAD_MS) throw refuse('its sequence is of a time far ahead');
   if (now >= notAfter || notAfter > signer.notAfter)
     throw refuse('it has expired, or would outlive its SVID');

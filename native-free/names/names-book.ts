@@ -147,6 +147,6 @@ export class NamesBook {
     if (named === undefined) return { kind: 'refused', message: 'the registry names a node that is none' };
     const verify = this.#dependencies.verifierOf(named.trustDomain);
     if (verify === undefined) return { kind: 'refused', message: notFederated(named.trustDomain) };
-    return decodeVerifiedNames(signed, verify, now, { network, networkUid, node: named.node });
+    return decodeVerifiedNames(signed, verify, now, { network, networkUid, home, node: named.node });
   }
 }

@@ -7,13 +7,17 @@ import { Vl3Error } from '../error.ts';
 import { type Address, formatAddress, parseAddress } from '../ipam/prefix.ts';
 import { check, name as labelSchema, MAX_ATTACHMENTS } from '../registry/model.ts';
 import {
+  isSignedFor,
   MAX_CERTIFICATE_BYTES,
   MAX_CHAIN_CERTIFICATES,
   MAX_SEQUENCE_AHEAD_MS,
+  type NamedNetwork,
   SIGNATURE_BYTES,
   type SignedRecord,
+  signedNetwork,
   signingInput,
   type VerifyRecord,
+  writtenHome,
 } from '../registry/record.ts';
 import { isTrustDomain } from '../registry/spiffe-id.ts';
 import { isName, MAX_NAME_LENGTH } from './name.ts';
@@ -30,6 +34,8 @@ const head = {
   trustDomain: z.string().refine(isTrustDomain, 'is not a trust domain'),
   network: labelSchema,
   networkUid: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  /** Whose the network is, where it is not of the node's own domain. */
+  home: z.string().refine(isTrustDomain, 'is not a trust domain').optional(),
   node: labelSchema,
   /** Grows with each of this node and network; of two the higher one holds. */
   sequence: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
@@ -109,6 +115,7 @@ const canonical = (document: Document): string =>
     trustDomain: document.trustDomain,
     network: document.network,
     networkUid: document.networkUid,
+    ...writtenHome(document),
     node: document.node,
     sequence: document.sequence,
     notBefore: document.notBefore,
@@ -123,7 +130,7 @@ export const decodeVerifiedNames = (
   signed: SignedRecord,
   verify: VerifyRecord,
   now: number,
-  expected: { readonly network: string; readonly networkUid: string; readonly node: string },
+  expected: NamedNetwork & { readonly node: string },
 ): DecodedNames => {
   if (isOversized(signed)) return refuse('the names, their signature or its chain are too large');
   const { record: bytes, signature, certificateChain } = signed;
@@ -135,8 +142,7 @@ export const decodeVerifiedNames = (
   if (names === undefined) return refuse(`${who} signed names that are not in canonical form`);
   if (names.node !== signer.node || names.trustDomain !== signer.trustDomain || names.node !== expected.node)
     return refuse(`${who} signed names of node "${names.node}" of ${names.trustDomain}`);
-  if (names.network !== expected.network || names.networkUid !== expected.networkUid)
-    return refuse(`${who} signed them for network "${names.network}" (${names.networkUid})`);
+  if (!isSignedFor(names, expected)) return refuse(`${who} signed them for ${signedNetwork(names)}`);
   if (names.sequence > now + MAX_SEQUENCE_AHEAD_MS)
     return refuse(`${who}: their sequence is of a time far ahead`);
   if (now < names.notBefore || now >= names.notAfter)

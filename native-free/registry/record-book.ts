@@ -257,7 +257,7 @@ export class RecordBook {
     if (named === undefined) return `the registry calls a node "${node.slice(0, 80)}", which is none`;
     const verify = this.#dependencies.verifierOf(named.trustDomain);
     if (verify === undefined) return notFederated(named.trustDomain);
-    const result = decodeVerified(signed, verify, now, { network, networkUid });
+    const result = decodeVerified(signed, verify, now, { network, networkUid, home });
     if (result.kind === 'refused') return result.message;
     const { record } = result;
     const isLeased = result.isLeased && record.trustDomain === home;

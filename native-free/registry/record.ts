@@ -79,6 +79,11 @@ const schema = z.strictObject({
   trustDomain: z.string().refine(isTrustDomain, 'is not a trust domain'),
   network: name,
   networkUid: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  /**
+   * Whose the network is, where it is not of the node's own domain: else a partner that calls a network of its own as ours is called
+   * could have our nodes sign for it what holds here.
+   */
+  home: z.string().refine(isTrustDomain, 'is not a trust domain').optional(),
   node: name,
   /** The node's static WireGuard key on this network: 32 B in base64. */
   publicKey: z
@@ -94,6 +99,33 @@ const schema = z.strictObject({
   notAfter: time,
 });
 export type NodeRecord = z.infer<typeof schema>;
+
+/** A network, as what is signed for it names it. */
+export interface NamedNetwork {
+  readonly network: string;
+  readonly networkUid: string;
+  /** Its trust domain. */
+  readonly home: string;
+}
+
+type Signed = Omit<NamedNetwork, 'home'> & {
+  readonly trustDomain: string;
+  readonly home?: string | undefined;
+};
+
+/** In the one canonical form a node's own domain is not named again. */
+export const writtenHome = ({ trustDomain, home }: Signed): { readonly home?: string } =>
+  home === undefined || home === trustDomain ? {} : { home };
+
+/** Whether something was signed for this network, and for no other domain's of the same name and uid. */
+export const isSignedFor = (signed: Signed, expected: NamedNetwork): boolean =>
+  signed.network === expected.network &&
+  signed.networkUid === expected.networkUid &&
+  (signed.home ?? signed.trustDomain) === expected.home;
+
+/** As a refusal names it. */
+export const signedNetwork = ({ network, networkUid, trustDomain, home = trustDomain }: Signed): string =>
+  `network "${network}" (${networkUid}) of ${home}`;
 
 /** Shaped like vl3.v1.SignedRecord. The chain is DER X.509, the node's SVID first. */
 export interface SignedRecord {
@@ -138,7 +170,7 @@ export type RecordRefusal =
   | 'malformed'
   /** Signed by another node, or of another domain, than it says. */
   | 'wrong-signer'
-  /** Of another network, or of an earlier network of that name. */
+  /** Of another network, of another domain's, or of an earlier network of that name. */
   | 'wrong-network'
   | 'not-yet-valid'
   | 'expired'
@@ -195,7 +227,7 @@ export const decodeVerified = (
   signed: SignedRecord,
   verify: VerifyRecord,
   now: number,
-  expected: { readonly network: string; readonly networkUid: string },
+  expected: NamedNetwork,
 ): DecodedRecord => {
   if (isOversized(signed)) return refuse('oversized', 'the record, its signature or its chain is too large');
   const signer = verify(
@@ -213,8 +245,8 @@ export const decodeVerified = (
   if (record.node !== signer.node || record.trustDomain !== signer.trustDomain) {
     return refuse('wrong-signer', `${who} signed a record of node "${record.node}" of ${record.trustDomain}`);
   }
-  if (record.network !== expected.network || record.networkUid !== expected.networkUid) {
-    return refuse('wrong-network', `${who} signed it for network "${record.network}" (${record.networkUid})`);
+  if (!isSignedFor(record, expected)) {
+    return refuse('wrong-network', `${who} signed it for ${signedNetwork(record)}`);
   }
   if (record.sequence > now + MAX_SEQUENCE_AHEAD_MS)
     return refuse('not-yet-valid', `${who}: its sequence ${record.sequence} is of a time far ahead`);
@@ -247,6 +279,7 @@ const canonical = (record: NodeRecord): NodeRecord => ({
   trustDomain: record.trustDomain,
   network: record.network,
   networkUid: record.networkUid,
+  ...writtenHome(record),
   node: record.node,
   publicKey: record.publicKey,
   prefixes: record.prefixes.map((one) => ({ prefix: one.prefix, leasedAt: one.leasedAt })),

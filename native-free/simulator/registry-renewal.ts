@@ -13,6 +13,7 @@ import { State } from '../registry/state.ts';
 import { testify } from '../registry/testimony-rules.ts';
 import type { Range } from '../registry/transaction.ts';
 import type { DurableStore } from './durable-store.ts';
+import { TRUST_DOMAIN } from './signer.ts';
 
 export interface RenewalAnswer {
   readonly answers: readonly (LeaseAnswer & { readonly network: string })[];
@@ -75,7 +76,11 @@ export const testifyAll = (
   if (!isRecovering(store)) return 0;
   let restored = 0;
   for (const signed of records) {
-    const decoded = decodeVerified(signed, verify, now, { network, networkUid: value.uid });
+    const decoded = decodeVerified(signed, verify, now, {
+      network,
+      networkUid: value.uid,
+      home: TRUST_DOMAIN,
+    });
     if (decoded.kind === 'refused') continue;
     const { node, sequence, prefixes, notAfter } = decoded.record;
     const record = {

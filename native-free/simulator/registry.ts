@@ -41,7 +41,7 @@ import { SimulatedFeed, type WatchSink } from './registry-feed.ts';
 import { isRecovering, type RenewalAnswer, renewAll, testifyAll } from './registry-renewal.ts';
 import { openStore, tick } from './registry-upkeep.ts';
 import type { Scheduler } from './scheduler.ts';
-import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
+import { type SimulatedIdentity, type SimulatedSigner, TRUST_DOMAIN } from './signer.ts';
 import { SimulatedStamps } from './stamps.ts';
 
 /** Of a join token. */
@@ -265,7 +265,7 @@ export class RegistryProcess {
   putRecord(identity: SimulatedIdentity, network: string, signed: SignedRecord): void {
     this.#mustBe(identity);
     const { uid } = mustBeNetwork(this.#state([one(keys.network(network))]), network).value;
-    const expected = { network, networkUid: uid };
+    const expected = { network, networkUid: uid, home: TRUST_DOMAIN };
     const decoded = decodeVerified(signed, this.#dependencies.signer.verify, this.#now, expected);
     if (decoded.kind === 'refused') throw new Vl3Error('permission-denied', `record: ${decoded.message}`);
     const { record } = decoded;

@@ -27,6 +27,8 @@ export interface AnnouncerOptions {
   readonly names: () => SignedRecord;
   /** As the home has it. */
   readonly networkUid: string;
+  /** Whose the network is. */
+  readonly home: string;
   /** The registry was told of these attachments, and refused some. */
   readonly onDecided: (asked: readonly string[], refused: readonly Refused[]) => void;
   /** A sequence above all that were used, written down before it is returned. */
@@ -160,6 +162,7 @@ export class Announcer {
       {
         network,
         networkUid: this.#options.networkUid,
+        home: this.#options.home,
         attachments: attachments.map(({ workload, namespace, serviceAccount, labels, addresses }) => ({
           ...{ workload, namespace, serviceAccount, labels, addresses },
         })),

@@ -198,12 +198,14 @@ export class Membership {
       ...parts,
       namesBook,
       saved,
+      home: home.trustDomain,
       surroundings: home.surroundings,
       clock: deps.clock,
     });
     const ownNames = new OwnNames({
       network: name,
       networkUid,
+      home: home.trustDomain,
       attachments: () => this.attachments(),
       mayName: home.mayName,
       sign: deps.signNames,
@@ -230,6 +232,7 @@ export class Membership {
         network: name,
         key: saved.name,
         networkUid,
+        home: home.trustDomain,
         content: () => own.content(),
         attachments: () => this.attachments(),
         names: () => ownNames.signed(),

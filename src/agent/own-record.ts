@@ -12,6 +12,8 @@ import type { SeenSurroundings } from './surroundings.ts';
 
 export interface OwnRecordDeps {
   readonly saved: SavedNetwork;
+  /** Whose the network is. */
+  readonly home: string;
   readonly tunnel: Tunnel;
   readonly book: RecordBook;
   readonly namesBook: NamesBook;
@@ -28,10 +30,11 @@ export class OwnRecord {
 
   /** What it says now, but for the sequence. */
   content(): Omit<RecordContent, 'sequence'> {
-    const { saved, tunnel, surroundings, clock } = this.#deps;
+    const { saved, home, tunnel, surroundings, clock } = this.#deps;
     return {
       network: saved.document.name,
       networkUid: saved.document.uid,
+      home,
       publicKey: toBase64(tunnel.publicKey),
       prefixes: saved.claims(clock.moment()),
       endpoints: surroundings.endpoints,

@@ -140,7 +140,8 @@ export class ApartSigner {
     const networkUid = uidOf(ledger, network);
     const revoked = revocationsOf({ revoked: [...ca.revoked] });
     const verify = createRecordVerifier({ ...ca.trustBundle, revoked });
-    noteAttested(ledger, decodeAttestation(signed, verify, now(), { network, networkUid, node }));
+    const expected = { network, networkUid, home: ca.trustBundle.trustDomain, node };
+    noteAttested(ledger, decodeAttestation(signed, verify, now(), expected));
   }
 
   get counts(): { tokens: number; nodes: number; networks: number; leases: number } {

@@ -11,6 +11,8 @@ import type { NamesContent } from '../identity/record-signer.ts';
 export interface OwnNamesDeps {
   readonly network: string;
   readonly networkUid: string;
+  /** Whose the network is. */
+  readonly home: string;
   readonly attachments: () => readonly AttachmentDocument[];
   /** Whether others may be told of the name. */
   readonly mayName: (name: string) => boolean;
@@ -48,7 +50,7 @@ export class OwnNames {
 
   /** The same as before while nothing has changed. */
   signed(): SignedRecord {
-    const { network, networkUid, mayName, sign, svidId, nextSequence, heardSequence } = this.#deps;
+    const { network, networkUid, home, mayName, sign, svidId, nextSequence, heardSequence } = this.#deps;
     const { names, left } = fitted(this.all.filter(({ name }) => mayName(name)));
     this.#left = left;
     const of = names.map(({ name, addresses }) => [name, ...addresses.map(({ value }) => String(value))]);
@@ -56,7 +58,7 @@ export class OwnNames {
     const before = this.#signed;
     if (before?.text === text && before.sequence >= heardSequence()) return before.record;
     const sequence = nextSequence();
-    const record = sign({ network, networkUid, names, sequence });
+    const record = sign({ network, networkUid, home, names, sequence });
     this.#signed = { text, sequence, record };
     return record;
   }

@@ -235,7 +235,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
       // Before anything is said of the network.
       if (foreignDomainOf(name) !== undefined) mustBeMember(state, network, name);
       const { value } = mustBeNetwork(state, network);
-      const expected = { network, networkUid: value.uid };
+      const expected = { network, networkUid: value.uid, home: signer.trustBundle.trustDomain };
       const decoded = decodeVerified(signed, verifierOf(context, name), now(), expected);
       if (decoded.kind === 'refused') {
         logger.warn({ node: name, network, reason: decoded.reason }, 'record refused');

@@ -182,7 +182,7 @@ export const testifyRecords = async (
   let restored = 0;
   if (!(await isRecovering(context))) return { restored };
   for (const signed of records) {
-    const expected = { network, networkUid: value.uid };
+    const expected = { network, networkUid: value.uid, home: signer.trustBundle.trustDomain };
     const decoded = decodeVerified(signed, context.verifyRecord, now(), expected);
     const [leaf] = signed.certificateChain;
     if (decoded.kind === 'refused' || leaf === undefined) continue;

@@ -15,7 +15,7 @@ import { storedNames } from './messages.ts';
 
 /** Throws Vl3Error('permission-denied') for names that do not hold. */
 export const putNodeNames = async (
-  { transactor, now, logger }: RegistryContext,
+  { transactor, signer, now, logger }: RegistryContext,
   network: string,
   node: string,
   signed: SignedRecord,
@@ -29,7 +29,8 @@ export const putNodeNames = async (
       'resource-exhausted',
       `names: they take ${signed.record.length} bytes, and those of another domain's node ${MAX_FOREIGN_NAMES_BYTES} at most`,
     );
-  const expected = { network, networkUid: value.uid, node: nodeNameOf(node).node };
+  const home = signer.trustBundle.trustDomain;
+  const expected = { network, networkUid: value.uid, home, node: nodeNameOf(node).node };
   const decoded = decodeVerifiedNames(signed, verify, now(), expected);
   if (decoded.kind === 'refused') {
     logger.warn({ node, network, reason: decoded.message }, 'names refused');

@@ -82,7 +82,7 @@ const byN1: VerifyRecord = () => ({ trustDomain: 'a.example', node: 'n1', notAft
 const fuzzSignedNames = (source: Source): void => {
   const record = source.mutated(SIGNED, 4);
   const signed = { record, signature: new Uint8Array(64), certificateChain: [new Uint8Array(9)] };
-  const expected = { network: 'red', networkUid: 'u', node: 'n1' };
+  const expected = { network: 'red', networkUid: 'u', home: 'a.example', node: 'n1' };
   const decoded = decodeVerifiedNames(signed, byN1, NOW, expected);
   if (decoded.kind === 'refused') return;
   mustEqual(encodeNames(decoded.names), record, 'its one canonical form');

@@ -285,7 +285,7 @@ const CONTENT: RecordContent = {
   ],
   sequence: 5,
 };
-const EXPECTED = { network: 'red', networkUid: 'uid-1' };
+const EXPECTED = { network: 'red', networkUid: 'uid-1', home: DOMAIN };
 
 const someContent = (source: Source): RecordContent => ({
   ...CONTENT,

@@ -167,7 +167,7 @@ const fuzzDocument = (source: Source): void => {
         return { trustDomain: HOME, node: 'n1', notAfter: NOW + 1000 };
       },
       NOW,
-      { network: 'red', networkUid: 'uid', node: 'n1' },
+      { network: 'red', networkUid: 'uid', home: HOME, node: 'n1' },
     ),
   );
   mustEqual(context, ATTESTATION_CONTEXT, 'what is verified');

@@ -37,7 +37,7 @@ const sealed = (record: Uint8Array): SignedRecord => ({
 /** Signatures are somebody else's business here. */
 const anyStatement = () => ({ trustDomain: HOME });
 const anyRecord = () => ({ trustDomain: HOME, node: 'n1', notAfter: 2000 });
-const expected = { network: 'red', networkUid: 'u1', node: 'n1' };
+const expected = { network: 'red', networkUid: 'u1', home: HOME, node: 'n1' };
 
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
@@ -76,6 +76,7 @@ test('of another domain, node or network, too early or too late, neither is take
   of({ node: 'n2' }).toThrow(/signed it for/);
   of({ network: 'green' }).toThrow(/is of network/);
   of({ networkUid: 'u2' }).toThrow(/is of network/);
+  of({ home: 'other.example' }).toThrow(/is of network "red" \(u1\) of home/);
   of({}, 1000).toThrow(/has expired/);
   const endless = sealed(encodeAttestation({ ...attestation, notAfter: 3000 }));
   expect(() => decodeAttestation(endless, anyRecord, 0, expected)).toThrow(/outlive its SVID/);

@@ -13,7 +13,7 @@ import { type SignedRecord, signingInput, type VerifyRecord } from '../../../nat
 
 const NOW = 1_800_000_000_000;
 const DOMAIN = 'aws-prod.example';
-const EXPECTED = { network: 'red', networkUid: 'uid-1', node: 'n1' };
+const EXPECTED = { network: 'red', networkUid: 'uid-1', home: DOMAIN, node: 'n1' };
 
 const names = (changes: Partial<NodeNames> = {}): NodeNames => ({
   trustDomain: DOMAIN,
@@ -62,6 +62,8 @@ describe('signed names', () => {
     ['those of a node under the name of another', encodeNames(names()), { node: 'n2' }],
     ['another network’s', encodeNames(names({ network: 'green' })), {}],
     ['an earlier network’s of that name', encodeNames(names({ networkUid: 'uid-0' })), {}],
+    ['another domain’s of that name and uid', encodeNames(names({ home: 'partner.example' })), {}],
+    ['a domain named again', replaced('"node"', `"home":"${DOMAIN}","node"`), {}],
     ['those that are over', encodeNames(names()), { now: NOW + 1000 }],
     ['those that have not begun', encodeNames(names()), { now: NOW - 1001 }],
     ['those that outlive their SVID', encodeNames(names({ notAfter: NOW + 1001 })), {}],

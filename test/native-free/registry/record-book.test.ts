@@ -229,6 +229,7 @@ test("a node of another domain is known by its domain, and by that domain's bund
   const content = { network: 'red', networkUid: 'uid', prefixes: [], endpoints: [], sequence: 1 };
   const theirs = partner.sign(partner.issue('two', WALL, DAY), {
     ...content,
+    home: TRUST_DOMAIN,
     publicKey: `${'C'.repeat(42)}A=`,
   });
   const nodes = () => book.valid(NOW).map(({ node }) => node);

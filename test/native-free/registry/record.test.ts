@@ -18,7 +18,7 @@ import {
 
 const NOW = 1_800_000_000_000;
 const DOMAIN = 'aws-prod.example';
-const EXPECTED = { network: 'red', networkUid: 'uid-1' };
+const EXPECTED = { network: 'red', networkUid: 'uid-1', home: DOMAIN };
 
 const record = (changes: Partial<NodeRecord> = {}): NodeRecord => ({
   trustDomain: DOMAIN,
@@ -187,6 +187,19 @@ describe('refused is a record', () => {
     ]) {
       expect(decode(bytes, byN1, NOW, expected)).toMatchObject({ reason: 'wrong-network' });
     }
+  });
+
+  test('of a network of another domain that has the name and the uid of one here, and the other way round', () => {
+    const home = 'partner.example';
+    const [ours, theirs] = [encodeRecord(record()), encodeRecord(record({ home }))];
+    const there = { ...EXPECTED, home };
+    expect(decode(theirs)).toMatchObject({ reason: 'wrong-network' });
+    expect(decode(ours, byN1, NOW, there)).toMatchObject({ reason: 'wrong-network' });
+    expect(decode(theirs, byN1, NOW, there)).toMatchObject({ kind: 'accepted', record: { home } });
+    // Its own domain is not named twice, so that an earlier version reads it as well.
+    expect(encodeRecord(record({ home: DOMAIN }))).toEqual(ours);
+    const twice = new TextDecoder().decode(theirs).replace(home, DOMAIN);
+    expect(decode(new TextEncoder().encode(twice))).toMatchObject({ reason: 'malformed' });
   });
 
   test('that outlives the SVID that signed it', () => {

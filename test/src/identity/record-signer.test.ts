@@ -12,7 +12,7 @@ import { createAdminCredential } from '../../../src/identity/admin-credential.ts
 import { createRecordVerifier, type RecordContent, signRecord } from '../../../src/identity/record-signer.ts';
 import { DAY, DOMAIN, enrolled, type Issued, issue, issueCa, openCa } from './fixture.ts';
 
-const RED = { network: 'red', networkUid: 'uid-1' };
+const RED = { network: 'red', networkUid: 'uid-1', home: DOMAIN };
 const content = (changes: Partial<RecordContent> = {}): RecordContent => ({
   ...RED,
   publicKey: Buffer.alloc(32, 7).toString('base64'),
@@ -117,6 +117,18 @@ test('a record replayed on another network is refused', async () => {
   const signed = signRecord(await enrolled(ca, 'n1'), content());
   expect(said(signed, verify, Date.now(), { ...RED, network: 'green' })).toBe('wrong-network');
   expect(said(signed, verify, Date.now(), { ...RED, networkUid: 'uid-2' })).toBe('wrong-network');
+});
+
+test("a record for a partner's network is refused here, whatever name and uid the partner gives that, and so is one from here there", async () => {
+  const ca = await openCa();
+  const verify = createRecordVerifier(ca.trustBundle);
+  const node = await enrolled(ca, 'n1');
+  const home = 'partner.example';
+  expect(said(signRecord(node, { ...content(), home }), verify)).toBe('wrong-network');
+  expect(said(signRecord(node, content()), verify, Date.now(), { ...RED, home })).toBe('wrong-network');
+  expect(said(signRecord(node, { ...content(), home }), verify, Date.now(), { ...RED, home })).toBe(
+    'accepted',
+  );
 });
 
 test('what the key signed under another context is no record', async () => {

@@ -41,6 +41,7 @@ beforeEach(() => {
   const own = new OwnNames({
     network: 'red',
     networkUid: 'u',
+    home: 'a.example',
     attachments: () => [],
     mayName: () => true,
     sign: () => {

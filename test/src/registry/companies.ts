@@ -84,11 +84,12 @@ export const admit = async (home: TestDomain, labels: Record<string, string> = {
 export const recordOf = (
   { identity }: Pick<TestNode, 'identity'>,
   { network, leases }: Pick<JoinNetworkResponse, 'network' | 'leases'>,
-  { sequence = 1, key = 7 }: { sequence?: number; key?: number } = {},
+  { sequence = 1, key = 7, of = HOME }: { sequence?: number; key?: number; of?: string } = {},
 ) => {
   const signed = signRecord(identity, {
     network: network?.name ?? '',
     networkUid: network?.uid ?? '',
+    home: of,
     publicKey: Buffer.alloc(32, key).toString('base64'),
     prefixes: leases.map(({ prefix, leasedAt }) => ({
       prefix,
@@ -104,8 +105,9 @@ export const namesOf = (
   { identity }: Pick<TestNode, 'identity'>,
   uid: string,
   names: Parameters<typeof signNames>[1]['names'],
+  of = HOME,
 ) => {
-  const signed = signNames(identity, { network: 'red', networkUid: uid, names, sequence: 1 });
+  const signed = signNames(identity, { network: 'red', networkUid: uid, home: of, names, sequence: 1 });
   return { ...signed, certificateChain: [...signed.certificateChain] };
 };
 

@@ -230,6 +230,29 @@ test('networks, names and prefixes outside of the constraints are refused and lo
   expect(refused.length).toBeGreaterThanOrEqual(5);
 });
 
+test('what a node signed for a network of the partner holds nothing here, though that has the name and uid of the one here', async () => {
+  const both = await companies();
+  await federate(both);
+  await admit(both.home);
+  const local = await both.home.enrol('n1');
+  const joined = await local.client.joinNetwork({ network: 'red' });
+  const uid = joined.network?.uid ?? '';
+  // As the partner's registry got it, which says that its red is this uid. It needs the node's connection to bring it, which it is spared here.
+  const lured = recordOf(local, joined, { of: PARTNER });
+  expect(await refusal(local.client.putRecord({ network: 'red', record: lured }))).toMatch(
+    /^permission-denied: record: node "n1" of home\.example signed it for network "red" \(.*\) of partner\.example/,
+  );
+  const names = namesOf(local, uid, [], PARTNER);
+  expect(await refusal(local.client.putAttachments({ network: 'red', attachments: [], names }))).toMatch(
+    /^permission-denied: names: .* of partner\.example/,
+  );
+  // And what the partner's node signed for a network of its own.
+  const node = await both.partner.enrol('n1');
+  const client = abroad(both, node);
+  const own = recordOf(node, await client.joinNetwork({ network: 'red' }), { of: PARTNER });
+  expect(await refusal(client.putRecord({ network: 'red', record: own }))).toMatch(/of partner\.example$/);
+});
+
 test('a federation narrowed anew ends what it leaves out', async () => {
   const both = await companies();
   await (await both.home.admin()).createNetwork({ network: { name: 'green', poolV4: '10.61.0.0/16' } });
