@@ -46,7 +46,8 @@ export class IdentitySource implements AsyncDisposable {
   readonly #listeners = new Set<() => void>();
   readonly #reasons = new RepeatedReasons(MAX_REASONS);
   #svid: Svid | undefined;
-  #federated: readonly TrustBundle[] = [];
+  readonly #federationListeners = new Set<() => void>();
+  #federated: readonly TrustBundle[] | undefined;
   #refused: Offer | undefined;
   #problem: Vl3Error | undefined;
 
@@ -67,8 +68,8 @@ export class IdentitySource implements AsyncDisposable {
     return this.#svid;
   }
 
-  /** The bundles of other trust domains that came with it. */
-  get federated(): readonly TrustBundle[] {
+  /** The bundles of other trust domains that came with the last offer that held: all that there are. Undefined: there was none yet. */
+  get federated(): readonly TrustBundle[] | undefined {
     return this.#federated;
   }
 
@@ -81,6 +82,12 @@ export class IdentitySource implements AsyncDisposable {
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /** Told when there are other bundles of other domains. Answers what ends that. */
+  onFederated(listener: () => void): () => void {
+    this.#federationListeners.add(listener);
+    return () => void this.#federationListeners.delete(listener);
   }
 
   /** The first that holds. Rejects with a Vl3Error, the last problem, when `signal` aborts. */
@@ -97,6 +104,18 @@ export class IdentitySource implements AsyncDisposable {
     }
     if (this.#svid !== undefined) return this.#svid;
     throw this.#problem ?? new Vl3Error('unavailable', `${this.place} has not come yet`);
+  }
+
+  /** One that was kept from before counts until there is another. */
+  goOnWith(kept: Svid): void {
+    if (this.#svid !== undefined) return;
+    this.#svid = kept;
+    this.#wanted = kept.id;
+    const notAfter = new Date(kept.notAfter).toISOString();
+    this.#deps.logger.warn(
+      { place: this.place, notAfter, reason: this.problem },
+      'the SVID that was kept goes on',
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -116,7 +135,9 @@ export class IdentitySource implements AsyncDisposable {
     }
     this.#refused = undefined;
     this.#problem = undefined;
+    const isNews = this.#federated === undefined || !areSameBundles(this.#federated, offer.federated);
     this.#federated = offer.federated;
+    if (isNews) for (const listener of [...this.#federationListeners]) listener();
     if (this.#svid !== undefined && isSame(this.#svid, svid)) return;
     this.#svid = svid;
     this.#wanted = svid.id;
@@ -152,6 +173,13 @@ export class IdentitySource implements AsyncDisposable {
 const isSame = (a: Svid, b: Svid): boolean =>
   sameList(a.certificateChain, b.certificateChain) &&
   sameList(a.trustBundle.certificates, b.trustBundle.certificates);
+
+/** In whatever order. */
+const areSameBundles = (a: readonly TrustBundle[], b: readonly TrustBundle[]): boolean =>
+  a.length === b.length &&
+  a.every(({ trustDomain, certificates }) =>
+    b.some((one) => one.trustDomain === trustDomain && sameList(one.certificates, certificates)),
+  );
 
 const sameList = (a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean =>
   a.length === b.length && a.every((one, i) => Buffer.compare(one, b[i] ?? new Uint8Array(0)) === 0);

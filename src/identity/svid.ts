@@ -49,9 +49,11 @@ export interface Svid extends Credential {
  * Throws Vl3Error('failed-precondition') with a sentence about what is offered instead.
  */
 export const chooseSvid = (offer: Offer, wanted: Wanted, now: number): Svid => {
-  const candidates = offer.svids.map((offered) => ({ offered, uri: uriOf(offered) }));
+  const candidates = offer.svids.map((offered): Candidate => ({ offered, uri: uriOf(offered) }));
   const fitting = candidates.filter(({ uri }) => fits(uri, wanted));
-  const [only, second] = fitting;
+  // Of entries that name the same identity SPIRE gives one SVID each: they are as good as each other, and the one that lasts longest does.
+  const isOne = new Set(fitting.map(({ uri }) => uri)).size <= 1;
+  const [only, second] = isOne ? fitting.toSorted(byEnd) : fitting;
   if (only === undefined) {
     const others = candidates.map(({ uri }) => printable(uri));
     throw refuse(
@@ -60,7 +62,7 @@ export const chooseSvid = (offer: Offer, wanted: Wanted, now: number): Svid => {
         : `there is ${others.slice(0, 4).join(', ')}, but not ${describe(wanted)}: have that issued to this program`,
     );
   }
-  if (second !== undefined) {
+  if (second !== undefined && !isOne) {
     const several = fitting.slice(0, 4).map(({ uri }) => printable(uri));
     throw refuse(
       `there are several that would do (${several.join(', ')}): have one issued to this program, or name it (--name)`,
@@ -102,6 +104,17 @@ const mustBeAuthority = (der: Uint8Array): void => {
   }
   if (!isCa) throw refuse("its bundle holds a certificate that is no CA's");
 };
+
+interface Candidate {
+  readonly offered: OfferedSvid;
+  readonly uri: string;
+}
+
+/** Only leaves that can be read have a URI. */
+const byEnd = (a: Candidate, b: Candidate): number => endOf(b.offered) - endOf(a.offered);
+
+const endOf = ({ certificateChain: [leaf] }: OfferedSvid): number =>
+  leaf === undefined ? 0 : parseCertificate(leaf).notAfter;
 
 /** Of the leaf; empty when it has none, or cannot be read. */
 const uriOf = ({ certificateChain: [leaf] }: OfferedSvid): string => {

@@ -105,7 +105,8 @@ const offeredOf = (svid: X509SVID): OfferedSvid => ({
 const federatedOf = (id: string, der: Uint8Array): TrustBundle => {
   const trustDomain = /^spiffe:\/\/([^/]+)\/?$/.exec(id)?.[1] ?? '';
   if (!isTrustDomain(trustDomain)) throw refuse('its answer holds a bundle of what is no trust domain');
-  return { trustDomain, certificates: certificatesIn(der, 'a bundle') };
+  // SPIRE sends one that is empty for a domain that has no CA (any more): its identities hold no more.
+  return { trustDomain, certificates: der.length === 0 ? [] : certificatesIn(der, 'a bundle') };
 };
 
 /** One after another, without anything between. */
@@ -147,6 +148,8 @@ const problemOf = (error: unknown): Vl3Error => {
     return new Vl3Error('permission-denied', 'this user may not connect to it: see who may', {
       cause: error,
     });
+  if (code === Code.Unavailable)
+    return new Vl3Error('unavailable', `it went away, or is not ready (${words})`, { cause: error });
   return new Vl3Error('unavailable', `it does not answer as it should (${words})`, { cause: error });
 };
 

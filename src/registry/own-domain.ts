@@ -2,6 +2,7 @@
 // signs grants by the domain's admission identity from the same issuer. Its store belongs to the trust domain, whose CAs come and go.
 
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { startClock } from '../../native-free/registry/clock-rules.ts';
@@ -10,7 +11,9 @@ import { keys, one } from '../../native-free/registry/keys.ts';
 import type { OwnEnrolment } from '../../native-free/registry/own-identity-rules.ts';
 import { writeAdminReference } from '../identity/admin-reference.ts';
 import { type IdentityPlace, openIdentitySource } from '../identity/identity-place.ts';
+import { keepSvids, readKeptSvid } from '../identity/kept-svid.ts';
 import { OwnSigner } from '../identity/own-signer.ts';
+import { makePrivateDirectory } from '../identity/private-file.ts';
 import type { Transactor } from './transactor.ts';
 
 export interface OwnDomainOptions {
@@ -43,22 +46,40 @@ export interface OwnDomain {
 
 /** Who starts a registry sees within this time what is wrong with its identity. */
 const PATIENCE_MS = 60_000;
+/** So long one that has an SVID from before waits for what there is now, which may be of other CAs. */
+const KEPT_PATIENCE_MS = 5_000;
 
 export const openOwnDomain = async (options: Options, deps: Dependencies): Promise<OwnDomain> => {
   const { place, admissionPlace, trustDomain, stateDirectory } = options;
   const { transactor, logger, now, opened } = deps;
-  const sourceOf = (kind: 'registry' | 'admission', where: IdentityPlace) =>
-    opened.use(
-      openIdentitySource(
-        where,
-        { kind, trustDomain },
-        { logger: logger.child({ identity: kind }), now, monotonic: () => performance.now() },
-      ),
-    );
-  const registry = sourceOf('registry', place);
-  const admission = sourceOf('admission', admissionPlace);
-  const patience = AbortSignal.timeout(PATIENCE_MS);
-  const signal = deps.signal === undefined ? patience : AbortSignal.any([patience, deps.signal]);
+  const stopped = deps.signal === undefined ? [] : [deps.signal];
+  const signal = AbortSignal.any([AbortSignal.timeout(PATIENCE_MS), ...stopped]);
+  await makePrivateDirectory(stateDirectory);
+  /** With an SVID, if need be with the one that was kept: the issuer's agent may be away for as long as that lasts. */
+  const sourceOf = async (kind: 'registry' | 'admission', where: IdentityPlace) => {
+    const file = join(stateDirectory, `${kind}-svid.json`);
+    const of = logger.child({ identity: kind });
+    const wanted = { kind, trustDomain };
+    const monotonic = () => performance.now();
+    const source = opened.use(openIdentitySource(where, wanted, { logger: of, now, monotonic }));
+    const kept = await readKeptSvid(file, wanted, now()).catch((error: unknown) => {
+      of.warn({ err: error }, 'the SVID that was kept does not hold');
+      return undefined;
+    });
+    if (kept !== undefined) {
+      await source
+        .first(AbortSignal.any([AbortSignal.timeout(KEPT_PATIENCE_MS), signal]))
+        .catch(() => undefined);
+      source.goOnWith(kept);
+    }
+    await source.first(signal);
+    await keepSvids(source, file, of);
+    return source;
+  };
+  const [registry, admission] = await Promise.all([
+    sourceOf('registry', place),
+    sourceOf('admission', admissionPlace),
+  ]);
   const signer = await OwnSigner.open({ directory: stateDirectory }, { registry, admission, now }, signal);
   await bindStore(trustDomain, transactor);
   return {

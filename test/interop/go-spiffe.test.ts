@@ -49,7 +49,7 @@ describe.skipIf(PROGRAM === '')('with go-spiffe', () => {
     source.onChange(() => changes++);
     await vi.waitFor(() => expect(changes).toBeGreaterThan(3), SOON);
     expect(source.svid?.id).toEqual({ kind: 'node', trustDomain: 'test.example', name: 'n1' });
-    expect(source.federated.map(({ trustDomain }) => trustDomain)).toEqual(['partner.example']);
+    expect(source.federated?.map(({ trustDomain }) => trustDomain)).toEqual(['partner.example']);
     expect(source.problem).toBeUndefined();
     server.child.kill('SIGKILL');
     await vi.waitFor(() => expect(source.problem).toMatch(/cannot be used/), SOON);

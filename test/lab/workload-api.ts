@@ -35,6 +35,7 @@ export class WorkloadApiServer implements AsyncDisposable {
   readonly socket: string;
   #answer: Answer | undefined;
   #changed = Promise.withResolvers<void>();
+  #ending: { readonly error: ConnectError | undefined } | undefined;
   #server: Http2Server | undefined;
   readonly #sessions = new Set<ServerHttp2Session>();
   /** Streams that were asked for since the start. */
@@ -51,6 +52,13 @@ export class WorkloadApiServer implements AsyncDisposable {
   /** What there is from now on; undefined: no entry fits who asks. */
   publish(answer: Answer | undefined): void {
     this.#answer = answer;
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  /** Streams that are open end, by this error or by none (EOF), as when a SPIFFE agent is started again; others may begin at once. */
+  endStreams(error?: ConnectError): void {
+    this.#ending = { error };
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
   }
@@ -97,8 +105,13 @@ export class WorkloadApiServer implements AsyncDisposable {
     const aborted = new Promise<void>((resolve) => {
       signal.addEventListener('abort', () => resolve(), { once: true });
     });
+    const before = this.#ending;
     while (!signal.aborted) {
       const changed = this.#changed.promise;
+      if (this.#ending !== before) {
+        if (this.#ending?.error !== undefined) throw this.#ending.error;
+        return;
+      }
       if (this.#answer === undefined) throw new ConnectError('no identity issued', Code.PermissionDenied);
       yield { svids: [...this.#answer.svids], federatedBundles: { ...this.#answer.federatedBundles } };
       await Promise.race([changed, aborted]);

@@ -271,6 +271,32 @@ describe('a registry by a Workload API', () => {
     expect(scene.domain.registry.observed.context.stamps.runThatSaid(storeId, 0n, stamp)).toBeDefined();
   });
 
+  test('starts again from what it kept while nobody issues anything, and goes on from there', async () => {
+    const scene = await Scene.start();
+    await scene.settle();
+    await agentOf(await scene.node('n1')).heartbeat({});
+    await scene.domain.stop();
+    await scene.api.stop();
+    await scene.domain.start();
+    // Nobody who asks the issuer is let in as admin meanwhile; nodes go on.
+    await agentOf(await scene.node('n1')).heartbeat({});
+    const { signer } = scene.domain.registry.observed.context;
+    expect(signer.given?.map(({ spiffeId, problem }) => [spiffeId, problem])).toEqual(
+      ['registry', 'admission'].map((kind) => [
+        `spiffe://test.example/${kind}`,
+        expect.stringMatching(/cannot be used: nobody listens there/),
+      ]),
+    );
+    await scene.publish({ lastsMs: 7_200_000 });
+    await scene.api.start();
+    await vi.waitFor(() => {
+      for (const { notAfter, problem } of signer.given ?? []) {
+        expect(problem).toBeUndefined();
+        expect(notAfter).toBeGreaterThan(Date.now() + 6_000_000);
+      }
+    }, SOON);
+  }, 60_000);
+
   test('does not start without an SVID of the registry and one of the admission identity, and says which is missing', async () => {
     const authority = await SpiffeAuthority.create();
     const api = new WorkloadApiServer(join(temporaryDirectory(), 'api.sock'));
