@@ -97,7 +97,7 @@ describe('refused with a sentence', () => {
 describe('overlaps', () => {
   const refused = (text: RegExp) => ({ code: 'failed-precondition', message: expect.stringMatching(text) });
 
-  const podWithUplink = (): string => {
+  const podWithUplink = async (): Promise<string> => {
     const pod = fixture.makePod('a');
     fixture.inside(pod, 'ip', 'link', 'add', 'name', 'up0', 'type', 'veth', 'peer', 'name', 'up1');
     // No link-local address, which would change by itself a second later.
@@ -105,11 +105,17 @@ describe('overlaps', () => {
       fixture.inside(pod, 'ip', 'link', 'set', 'dev', name, 'addrgenmode', 'none', 'up');
     fixture.inside(pod, 'ip', 'address', 'add', '192.168.7.2/24', 'dev', 'up0');
     fixture.inside(pod, 'ip', 'route', 'add', 'default', 'via', '192.168.7.1');
+    // The kernel says of both that they are up a moment later.
+    await expect
+      .poll(() => fixture.inside(pod, 'ip', '-br', 'link', 'show', 'type', 'veth').match(/ UP /g), {
+        timeout: 40_000,
+      })
+      .toHaveLength(2);
     return pod;
   };
 
   test('a default route is no overlap, and stays untouched through attach and detach', async () => {
-    const pod = podWithUplink();
+    const pod = await podWithUplink();
     const before = fixture.inside(pod, 'ip', 'route', 'show', 'default');
     expect(before).toContain('192.168.7.1');
     await ensureAttachment(fixture.tools, fixture.attachment(pod, 2));
@@ -145,7 +151,7 @@ describe('overlaps', () => {
       /overlaps the address 10\.60\.3\.3/,
     ],
   ])('%s in the pod is refused', async (_, command, text) => {
-    const pod = podWithUplink();
+    const pod = await podWithUplink();
     fixture.inside(pod, ...command);
     const before = fixture.shape(pod);
     await expect(ensureAttachment(fixture.tools, fixture.attachment(pod, 2))).rejects.toMatchObject(
@@ -155,7 +161,7 @@ describe('overlaps', () => {
   });
 
   test('what a pod reaches can be asked for beforehand', async () => {
-    const pod = podWithUplink();
+    const pod = await podWithUplink();
     fixture.inside(pod, 'ip', 'route', 'add', '10.0.0.0/8', 'dev', 'up0');
     const taken = await readPodRoutes(fixture.tools, `/run/netns/${pod}`);
     expect(taken.map(({ prefix }) => formatPrefix(prefix))).toEqual(
