@@ -3,6 +3,8 @@
 // stand at the same revision get the same step. Not here: streams and encoding (src/registry/feed.ts).
 
 import type { z } from 'zod';
+import { readGrant } from '../admission/grant.ts';
+import { fromBase64 } from '../base64.ts';
 import { type Ruleset, ruleset, type StoredGrant, storedGrant } from './admission-model.ts';
 import { federation } from './federation-model.ts';
 import { foreignDomainOf } from './foreign-key.ts';
@@ -52,6 +54,8 @@ interface NetworkEntry {
   readonly grants: Map<string, { value: StoredGrant; revision: number }>;
   /** Who announces a public key, the first one when there are several. */
   readonly keyHolders: Map<string, string>;
+  /** Of nodes of other domains: the revision since which they are granted something. */
+  readonly admittedSince: Map<string, number>;
   readonly tombstones: Map<string, { value: model.Tombstone; revision: number }>;
   /** Per node: the revision of the last change that its watchers see. */
   readonly changedAt: Map<string, number>;
@@ -146,7 +150,17 @@ export class RegistryView {
     return this.#networks.get(network)?.keyHolders.get(publicKey);
   }
 
-  snapshot(name: string): NetworkStep {
+  /**
+   * The revision since which a node is told who is on the network; undefined: it is told of itself alone. A node of another domain is
+   * only as long as something of it is admitted there: else a partner whose rule was taken away would go on looking.
+   */
+  seesOthersSince(network: string, node: string): number | undefined {
+    if (foreignDomainOf(node) === undefined) return 0;
+    return this.#networks.get(network)?.admittedSince.get(node);
+  }
+
+  /** `only`: a node that is told of nobody but itself. */
+  snapshot(name: string, only?: string): NetworkStep {
     const entry = this.#networks.get(name);
     if (entry?.network === undefined) return { kind: 'deleted', revision: this.#revision };
     return {
@@ -155,28 +169,29 @@ export class RegistryView {
       network: entry.network.value,
       networkRevision: entry.network.revision,
       ruleset: entry.ruleset.value,
-      nodes: [...entry.members].map((node) => this.#nodeView(entry, node, 0)),
-      tombstones: [...entry.tombstones.values()].map(({ value }) => value),
+      nodes: [...membersOf(entry, only)].map((node) => this.#nodeView(entry, node, 0)),
+      tombstones: [...tombstonesOf(entry, only)].map(({ value }) => value),
     };
   }
 
   /**
    * What changed after a revision, undefined when nothing did. A network that was made anew since is told as a
-   * snapshot. After the view itself was loaded anew, whatever is not alive is told again: when it died is not known.
+   * snapshot. After the view itself was loaded anew, whatever is not alive is told again: when it died is not known. `only`: as
+   * of a snapshot.
    */
-  since(name: string, revision: number): NetworkStep | undefined {
+  since(name: string, revision: number, only?: string): NetworkStep | undefined {
     const entry = this.#networks.get(name);
     if (entry?.network === undefined) return { kind: 'deleted', revision: this.#revision };
-    if (entry.network.createRevision > revision) return this.snapshot(name);
+    if (entry.network.createRevision > revision) return this.snapshot(name, only);
     const nodes: NodeView[] = [];
-    for (const node of entry.members) {
+    for (const node of membersOf(entry, only)) {
       const changed = (entry.changedAt.get(node) ?? 0) > revision;
       if (changed || (revision < this.#loadedAt && !this.#alive.has(node))) {
         nodes.push(this.#nodeView(entry, node, revision));
       }
     }
     const tombstones: model.Tombstone[] = [];
-    for (const tombstone of entry.tombstones.values()) {
+    for (const tombstone of tombstonesOf(entry, only)) {
       if (tombstone.revision > revision) tombstones.push(tombstone.value);
     }
     const isNew = Math.max(entry.network.revision, entry.ruleset.revision) > revision;
@@ -218,6 +233,7 @@ export class RegistryView {
         names: new Map(),
         grants: new Map(),
         keyHolders: new Map(),
+        admittedSince: new Map(),
         tombstones: new Map(),
         changedAt: new Map(),
       };
@@ -309,6 +325,7 @@ export class RegistryView {
       if (grant === undefined) entry.grants.delete(node);
       else entry.grants.set(node, { value: grant, revision });
       if (grant !== undefined) changed(entry, node, revision);
+      if (foreignDomainOf(node) !== undefined) noteAdmitted(entry, node, grant, revision);
     } else if (kind === 'tombstones') {
       const tombstone = decode(model.tombstone);
       if (tombstone === undefined) entry.tombstones.delete(node);
@@ -319,6 +336,31 @@ export class RegistryView {
     touched.add(network);
   }
 }
+
+const membersOf = ({ members }: NetworkEntry, only: string | undefined): Iterable<string> =>
+  only === undefined ? members : members.has(only) ? [only] : [];
+
+const tombstonesOf = ({ tombstones }: NetworkEntry, only: string | undefined) => {
+  if (only === undefined) return tombstones.values();
+  const own = tombstones.get(only);
+  return own === undefined ? [] : [own];
+};
+
+/** A grant that goes on granting something changes nothing. */
+const noteAdmitted = (
+  { admittedSince }: NetworkEntry,
+  node: string,
+  grant: StoredGrant | undefined,
+  revision: number,
+): void => {
+  if (grant === undefined || !grantsAnything(grant)) admittedSince.delete(node);
+  else if (!admittedSince.has(node)) admittedSince.set(node, revision);
+};
+
+const grantsAnything = ({ grant }: StoredGrant): boolean => {
+  const { isWhole = false, addresses = [] } = readGrant(fromBase64(grant)) ?? {};
+  return isWhole || addresses.length > 0;
+};
 
 const holdKey = (
   holders: Map<string, string>,

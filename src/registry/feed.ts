@@ -39,8 +39,20 @@ export class Feed implements AsyncDisposable {
     return !signal.aborted;
   }
 
-  /** The next message for a watcher that has seen `after` (undefined: nothing), or undefined when nothing changed. */
-  next(network: string, after: number | undefined): SharedMessage | undefined {
+  /**
+   * The next message for a node that has seen `after` (undefined: nothing), or undefined when nothing changed. Who has been told of
+   * itself alone gets the whole once it may.
+   */
+  next(network: string, node: string, after: number | undefined): SharedMessage | undefined {
+    const since = this.view.seesOthersSince(network, node);
+    if (since !== undefined)
+      return this.#forAll(network, after !== undefined && after < since ? undefined : after);
+    const { view } = this;
+    const step = after === undefined ? view.snapshot(network, node) : view.since(network, after, node);
+    return step && this.#messageOf(step);
+  }
+
+  #forAll(network: string, after: number | undefined): SharedMessage | undefined {
     let messages = this.#messages.get(network);
     if (messages === undefined) {
       messages = new Map();

@@ -164,7 +164,7 @@ export class Watches {
       if (signal.aborted) return;
       mustStill();
       const due = performance.now() >= signOfLifeDue;
-      const shared = feed.next(network, seen) ?? (due ? this.#signOfLife() : undefined);
+      const shared = feed.next(network, watcher.name, seen) ?? (due ? this.#signOfLife() : undefined);
       if (shared === undefined) continue;
       const { message } = shared;
       const giveBack = message.step.case === 'snapshot' ? await this.#snapshots.take() : undefined;
@@ -180,8 +180,9 @@ export class Watches {
       if (stream === undefined) continue;
       // As long as the framework waits for the next message it keeps the last one, several times: it gets a small one.
       if (shared.frame.length > SMALL_BYTES) yield this.#signOfLifeAt(seen).encoded;
-      const from = { network, seen, progressMs };
-      const source = { next: feed.next.bind(feed), signOfLife: () => this.#signOfLife(), mustStill };
+      const from = { seen, progressMs };
+      const next = (after: number) => feed.next(network, watcher.name, after);
+      const source = { next, signOfLife: () => this.#signOfLife(), mustStill };
       await sharedFrames(stream, from, source, rounds, signal);
       return;
     }

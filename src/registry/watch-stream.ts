@@ -8,7 +8,6 @@ import type { Rounds } from './rounds.ts';
 import type { SharedMessage } from './shared-message.ts';
 
 export interface WatchPosition {
-  readonly network: string;
   /** The revision that the watcher has. */
   readonly seen: number;
   /** How often it hears something at least. */
@@ -16,7 +15,7 @@ export interface WatchPosition {
 }
 
 export interface WatchSource {
-  readonly next: (network: string, seen: number) => SharedMessage | undefined;
+  readonly next: (seen: number) => SharedMessage | undefined;
   readonly signOfLife: () => SharedMessage;
   /** Throws when the watch has to end. */
   readonly mustStill: () => void;
@@ -25,7 +24,7 @@ export interface WatchSource {
 /** Resolves when the network is gone or the signal aborts; rejects with why the watch had to end. */
 export const sharedFrames = (
   stream: Writable,
-  { network, seen: from, progressMs }: WatchPosition,
+  { seen: from, progressMs }: WatchPosition,
   source: WatchSource,
   rounds: Rounds,
   signal: AbortSignal,
@@ -44,7 +43,7 @@ export const sharedFrames = (
         source.mustStill();
         if (stream.writableNeedDrain || stream.destroyed || stream.writableEnded) return;
         const now = performance.now();
-        const shared = source.next(network, seen) ?? (now >= due ? source.signOfLife() : undefined);
+        const shared = source.next(seen) ?? (now >= due ? source.signOfLife() : undefined);
         if (shared === undefined) return;
         stream.write(shared.frame);
         seen = Number(shared.message.revision);

@@ -32,13 +32,13 @@ class World {
       this.rounds[Symbol.dispose]();
     });
     const source = {
-      next: (_network: string, seen: number) => (seen < this.revision ? this.message : undefined),
+      next: (seen: number) => (seen < this.revision ? this.message : undefined),
       signOfLife: () => this.message,
       mustStill: () => {
         if (this.problem !== undefined) throw this.problem;
       },
     };
-    const from = { network: 'red', seen: 1, progressMs };
+    const from = { seen: 1, progressMs };
     this.ended = sharedFrames(this.stream, from, source, this.rounds, this.stop.signal);
   }
 
