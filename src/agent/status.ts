@@ -39,7 +39,7 @@ export interface StatusParts {
   /** Undefined: the registry gives this node its SVIDs. */
   readonly own: Pick<OwnIdentity, 'place' | 'problemOf'> | undefined;
   readonly networks: Networks;
-  readonly attachments: { readonly upkeep: Pick<Upkeep, 'problems'> };
+  readonly attachments: { readonly upkeep: Pick<Upkeep, 'problems' | 'waiting'> };
   readonly homes: Homes;
   readonly federations: Federations;
   readonly informer: Pick<Informer, 'status' | 'hasSeen'> | undefined;

@@ -50,6 +50,11 @@ export class Upkeep {
     return [...this.#problems.values()];
   }
 
+  /** What was asked for and is not attached, and whether its network's rules refused it. */
+  get waiting(): { readonly network: string; readonly isRefused: boolean }[] {
+    return this.#wishes.all.map(({ id, network }) => ({ network, isRefused: this.#wishes.isRefused(id) }));
+  }
+
   /** After a start: repairs what should be there and drops what belongs to namespaces that are gone. */
   async restore(network: string): Promise<void> {
     const membership = this.#deps.member(network);

@@ -42,6 +42,11 @@ export class Wishes {
     return this.all.find((one) => one.network === network && one.netnsId === netnsId);
   }
 
+  /** It was tried, and no rule of its network admitted it. */
+  isRefused(id: string): boolean {
+    return this.#schedules.get(id)?.isRefused === true;
+  }
+
   put(wish: WishDocument): void {
     this.#deps.state.put(WISH, wish.id, wish);
   }

@@ -16,6 +16,7 @@ import { AgentReadiness } from './agent-readiness.ts';
 import { EventLoop } from './event-loop.ts';
 import { Instruments, type Sample } from './instruments.ts';
 import type { Observed } from './listener.ts';
+import { addPartners } from './partner-metrics.ts';
 import { Totals } from './totals.ts';
 
 export interface AgentMetricsOptions {
@@ -32,6 +33,7 @@ export const observeAgent = (agent: ObservedAgent, options: AgentMetricsOptions)
   addPeers(instruments, agent, options);
   addControl(instruments, agent);
   addAddresses(instruments, agent);
+  addPartners(instruments, agent);
   addKubernetes(instruments, agent);
   const readiness = readinessOf(agent);
   return {

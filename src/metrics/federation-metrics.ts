@@ -3,12 +3,14 @@
 import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import { all, below } from '../../native-free/registry/keys.ts';
 import type { RegistryContext } from '../registry/context.ts';
+import { fresh } from './fresh.ts';
 import type { Instruments, Sample } from './instruments.ts';
 
 export const addFederations = (
   instruments: Instruments,
-  { partners, counters, transactor, now }: RegistryContext,
+  { partners, partnerLinks, counters, transactor, now }: RegistryContext,
 ): void => {
+  const state = fresh(() => transactor.read([below.members(), below.attachments()].map(all)));
   instruments.gauge(
     'vl3_registry_federations',
     'Other domains: invited, active, or revoked-there (the partner has ended it).',
@@ -33,20 +35,47 @@ export const addFederations = (
       }),
   );
   instruments.gauge(
+    'vl3_registry_federation_bundle_refreshed',
+    "Whether the last look for a partner's bundle confirmed it, or brought a newer one.",
+    ['domain'],
+    () =>
+      partners
+        .active()
+        .map(
+          ({ federation: { trustDomain: domain } }): Sample => [
+            { domain },
+            partnerLinks.problemOf(domain) === undefined ? 1 : 0,
+          ],
+        ),
+  );
+  /** How many different things of each partner's nodes there are; 0 is said as well. */
+  const perPartner = (things: Iterable<readonly [node: string, thing: string]>): Sample[] => {
+    const counts = new Map(
+      partners.active().map(({ federation }) => [federation.trustDomain, new Set<string>()]),
+    );
+    for (const [node, thing] of things) {
+      const domain = foreignDomainOf(node);
+      if (domain !== undefined) counts.get(domain)?.add(thing);
+    }
+    return [...counts].map(([domain, found]): Sample => [{ domain }, found.size]);
+  };
+  instruments.gauge(
     'vl3_registry_federation_nodes',
     "Partners' nodes on networks of this domain.",
     ['domain'],
-    async () => {
-      const state = await transactor.read([all(below.members())]);
-      const counts = new Map(
-        partners.active().map(({ federation }) => [federation.trustDomain, new Set<string>()]),
-      );
-      for (const { value } of state.members()) {
-        const domain = foreignDomainOf(value.node);
-        if (domain !== undefined) counts.get(domain)?.add(value.node);
-      }
-      return [...counts].map(([domain, nodes]): Sample => [{ domain: domain }, nodes.size]);
-    },
+    async () => perPartner((await state()).members().map(({ value: { node } }) => [node, node])),
+  );
+  instruments.gauge(
+    'vl3_registry_federation_attachments',
+    "Attachments of partners' nodes that are admitted to networks of this domain.",
+    ['domain'],
+    async () => perPartner((await state()).attachments().map(({ key, value }) => [value.node, key])),
+  );
+  instruments.counter(
+    'vl3_registry_federation_admissions_refused_total',
+    "Attachments of partners' nodes that no rule admitted, each time that their node asked, since the start.",
+    ['domain'],
+    () => [...counters.refusedForeignAdmissions].map(([domain, count]): Sample => [{ domain }, count]),
   );
   instruments.counter(
     'vl3_registry_federation_invitations_refused_total',
@@ -58,6 +87,6 @@ export const addFederations = (
     'vl3_registry_federation_calls_refused_total',
     "Calls of partners' nodes that were refused since the start.",
     ['domain'],
-    () => [...counters.refusedForeign].map(([domain, count]): Sample => [{ domain: domain }, count]),
+    () => [...counters.refusedForeign].map(([domain, count]): Sample => [{ domain }, count]),
   );
 };

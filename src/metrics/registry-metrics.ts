@@ -7,17 +7,17 @@ import { all, below } from '../../native-free/registry/keys.ts';
 import { phaseOf } from '../../native-free/registry/lease-phase.ts';
 import { RECOVERY_READS, recoveryProgress } from '../../native-free/registry/recovery-rules.ts';
 import type { State } from '../../native-free/registry/state.ts';
+import type { RegistryContext } from '../registry/context.ts';
 import type { ObservedRegistry } from '../registry/server.ts';
 import { EventLoop } from './event-loop.ts';
 import { addFederations } from './federation-metrics.ts';
+import { fresh } from './fresh.ts';
 import { Instruments, type Sample } from './instruments.ts';
 import type { Observed } from './listener.ts';
 
 const LAG_LIMIT_SECONDS = 5;
 /** Its lease is given back at once; should the process die in between, it ends by itself. */
 const PROBE_LEASE_MS = 10_000;
-/** Who asks more often gets the same answer again: looking costs a write, or a read of much. */
-const FRESH_MS = 1000;
 const TRANSACTION_BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 
 export const observeRegistry = (registry: ObservedRegistry): Observed => {
@@ -26,6 +26,7 @@ export const observeRegistry = (registry: ObservedRegistry): Observed => {
   addStore(instruments, registry);
   addDomain(instruments, registry);
   addFederations(instruments, registry.context);
+  addSigner(instruments, registry.context);
   return {
     metrics: () => instruments.text(),
     health: async () => {
@@ -46,22 +47,6 @@ const readinessOf = async ({ context, port }: ObservedRegistry): Promise<string[
     problems.push(`the store cannot be written: ${error instanceof Error ? error.message : String(error)}`);
   }
   return problems;
-};
-
-/** The work's last result while it is fresh, or what is under way. */
-const fresh = <T>(work: () => Promise<T>): (() => Promise<T>) => {
-  let last: Promise<T> | undefined;
-  let at = Number.NEGATIVE_INFINITY;
-  return () => {
-    if (last === undefined || performance.now() - at >= FRESH_MS) {
-      const mine = work().finally(() => {
-        at = performance.now();
-      });
-      at = Number.POSITIVE_INFINITY;
-      last = mine;
-    }
-    return last;
-  };
 };
 
 const addStore = (instruments: Instruments, { context, transactor, storeFile }: ObservedRegistry): void => {
@@ -165,5 +150,16 @@ const addDomain = (instruments: Instruments, { context, transactor }: ObservedRe
       const progress = recoveryProgress(now);
       return progress === undefined ? [] : [[{ reason: progress.recovery.reason }, progress.awaited.length]];
     },
+  );
+};
+
+/** No series where the registry is the CA. */
+const addSigner = (instruments: Instruments, { signer }: RegistryContext): void => {
+  instruments.gauge(
+    'vl3_registry_svid_expiry_timestamp_seconds',
+    "With SVIDs of another issuer: when the registry's, and that of the admission identity, end, in Unix time.",
+    ['identity'],
+    () =>
+      (signer.given ?? []).map(({ spiffeId, notAfter }): Sample => [{ identity: spiffeId }, notAfter / 1000]),
   );
 };

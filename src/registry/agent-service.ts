@@ -292,9 +292,7 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
           if (names !== undefined)
             await putNodeNames(context, network, name, names, verifierOf(context, name));
           const refused = answer.refused.map((one) => ({ ...one }));
-          const { refusedAdmissions } = context.counters;
-          if (refused.length > 0)
-            refusedAdmissions.set(network, (refusedAdmissions.get(network) ?? 0) + refused.length);
+          context.counters.countAdmissionRefusals(refused.length, network, domain);
           return { revision: BigInt(revision), refused, rulesetVersion: BigInt(answer.rulesetVersion) };
         }
       }

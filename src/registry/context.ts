@@ -66,6 +66,8 @@ export class Counters {
   refusedAnnouncements = 0;
   /** Attachments that no rule admitted, each time that they were asked for, by network. */
   readonly refusedAdmissions = new Map<string, number>();
+  /** Those of partners' nodes among them, by domain. */
+  readonly refusedForeignAdmissions = new Map<string, number>();
   readonly refusedEnrolments = new Map<string, number>();
 
   /** Calls of partners' nodes, by domain. */
@@ -76,6 +78,15 @@ export class Counters {
 
   countFederationRefusal(reason: string): void {
     this.refusedFederations.set(reason, (this.refusedFederations.get(reason) ?? 0) + 1);
+  }
+
+  /** `domain`: the partner's; undefined: it was a node of the own domain. */
+  countAdmissionRefusals(count: number, network: string, domain: string | undefined): void {
+    if (count === 0) return;
+    const { refusedAdmissions, refusedForeignAdmissions } = this;
+    refusedAdmissions.set(network, (refusedAdmissions.get(network) ?? 0) + count);
+    if (domain === undefined) return;
+    refusedForeignAdmissions.set(domain, (refusedForeignAdmissions.get(domain) ?? 0) + count);
   }
 
   countForeignRefusal(domain: string): void {
