@@ -4,12 +4,12 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';
-import { zoneOf } from '../../native-free/names/name.ts';
+import { canBeZone, zoneOf } from '../../native-free/names/name.ts';
 import { formatResolvConf, parseResolvConf } from '../../native-free/names/resolv-conf.ts';
 import { LocalClient } from '../../src/agent/local-client.ts';
 import { RESOLVER_ADDRESS } from '../../src/names/resolver-address.ts';
@@ -74,7 +74,7 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
   const client = new LocalClient(options.socket);
   // Killed in a way that cannot be caught, this process takes the command with it: nobody else would end it.
   const dieWithMe = ['--pdeathsig', 'KILL', '--'];
-  const resolvConf = options.resolver ? writeResolvConf(options.network) : undefined;
+  const resolvConf = options.resolver ? new ResolvConfFile() : undefined;
   const namespaces = resolvConf === undefined ? ['--net'] : ['--net', '--mount', '--propagation', 'slave'];
   const wrapper = ['sh', '-c', WRAPPER, 'sh', resolvConf?.path ?? ''];
   const inNamespace = ['unshare', ...namespaces, '--', ...wrapper, ...command];
@@ -91,7 +91,7 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
   try {
     await waitUntilReady(child);
     if (resolvConf !== undefined) {
-      resolvConf.remove();
+      resolvConf.unlink();
       if (child.pid !== undefined) resolver = await openResolver(child.pid);
     }
     const netns = `/proc/${child.pid}/ns/net`;
@@ -106,6 +106,8 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
         context.signal,
       );
       if (refusal !== undefined) throw refusal;
+      // As the agent calls them: with the own domain, too, a network is the own domain's.
+      resolvConf?.write(attached.map(({ network }) => network));
       const pending = reportPending(context, attached);
       // Without any network there is nothing that the command could do here.
       if (pending === attached.length || (options.all === true && pending > 0)) return EXIT.pending;
@@ -120,27 +122,38 @@ const run = async (context: Context, options: RunOptions, command: readonly stri
   } finally {
     context.signal.removeEventListener('abort', stop);
     child.kill('SIGKILL');
-    resolvConf?.remove();
+    resolvConf?.close();
     await resolver?.[Symbol.asyncDispose]();
   }
 };
 
 const MACHINE_RESOLV_CONF = '/etc/resolv.conf';
 
-/** The namespace's own, in a file that is mounted over the machine's and can be removed then. */
-const writeResolvConf = (
-  networks: readonly string[],
-): { readonly path: string; readonly remove: () => void } => {
-  const directory = mkdtempSync(join(tmpdir(), 'vl3-run-'));
-  const path = join(directory, 'resolv.conf');
-  const machine = existsSync(MACHINE_RESOLV_CONF) ? readFileSync(MACHINE_RESOLV_CONF, 'utf8') : '';
-  const search = [
-    ...networks.map((network) => zoneOf(network).join('.')),
-    ...parseResolvConf(machine).search,
-  ];
-  writeFileSync(path, formatResolvConf({ servers: [RESOLVER_ADDRESS], search }), { mode: 0o644 });
-  return { path, remove: () => rmSync(directory, { recursive: true, force: true }) };
-};
+/** The namespace's own: mounted over the machine's, then without a name, and written before the command is there to read it. */
+class ResolvConfFile {
+  readonly #directory = mkdtempSync(join(tmpdir(), 'vl3-run-'));
+  readonly path = join(this.#directory, 'resolv.conf');
+  readonly #descriptor = openSync(this.path, 'wx', 0o644);
+
+  write(networks: readonly string[]): void {
+    const machine = existsSync(MACHINE_RESOLV_CONF) ? readFileSync(MACHINE_RESOLV_CONF, 'utf8') : '';
+    const zones = networks.map(zoneOf).filter(canBeZone);
+    const search = [...zones.map((labels) => labels.join('.')), ...parseResolvConf(machine).search];
+    writeSync(
+      this.#descriptor,
+      formatResolvConf({ servers: [RESOLVER_ADDRESS], search: [...new Set(search)] }),
+    );
+  }
+
+  unlink(): void {
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  close(): void {
+    this.unlink();
+    closeSync(this.#descriptor);
+  }
+}
 
 /** Loaded only when it is needed: it opens sockets in another namespace. */
 const openResolver = async (pid: number): Promise<AsyncDisposable> => {

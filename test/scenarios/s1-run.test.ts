@@ -66,6 +66,18 @@ describe('vl3 run', () => {
     expect(asked().slice(before), 'nothing of it is the business of the machine’s resolver').toEqual([]);
   });
 
+  test('finds workloads of a network that is named with the own domain, too', async () => {
+    const { stdout, stderr } = await run(
+      ['red@test.example', 'green'],
+      `grep ^search /etc/resolv.conf\n${lookUp(['web', 'db'])}`,
+    );
+    expect(stdout.trim().split('\n'), stderr).toEqual([
+      'search red.vl3 green.vl3 corp.example',
+      `web ${web.v4('red')}`,
+      `db ${db.v4('green')}`,
+    ]);
+  });
+
   test('finds itself, and a workload by its address', async () => {
     const script = `getent hosts ${web.v4('red')} ${web.v6('red')}; getent ahostsv4 me.red.vl3`;
     const { stdout } = await run(['red'], script, '--name', 'me');
