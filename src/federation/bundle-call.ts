@@ -15,6 +15,7 @@ import { SERVER_AUTH } from '../identity/certificate.ts';
 import { type TrustBundle, verifySvid } from '../identity/chain.ts';
 import { toPem } from '../identity/pem.ts';
 import { decodeSpiffeBundle } from '../identity/spiffe-bundle.ts';
+import { upToAnchor } from '../identity/tls.ts';
 
 const TIMEOUT_MS = 10_000;
 const MAX_REDIRECTS = 3;
@@ -101,7 +102,7 @@ const serverProblem = (
   spiffeId: string,
   now: number,
 ): Vl3Error | undefined => {
-  const result = verifySvid(chain, known, now, SERVER_AUTH);
+  const result = verifySvid(upToAnchor(chain, known), known, now, SERVER_AUTH);
   if (result.kind === 'refused')
     return new Vl3Error(
       'unauthenticated',

@@ -92,7 +92,10 @@ const isCertificate = (value: unknown): value is { raw: Uint8Array; issuerCertif
   typeof value === 'object' && value !== null && 'raw' in value && value.raw instanceof Uint8Array;
 
 /** A server shows all CAs of its domain after its chain, and in a rotation there are several: what follows the first that counts is not looked at. */
-const upToAnchor = (chain: readonly Uint8Array[], { certificates }: TrustBundle): readonly Uint8Array[] => {
+export const upToAnchor = (
+  chain: readonly Uint8Array[],
+  { certificates }: TrustBundle,
+): readonly Uint8Array[] => {
   const at = chain.findIndex((one) => certificates.some((anchor) => Buffer.from(anchor).equals(one)));
   return at < 1 ? chain : chain.slice(0, at);
 };
@@ -122,6 +125,7 @@ export interface PeerIdentity {
   readonly trustDomain: string;
   /** Of its certificate: lowercase hex, and unix ms. */
   readonly serial: string;
+  readonly notBefore: number;
   readonly notAfter: number;
 }
 
@@ -145,7 +149,8 @@ export const peerIdentity = (
   const result = verifyPeer(socket, bundle, now, intermediates);
   if (result?.kind !== 'verified' || !('name' in result.id)) return undefined;
   const { id, leaf, notAfter } = result;
-  return { kind: id.kind, name: id.name, trustDomain: id.trustDomain, serial: leaf.serial, notAfter };
+  const { serial, notBefore } = leaf;
+  return { kind: id.kind, name: id.name, trustDomain: id.trustDomain, serial, notBefore, notAfter };
 };
 
 /** Why peerIdentity is undefined, as a sentence for the caller; undefined when it is not. */
