@@ -325,7 +325,6 @@ export class Invariants {
   bounded(what: string, size: number, bound: number): void {
     this.judge(
       'no queue without bound',
-      'no livelock',
       size <= bound,
       () => `${what}: ${size}, and at most ${bound} is sane`,
     );
