@@ -117,7 +117,7 @@ Examples:
     )
     .addHelpText(
       'after',
-      '\nWhere the CA is in the registry, that makes them: `vl3 registry operator`.\n\nExamples:\n  vl3 ca operator dashboard --trust-domain aws-prod.example --file ./dashboard.json --registry registry.aws-prod.example:7443',
+      '\nWhere the CA is in the registry, that makes them: `vl3 operator create`. Either ends by `vl3 operator revoke`, too.\nOf a name that was revoked just now make one in a few minutes, or take another name: certificates begin five minutes early.\n\nExamples:\n  vl3 ca operator dashboard --trust-domain aws-prod.example --file ./dashboard.json --registry registry.aws-prod.example:7443',
     )
     .action(
       async (

@@ -15,6 +15,7 @@ import { deviceCommand } from './device.ts';
 import { federationCommands } from './federation.ts';
 import { networkCommands } from './network.ts';
 import { nodeCommands } from './node.ts';
+import { operatorCommands } from './operator.ts';
 import { peerCommands } from './peer.ts';
 import { registryCommands } from './registry.ts';
 import { runCommand } from './run.ts';
@@ -55,6 +56,7 @@ export const buildProgram = (context: Context): Command => {
     tokenCommands,
     networkCommands,
     nodeCommands,
+    operatorCommands,
     admissionCommands,
     federationCommands,
     attachmentCommands,

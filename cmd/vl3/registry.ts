@@ -18,7 +18,6 @@ import { type OutputFormat, outputOption, print, printTable } from './output.ts'
 import { addBackupCommand } from './registry-backup.ts';
 import { addBundleCommand } from './registry-bundle.ts';
 import { addDomainCommand } from './registry-domain.ts';
-import { addOperatorCommand } from './registry-operator.ts';
 import { addRestoreCommand } from './registry-restore.ts';
 import { addSettleCommand } from './registry-settle.ts';
 import { addConfigCommand, readSettings, refuseSettings, withSettings } from './settings.ts';
@@ -70,7 +69,6 @@ export const registryCommands: CommandGroup = (program: Command, context: Contex
   addConfigCommand(registry, registrySettings, context, mustAgree);
   addDomainCommand(registry, context);
   addBundleCommand(registry, context);
-  addOperatorCommand(registry, context);
   addBackupCommand(registry, context);
   addRestoreCommand(registry, context);
   addSettleCommand(registry, context);

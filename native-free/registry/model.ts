@@ -139,6 +139,27 @@ export const node = z.strictObject({
 });
 export type Node = z.infer<typeof node>;
 
+/** Of one name, that have not ended. */
+export const MAX_OPERATOR_CREDENTIALS = 32;
+const operatorCredential = z.strictObject({
+  serial: z.string().max(64),
+  notAfter: time,
+  /** When it was given out here, or first used. */
+  notedAt: time,
+  /** The admin who had it made here. */
+  issuedBy: z.string().max(63).optional(),
+  revokedAt: time.optional(),
+});
+export type OperatorCredential = z.infer<typeof operatorCredential>;
+/** What was given, by name, to those who look and change nothing. */
+export const operator = z.strictObject({
+  name,
+  credentials: z.array(operatorCredential).max(MAX_OPERATOR_CREDENTIALS),
+  /** Whatever was made until then counts no more. */
+  revokedAt: time.optional(),
+});
+export type Operator = z.infer<typeof operator>;
+
 /** What the registry last saw of a node; written seldom, kept when the liveness lease ends. */
 export const sighting = z.strictObject({
   seenAt: time,

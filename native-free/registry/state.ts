@@ -62,6 +62,12 @@ export class State {
   tokens(): Stored<model.Token>[] {
     return this.#all(model.token, below.tokens);
   }
+  operator(name: string): Stored<model.Operator> | undefined {
+    return this.#one(model.operator, keys.operator(name));
+  }
+  operators(): Stored<model.Operator>[] {
+    return this.#all(model.operator, below.operators);
+  }
   clusterEnrolment(node: string): Stored<model.ClusterEnrolment> | undefined {
     return this.#one(model.clusterEnrolment, keys.clusterEnrolment(node));
   }

@@ -47,6 +47,8 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.AdmissionService/ExportAdmissionLog': reader,
 
   'vl3.v1.CredentialService/IssueOperator': admin,
+  'vl3.v1.CredentialService/ListOperators': reader,
+  'vl3.v1.CredentialService/RevokeOperator': admin,
 
   'vl3.v1.FederationService/InvitePartner': admin,
   'vl3.v1.FederationService/AcceptInvitation': admin,

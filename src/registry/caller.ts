@@ -27,7 +27,8 @@ export type Caller =
       readonly name: string;
       /** Of the certificate, lowercase hex. */
       readonly serial: string;
-      /** When the certificate ends, milliseconds since the epoch. */
+      /** When the certificate begins and ends, milliseconds since the epoch. */
+      readonly notBefore: number;
       readonly notAfter: number;
       readonly address: string;
     };
@@ -108,10 +109,10 @@ export class Callers {
       const problem = peerProblem(socket, bundle, now, intermediates) ?? 'the client is not known';
       return { role: 'anonymous', problem: `${problem}: ${REMEDY}`, address };
     }
-    const { kind, serial, notAfter } = peer;
-    if (domain === home) return { role: kind, name: peer.name, serial, notAfter, address };
-    if (kind === 'node')
-      return { role: 'foreign-node', name: foreignKey(peer.name, domain), serial, notAfter, address };
+    const { kind, serial, notBefore, notAfter } = peer;
+    const known = { serial, notBefore, notAfter, address };
+    if (domain === home) return { role: kind, name: peer.name, ...known };
+    if (kind === 'node') return { role: 'foreign-node', name: foreignKey(peer.name, domain), ...known };
     return { role: 'anonymous', problem: `an ${kind} of ${domain} is nobody here: ${REMEDY}`, address };
   }
 }

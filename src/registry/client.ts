@@ -17,6 +17,7 @@ import { clientTlsOptions } from '../identity/tls.ts';
 import { connectRegistry } from './connection.ts';
 
 export type AdminClient = Client<typeof AdminService>;
+export type CredentialClient = Client<typeof CredentialService>;
 export type AdmissionClient = Client<typeof AdmissionService>;
 export type AgentClient = Client<typeof AgentService>;
 export type DomainClient = Client<typeof DomainService>;
@@ -66,7 +67,7 @@ export const connectAdmission = async (
 export const connectCredentials = async (
   file: string,
   options?: ClientOptions,
-): Promise<Connected<Client<typeof CredentialService>>> => {
+): Promise<Connected<CredentialClient>> => {
   const connection = connect(await readAdminCredential(file), options);
   return {
     client: withVl3Errors(createClient(CredentialService, connection.transport)),

@@ -8,6 +8,7 @@ import { adoptNode } from '../../native-free/registry/adoption-rules.ts';
 import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import { identityKey, keys, one } from '../../native-free/registry/keys.ts';
 import { checkIdentity } from '../../native-free/registry/node-rules.ts';
+import { checkOperator, noteSeenOperator } from '../../native-free/registry/operator-rules.ts';
 import {
   enrolByIdentity,
   isEnrolled,
@@ -83,6 +84,7 @@ export const guard = (deps: Dependencies): Interceptor => {
       await mustBeWelcome(deps, method, caller);
       const serve = async () => {
         if (caller.role === 'node') await mustBeCurrent(deps, caller);
+        if (caller.role === 'operator') await mustNotBeRevoked(deps, caller);
         if (caller.role === 'foreign-node') await mustBeOfPartner(deps, caller);
         return await next(request);
       };
@@ -132,6 +134,22 @@ const mustBeCurrent = async (
   const spiffeId = formatSpiffeId({ kind: 'node', trustDomain, name });
   const { answer: isNew } = await transactor.run(enrolByIdentity({ name, spiffeId }, enrolment, now()));
   if (isNew) logger.info({ node: name, spiffeId }, 'node enrolled by its SVID');
+};
+
+/** An operator's is refused from the moment that it is revoked. One that was made elsewhere is known from its first call on. */
+const mustNotBeRevoked = async (
+  { transactor, enrolment, now, logger }: Dependencies,
+  caller: Exclude<Caller, { role: 'anonymous' }>,
+): Promise<void> => {
+  const rule = checkOperator(caller, { barsName: enrolment !== undefined });
+  const { answer } = rule.decide(await transactor.read(rule.reads));
+  if (!answer.isNew) return;
+  const { name, serial } = caller;
+  await transactor.run(noteSeenOperator(caller, now()));
+  logger.info(
+    { operator: name, serial, address: caller.address },
+    'operator credential used for the first time',
+  );
 };
 
 const isPerson = (role: Role): role is 'admin' | 'operator' => role === 'admin' || role === 'operator';

@@ -10,6 +10,7 @@ import { all, below } from '../../native-free/registry/keys.ts';
 import { removeMember } from '../../native-free/registry/lease-rules.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { forgetTombstones, TOMBSTONE_MEMORY_MS } from '../../native-free/registry/node-rules.ts';
+import { forgetOperators } from '../../native-free/registry/operator-rules.ts';
 import { endRecovery } from '../../native-free/registry/recovery-rules.ts';
 import { forgetTokens } from '../../native-free/registry/token-rules.ts';
 import { removeStrayMembers } from './stray-members.ts';
@@ -117,5 +118,6 @@ const tidy = async (deps: Dependencies): Promise<void> => {
       'nodes forgotten: their clusters took them away, and their SVIDs have expired',
     );
   await transactor.run(forgetTokens(now()));
+  await transactor.run(forgetOperators(now()));
   await transactor.run(forgetTombstones(now(), Math.max(TOMBSTONE_MEMORY_MS, 2 * terms.termMs)));
 };

@@ -50,7 +50,7 @@ export const handlerOf = (
         router.service(AgentService, agentService(context));
         router.service(EnrollmentService, enrollmentService(context));
         router.service(FederationService, federationService(context));
-        if (ca !== undefined) router.service(CredentialService, credentialService({ signer: ca, logger }));
+        router.service(CredentialService, credentialService(context, ca));
         router.service(DomainService, domainService(ownStatement));
         if (ca !== undefined) router.service(CaService, caService({ ca, logger }));
       },

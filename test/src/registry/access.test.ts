@@ -48,7 +48,7 @@ const OF_STRANGERS = [
   'FederationService/ConfirmFederation',
 ].map((name) => `vl3.v1.${name}`);
 /** What is only looked at. */
-const OF_READERS = /^vl3\.v1\.(Admin|Admission|Federation)Service\/(Get|List|Test|Export)/;
+const OF_READERS = /^vl3\.v1\.(Admin|Admission|Federation|Credential)Service\/(Get|List|Test|Export)/;
 const OF_ADMINS = /^vl3\.v1\.(Admin|Admission|Federation|Credential|Ca)Service\//;
 /** What a node of a federated domain has no business with. */
 const OF_OWN_NODES = ['RenewSvid', 'ListFederations', 'TestifyRecords'].map(
@@ -129,7 +129,7 @@ test('each method lets in exactly the roles of the table', async () => {
   const partnersAdmin = await readAdminCredential(partner.registry.adminFile);
   const operatorFile = `${temporaryDirectory()}/operator.json`;
   const made = await inProcess([
-    ...['registry', 'operator', 'alice', '--file', operatorFile],
+    ...['operator', 'create', 'alice', '--file', operatorFile],
     ...['--admin', domain.registry.adminFile],
   ]);
   expect([made.code, made.err]).toEqual([0, '']);

@@ -98,6 +98,7 @@ test('a partner whose nodes ask without end keeps no other partner waiting', asy
       role: 'foreign-node',
       name: `n1@${domain}`,
       serial: '1',
+      notBefore: 0,
       notAfter: 1,
       address: '',
     } as const;
