@@ -91,8 +91,10 @@ const signedAt = ({ head }: Exported): number => {
 
 const whoOf = (entry: LogEntry): string => {
   if (entry.admin !== undefined) return `admin ${entry.admin}`;
+  // A domain by itself, when it took an invitation.
+  if (entry.node === undefined) return entry.trustDomain ?? '-';
   const of = entry.namespace === undefined ? '' : `${entry.namespace}/`;
-  return `${of}${entry.workload ?? ''} on ${entry.node ?? ''}@${entry.trustDomain ?? ''}`;
+  return `${of}${entry.workload ?? ''} on ${entry.node}@${entry.trustDomain ?? ''}`;
 };
 
 const printLog = (context: Context, entries: readonly LogEntry[]): void =>

@@ -89,7 +89,7 @@ const printPeers = (
     const now = Date.now();
     printTable(
       context,
-      ['NAME', 'NETWORK', 'ADDRESSES', 'ENDPOINT', 'HANDSHAKE', 'RECEIVED', 'SENT'],
+      ['NAME', 'NETWORK', 'ADDRESSES', 'ENDPOINT', 'HANDSHAKE', 'RECEIVED', 'SENT', 'LAST MINUTE'],
       peers.map((one) => [
         one.name,
         one.network,
@@ -98,6 +98,7 @@ const printPeers = (
         formatAge(one.lastHandshakeAt, now),
         formatBytes(one.rxBytes),
         formatBytes(one.txBytes),
+        `${formatBytes(Math.round(one.rxBytesPerSecond))}/s in, ${formatBytes(Math.round(one.txBytesPerSecond))}/s out`,
       ]),
     );
   });
@@ -178,11 +179,15 @@ export const peerCommands: CommandGroup = (program: Command, context: Context): 
     .addOption(outputOption())
     .addHelpText('after', '\nExamples:\n  vl3 peer list\n  vl3 peer list --network red -o json')
     .action(async ({ network, socket, output }: ListOptions) => {
-      const all = await new LocalClient(socket).stockPeers();
+      const client = new LocalClient(socket);
+      const all = await client.stockPeers();
+      const own = network?.includes('@') ? (await client.status({ probe: false })).trustDomain : '';
       await printPeers(
         context,
         output,
-        all.filter((one) => network === undefined || one.network === network),
+        all.filter(
+          (one) => network === undefined || [one.network, `${one.network}@${own}`].includes(network),
+        ),
       );
     });
 
@@ -195,6 +200,8 @@ export const peerCommands: CommandGroup = (program: Command, context: Context): 
     .addHelpText('after', '\nExamples:\n  vl3 peer remove phone --network red')
     .action(async (name: string, { network, socket, output }: OneOptions) => {
       const removed = await new LocalClient(socket).removeStockPeer({ network, name });
-      await printPeers(context, output, removed === undefined ? [] : [removed]);
+      if (removed === undefined && output === 'table')
+        context.out(`there was no peer ${name} on ${network}: \`vl3 peer list\` shows those of this node`);
+      else await printPeers(context, output, removed === undefined ? [] : [removed]);
     });
 };

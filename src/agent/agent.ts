@@ -329,6 +329,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         detach: (request) => attachments.detach('id' in request ? request : keyed(request)),
         attachments: () => attachments.list(),
         stockPeers: new StockPeers({
+          own: trustDomain,
           attachments,
           join: (network) => networks.join(network),
           member: (network) => networks.get(network),

@@ -36,6 +36,9 @@ export const stockPeerSchema = z.object({
   /** Since the agent started. */
   rxBytes: z.number(),
   txBytes: z.number(),
+  /** Over about the last minute. */
+  rxBytesPerSecond: z.number().default(0),
+  txBytesPerSecond: z.number().default(0),
 });
 export type LocalStockPeer = z.infer<typeof stockPeerSchema>;
 

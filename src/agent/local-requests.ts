@@ -4,7 +4,7 @@
 
 import { z } from 'zod';
 import { assertedSchema } from '../../native-free/reconcile/documents.ts';
-import { address, attachment, name } from '../../native-free/registry/model.ts';
+import { address, attachment } from '../../native-free/registry/model.ts';
 import { networkKey } from '../../native-free/registry/network-key.ts';
 
 export const attachRequestSchema = z.strictObject({
@@ -35,7 +35,7 @@ export const attachRequestSchema = z.strictObject({
 export type AttachRequest = z.infer<typeof attachRequestSchema>;
 
 export const stockPeerNameSchema = z.strictObject({
-  network: name,
+  network: networkKey,
   name: attachment.shape.workload.min(1, 'it is empty: name the peer'),
 });
 export type StockPeerName = z.infer<typeof stockPeerNameSchema>;

@@ -136,7 +136,8 @@ export class Membership {
     const keys = { privateKey: fromBase64(privateKey), timestampMark: fromBase64(timestampMark) };
     const tun = { name: TUN_NAME, netns: namedNamespacePath(router.name), allowOffloads: true };
     const tunnel = Tunnel.open({ name: network, tun, mtu: mtu(), ...keys }, deps);
-    stockPeers = new StockPeerLinks({ network, state, tunnel, onChange: () => router.setUp() });
+    const onChange = () => router.setUp();
+    stockPeers = new StockPeerLinks({ network, state, tunnel, onChange, now: clock.monotonic });
     const verifyGrant = trust.verifyGrantOf(trustDomain);
     const grants = new Grants({ state, clock, logger, saved, home: trustDomain, verifyGrant });
     const parts = { node, state, saved, tunnel, book, grants, stockPeers };
@@ -379,6 +380,7 @@ export class Membership {
 
   /** Writes down what a restart needs: learned endpoints and the handshake timestamps' mark. Cheap when unchanged. */
   checkpoint(): void {
+    this.stockPeers.look();
     this.#checkpointedSessions = this.tunnel.sessions;
     const timestampMark = toBase64(this.tunnel.timestampMark);
     this.saved.transact(() => {

@@ -6,6 +6,7 @@ import type { PeerId } from '../../native-free/device/data-plane.ts';
 import { peerId } from '../../native-free/device/device.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { type Address, hostPrefix, parseAddress } from '../../native-free/ipam/prefix.ts';
+import { RecentRate } from '../../native-free/recent-rate.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
 import { ATTACHMENT, type AttachmentDocument, PEER } from '../../native-free/reconcile/documents.ts';
 import { fromBase64 } from '../base64.ts';
@@ -20,6 +21,8 @@ export interface StockPeerLinksDeps {
   >;
   /** Addresses came or went: the router has to know. */
   readonly onChange: () => Promise<void>;
+  /** Milliseconds that only grow. */
+  readonly now: () => number;
 }
 
 /** Of a stock peer, as far as it was heard. */
@@ -30,12 +33,21 @@ export interface StockPeerUse {
   readonly lastHandshakeAt: number;
   readonly rxBytes: number;
   readonly txBytes: number;
+  /** Over about the last minute. */
+  readonly rxBytesPerSecond: number;
+  readonly txBytesPerSecond: number;
+}
+
+interface Linked {
+  readonly peer: PeerId;
+  readonly addresses: readonly Address[];
+  readonly rates: { readonly rx: RecentRate; readonly tx: RecentRate };
 }
 
 export class StockPeerLinks {
   readonly #deps: StockPeerLinksDeps;
   /** By attachment. */
-  readonly #linked = new Map<string, { readonly peer: PeerId; readonly addresses: readonly Address[] }>();
+  readonly #linked = new Map<string, Linked>();
 
   /** Those that were let in before, too, before they are let in again: a node must not come first with a key of theirs. */
   readonly #keys = new Map<string, { readonly name: string; readonly publicKey: string }>();
@@ -88,7 +100,8 @@ export class StockPeerLinks {
         'resource-exhausted',
         'this node has no room for another peer: make it on another node',
       );
-    this.#linked.set(attachment.id, { peer, addresses });
+    const rates = before?.rates ?? { rx: new RecentRate(), tx: new RecentRate() };
+    this.#linked.set(attachment.id, { peer, addresses, rates });
     this.#note(attachment);
     tunnel.publishAllowedIps();
     await onChange();
@@ -108,17 +121,29 @@ export class StockPeerLinks {
     await onChange();
   }
 
+  /** To be called every few seconds: what they have used until now. */
+  look(): void {
+    const { tunnel, now } = this.#deps;
+    for (const { peer, rates } of this.#linked.values()) {
+      const { rxBytes = 0, txBytes = 0 } = tunnel.activity(peer) ?? {};
+      rates.rx.look(now(), rxBytes);
+      rates.tx.look(now(), txBytes);
+    }
+  }
+
   use(attachmentId: string): StockPeerUse {
-    const { tunnel } = this.#deps;
-    const peer = this.#linked.get(attachmentId)?.peer;
+    const { tunnel, now } = this.#deps;
+    const { peer, rates } = this.#linked.get(attachmentId) ?? {};
     const status = peer === undefined ? undefined : tunnel.status(peer);
-    const activity = peer === undefined ? undefined : tunnel.activity(peer);
+    const { rxBytes = 0, txBytes = 0 } = (peer === undefined ? undefined : tunnel.activity(peer)) ?? {};
     const { address = '', port } = status?.endpoint ?? {};
     return {
       endpoint: address === '' ? '' : address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`,
       lastHandshakeAt: status?.lastHandshake?.wallclock ?? 0,
-      rxBytes: activity?.rxBytes ?? 0,
-      txBytes: activity?.txBytes ?? 0,
+      rxBytes,
+      txBytes,
+      rxBytesPerSecond: rates?.rx.perSecond(now(), rxBytes) ?? 0,
+      txBytesPerSecond: rates?.tx.perSecond(now(), txBytes) ?? 0,
     };
   }
 }

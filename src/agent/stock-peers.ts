@@ -6,6 +6,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { formatAddress, formatPrefix } from '../../native-free/ipam/prefix.ts';
 import type { AttachmentDocument, WishDocument } from '../../native-free/reconcile/documents.ts';
 import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
+import { domainOfKey, networkKeyAt } from '../../native-free/registry/network-key.ts';
 import type { RecordEndpoint } from '../../native-free/registry/record.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
@@ -14,7 +15,7 @@ import type { Attachments } from './attachments.ts';
 import type { LocalStockPeer, MadeStockPeer } from './local-messages.ts';
 import type { StockPeerName, StockPeerRequest } from './local-requests.ts';
 import type { Membership } from './membership.ts';
-import type { StockPeerLinks } from './stock-peer-links.ts';
+import type { StockPeerLinks, StockPeerUse } from './stock-peer-links.ts';
 import { isStockPlace, stockPlace } from './stock-place.ts';
 
 /** What is needed of it to take a peer in, and to tell that where it is. */
@@ -26,6 +27,8 @@ interface Host extends Pick<Membership, 'mtu'> {
 }
 
 export interface StockPeersDeps {
+  /** The trust domain of this node. */
+  readonly own: string;
   readonly attachments: Pick<Attachments, 'documents' | 'attach' | 'detach'>;
   /** The node's membership of a network; joins it when it is not on it yet. */
   readonly join: (network: string) => Promise<Host>;
@@ -49,7 +52,14 @@ export class StockPeers {
    * Gives it addresses and lets it in. Asked again with the same key it answers the same. Throws Vl3Error when the name or the key
    * is taken, and when the network cannot be had now.
    */
-  async create({ network, name, publicKey, addresses }: StockPeerRequest): Promise<MadeStockPeer> {
+  async create({ name, publicKey, addresses, ...asked }: StockPeerRequest): Promise<MadeStockPeer> {
+    const network = networkKeyAt(this.#deps.own, asked.network);
+    const domain = domainOfKey(network);
+    if (domain !== undefined)
+      throw new Vl3Error(
+        'failed-precondition',
+        `${network} is a network of ${domain}, and this node is of ${this.#deps.own}: a stock peer is made on a node of the network's own domain, by its admin`,
+      );
     mustBeKey(publicKey);
     const { attachments, endpoints } = this.#deps;
     const present = this.#find(network, name);
@@ -95,7 +105,7 @@ export class StockPeers {
 
   /** Ends its sessions and frees its addresses. What is not there is no error: then undefined is answered. */
   async remove({ network, name }: StockPeerName): Promise<LocalStockPeer | undefined> {
-    const found = this.#find(network, name);
+    const found = this.#find(networkKeyAt(this.#deps.own, network), name);
     if (found === undefined) return undefined;
     const last = this.#toLocal(found.id);
     await this.#deps.attachments.detach({ id: found.id });
@@ -123,10 +133,19 @@ export class StockPeers {
       publicKey: stockPeer?.publicKey ?? '',
       addresses: isAttached ? found.addresses : [],
       pending: isAttached ? '' : found.reason,
-      ...(use ?? { endpoint: '', lastHandshakeAt: 0, rxBytes: 0, txBytes: 0 }),
+      ...(use ?? UNUSED),
     };
   }
 }
+
+const UNUSED: StockPeerUse = {
+  endpoint: '',
+  lastHandshakeAt: 0,
+  rxBytes: 0,
+  txBytes: 0,
+  rxBytesPerSecond: 0,
+  txBytesPerSecond: 0,
+};
 
 /** Keys that are no secret to anyone would let anyone in. */
 const WEAK = new Set([

@@ -19,6 +19,7 @@ interface Peer {
   readonly endpoint: string;
   readonly lastHandshakeAt: number;
   readonly rxBytes: number;
+  readonly rxBytesPerSecond: number;
   readonly config: string;
   readonly privateKey?: string;
 }
@@ -85,6 +86,9 @@ describe('a phone', () => {
     expect(seen?.endpoint).toMatch(/^203\.0\.113\./);
     expect(seen?.lastHandshakeAt).toBeGreaterThan(Date.now() - 600_000);
     expect(seen?.rxBytes).toBeGreaterThan(0);
+    await soon(async () => expect((await listed())[0]?.rxBytesPerSecond).toBeGreaterThan(0));
+    const { stdout } = await vl3('list', '--network', 'red@test.example');
+    expect(stdout).toMatch(/^phone +red .* \d+(\.\d)? \w*B\/s in, \d+(\.\d)? \w*B\/s out$/m);
 
     // Its node's agent knows again where it was heard: it is reached without having spoken.
     await n1.agent.stop('SIGKILL');
@@ -112,7 +116,18 @@ describe('a phone', () => {
     const peer = await made('phone');
     expect(peer.addresses).not.toEqual(before?.addresses);
     await vl3('remove', 'phone', '--network', 'red');
-    expect((await vl3('remove', 'phone', '--network', 'red')).code).toBe(0);
+    const again = await vl3('remove', 'phone', '--network', 'red');
+    expect([again.code, again.stdout]).toEqual([0, expect.stringMatching(/^there was no peer phone on red/)]);
+  });
+
+  test("on a partner's network is refused, with who can make it", async () => {
+    const { code, stderr } = await vl3('create', 'phone', '--network', 'red@partner.example');
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /red@partner\.example is a network of partner\.example.*on a node of the network's own domain/,
+      ),
+    ]);
   });
 });
 

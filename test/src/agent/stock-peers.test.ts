@@ -27,6 +27,7 @@ const wish: WishDocument = {
 const world = (present: readonly WishDocument[]) => {
   const documents = [...present];
   const peers = new StockPeers({
+    own: 'test.example',
     attachments: {
       documents,
       attach: async ({ netns, workload = '' }) => {
@@ -88,4 +89,21 @@ test('the name of another key is refused, and changes nothing', async () => {
   const other = toBase64(new Uint8Array(32).fill(8));
   await expect(peers.create({ ...phone, publicKey: other })).rejects.toThrow(/another key: remove it first/);
   expect(documents).toEqual([wish]);
+});
+
+test('on a network of another domain is refused before anything is made, with what to do', async () => {
+  const { peers, documents } = world([]);
+  await expect(peers.create({ ...phone, network: 'red@partner.example' })).rejects.toThrow(
+    "red@partner.example is a network of partner.example, and this node is of test.example: a stock peer is made on a node of the network's own domain",
+  );
+  expect(documents).toEqual([]);
+});
+
+test('on a network that is named with the own domain is the same one', async () => {
+  const { peers, documents } = world([wish]);
+  const named = { ...phone, network: 'red@test.example' };
+  await expect(peers.create(named)).rejects.toThrow(/waits, and its addresses with it/);
+  expect((await peers.remove(named))?.name).toBe('phone');
+  expect(documents).toEqual([]);
+  expect(await peers.remove(named)).toBeUndefined();
 });
