@@ -2,6 +2,7 @@
 
 import { workerData } from 'node:worker_threads';
 import { Arena } from '../ffi/memory.ts';
+import { setSlice } from '../ffi/scheduling.ts';
 import { createAead } from './aead.ts';
 import { Counters, EGRESS_COUNTERS } from './counters.ts';
 import { Egress } from './egress.ts';
@@ -11,7 +12,7 @@ import { Poller } from './poller.ts';
 import { Ring } from './ring.ts';
 import { SharedState } from './shared-state.ts';
 import { warmUpEgress } from './warm-up.ts';
-import { MAX_DEVICES, type WorkerMessage, type WorkerOptions } from './worker-protocol.ts';
+import { MAX_DEVICES, SLICE_NANOSECONDS, type WorkerMessage, type WorkerOptions } from './worker-protocol.ts';
 
 const SPARE = 128 << 10;
 
@@ -37,6 +38,7 @@ const create = (arena: Arena, options: WorkerOptions): Egress => {
 
 const start = (options: WorkerOptions): void => {
   warmUpEgress(options, create, ARENA);
+  setSlice(SLICE_NANOSECONDS);
   const arena = new Arena(ARENA, true);
   const egress = create(arena, options);
   const ready: WorkerMessage = { kind: 'ready', aeadTier: egress.aeadTier };

@@ -2,6 +2,7 @@
 
 import { workerData } from 'node:worker_threads';
 import { Arena } from '../ffi/memory.ts';
+import { setSlice } from '../ffi/scheduling.ts';
 import { createAead } from './aead.ts';
 import { Counters, INGRESS_COUNTERS } from './counters.ts';
 import { EventSink } from './event-sink.ts';
@@ -10,7 +11,7 @@ import { Poller } from './poller.ts';
 import { Ring } from './ring.ts';
 import { SharedState } from './shared-state.ts';
 import { warmUpIngress } from './warm-up.ts';
-import type { WorkerMessage, WorkerOptions } from './worker-protocol.ts';
+import { SLICE_NANOSECONDS, type WorkerMessage, type WorkerOptions } from './worker-protocol.ts';
 
 const SPARE = 128 << 10;
 
@@ -33,6 +34,7 @@ const create = (arena: Arena, options: WorkerOptions): Ingress =>
 
 const start = (options: WorkerOptions): void => {
   warmUpIngress(options, create, ARENA);
+  setSlice(SLICE_NANOSECONDS);
   const arena = new Arena(ARENA, true);
   const ingress = create(arena, options);
   const ready: WorkerMessage = { kind: 'ready', aeadTier: ingress.aeadTier };

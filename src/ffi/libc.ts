@@ -147,6 +147,15 @@ export const ftruncate: (fd: number, length: number) => number = libc.func('ftru
 export const mallocTrim: (pad: number) => number = optional('malloc_trim', ['size_t']);
 export const mallopt: (parameter: number, value: number) => number = optional('mallopt', ['int', 'int']);
 
+/** What not every C library has a function for, by its number. */
+export const syscall: (
+  number: number,
+  first: number,
+  second: number,
+  third: number,
+  fourth: number,
+) => number = libc.func('syscall', 'long', ['long', POINTER, POINTER, POINTER, POINTER]);
+
 export const setns: (fd: number, kind: number) => number = libc.func('setns', 'int', ['int', 'int']);
 export const clockGettime: (clock: number, timespec: Address) => number = libc.func('clock_gettime', 'int', [
   'int',
