@@ -1,37 +1,40 @@
 // Inside to outside, on a thread of its own:
 //
 //   1. wait        poll the TUNs and the wake-up descriptor                               poller.ts
-//   2. read        one packet or super-packet, behind its virtio_net_hdr                  #readTun
-//   3. look up     the peer whose allowed IPs hold the destination, or say so             #forward
-//   4. stage       if no keypair may be used, and ask for a handshake                     #stage
-//   5. cut, seal   each segment in place of the last, into the outbox                     #sealSegments
-//   6. send        each run of equal messages to one peer in one system call              outbox.ts
+//   2. read ahead  packets or super-packets, each behind its virtio_net_hdr               #readAhead
+//   3. in line     bulk waits, what belongs to a sparse flow passes it                    backlog.ts
+//   4. look up     the peer whose allowed IPs hold the destination, or say so             #forward
+//   5. stage       if no keypair may be used, and ask for a handshake                     #stage
+//   6. cut, seal   each segment in place of the last, into the outbox                     sealer.ts
+//   7. send        each run of equal messages to one peer in one system call              outbox.ts
 //
 // Nothing here allocates per packet, but staging.
 
 import { receiveMessageOnPort } from 'node:worker_threads';
-import { ECN_MASK, enterTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
 import { flowHash } from '../../native-free/wire/flow-hash.ts';
 import { mayBeCut } from '../../native-free/wire/icmp.ts';
-import { TRANSPORT_HEADER_LENGTH } from '../../native-free/wire/message.ts';
 import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
-import { PATH_PROBE_LENGTH, PROBE, PROBE_ANSWER, writePathProbe } from '../../native-free/wire/path-probe.ts';
+import { PATH_PROBE_LENGTH, PROBE, PROBE_ANSWER } from '../../native-free/wire/path-probe.ts';
 import { Segmenter } from '../../native-free/wire/segment.ts';
-import { LOW_LATENCY_CLASS, SparseFlows } from '../../native-free/wire/sparse-flows.ts';
-import { VNET_GSO_NONE, vnetGsoType, writePlainVnetHeader } from '../../native-free/wire/virtio.ts';
+import { SparseFlows } from '../../native-free/wire/sparse-flows.ts';
+import {
+  VNET_GSO_NONE,
+  VNET_HEADER_LENGTH,
+  vnetGsoType,
+  writePlainVnetHeader,
+} from '../../native-free/wire/virtio.ts';
 import { monotonicNow } from '../ffi/clock.ts';
-import { EAGAIN, EINTR, errno, POLLIN, read } from '../ffi/libc.ts';
-import type { Arena } from '../ffi/memory.ts';
-import { type Aead, type AeadTier, HEADROOM, TAG_LENGTH } from './aead.ts';
-import type { Counters, EgressCounter } from './counters.ts';
+import { POLLIN } from '../ffi/libc.ts';
+import type { AeadTier } from './aead.ts';
+import { Backlog } from './backlog.ts';
 import { DeviceTable, type WorkerDevice } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
-import { KeyCache } from './key-cache.ts';
-import type { Outbox } from './outbox.ts';
 import type { Poller } from './poller.ts';
 import type { Ring } from './ring.ts';
-import { NO_SLOT, type SharedState, workerNumber } from './shared-state.ts';
+import { Sealer, type SealerParts } from './sealer.ts';
+import { NO_SLOT, workerNumber } from './shared-state.ts';
 import { Staging } from './staging.ts';
+import { TunReader } from './tun-reader.ts';
 import { Unreachable } from './unreachable.ts';
 import {
   COMMAND_ANSWER_PROBE,
@@ -45,39 +48,16 @@ import {
   type WorkerOptions,
 } from './worker-protocol.ts';
 
-/**
- * Whitepaper section 6.1. Counters stop before 2^32 instead of 2^64 - 2^13 - 1: no session gets there in its 180 s. Before
- * they would begin anew all workers may look at once, and each seal a super-packet of as many segments as there can be.
- */
-const REJECT_AFTER_TIME_MS = 180_000;
-const REJECT_AFTER_MESSAGES = 2 ** 32 - 2 ** 20;
-/**
- * Counters that are taken at once. What other workers seal meanwhile overtakes them on the way: all workers' blocks together
- * must be far less than what the receiver's window holds (8128).
- */
-const COUNTERS_AT_ONCE = 256;
-
-/** What a read can bring: a virtio_net_hdr and an IP packet of 64 KB; and room for its padding. */
-const LONGEST_READ = 10 + 65535;
-const READ_ROOM = 65536 + 128;
-/** Where a read goes: headroom for sealing, and the IP header behind ten bytes at a multiple of 16. */
-const READ_OFFSET = 2 * HEADROOM - 10;
-
-/** A TUN with much to read must not starve the others. */
+/** Bytes that are read ahead at once, and sealed before the next look: two super-packets in, one out. */
+const BYTES_AHEAD = 128 << 10;
+const BYTES_SEALED = BYTES_AHEAD / 2;
+/** So much, and what main asks for and other TUNs are looked at. */
 const READS_A_TURN = 64;
-/** Nor may one whose super-packets fall into many small messages. */
 const MESSAGES_A_TURN = 4096;
 /** How often a worker repeats that a peer needs a handshake. */
 const ASK_AGAIN_MS = 250;
 
-export interface EgressParts {
-  /** Of workers, from 0. */
-  readonly pair: number;
-  readonly arena: Arena;
-  readonly aead: Aead;
-  readonly state: SharedState;
-  readonly counters: Counters<EgressCounter>;
-  readonly outbox: Outbox;
+export interface EgressParts extends SealerParts {
   readonly poller: Poller;
   readonly events: EventSink;
   readonly commands: Ring;
@@ -93,17 +73,23 @@ export class Egress {
   readonly #devices: DeviceTable;
   readonly #staging: Staging;
   readonly #unreachable: Unreachable;
-  readonly #key: KeyCache;
+  readonly #sealer: Sealer;
   readonly #sparseFlows = new SparseFlows();
   readonly #askedAt: Float64Array;
   readonly #memory: PacketMemory;
-  readonly #readAt: number;
-  /** The last turn of a TUN brought one packet. */
-  #isSparse = true;
+  readonly #backlog: Backlog;
+  readonly #tuns: TunReader;
+  /** Where the packet at hand is. */
+  #readAt: number;
+  /** It overtakes others on its way. */
+  #isSparse = false;
+  /** The last turn brought one packet. */
+  #isLone = true;
+  #reads = 0;
   #now = 0;
 
   /** Bytes an arena must have for this, besides the outbox's. */
-  static readonly ARENA = READ_ROOM + Unreachable.ARENA + 8192;
+  static readonly ARENA = Backlog.ARENA + Unreachable.ARENA + 8192;
 
   constructor(parts: EgressParts) {
     const { arena, state } = parts;
@@ -114,26 +100,28 @@ export class Egress {
     this.#segmenter = new Segmenter(this.#memory);
     this.#devices = new DeviceTable(parts.pair, parts.poller);
     this.#unreachable = new Unreachable(arena, this.#memory);
-    this.#key = new KeyCache(arena, state);
+    this.#sealer = new Sealer(parts, this.#memory);
     this.#askedAt = new Float64Array(state.maxPeers);
-    this.#readAt = arena.allocate(READ_ROOM) + READ_OFFSET;
+    this.#backlog = new Backlog(arena);
+    this.#readAt = this.#backlog.free;
+    this.#tuns = new TunReader(arena.address, (device) => this.#lose(device));
   }
 
   get aeadTier(): AeadTier {
-    return this.#parts.aead.tier;
+    return this.#sealer.aeadTier;
   }
 
   /** Until it is told to stop. */
   run(): void {
     const { state } = this.#parts;
     while (!state.stopped) this.turn();
-    this.#key.wipe();
+    this.#sealer.wipe();
   }
 
   /** Waits until there is something to do, or for so long, and does it. */
   turn(timeoutMs?: number): void {
     const { state, poller, events } = this.#parts;
-    poller.wait(timeoutMs);
+    poller.wait(this.#backlog.isEmpty ? timeoutMs : 0);
     state.enter(this.#number);
     this.#work();
     state.leave(this.#number);
@@ -143,41 +131,87 @@ export class Egress {
   #work(): void {
     this.#now = monotonicNow();
     if (this.#parts.poller.takeWakeup()) {
+      // What was read before goes as things were then.
+      while (!this.#backlog.isEmpty) this.#forwardOldest();
       this.configure();
       this.#obey();
-      this.#key.wipeIfRetired();
+      this.#sealer.wipeIfRetired();
     }
+    this.#tuns.clear();
     for (const device of this.#devices.all) {
       const events = this.#parts.poller.eventsAt(device.position);
-      if (events === POLLIN) this.#readTun(device);
+      if (events === POLLIN) this.#tuns.add(device);
       else if (events !== 0) this.#lose(device);
     }
+    this.#forwardAll();
     this.#parts.outbox.flush();
   }
 
-  #readTun(device: WorkerDevice): void {
-    const { arena } = this.#parts;
+  #forwardAll(): void {
     let messages = 0;
-    for (let i = 0; i < READS_A_TURN && messages < MESSAGES_A_TURN; i++) {
-      const length = read(device.fd, arena.address + this.#readAt, LONGEST_READ);
-      if (length > 0) {
-        this.#receive(device, length);
-        messages += this.#segmenter.count;
-        // Where packets come one by one, none waits until it is known that it was alone.
-        if (i === 0 && this.#isSparse) this.#parts.outbox.flush();
-        continue;
-      }
-      const code = length < 0 ? errno() : 0;
-      if (code === EINTR) continue;
-      if (code !== EAGAIN) this.#lose(device);
-      this.#isSparse = i <= 1;
-      return;
+    this.#reads = 0;
+    while (this.#reads < READS_A_TURN && messages < MESSAGES_A_TURN) {
+      this.#readAhead();
+      if (this.#backlog.isEmpty) break;
+      messages += this.#forwardOldest();
+      // What comes while the rest waits is seen by polling.
+      if (this.#tuns.device === undefined) break;
+      this.#now = monotonicNow();
     }
-    this.#isSparse = false;
+    this.#isLone = this.#reads <= 1;
   }
 
-  /** Everything about a packet that lies at the place where reads go; `length` counts its virtio_net_hdr. */
-  #receive(device: WorkerDevice, length: number): void {
+  /** Reads some packets: those of sparse flows leave at once, the others wait. */
+  #readAhead(): void {
+    const { outbox } = this.#parts;
+    const backlog = this.#backlog;
+    let bytes = 0;
+    let hasOvertaken = false;
+    while (bytes < BYTES_AHEAD && !backlog.isFull && this.#reads < READS_A_TURN) {
+      const { device } = this.#tuns;
+      if (device === undefined) break;
+      const at = backlog.free;
+      const length = this.#tuns.read(device, at);
+      if (length === 0) continue;
+      bytes += length;
+      this.#reads += 1;
+      // Where packets come one by one, none waits until it is known that it was alone.
+      const isLone = this.#isLone && this.#reads === 1 && backlog.isEmpty;
+      const isSparse = this.#takeSparse(at, length);
+      if (isSparse || isLone) this.#receive(device, at, length, isSparse);
+      else backlog.push(device, length);
+      if (isLone) outbox.flush();
+      hasOvertaken ||= isSparse;
+    }
+    if (hasOvertaken && !backlog.isEmpty) outbox.flush();
+  }
+
+  /** Forwards what has waited longest; returns how many messages became of it. */
+  #forwardOldest(): number {
+    const backlog = this.#backlog;
+    let messages = 0;
+    let bytes = 0;
+    while (!backlog.isEmpty && bytes < BYTES_SEALED) {
+      const { device, offset, length } = backlog;
+      backlog.shift();
+      if (device === undefined || this.#devices.get(device.device) !== device) continue;
+      this.#receive(device, offset, length, false);
+      messages += this.#segmenter.count;
+      bytes += length;
+    }
+    return messages;
+  }
+
+  /** Counts a packet with its flow; whether it may overtake others. */
+  #takeSparse(at: number, length: number): boolean {
+    if (!this.#parts.marksSparse) return false;
+    return this.#sparseFlows.take(flowHash(this.#memory.view, at + VNET_HEADER_LENGTH), length, this.#now);
+  }
+
+  /** Everything about the packet at `at`; `length` counts its virtio_net_hdr. */
+  #receive(device: WorkerDevice, at: number, length: number, isSparse: boolean): void {
+    this.#readAt = at;
+    this.#isSparse = isSparse;
     this.#forward(device, length);
     if (this.#parts.outbox.isWorthSending) this.#parts.outbox.flush();
   }
@@ -207,9 +241,9 @@ export class Egress {
       this.#refuseTooBig(device, peer)
     )
       return;
-    const keypair = this.#usableKeypair(peer, segmenter.count);
+    const keypair = this.#sealer.usableKeypair(peer, segmenter.count, this.#now);
     if (keypair === NO_SLOT) this.#stage(device, peer, length);
-    else this.#sealSegments(peer, keypair);
+    else this.#sealer.sealPacket(peer, keypair, segmenter, this.#isSparse, this.#now);
   }
 
   /** The way there carries less. Its sender is told, unless it must be carried all the same: then false. */
@@ -230,15 +264,6 @@ export class Egress {
     if (isTold) counters.add(counters.at.unreachables, 1);
   }
 
-  /** The peer's keypair, unless it is too old or has not enough counters left. */
-  #usableKeypair(peer: number, messages: number): number {
-    const { state } = this.#parts;
-    const slot = state.keypairToSealWith(peer);
-    if (slot === NO_SLOT) return NO_SLOT;
-    if (this.#now - state.createdAtOf(slot) >= REJECT_AFTER_TIME_MS) return NO_SLOT;
-    return state.sendCounterOf(slot) + messages <= REJECT_AFTER_MESSAGES ? slot : NO_SLOT;
-  }
-
   #stage(device: WorkerDevice, peer: number, length: number): void {
     const { counters, events } = this.#parts;
     const { view, bytes } = this.#memory;
@@ -250,44 +275,6 @@ export class Egress {
     if (dropped > 0) counters.add(counters.at['dropped:staged-overflow'], dropped);
     if (this.#now - (this.#askedAt[peer] ?? 0) < ASK_AGAIN_MS) return;
     if (events.handshakeNeeded(peer)) this.#askedAt[peer] = this.#now;
-  }
-
-  #sealSegments(peer: number, keypair: number): void {
-    const { aead, state, counters, outbox, pair } = this.#parts;
-    const segmenter = this.#segmenter;
-    const key = this.#key.sendKey(keypair);
-    const remoteIndex = state.remoteIndexOf(keypair);
-    const trafficClass = enterTunnel(segmenter.ip.trafficClass & ECN_MASK) | this.#dscp();
-    let left = segmenter.count;
-    let taken = 0;
-    let counter = 0;
-    let bytes = 0;
-    while (segmenter.next()) {
-      if (taken === 0) {
-        taken = Math.min(left, COUNTERS_AT_ONCE);
-        left -= taken;
-        counter = state.takeCounters(keypair, taken);
-      }
-      const length = segmenter.paddedLength;
-      const to = outbox.place(length);
-      aead.seal(key, counter, segmenter.offset, length, to);
-      outbox.add(peer, remoteIndex, counter, length, trafficClass);
-      counter += 1;
-      taken -= 1;
-      bytes += length;
-    }
-    const { count } = segmenter;
-    state.countSent(pair, peer, bytes + count * (TRANSPORT_HEADER_LENGTH + TAG_LENGTH), this.#now, true);
-    counters.add(counters.at.packets, count);
-    if (count > 1) counters.add(counters.at['super-packets'], 1);
-  }
-
-  /** Of the messages that carry the packet at hand, where it stands in the outer header. */
-  #dscp(): number {
-    if (!this.#parts.marksSparse) return 0;
-    const { ip, count, stridePlaintext } = this.#segmenter;
-    const hash = flowHash(this.#memory.view, ip.offset);
-    return this.#sparseFlows.take(hash, count * stridePlaintext, this.#now) ? LOW_LATENCY_CLASS : 0;
   }
 
   // --- what main asks for
@@ -309,48 +296,25 @@ export class Egress {
       const sequence = commands.view.getUint32(entry + COMMAND_SEQUENCE, true);
       const size = commands.view.getUint32(entry + COMMAND_SIZE, true);
       commands.release();
-      if (kind === COMMAND_SEND_KEEPALIVE) this.#sendKeepalive(peer);
+      // Where reads go: there is none under way.
+      const at = this.#backlog.free;
+      if (kind === COMMAND_SEND_KEEPALIVE) this.#sealer.sendKeepalive(peer, at, this.#now);
       else if (kind === COMMAND_SEND_STAGED) this.#sendStaged(peer);
       else if (kind === COMMAND_DROP_STAGED) this.#dropStaged(peer);
-      else if (kind === COMMAND_SEND_PROBE) this.#sendProbe(peer, PROBE, sequence, size);
+      else if (kind === COMMAND_SEND_PROBE)
+        this.#sealer.sendProbe(peer, PROBE, sequence, size, at, this.#now);
       else if (kind === COMMAND_ANSWER_PROBE)
-        this.#sendProbe(peer, PROBE_ANSWER, sequence, PATH_PROBE_LENGTH);
+        this.#sealer.sendProbe(peer, PROBE_ANSWER, sequence, PATH_PROBE_LENGTH, at, this.#now);
     }
-  }
-
-  #sendKeepalive(peer: number): void {
-    const { aead, state, outbox, pair } = this.#parts;
-    const keypair = this.#usableKeypair(peer, 1);
-    if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
-    const counter = state.takeCounters(keypair, 1);
-    const to = outbox.place(0);
-    aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, 0, to);
-    outbox.add(peer, state.remoteIndexOf(keypair), counter, 0, NOT_ECT);
-    state.countSent(pair, peer, TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
-  }
-
-  /** Of a path's MTU. It is no data: nobody is asked to answer it by more than its answer. */
-  #sendProbe(peer: number, kind: number, sequence: number, length: number): void {
-    const { aead, state, outbox, pair } = this.#parts;
-    const keypair = this.#usableKeypair(peer, 1);
-    if (keypair === NO_SLOT || !state.paths.hasAny(peer)) return;
-    const counter = state.takeCounters(keypair, 1);
-    // Where reads go: there is none under way.
-    writePathProbe(this.#memory, this.#readAt, length, kind, sequence);
-    outbox.beginProbe();
-    const to = outbox.place(length);
-    aead.seal(this.#key.sendKey(keypair), counter, this.#readAt, length, to);
-    outbox.add(peer, state.remoteIndexOf(keypair), counter, length, NOT_ECT);
-    outbox.endProbe();
-    state.countSent(pair, peer, length + TRANSPORT_HEADER_LENGTH + TAG_LENGTH, this.#now, false);
   }
 
   #sendStaged(peer: number): void {
     for (const { device, bytes } of this.#staging.take(peer)) {
       const target = this.#devices.get(device);
       if (target === undefined) continue;
-      this.#memory.bytes.set(bytes, this.#readAt);
-      this.#receive(target, bytes.length);
+      const at = this.#backlog.free;
+      this.#memory.bytes.set(bytes, at);
+      this.#receive(target, at, bytes.length, this.#takeSparse(at, bytes.length));
     }
   }
 
