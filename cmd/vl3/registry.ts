@@ -149,6 +149,7 @@ const bundleOptions = async (
   if (certificateFile !== undefined && listen === undefined)
     throw new Vl3Error('invalid-argument', 'bundle-certificate is for bundle-listen: say where to listen');
   const ca = caFile === undefined ? undefined : await readCas(caFile);
+  const given = values['given-bundle'];
   return {
     ...(listen !== undefined && {
       publicBundle: {
@@ -157,7 +158,7 @@ const bundleOptions = async (
       },
     }),
     ...(bundleUrl !== undefined && { bundleUrl }),
-    ...(ca !== undefined && { partnerLinks: { ca } }),
+    partnerLinks: { given: new Set(given), ...(ca !== undefined && { ca }) },
   };
 };
 
@@ -178,6 +179,11 @@ const ownIdentityOf = (values: RegistrySettings, context: Context): OwnDomainOpt
   const { identity, 'identity-files': names, 'own-enrolment': enrolment } = values;
   const admission =
     values['admission-identity'] ?? (identity?.kind === 'workload-api' ? identity : undefined);
+  if (values['given-bundle'].length > 0 && identity?.kind !== 'workload-api')
+    refuseSettings(
+      context,
+      'given-bundle is for bundles that the Workload API gives: set identity to its socket, or leave given-bundle out, and the endpoints of partners are asked',
+    );
   if (identity === undefined) {
     if (admission !== undefined || names !== undefined)
       refuseSettings(

@@ -60,6 +60,11 @@ const schema = z.strictObject({
     description:
       'with an identity of another issuer: whether nodes that are unknown here are taken in by their SVIDs, or only those that are known (open, closed)',
   }),
+  'given-bundle': setting(listOf(trustDomain()).prefault([]), {
+    placeholder: '<domain>',
+    description:
+      "a partner whose bundle is the one that the Workload API gives with the registry's identity (SPIRE federates with it); its own endpoint is not asked",
+  }),
   'kubernetes-clusters': setting(text().optional(), {
     placeholder: '<file>',
     isPath: true,

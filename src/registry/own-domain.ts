@@ -11,6 +11,7 @@ import { keys, one } from '../../native-free/registry/keys.ts';
 import type { OwnEnrolment } from '../../native-free/registry/own-identity-rules.ts';
 import { writeAdminReference } from '../identity/admin-reference.ts';
 import { type IdentityPlace, openIdentitySource } from '../identity/identity-place.ts';
+import type { IdentitySource } from '../identity/identity-source.ts';
 import { keepSvids, readKeptSvid } from '../identity/kept-svid.ts';
 import { OwnSigner } from '../identity/own-signer.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
@@ -40,6 +41,8 @@ interface Dependencies {
 
 export interface OwnDomain {
   readonly signer: OwnSigner;
+  /** Of the registry's SVID; other domains' bundles come with it. */
+  readonly source: IdentitySource;
   /** For an admin on this machine whose SVID is of the same Workload API. */
   writeAdminFile(path: string, registries: readonly string[]): Promise<void>;
 }
@@ -84,6 +87,7 @@ export const openOwnDomain = async (options: Options, deps: Dependencies): Promi
   await bindStore(trustDomain, transactor);
   return {
     signer,
+    source: registry,
     writeAdminFile: async (path, registries) => {
       if (place.kind === 'workload-api') await writeAdminReference(path, { trustDomain, registries, place });
     },

@@ -4,10 +4,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from '@connectrpc/connect';
 import type { Logger } from 'pino';
+import type { HeldBundle } from '../../native-free/federation/bundle-rules.ts';
 import type { Federation } from '../../native-free/registry/federation-model.ts';
 import { keepBundle, noteStanding } from '../../native-free/registry/federation-rules.ts';
 import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
 import { BundleFetcher } from '../federation/bundle-fetcher.ts';
+import { type FederatedSource, GivenBundle } from '../federation/given-bundle.ts';
 import { clientTlsOptions } from '../identity/tls.ts';
 import { connectRegistry } from './connection.ts';
 import type { Partners } from './partners.ts';
@@ -20,6 +22,8 @@ interface Dependencies {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly logger: Logger;
+  /** What gives this registry its identity, and with it bundles. Default: nothing does. */
+  readonly source?: FederatedSource | undefined;
 }
 
 export interface PartnerLinksOptions {
@@ -27,6 +31,8 @@ export interface PartnerLinksOptions {
   readonly standingMs?: number;
   /** For https_web endpoints: CAs in PEM instead of the web's. */
   readonly ca?: string | undefined;
+  /** Domains whose bundles are those that come with the own identity; their endpoints are not asked. */
+  readonly given?: ReadonlySet<string>;
 }
 
 /** Two words. */
@@ -36,7 +42,7 @@ const STANDING_MS = 30_000;
 interface Link {
   /** Of what it was made; another: another link. */
   readonly key: string;
-  readonly fetcher: BundleFetcher | undefined;
+  readonly fetcher: BundleFetcher | GivenBundle | undefined;
   readonly stop: AbortController;
   readonly running: Promise<unknown>;
 }
@@ -91,23 +97,26 @@ export class PartnerLinks implements AsyncDisposable {
   #open(federation: Federation): Link {
     const { trustDomain, endpoint } = federation;
     const { partners, transactor, logger, now } = this.#deps;
-    const { ca } = this.#options;
+    const { ca, given } = this.#options;
+    const { source } = this.#deps;
     const stop = new AbortController();
-    const fetcher =
-      endpoint &&
-      new BundleFetcher(
-        { trustDomain, endpoint, ...(ca !== undefined && { ca }) },
-        {
-          held: () => partners.of(trustDomain)?.held,
-          keep: async (held) => {
-            await transactor.run(keepBundle(held));
-            await partners.reload();
-          },
-          logger,
-          now,
-          random: Math.random,
-        },
-      );
+    const keeper = {
+      held: () => partners.of(trustDomain)?.held,
+      keep: async (held: HeldBundle) => {
+        await transactor.run(keepBundle(held));
+        await partners.reload();
+      },
+      logger,
+      now,
+    };
+    const isGiven = source !== undefined && given?.has(trustDomain) === true;
+    const fetcher = isGiven
+      ? new GivenBundle(trustDomain, { ...keeper, source })
+      : endpoint &&
+        new BundleFetcher(
+          { trustDomain, endpoint, ...(ca !== undefined && { ca }) },
+          { ...keeper, random: Math.random },
+        );
     const running = Promise.all([fetcher?.run(stop.signal), this.#watchStanding(federation, stop.signal)]);
     return { key: keyOf(federation), fetcher, stop, running };
   }

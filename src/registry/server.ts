@@ -137,7 +137,14 @@ export const startRegistry = async (
   );
   await partners.start();
   const partnerLinks = opened.use(
-    new PartnerLinks(options.partnerLinks ?? {}, { partners, transactor, trustDomain, now, logger }),
+    new PartnerLinks(options.partnerLinks ?? {}, {
+      partners,
+      transactor,
+      trustDomain,
+      now,
+      logger,
+      source: own?.source,
+    }),
   );
   const ownBundle = await OwnBundle.open(signer, logger, stopping.signal);
   const publicBundle = options.publicBundle && {

@@ -139,6 +139,15 @@ describe('an identity of another issuer', () => {
     expect(volumeOf(agent, mountsOf(agent)[String(identity)])?.hostPath?.path).toBe('/run/vl3-svid');
   });
 
+  test('brings the bundles of partners that are named', async () => {
+    const values = 'identity.source=workloadApi,registry.givenBundles={partner.example,other.example}';
+    const { 'given-bundle': given } = await inForce(
+      'registry',
+      podOf(render(...set(values)), 'vl3-registry'),
+    );
+    expect(given).toEqual(['partner.example', 'other.example']);
+  });
+
   test('in a cluster without the registry goes to the one that is named', async () => {
     const values =
       'identity.source=workloadApi,registry.enabled=false,agent.registries={registry.example:7443}';
@@ -246,6 +255,11 @@ test.each([
     /agent\.registries is required/,
   ],
   ['registries without an SVID', 'agent.registries={r.example}', /for nodes with an identity of their own/],
+  [
+    'bundles that nobody gives',
+    'registry.givenBundles={partner.example}',
+    /set identity\.source=workloadApi/,
+  ],
   ['an issuer that there is not', 'identity.source=vault', /identity/],
   ['a socket that is a path', 'identity.workloadApi.socket=a/b', /pattern/],
   [

@@ -57,6 +57,17 @@ describe('vl3 registry', () => {
   const config = (...args: readonly string[]) =>
     inProcess(['registry', 'config', '--trust-domain', 'x.example', ...args]);
 
+  test('takes bundles that are given by a socket alone', async () => {
+    expect((await config(...SOCKET, '--given-bundle', 'partner.example')).code).toBe(0);
+    for (const args of [[], [...FILES, '--admission-identity', '/run/other']]) {
+      const { code, err } = await config(...args, '--given-bundle', 'partner.example');
+      expect(code).toBe(2);
+      expect(err).toMatch(
+        /given-bundle is for bundles that the Workload API gives: set identity to its socket/,
+      );
+    }
+  });
+
   test('takes a socket by itself, and a directory with another one', async () => {
     expect((await config(...SOCKET)).code).toBe(0);
     expect((await config(...FILES, '--admission-identity', '/run/vl3-admission')).code).toBe(0);
