@@ -15,6 +15,12 @@ export const printCa = async (context: Context, output: OutputFormat, ca: GetCaR
   }));
   const revoked = ca.revoked.map(({ node, until }) => ({ node, until: iso(until) }));
   const nextStepAt = iso(ca.nextStepAt);
+  const partners = ca.partners.map(({ trustDomain, admits, caFingerprints, confirmedAt }) => ({
+    trustDomain,
+    networks: admits?.networks ?? [],
+    caFingerprints,
+    confirmedAt: iso(confirmedAt),
+  }));
   const shown = {
     trustDomain,
     signer: isApart ? 'apart' : 'in-process',
@@ -23,7 +29,7 @@ export const printCa = async (context: Context, output: OutputFormat, ca: GetCaR
     nextStep,
     nextStepAt,
     revoked,
-    ...(isApart && { ledger: { tokens, nodes, networks, leases } }),
+    ...(isApart && { ledger: { tokens, nodes, networks, leases, partners } }),
   };
   await print(context, output, shown, () => {
     const where = isApart
@@ -40,6 +46,19 @@ export const printCa = async (context: Context, output: OutputFormat, ca: GetCaR
       ['CA (SHA-256)', 'STATE', 'SINCE', 'UNTIL'],
       authorities.map((one) => [one.fingerprint, one.state, one.since, one.notAfter]),
     );
+    if (partners.length > 0) {
+      context.out('');
+      printTable(
+        context,
+        ['PARTNER', 'MAY COME TO', 'CONFIRMED', 'CA (SHA-256)'],
+        partners.map((one) => [
+          one.trustDomain,
+          one.networks.join(', ') || '-',
+          one.confirmedAt === '' ? 'not yet' : one.confirmedAt,
+          one.caFingerprints.join(', ') || '-',
+        ]),
+      );
+    }
     if (revoked.length === 0) return;
     context.out('');
     printTable(

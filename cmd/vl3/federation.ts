@@ -185,21 +185,30 @@ Examples:
         options: AdminOptions & { network: string[]; prefix?: string[]; name?: string[]; expires: number },
       ) => {
         const { network: networks, prefix: prefixes = [], name: names = [] } = options;
+        const { makeInvitation } = await import('./ca-client.ts');
+        const made = await makeInvitation(
+          options.admin,
+          { trustDomain, networks, prefixes, names },
+          options.expires,
+        );
         const answer = await withFederation(options.admin, (client) =>
           client.invitePartner({
             trustDomain,
             constraints: { networks, prefixes, names },
             ttl: { seconds: BigInt(options.expires), nanos: 0 },
+            ...(made !== undefined && { secretHash: made.secretHash, handle: made.handle }),
           }),
         );
-        const { invitation, partner, caFingerprints } = answer;
-        const made = {
+        const { partner, caFingerprints, registries, bundleLocation } = answer;
+        const { url = '', profile = '', spiffeId = '' } = bundleLocation ?? {};
+        const invitation = made?.format({ registries, url, profile, spiffeId }) ?? answer.invitation;
+        const shown = {
           trustDomain,
           invitation,
           expiresAt: iso(partner?.invitationExpiresAt),
           caFingerprints,
         };
-        await print(context, options.output, made, () => {
+        await print(context, options.output, shown, () => {
           context.out(invitation);
           context.err(`for the admin of ${trustDomain}: vl3 federation accept <the line above>`);
           for (const one of caFingerprints) context.err(`CA of ${answer.trustDomain}: SHA-256 ${one}`);
@@ -230,7 +239,9 @@ Examples:
       const { parseInvitation } = await import('../../native-free/federation/invitation.ts');
       const invitation = await invitationOf(argument, options.invitationFile);
       asGuard(invitation, options.as, parseInvitation);
-      const answer = await withFederation(options.admin, (client) => client.acceptInvitation({ invitation }));
+      const { acceptBySigner } = await import('./ca-client.ts');
+      const accepted = await acceptBySigner(options.admin, invitation);
+      const answer = await withFederation(options.admin, (client) => client.acceptInvitation(accepted));
       const { partner } = answer;
       await print(context, options.output, partner && toJson(partner), () => {
         if (partner === undefined) return;
@@ -268,6 +279,9 @@ Examples:
   vl3 federation revoke partner.example`,
     )
     .action(async (trustDomain: string, { admin }: Pick<AdminOptions, 'admin'>) => {
+      const { tellSigner } = await import('./ca-client.ts');
+      // First whoever signs: a registry may keep it to itself.
+      await tellSigner(admin, (signer) => signer.withdrawPartner({ trustDomain }));
       const { nodes } = await withFederation(admin, (client) => client.revokePartner({ trustDomain }));
       context.out(
         nodes.length === 0

@@ -1,5 +1,6 @@
 // What a signer apart grants a node on a network: the prefixes that no other node's grant names, and of them all, or what the
-// network's rules admit of the node's own word. The registry says which prefixes it has in mind, and nothing else counts.
+// network's rules admit of the node's own word. The registry says which prefixes it has in mind, and nothing else counts. A node of
+// another domain is granted nothing beyond what an admin invited that to, and single addresses only.
 
 import { admitsWholeNode, decide } from '../admission/decision.ts';
 import { ascending, MAX_GRANTED_ADDRESSES } from '../admission/grant.ts';
@@ -15,15 +16,36 @@ import {
   prefixesOverlap,
 } from '../ipam/prefix.ts';
 import type { DocumentStore } from '../reconcile/document-store.ts';
+import { foreignDomainOf, nodeNameOf } from '../registry/foreign-key.ts';
+import {
+  MAX_FOREIGN_ADDRESSES,
+  MAX_FOREIGN_ATTACHMENTS,
+  MAX_FOREIGN_NODES,
+} from '../registry/foreign-rules.ts';
 import { MAX_LEASES } from '../registry/model.ts';
+import { nextSequence } from '../registry/record.ts';
 import type { Attestation } from './attestation.ts';
-import { ATTESTED, type KnownNetwork, LEASE, NETWORK, NODE, type SignedLease } from './ledger.ts';
+import { ATTESTED, GRANTED, type KnownNetwork, LEASE, NETWORK, NODE, type SignedLease } from './ledger.ts';
+import { mustBeAdmitted } from './partner-rules.ts';
+
+/** Of all networks: as many as a domain of ten thousand nodes has on several of them. */
+const MAX_LEDGER_LEASES = 131_072;
+const MAX_LEDGER_GRANTS = 131_072;
+/** Of one node on one network, with those that it gave back and that have not rested: it comes and goes more often than it grows. */
+const MAX_BOOKED = MAX_LEASES * 4;
+/** An older one that lasts longer must not come after it. */
+const REMEMBERED_MS = 90 * 24 * 60 * 60 * 1000;
+/** As far as clocks of a registry and its signer may differ. */
+const SEQUENCE_AHEAD_MS = 60 * 60 * 1000;
 
 export interface GrantRequest {
   readonly network: string;
   readonly networkUid: string;
+  /** `<node>@<domain>`, if it is of another domain. */
   readonly node: string;
   readonly prefixes: readonly string[];
+  /** Of the grant before, as the registry has it. */
+  readonly sequence: number;
   /** When the grant ends, and how long its prefixes rest after that (ms). */
   readonly notAfter: number;
   readonly restMs: number;
@@ -33,6 +55,7 @@ export interface Granted {
   readonly isWhole: boolean;
   readonly addresses: string[];
   readonly prefixes: string[];
+  readonly sequence: number;
 }
 
 const refuse = (why: string): Vl3Error =>
@@ -54,15 +77,22 @@ export const grantTo = (store: DocumentStore, home: string, request: GrantReques
   store.transact(() => {
     const { network, networkUid, node, notAfter, restMs } = request;
     const known = networkOf(store, network, networkUid);
-    if (store.get(NODE, node)?.revokedAt !== undefined) throw refuse(`node "${node}" was revoked`);
+    const { node: name, trustDomain = home } = nodeNameOf(node);
+    const isForeign = trustDomain !== home;
+    if (!isForeign && store.get(NODE, node)?.revokedAt !== undefined)
+      throw refuse(`node "${node}" was revoked`);
     const prefixes = [...new Set(request.prefixes.map((one) => formatPrefix(parsePrefix(one))))].sort(
       ascending,
     );
     if (prefixes.length > MAX_LEASES * 2) throw refuse(`a node has at most ${MAX_LEASES * 2} prefixes`);
-    lease(store, known, { node, prefixes, until: notAfter + restMs }, now);
+    const leases = leasesOf(store, known.uid).filter((one) => one.until > now);
+    if (isForeign) mustBeAdmitted(store, { network, node, prefixes, leases }, now);
+    lease(store, known, leases, { node, prefixes, until: notAfter + restMs });
+    const sequence = nextOf(store, request, now);
     const rules = known.isOpen ? [homeRule(network, home), ...known.rules] : known.rules;
-    const subject = { trustDomain: home, node, cluster: '' };
-    if (admitsWholeNode(rules, subject) !== undefined) return { isWhole: true, addresses: [], prefixes };
+    const subject = { trustDomain, node: name, cluster: '' };
+    if (!isForeign && admitsWholeNode(rules, subject) !== undefined)
+      return { isWhole: true, addresses: [], prefixes, sequence };
     const own = prefixes.map(parsePrefix);
     const attested = store.get(ATTESTED, `${networkUid} ${node}`);
     const admitted = attested === undefined || attested.notAfter <= now ? [] : attested.attachments;
@@ -70,26 +100,56 @@ export const grantTo = (store: DocumentStore, home: string, request: GrantReques
       .filter((one) => decide(rules, { ...subject, ...one }).rule !== undefined)
       .flatMap((one) => one.addresses)
       .filter((address) => own.some((prefix) => prefixContains(prefix, parseAddress(address))));
+    const most = isForeign ? MAX_FOREIGN_ATTACHMENTS * MAX_FOREIGN_ADDRESSES : MAX_GRANTED_ADDRESSES;
     return {
       isWhole: false,
-      addresses: [...new Set(addresses)].sort(ascending).slice(0, MAX_GRANTED_ADDRESSES),
+      addresses: [...new Set(addresses)].sort(ascending).slice(0, most),
       prefixes,
+      sequence,
     };
   });
+
+/**
+ * Past the last one, whatever a registry says that was: a grant of a year ahead would keep all later ones out. Only where nothing is
+ * on record, as in a ledger that was lost, its word counts for a little.
+ */
+const nextOf = (
+  store: DocumentStore,
+  { networkUid, node, sequence: asked, notAfter }: GrantRequest,
+  now: number,
+): number => {
+  const key = `${networkUid} ${node}`;
+  const before = store.get(GRANTED, key);
+  if (before === undefined && store.list(GRANTED).length >= MAX_LEDGER_GRANTS)
+    throw full(`it has ${MAX_LEDGER_GRANTS} grants on record that have not ended`);
+  const last = Math.max(before?.sequence ?? 0, Math.min(asked, now + SEQUENCE_AHEAD_MS));
+  const sequence = nextSequence(last, 0, now);
+  store.put(GRANTED, key, { sequence, until: Math.max(before?.until ?? 0, notAfter) });
+  return sequence;
+};
+
+const full = (why: string): Vl3Error =>
+  new Vl3Error(
+    'resource-exhausted',
+    `the signer grants nothing more: ${why}, which is the most (does a registry ask for what nobody needs?)`,
+  );
 
 /** Each prefix is one node's until the end of the last grant that names it, whatever anybody says meanwhile. */
 const lease = (
   store: DocumentStore,
   { uid, pools }: KnownNetwork,
+  /** Of the network, those that have not ended. */
+  leases: readonly SignedLease[],
   {
     node,
     prefixes,
     until,
   }: { readonly node: string; readonly prefixes: readonly string[]; readonly until: number },
-  now: number,
 ): void => {
   const within = pools.map(parsePrefix);
-  const others = leasesOf(store, uid).filter((one) => one.until > now && one.node !== node);
+  const others = leases.filter((one) => one.node !== node);
+  const booked = new Set(leases.filter((one) => one.node === node).map(({ prefix }) => prefix));
+  let total: number | undefined;
   for (const text of prefixes) {
     const prefix = parsePrefix(text);
     if (!within.some((pool) => prefixCovers(pool, prefix)))
@@ -101,6 +161,13 @@ const lease = (
       );
     const key = `${uid} ${text}`;
     const before = store.get(LEASE, key);
+    if (before === undefined) {
+      booked.add(text);
+      total = (total ?? store.list(LEASE).length) + 1;
+      if (booked.size > MAX_BOOKED)
+        throw full(`node "${node}" has, or had lately, ${MAX_BOOKED} prefixes of network ${uid}`);
+      if (total > MAX_LEDGER_LEASES) throw full(`it has ${MAX_LEDGER_LEASES} leases on record`);
+    }
     const lasting = before?.node === node ? Math.max(before.until, until) : until;
     store.put(LEASE, key, { networkUid: uid, prefix: text, node, until: lasting });
   }
@@ -129,16 +196,48 @@ export const forgetLeases = (store: DocumentStore, now: number, revoked?: string
   store.transact(() => {
     for (const { name, value } of store.list(LEASE))
       if (value.until <= now || value.node === revoked) store.delete(LEASE, name);
+    // One that is behind a later one could be put before it as long as it lasts.
+    for (const { name, value } of store.list(GRANTED))
+      if (value.until !== undefined && value.until <= now) store.delete(GRANTED, name);
+    for (const { name, value } of store.list(ATTESTED))
+      if (value.notAfter + REMEMBERED_MS <= now) store.delete(ATTESTED, name);
   });
 
-/** What a node has signed, as it was verified. An older one changes nothing. */
-export const noteAttested = (store: DocumentStore, attestation: Attestation): void =>
+/** Of one node of another domain on one network, characters. */
+const MAX_FOREIGN_ATTESTATION = 131_072;
+/** Of all nodes and networks. */
+const MAX_ATTESTED = 32_768;
+
+/** What a node has signed, as it was verified; `node` as the ledger calls it. An older one changes nothing. */
+export const noteAttested = (store: DocumentStore, node: string, attestation: Attestation): void =>
   store.transact(() => {
-    const { networkUid, node, attachments, sequence, notAfter } = attestation;
+    const { networkUid, attachments, sequence, notAfter } = attestation;
+    const domain = foreignDomainOf(node);
+    if (domain !== undefined) mustBeSmall(attestation);
     const key = `${networkUid} ${node}`;
-    if ((store.get(ATTESTED, key)?.sequence ?? 0) >= sequence) return;
+    const before = store.get(ATTESTED, key);
+    if ((before?.sequence ?? 0) >= sequence) return;
+    if (before === undefined) {
+      const present = store.list(ATTESTED);
+      if (present.length >= MAX_ATTESTED)
+        throw full(`it keeps what ${MAX_ATTESTED} nodes signed of their attachments`);
+      const ofDomain = present.filter(({ name }) => domain !== undefined && name.endsWith(`@${domain}`));
+      if (ofDomain.length >= MAX_FOREIGN_NODES)
+        throw full(`it keeps what ${MAX_FOREIGN_NODES} nodes of ${domain} signed of their attachments`);
+    }
     store.put(ATTESTED, key, { attachments, sequence, notAfter });
   });
+
+const mustBeSmall = ({ attachments }: Attestation): void => {
+  const isSmall =
+    attachments.length <= MAX_FOREIGN_ATTACHMENTS &&
+    attachments.every(({ addresses }) => addresses.length <= MAX_FOREIGN_ADDRESSES) &&
+    JSON.stringify(attachments).length <= MAX_FOREIGN_ATTESTATION;
+  if (!isSmall)
+    throw refuse(
+      `a node of another domain has at most ${MAX_FOREIGN_ATTACHMENTS} attachments of ${MAX_FOREIGN_ADDRESSES} addresses on a network, in ${MAX_FOREIGN_ATTESTATION} characters`,
+    );
+};
 
 export const uidOf = (store: DocumentStore, network: string): string => networkOf(store, network).uid;
 

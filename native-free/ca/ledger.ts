@@ -3,11 +3,16 @@
 
 import { z } from 'zod';
 import { admissionRule, MAX_RULES } from '../admission/rule.ts';
+import { federationConstraints } from '../federation/constraints.ts';
 import type { DocumentKind } from '../reconcile/document-store.ts';
+import { isNodeKey } from '../registry/foreign-key.ts';
 import { MAX_ATTACHMENTS, MAX_CERTIFICATES, name, prefix } from '../registry/model.ts';
+import { MAX_AUTHORITIES } from './statement.ts';
 
 const time = z.number().int().min(0);
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
+/** A node of the home domain, or `<node>@<domain>`. */
+const nodeKey = z.string().refine(isNodeKey, 'is no node');
 
 const token = z.strictObject({
   /** What proofs by its secret are checked with, base64. */
@@ -47,7 +52,7 @@ export const NETWORK: DocumentKind<KnownNetwork> = { kind: 'network', schema: ne
 const lease = z.strictObject({
   networkUid: z.string(),
   prefix,
-  node: name,
+  node: nodeKey,
   /** When the last grant that names it has ended and rested: until then it is nobody else's. */
   until: time,
 });
@@ -58,6 +63,8 @@ export const LEASE: DocumentKind<SignedLease> = { kind: 'lease', schema: lease }
 const granted = z.strictObject({
   /** Of the last grant that was signed: of two peers take the later one, so that nobody but this ledger says what comes next. */
   sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+  /** When it ends: until then it could be put before a later one. Absent: it is of an earlier version. */
+  until: time.optional(),
 });
 /** Named `<network's uid> <node>`. */
 export const GRANTED: DocumentKind<z.infer<typeof granted>> = { kind: 'granted', schema: granted };
@@ -80,3 +87,34 @@ const attested = z.strictObject({
 export type Attested = z.infer<typeof attested>;
 /** Named `<network's uid> <node>`. */
 export const ATTESTED: DocumentKind<Attested> = { kind: 'attested', schema: attested };
+
+/** What admins told of another domain, and by which CAs that is known. */
+const partner = z.strictObject({
+  /** What its nodes may bring here, once it has accepted. Absent: they come to nothing here. */
+  admits: federationConstraints.optional(),
+  /** One that nobody has taken yet; what proofs by its secret are checked with, base64. */
+  invitation: z
+    .strictObject({ key: z.base64(), expiresAt: time, constraints: federationConstraints })
+    .optional(),
+  /** Of an invitation that was accepted from it: SHA-256 of its CAs, hex, by which the first that it says is known. */
+  pins: z.array(hash).max(MAX_AUTHORITIES).optional(),
+  /** What it said of itself last, and when that was heard. Absent: nothing of it counts yet. */
+  said: z
+    .strictObject({
+      /** DER in base64. */
+      authorities: z.array(z.base64()).min(1).max(MAX_AUTHORITIES),
+      sequence: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+      confirmedAt: time,
+    })
+    .optional(),
+});
+export type KnownPartner = z.infer<typeof partner>;
+/** Named by its trust domain. */
+export const PARTNER: DocumentKind<KnownPartner> = { kind: 'partner', schema: partner };
+
+const partners = z.strictObject({
+  /** Of what the domain says of itself: it grows whenever a partner comes, goes, or has other CAs. */
+  sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+});
+export const PARTNERS: DocumentKind<z.infer<typeof partners>> = { kind: 'partners', schema: partners };
+export const ALL_PARTNERS = 'all';

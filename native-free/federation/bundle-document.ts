@@ -5,6 +5,7 @@
 
 import { fromBase64, toBase64 } from '../base64.ts';
 import { Vl3Error } from '../error.ts';
+import type { SignedRecord } from '../registry/record.ts';
 import { isJsonObject, type Json, type JsonObject, MalformedJson, parseStrictJson } from './strict-json.ts';
 
 /** Of the document; characters and bytes are the same but for what is refused. */
@@ -40,7 +41,12 @@ export interface BundleDocument {
   readonly sequence: bigint | undefined;
   /** Seconds. */
   readonly refreshHint: number | undefined;
+  /** vl3's own: the domain's word on its CAs (native-free/ca/statement.ts), unread. Others ignore it. */
+  readonly signed: SignedRecord | undefined;
 }
+
+const SIGNED = 'vl3_authorities';
+const MAX_CHAIN = 8;
 
 /** Members that hold what only a domain itself may know. */
 const SECRETS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
@@ -74,6 +80,23 @@ export const readBundleDocument = (text: string): BundleDocument => {
     ignored,
     sequence: integer(document, 'spiffe_sequence', MAX_SEQUENCE),
     refreshHint: seconds(integer(document, 'spiffe_refresh_hint', MAX_REFRESH_HINT)),
+    signed: readSigned(document[SIGNED]),
+  };
+};
+
+const readSigned = (value: Json | undefined): SignedRecord | undefined => {
+  if (value === undefined) return undefined;
+  const bytes = (one: Json | undefined): Uint8Array => {
+    if (typeof one !== 'string' || !BASE64.test(one)) throw refuse(`"${SIGNED}" is not what was signed`);
+    return fromBase64(one);
+  };
+  if (!isJsonObject(value)) throw refuse(`"${SIGNED}" is not an object`);
+  const chain = value['certificate_chain'];
+  if (!isArray(chain) || chain.length > MAX_CHAIN) throw refuse(`"${SIGNED}" has no chain`);
+  return {
+    record: bytes(value['record']),
+    signature: bytes(value['signature']),
+    certificateChain: chain.map(bytes),
   };
 };
 
@@ -82,10 +105,11 @@ export interface BundleParts {
   readonly sequence: bigint;
   /** Seconds. */
   readonly refreshHint: number;
+  readonly signed?: SignedRecord | undefined;
 }
 
 /** The same text for the same parts, in whichever order the certificates come. */
-export const formatBundleDocument = ({ entries, sequence, refreshHint }: BundleParts): string => {
+export const formatBundleDocument = ({ entries, sequence, refreshHint, signed }: BundleParts): string => {
   const keys = entries
     .map(({ der, key }) => ({ use: 'x509-svid', ...orderedKey(key), x5c: [toBase64(der)] }))
     .map((entry) => JSON.stringify(entry, null, 2))
@@ -93,7 +117,18 @@ export const formatBundleDocument = ({ entries, sequence, refreshHint }: BundleP
   // By hand: a sequence may be past what JSON.stringify can write.
   const indented = keys.map((key) => key.replace(/^/gm, '    ')).join(',\n');
   const list = keys.length === 0 ? '[]' : `[\n${indented}\n  ]`;
-  return `{\n  "spiffe_sequence": ${sequence},\n  "spiffe_refresh_hint": ${refreshHint},\n  "keys": ${list}\n}\n`;
+  return `{\n  "spiffe_sequence": ${sequence},\n  "spiffe_refresh_hint": ${refreshHint},\n${formatSigned(signed)}  "keys": ${list}\n}\n`;
+};
+
+const formatSigned = (signed: SignedRecord | undefined): string => {
+  if (signed === undefined) return '';
+  const { record, signature, certificateChain } = signed;
+  const member = {
+    record: toBase64(record),
+    signature: toBase64(signature),
+    certificate_chain: certificateChain.map(toBase64),
+  };
+  return `  "${SIGNED}": ${JSON.stringify(member)},\n`;
 };
 
 const orderedKey = (key: KeyParameters): KeyParameters =>

@@ -3,6 +3,7 @@
 // here: documents (bundle-document.ts), certificates, and fetching (src/federation).
 
 import { backoffMs } from '../reconcile/backoff.ts';
+import type { SignedRecord } from '../registry/record.ts';
 
 export interface BundleCertificate {
   readonly der: Uint8Array;
@@ -23,6 +24,8 @@ export interface SpiffeBundle {
   readonly sequence: bigint | undefined;
   /** Seconds. */
   readonly refreshHint: number | undefined;
+  /** What the domain itself signed of its CAs, unread; absent: it is not of vl3, or of an earlier version. */
+  readonly signed?: SignedRecord | undefined;
   /** The document that it was read from: what is kept and passed on. */
   readonly text: string;
 }

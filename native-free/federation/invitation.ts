@@ -14,9 +14,11 @@ import { type FederationConstraints, federationConstraints } from './constraints
 import { type BundleEndpoint, bundleEndpoint, PROFILES } from './endpoint.ts';
 
 /*
- *   "vl3f1." base64url( length, 2 B big-endian | JSON, `length` B | first 4 B of SHA-256 over both )
+ *   "vl3f1." or "vl3f2." base64url( length, 2 B big-endian | JSON, `length` B | first 4 B of SHA-256 over both )
  */
 const PREFIX = 'vl3f1.';
+/** One whose secret is proven and not shown: earlier versions, which would show it, say that they are too old. */
+const PROVEN_PREFIX = 'vl3f2.';
 const LENGTH_BYTES = 2;
 const CHECK_BYTES = 4;
 /** Of fingerprints and of the secret. */
@@ -36,6 +38,8 @@ export interface Invitation {
   readonly caFingerprints: readonly Uint8Array[];
   /** 32 random bytes. */
   readonly secret: Uint8Array;
+  /** By a domain whose signer is apart: its registry does not get to see the secret. Default: it does. */
+  readonly isProven?: boolean;
   /** Unix ms, whole seconds. */
   readonly expiresAt: number;
   /** Of whoever accepts it. */
@@ -68,7 +72,9 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 export const formatInvitation = (invitation: Invitation): string => {
   const json = encoder.encode(JSON.stringify(fieldsOf(invitation)));
   const body = Uint8Array.from([json.length >> 8, json.length & 0xff, ...json]);
-  const text = PREFIX + toBase64Url(Uint8Array.from([...body, ...checkBytes(body)]));
+  const text =
+    (invitation.isProven ? PROVEN_PREFIX : PREFIX) +
+    toBase64Url(Uint8Array.from([...body, ...checkBytes(body)]));
   if (text.length > MAX_TEXT || json.length > 0xffff) throw wrong('it would be too long to be pasted');
   return text;
 };
@@ -102,7 +108,8 @@ export const parseInvitation = (pasted: string): Invitation => {
   if (pasted.length > 2 * MAX_TEXT) throw damaged();
   // Terminals and mail programs break long lines.
   const text = pasted.replace(/\s+/g, '');
-  if (!text.startsWith(PREFIX)) {
+  const isProven = text.startsWith(PROVEN_PREFIX);
+  if (!isProven && !text.startsWith(PREFIX)) {
     throw new Vl3Error(
       'invalid-argument',
       /^vl3f\d+\./.test(text)
@@ -124,7 +131,8 @@ export const parseInvitation = (pasted: string): Invitation => {
   const body = bytes.subarray(0, bodyLength);
   const check = bytes.subarray(bodyLength);
   if (toBase64Url(check) !== toBase64Url(checkBytes(body))) throw damaged();
-  return readFields(body.subarray(LENGTH_BYTES));
+  const read = readFields(body.subarray(LENGTH_BYTES));
+  return isProven ? { ...read, isProven } : read;
 };
 
 const readFields = (json: Uint8Array): Invitation => {

@@ -222,6 +222,10 @@ export const WISH: DocumentKind<WishDocument> = { kind: 'wish', schema: wishSche
 const domainStatementSchema = z.object({
   sequence: z.number().int(),
   revoked: z.array(z.object({ node: z.string(), until: z.number() })),
+  /** Whom a signer apart vouches for: CAs as DER in base64. */
+  partners: z
+    .array(z.object({ trustDomain: z.string(), authorities: z.array(z.string()), until: z.number() }))
+    .default([]),
 });
 export type DomainStatementDocument = z.infer<typeof domainStatementSchema>;
 /** Named `self`; what the node's own domain said of itself last (ca/statement.ts): its CAs are in the node's identity. */

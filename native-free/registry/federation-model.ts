@@ -45,6 +45,8 @@ export const federation = z.strictObject({
       createdAt: time,
       expiresAt: time,
       constraints: federationConstraints,
+      /** Of one whose secret is proven to the signer and shown to nobody here. Absent: it follows from the secret. */
+      handle: hash.optional(),
     })
     .optional(),
   /** The latest that was taken: whoever took it may ask again when the answer got lost. */

@@ -75,7 +75,11 @@ const changed = (
 /** `secretHash`: SHA-256 of a fresh secret, hex. What holds already goes on until the partner has taken the invitation. */
 export const invitePartner = (
   constraints: FederationConstraints,
-  { secretHash, ttlMs = DEFAULT_INVITATION_MS }: { readonly secretHash: string; readonly ttlMs?: number },
+  {
+    secretHash,
+    ttlMs = DEFAULT_INVITATION_MS,
+    handle,
+  }: { readonly secretHash: string; readonly ttlMs?: number; readonly handle?: string | undefined },
   { admin, now }: FederationChange,
 ): Rule<Federation> => {
   const { trustDomain } = constraints;
@@ -87,7 +91,10 @@ export const invitePartner = (
     decide: (state) => {
       mustHaveRoom(state, trustDomain);
       const before = state.federation(trustDomain)?.value;
-      const invitation = { secretHash, createdAt: now, expiresAt: now + ttlMs, constraints };
+      const invitation = {
+        ...{ secretHash, createdAt: now, expiresAt: now + ttlMs, constraints },
+        ...(handle !== undefined && { handle }),
+      };
       const value = check(
         federationSchema,
         { registries: [], ...before, trustDomain, invitation },
@@ -120,7 +127,8 @@ export interface Introduction {
   readonly bundleHash: string;
   readonly endpoint: BundleEndpoint;
   readonly registries: readonly string[];
-  readonly handle: string;
+  /** Undefined: as the invitation has it. */
+  readonly handle: string | undefined;
 }
 
 /** Asks whether the secret is that of an open invitation, before anything else of the caller is looked at. */
@@ -177,7 +185,7 @@ export const takeInvitation = (
       endpoint,
       registries: [...registries],
       taken: { secretHash, bundleHash },
-      handle,
+      handle: handle ?? invitation.handle,
     };
     const line = { kind: 'partner-joined', definition: JSON.stringify(invitation.constraints) } as const;
     return { ...changed(state, value, stored(held), line, now), answer: { isNew: true, value } };
@@ -208,7 +216,7 @@ export const notePartner = (
       accepted: constraints,
       endpoint,
       registries: [...registries],
-      handle,
+      ...(handle !== undefined && { handle }),
     };
     const line = {
       kind: 'partner-accepted',

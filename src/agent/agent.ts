@@ -192,10 +192,18 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     ),
   );
   const statement = new HeardStatement({ state, clock, logger });
+  let linked: RegistryLink | undefined;
+  /** Asked for each signature that is verified. */
+  let looked: { readonly identity: Identity; readonly isLeased: boolean } | undefined;
+  const isOfApart = (present: Identity): boolean => {
+    if (looked?.identity !== present) looked = { identity: present, isLeased: isLeased(present) };
+    return looked.isLeased;
+  };
   const federations: Federations = new Federations({
     ...{ state, clock, logger },
     own: () => trustDomain,
     client: () => link.client,
+    vouched: () => (isOfApart(linked?.identity ?? identity) ? statement.partners : undefined),
     onChanged: (domain) => homes.changed(domain),
   });
   homes.open();
@@ -213,7 +221,10 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
           for (const membership of networks.all) membership.identityRenewed();
         },
         statement,
-        onTrustChanged: () => homes.ownTrustChanged(),
+        onTrustChanged: () => {
+          homes.ownTrustChanged();
+          federations.vouchedChanged();
+        },
         onStoreReplaced: () => homes.own.storeReplaced(),
         onRecovering: (answer, askedAt) => homes.own.heard(answer, askedAt),
         onBack: () => homes.own.isBack(),
@@ -231,6 +242,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
       },
     ),
   );
+  linked = link;
   const trust = new Trust({
     own: () => statement.believed(link.identity.trustBundle),
     partner: (domain) => federations.bundleOf(domain),
@@ -256,7 +268,8 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
         sign: (content) => signRecord(link.identity, content),
         signNames: (content) => signNames(link.identity, content),
         attest: (content, nextSequence) =>
-          isLeased(link.identity)
+          // Of a partner nobody here knows where its signer is.
+          isOfApart(link.identity) || content.home !== trustDomain
             ? signAttestation(link.identity, { ...content, sequence: nextSequence() })
             : undefined,
         svidId: () => String(link.identity.notAfter),

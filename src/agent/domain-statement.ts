@@ -1,7 +1,9 @@
-// What this node's domain says of itself, as it was heard last: which CAs speak for it, and who was revoked. It is signed, so that a registry
-// can keep it from a node and not change it, and never goes back, also over restarts.
+// What this node's domain says of itself, as it was heard last: which CAs speak for it, who was revoked, and, where its signer is apart,
+// which CAs speak for its partners. It is signed, so that a registry can keep it from a node and not change it, and never goes back, also
+// over restarts.
 
 import type { Logger } from 'pino';
+import type { VouchedPartner } from '../../native-free/ca/statement.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
 import { DOMAIN_STATEMENT } from '../../native-free/reconcile/documents.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
@@ -19,11 +21,18 @@ export interface HeardStatementDeps {
   readonly logger: Pick<Logger, 'info' | 'warn'>;
 }
 
+/** A partner's CAs, and from when on they count no more (unix ms). */
+export interface Vouched {
+  readonly bundle: TrustBundle;
+  readonly until: number;
+}
+
 export class HeardStatement {
   readonly #deps: HeardStatementDeps;
   readonly #reasons = new RepeatedReasons();
   #sequence: number;
   #revoked: ReadonlyMap<string, number>;
+  #partners: ReadonlyMap<string, Vouched>;
   #bundle: TrustBundle | undefined;
   /** With who was revoked; the same object for as long as both are the same. */
   #believed: TrustBundle | undefined;
@@ -33,6 +42,12 @@ export class HeardStatement {
     const saved = deps.state.get(DOMAIN_STATEMENT, 'self');
     this.#sequence = saved?.sequence ?? 0;
     this.#revoked = revocationsOf(saved ?? { revoked: [] });
+    this.#partners = vouchedOf(saved?.partners ?? []);
+  }
+
+  /** By trust domain. */
+  get partners(): ReadonlyMap<string, Vouched> {
+    return this.#partners;
   }
 
   get sequence(): number {
@@ -67,12 +82,13 @@ export class HeardStatement {
       );
       if (signed === undefined) return false;
       const statement = verifyStatement(signed, bundle, clock.wall());
-      const { sequence, revoked } = statement;
+      const { sequence, revoked, partners = [] } = statement;
       if (sequence <= this.#sequence) return false;
       await adopt(bundleOfStatement(statement));
-      state.put(DOMAIN_STATEMENT, 'self', { sequence, revoked });
+      state.put(DOMAIN_STATEMENT, 'self', { sequence, revoked, partners });
       this.#sequence = sequence;
       this.#revoked = revocationsOf(statement);
+      this.#partners = vouchedOf(partners);
       this.#believed = undefined;
       const authorities = statement.authorities.length;
       logger.info({ sequence, authorities, revoked: revoked.map(({ node }) => node) }, 'domain has spoken');
@@ -87,3 +103,6 @@ export class HeardStatement {
     }
   }
 }
+
+const vouchedOf = (partners: readonly VouchedPartner[]): ReadonlyMap<string, Vouched> =>
+  new Map(partners.map((one) => [one.trustDomain, { bundle: bundleOfStatement(one), until: one.until }]));

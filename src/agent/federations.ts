@@ -1,6 +1,7 @@
 // The domains that this node's own is federated with, as its own registry says: their bundles, and where their registries are. Kept
 // on disk, so that neither a start nor a registry that is gone needs them anew. A domain goes when the registry, having its
-// memory, lists it no more; then it is believed nothing from that moment on, and forgotten once all that hung on it is taken down.
+// memory, lists it no more; then it is believed nothing from that moment on, and forgotten once all that hung on it is taken down. Where
+// the domain's signer is apart, a registry's word for a bundle counts for nothing: by which CAs a partner is known that signer says.
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -14,6 +15,7 @@ import { parseRegistryAddress } from '../identity/registry-address.ts';
 import { decodeSpiffeBundle, trustBundleOf } from '../identity/spiffe-bundle.ts';
 import type { AgentClient } from '../registry/client.ts';
 import type { Clock } from './clock.ts';
+import type { Vouched } from './domain-statement.ts';
 import { Failures } from './failures.ts';
 
 export interface Federation {
@@ -34,7 +36,9 @@ export interface FederationsDeps {
   readonly state: DocumentStore;
   readonly own: () => string;
   readonly client: () => AgentClient;
-  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly clock: Pick<Clock, 'monotonic' | 'wall'>;
+  /** By which CAs a signer apart knows each partner; undefined: there is none, and the registry says. */
+  readonly vouched: () => ReadonlyMap<string, Vouched> | undefined;
   readonly logger: Logger;
   /** Something of this domain is otherwise than before. */
   readonly onChanged: (trustDomain: string) => void;
@@ -62,18 +66,35 @@ export class Federations {
   }
 
   get all(): Federation[] {
-    return [...this.#known.values()];
+    return [...this.#known.values()].map((one) => this.#believed(one));
   }
 
   /** Undefined: there is none with the domain. */
   get(trustDomain: string): Federation | undefined {
-    return this.#known.get(trustDomain);
+    const federation = this.#known.get(trustDomain);
+    return federation && this.#believed(federation);
   }
 
-  /** What verifies the domain's identities; undefined: nothing does. */
+  /** What verifies the domain's identities; undefined: nothing does. The same object until something else does. */
   bundleOf(trustDomain: string): TrustBundle | undefined {
-    const federation = this.#known.get(trustDomain);
+    const federation = this.get(trustDomain);
     return federation?.isRevoked === false ? federation.bundle : undefined;
+  }
+
+  #believed(federation: Federation): Federation {
+    const { vouched, clock } = this.#deps;
+    const partners = vouched();
+    if (partners === undefined) return federation;
+    const said = partners.get(federation.trustDomain);
+    return {
+      ...federation,
+      bundle: said !== undefined && clock.wall() < said.until ? said.bundle : undefined,
+    };
+  }
+
+  /** The domain's signer has spoken. */
+  vouchedChanged(): void {
+    for (const trustDomain of this.#known.keys()) this.#deps.onChanged(trustDomain);
   }
 
   /** Whether the own registry has ever said. */
@@ -85,9 +106,10 @@ export class Federations {
   get problems(): string[] {
     const unbelieved = this.all
       .filter(({ bundle, isRevoked }) => bundle === undefined && !isRevoked)
-      .map(
-        ({ trustDomain }) =>
-          `the bundle of ${trustDomain} was not confirmed for too long, so that nothing of it is believed: see \`vl3 federation list\``,
+      .map(({ trustDomain }) =>
+        this.#deps.vouched() === undefined
+          ? `the bundle of ${trustDomain} was not confirmed for too long, so that nothing of it is believed: see \`vl3 federation list\``
+          : `the signer of this domain does not vouch for ${trustDomain}, or not any more, so that nothing of it is believed: see \`vl3 ca show\``,
       );
     return [...(this.#problem === '' ? [] : [this.#problem]), ...unbelieved];
   }

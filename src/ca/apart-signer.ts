@@ -23,19 +23,38 @@ import {
   tokenOf,
   withdrawToken,
 } from '../../native-free/ca/issue-rules.ts';
-import { GRANTED, LEASE, NETWORK, NODE, TOKEN } from '../../native-free/ca/ledger.ts';
+import { LEASE, NETWORK, NODE, PARTNER, TOKEN } from '../../native-free/ca/ledger.ts';
+import {
+  countingAuthorities,
+  notePartner,
+  openInvitation,
+  partnerOf,
+  registerInvitation,
+  registerPins,
+  vouchedPartners,
+  withdrawPartner,
+} from '../../native-free/ca/partner-rules.ts';
+import { type DomainStatement, MAX_AUTHORITIES, readStatement } from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';
+import {
+  type FederationConstraints,
+  federationConstraints,
+} from '../../native-free/federation/constraints.ts';
 import { parsePrefix } from '../../native-free/ipam/prefix.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
+import { MAX_INVITATION_MS } from '../../native-free/registry/federation-rules.ts';
+import { foreignKey, nodeNameOf } from '../../native-free/registry/foreign-key.ts';
 import { check, name as nameSchema } from '../../native-free/registry/model.ts';
-import { nextSequence, type SignedRecord } from '../../native-free/registry/record.ts';
-import { parseName } from '../../native-free/registry/spiffe-id.ts';
+import type { SignedRecord } from '../../native-free/registry/record.ts';
+import { parseName, parseTrustDomain } from '../../native-free/registry/spiffe-id.ts';
 import { MAX_TOKEN_TTL_MS } from '../../native-free/registry/token-rules.ts';
-import { toBase64 } from '../base64.ts';
+import { fromBase64, toBase64 } from '../base64.ts';
+import { isAcceptanceProven } from '../federation/invitation-proof.ts';
 import type { CertificateAuthority } from '../identity/ca.ts';
-import { parseCertificate } from '../identity/certificate.ts';
+import { fingerprint, parseCertificate } from '../identity/certificate.ts';
 import { readCertificateRequest } from '../identity/certificate-request.ts';
-import { revocationsOf } from '../identity/domain-statement.ts';
+import type { TrustBundle } from '../identity/chain.ts';
+import { bundleOfStatement, revocationsOf, verifyAuthorities } from '../identity/domain-statement.ts';
 import { createRecordVerifier } from '../identity/record-signer.ts';
 import type { GrantContent, SignedGrant, SvidEvidence } from '../identity/signer.ts';
 import { isEnrolmentProven, verifyRenewal } from '../identity/svid-proofs.ts';
@@ -49,15 +68,15 @@ export interface ApartSignerDependencies {
 
 /** Of the term of a lease: so long its prefix rests once it has ended. */
 const REST_SHARE = 1 / 7;
-/** As far as clocks of a registry and its signer may differ. */
-const SEQUENCE_AHEAD_MS = 60 * 60 * 1000;
 const HASH = /^[0-9a-f]{64}$/;
 
 export class ApartSigner {
   readonly #deps: ApartSignerDependencies;
+  #vouched = 0;
 
   constructor(deps: ApartSignerDependencies) {
     this.#deps = deps;
+    this.#vouch();
   }
 
   get ca(): CertificateAuthority {
@@ -103,45 +122,95 @@ export class ApartSigner {
   async signGrant(asked: GrantContent, wanted: number): Promise<SignedGrant> {
     const { ca, ledger, now } = this.#deps;
     const home = ca.trustBundle.trustDomain;
-    const { network, networkUid, node, nodeDomain, prefixes = [], storeId } = asked;
-    if (nodeDomain !== home)
-      throw new Vl3Error(
-        'failed-precondition',
-        `the signer grants nothing to node "${node}" of ${nodeDomain}: one that is apart does not know partners`,
-      );
+    const { network, networkUid, node, nodeDomain, prefixes = [], storeId, sequence } = asked;
+    const key = this.#keyOf(parseName('node', node), nodeDomain);
     const wall = now();
     const notAfter = Math.min(wanted, wall + ca.svidValidityMs);
     const restMs = Math.ceil(ca.svidValidityMs * REST_SHARE);
-    const granted = grantTo(ledger, home, { network, networkUid, node, prefixes, notAfter, restMs }, wall);
-    const sequence = this.#nextSequence(`${networkUid} ${node}`, asked.sequence, wall);
-    return await ca.signGrant(
-      { network, networkUid, nodeDomain, node, ...granted, storeId, sequence },
-      notAfter,
+    const request = { network, networkUid, node: key, prefixes, sequence, notAfter, restMs };
+    const granted = grantTo(ledger, home, request, wall);
+    return await ca.signGrant({ network, networkUid, nodeDomain, node, ...granted, storeId }, notAfter);
+  }
+
+  #keyOf(node: string, domain: string): string {
+    return domain === this.#deps.ca.trustBundle.trustDomain ? node : foreignKey(node, domain);
+  }
+
+  /** `key`: `<node>@<domain>`, if it is of another domain. Throws Vl3Error('permission-denied') for what the node did not sign. */
+  putAttestation(network: string, key: string, signed: SignedRecord): void {
+    const { ca, ledger, now } = this.#deps;
+    const networkUid = uidOf(ledger, network);
+    const { node, trustDomain } = nodeNameOf(key);
+    const revoked = revocationsOf({ revoked: [...ca.revoked] });
+    const bundle = trustDomain === undefined ? { ...ca.trustBundle, revoked } : this.#bundleOf(trustDomain);
+    const verify = createRecordVerifier(bundle);
+    const expected = { network, networkUid, home: ca.trustBundle.trustDomain, node };
+    noteAttested(ledger, key, decodeAttestation(signed, verify, now(), expected));
+  }
+
+  /** By which nodes of a partner are verified. Throws Vl3Error('permission-denied') when there is none. */
+  #bundleOf(trustDomain: string): TrustBundle {
+    const { ledger, now } = this.#deps;
+    const authorities = countingAuthorities(partnerOf(ledger, trustDomain), now());
+    if (authorities !== undefined) return bundleOfStatement({ trustDomain, authorities: [...authorities] });
+    throw new Vl3Error(
+      'permission-denied',
+      `the signer believes nothing of ${trustDomain}: it has not accepted, or was not confirmed for a week`,
     );
   }
 
   /**
-   * Past the last one, whatever a registry says that was: a grant of a year ahead would keep all later ones out. Only where nothing is
-   * on record, as in a ledger that was lost, its word counts for a little.
+   * What another domain says of its CAs. Believed the first time by a proof of its invitation's secret, or by the fingerprints in the one that was
+   * accepted from it, and then by what is known already. Throws Vl3Error('permission-denied') for all else.
    */
-  #nextSequence(key: string, asked: number, wall: number): number {
-    const { ledger } = this.#deps;
-    return ledger.transact(() => {
-      const last = ledger.get(GRANTED, key)?.sequence ?? 0;
-      const sequence = nextSequence(Math.max(last, Math.min(asked, wall + SEQUENCE_AHEAD_MS)), 0, wall);
-      ledger.put(GRANTED, key, { sequence });
-      return sequence;
-    });
+  putPartner(trustDomain: string, signed: SignedRecord, proof: Uint8Array): void {
+    const { ca, ledger, now } = this.#deps;
+    const wall = now();
+    const known = partnerOf(ledger, trustDomain);
+    const claimed = authoritiesIn(signed);
+    const verifiedBy = (certificates: readonly Uint8Array[]): DomainStatement =>
+      verifyAuthorities(signed, { trustDomain, certificates }, wall);
+    const isUnderProof = proof.length > 0 && known.invitation !== undefined;
+    if (isUnderProof) {
+      const { key } = openInvitation(ledger, trustDomain, wall);
+      const claim = { home: ca.trustBundle.trustDomain, trustDomain, caFingerprints: claimed.map(printOf) };
+      if (!isAcceptanceProven(Buffer.from(key, 'base64'), claim, proof))
+        throw new Vl3Error(
+          'permission-denied',
+          `the signer takes no partner by it: the secret of ${trustDomain}'s invitation was not proven for these CAs`,
+        );
+      notePartner(ledger, verifiedBy(claimed), 'invitation', wall);
+    } else {
+      const { pins = [] } = known;
+      const pinned = claimed.filter((der) => pins.includes(printOf(der)));
+      if (pinned.length > 0) notePartner(ledger, verifiedBy(pinned), 'pins', wall);
+      else notePartner(ledger, verifiedBy(this.#bundleOf(trustDomain).certificates), 'known', wall);
+    }
+    this.#vouch();
   }
 
-  /** Throws Vl3Error('permission-denied') for what the node did not sign. */
-  putAttestation(network: string, node: string, signed: SignedRecord): void {
-    const { ca, ledger, now } = this.#deps;
-    const networkUid = uidOf(ledger, network);
-    const revoked = revocationsOf({ revoked: [...ca.revoked] });
-    const verify = createRecordVerifier({ ...ca.trustBundle, revoked });
-    const expected = { network, networkUid, home: ca.trustBundle.trustDomain, node };
-    noteAttested(ledger, decodeAttestation(signed, verify, now(), expected));
+  /** What the domain says of its partners from now on. */
+  #vouch(): void {
+    const { ca, ledger } = this.#deps;
+    const { partners, sequence } = vouchedPartners(ledger);
+    if (sequence === this.#vouched) return;
+    this.#vouched = sequence;
+    ca.vouchFor(partners, sequence);
+  }
+
+  get partners(): {
+    readonly trustDomain: string;
+    readonly admits: FederationConstraints | undefined;
+    readonly caFingerprints: readonly string[];
+    readonly confirmedAt: number | undefined;
+  }[] {
+    const { ledger } = this.#deps;
+    return ledger.list(PARTNER).map(({ name, value: { admits, said } }) => ({
+      trustDomain: name,
+      admits,
+      caFingerprints: (said?.authorities ?? []).map((one) => printOf(fromBase64(one))),
+      confirmedAt: said?.confirmedAt,
+    }));
   }
 
   get counts(): { tokens: number; nodes: number; networks: number; leases: number } {
@@ -183,6 +252,40 @@ export class ApartSigner {
     withdrawToken(this.#deps.ledger, id);
   }
 
+  /** It is invited: see registerInvitation. */
+  invite(constraints: FederationConstraints, key: Uint8Array, expiresAt: number): void {
+    const { ledger, now } = this.#deps;
+    this.#mustBeOther(constraints.trustDomain);
+    if (key.length !== 32) throw new Vl3Error('invalid-argument', 'key: it is 32 B');
+    if (!(expiresAt > now() && expiresAt <= now() + MAX_INVITATION_MS + 60_000))
+      throw new Vl3Error('invalid-argument', 'expires_at: use 1 second to 30 days from now');
+    const value = check(federationConstraints, constraints, 'constraints');
+    for (const network of value.networks) uidOf(ledger, network);
+    registerInvitation(ledger, {
+      ...{ key: toBase64(key), constraints: value },
+      expiresAt: Math.floor(expiresAt),
+    });
+  }
+
+  /** This domain accepts its invitation, which names these CAs (SHA-256, hex). */
+  accept(trustDomain: string, pins: readonly string[]): void {
+    this.#mustBeOther(trustDomain);
+    if (pins.length === 0 || pins.length > MAX_AUTHORITIES || !pins.every((one) => HASH.test(one)))
+      throw new Vl3Error('invalid-argument', 'ca_fingerprints: these are none');
+    registerPins(this.#deps.ledger, trustDomain, pins);
+  }
+
+  withdrawPartner(trustDomain: string): void {
+    const { ledger, now } = this.#deps;
+    if (withdrawPartner(ledger, trustDomain, now())) this.#vouch();
+  }
+
+  #mustBeOther(trustDomain: string): void {
+    parseTrustDomain(trustDomain);
+    if (trustDomain === this.#deps.ca.trustBundle.trustDomain)
+      throw new Vl3Error('invalid-argument', `${trustDomain} is this domain itself`);
+  }
+
   registerNetwork(network: string, uid: string, pools: readonly string[]): void {
     check(nameSchema, network, 'name');
     for (const pool of pools) parsePrefix(pool);
@@ -206,3 +309,9 @@ export class ApartSigner {
     forgetLeases(this.#deps.ledger, this.#deps.now());
   }
 }
+
+const printOf = (der: Uint8Array): string => Buffer.from(fingerprint(der)).toString('hex');
+
+/** The CAs that it claims, before anything of it is believed. */
+const authoritiesIn = ({ record }: SignedRecord): Uint8Array[] =>
+  (readStatement(record)?.authorities ?? []).map(fromBase64);

@@ -85,6 +85,26 @@ export const caService = ({ ca, apart, logger }: CaServiceDependencies): Service
       return {};
     },
 
+    async registerPartner({ trustDomain, constraints, key, expiresAt, caFingerprints }) {
+      const signer = mustBeApart();
+      if (constraints !== undefined) {
+        const { networks, names, prefixes } = constraints;
+        signer.invite({ trustDomain, networks, names, prefixes }, key, timeOf(expiresAt));
+        logger.info({ trustDomain, networks, names, prefixes }, 'partner invited');
+      }
+      if (constraints === undefined || caFingerprints.length > 0) {
+        signer.accept(trustDomain, caFingerprints);
+        logger.info({ trustDomain, caFingerprints }, "partner's invitation accepted");
+      }
+      return {};
+    },
+
+    async withdrawPartner({ trustDomain }) {
+      mustBeApart().withdrawPartner(trustDomain);
+      logger.warn({ trustDomain }, 'partner withdrawn');
+      return {};
+    },
+
     async withdrawRule({ network, name }) {
       mustBeApart().withdrawRule(network, name);
       logger.info({ network, rule: name }, 'admission rule withdrawn');
@@ -126,5 +146,19 @@ const caMessage = (ca: CertificateAuthority, apart: ApartSigner | undefined): Ca
     nextStep,
     ...(after !== undefined && { nextStepAt: timestampFromMs(after + ca.svidValidityMs) }),
     ...(apart?.counts ?? { tokens: 0, nodes: 0, networks: 0, leases: 0 }),
+    partners: (apart?.partners ?? []).map(({ trustDomain, admits, caFingerprints, confirmedAt }) => ({
+      $typeName: 'vl3.v1.KnownPartner' as const,
+      trustDomain,
+      ...(admits !== undefined && {
+        admits: {
+          $typeName: 'vl3.v1.FederationConstraints' as const,
+          networks: [...admits.networks],
+          names: [...admits.names],
+          prefixes: [...admits.prefixes],
+        },
+      }),
+      caFingerprints: [...caFingerprints],
+      ...(confirmedAt !== undefined && { confirmedAt: timestampFromMs(confirmedAt) }),
+    })),
   };
 };

@@ -20,6 +20,14 @@ import type { Credential } from '../identity/tls.ts';
 
 const WHAT = "the registry's credential";
 
+/** In base64: see native-free/ca/statement.ts. */
+const signed = z.strictObject({
+  record: z.base64(),
+  signature: z.base64(),
+  certificateChain: z.array(z.base64()).max(MAX_CHAIN_CERTIFICATES),
+  sequence: z.number().int().min(1),
+});
+
 const schema = z.strictObject({
   version: z.literal(1),
   kind: z.literal('registry'),
@@ -27,13 +35,10 @@ const schema = z.strictObject({
   /** Where the signer is. */
   signers: z.array(z.string().max(300)).min(1).max(16),
   certificateAuthorities: z.string().max(131_072),
-  /** What the domain said of itself last, base64: see native-free/ca/statement.ts. */
-  statement: z.strictObject({
-    record: z.base64(),
-    signature: z.base64(),
-    certificateChain: z.array(z.base64()).max(MAX_CHAIN_CERTIFICATES),
-    sequence: z.number().int().min(1),
-  }),
+  /** What the domain said of itself last. */
+  statement: signed,
+  /** And to partners. Absent: it is of an earlier version. */
+  authorities: signed.optional(),
   certificateChain: z.string().max(65_536),
   privateKey: z.string().max(4096),
   /** By purpose, base64: see Signer.secretFor. */
@@ -44,6 +49,7 @@ export interface RegistryCredential extends Credential {
   readonly signers: readonly string[];
   readonly trustBundle: TrustBundle;
   readonly statement: SignedStatement;
+  readonly authorities?: SignedStatement;
   readonly privateKey: KeyObject;
   readonly secrets: Readonly<Record<string, string>>;
 }
@@ -62,6 +68,7 @@ export const createRegistryCredential = async (
     signers,
     trustBundle: ca.trustBundle,
     statement: await ca.statement(),
+    authorities: await ca.ownAuthorities(),
     privateKey,
     certificateChain: await ca.signRegistryCredential(request, hosts),
     secrets,
@@ -75,12 +82,8 @@ export const writeRegistryCredential = async (path: string, one: RegistryCredent
     trustDomain: one.trustBundle.trustDomain,
     signers: [...one.signers],
     certificateAuthorities: toPem(one.trustBundle.certificates),
-    statement: {
-      record: toBase64(one.statement.record),
-      signature: toBase64(one.statement.signature),
-      certificateChain: one.statement.certificateChain.map(toBase64),
-      sequence: one.statement.sequence,
-    },
+    statement: written(one.statement),
+    ...(one.authorities !== undefined && { authorities: written(one.authorities) }),
     certificateChain: toPem(one.certificateChain),
     privateKey: formatKey(one.privateKey),
     secrets: { ...one.secrets },
@@ -118,17 +121,37 @@ export const readRegistryCredential = async (
   return {
     signers: content.signers,
     trustBundle,
-    statement: {
-      record: fromBase64(content.statement.record),
-      signature: fromBase64(content.statement.signature),
-      certificateChain: content.statement.certificateChain.map(fromBase64),
-      sequence: content.statement.sequence,
-    },
+    statement: readSigned(content.statement),
+    ...(content.authorities !== undefined && { authorities: readSigned(content.authorities) }),
     certificateChain,
     privateKey: parseKey(content.privateKey, path),
     secrets: content.secrets,
   };
 };
+
+const written = ({
+  record,
+  signature,
+  certificateChain,
+  sequence,
+}: SignedStatement): z.infer<typeof signed> => ({
+  record: toBase64(record),
+  signature: toBase64(signature),
+  certificateChain: certificateChain.map(toBase64),
+  sequence,
+});
+
+const readSigned = ({
+  record,
+  signature,
+  certificateChain,
+  sequence,
+}: z.infer<typeof signed>): SignedStatement => ({
+  record: fromBase64(record),
+  signature: fromBase64(signature),
+  certificateChain: certificateChain.map(fromBase64),
+  sequence,
+});
 
 const parse = (bytes: Uint8Array, path: string): z.infer<typeof schema> => {
   try {

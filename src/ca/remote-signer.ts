@@ -12,7 +12,7 @@ import { SignerService } from '../api/generated/vl3/v1/ca_pb.js';
 import { isIssuedBy, parseCertificate } from '../identity/certificate.ts';
 import { createCertificateRequest } from '../identity/certificate-request.ts';
 import type { TrustBundle } from '../identity/chain.ts';
-import { bundleOfStatement, verifyStatement } from '../identity/domain-statement.ts';
+import { bundleOfStatement, verifyAuthorities, verifyStatement } from '../identity/domain-statement.ts';
 import { generateKey } from '../identity/key.ts';
 import type { GrantContent, SignedGrant, SignedStatement, Signer, SvidEvidence } from '../identity/signer.ts';
 import { type Credential, clientTlsOptions } from '../identity/tls.ts';
@@ -146,8 +146,23 @@ export class RemoteSigner implements Signer, AsyncDisposable {
     );
   }
 
+  /** What another domain signed of its CAs. */
+  async putPartner(trustDomain: string, signed: SignedRecord, proof?: Uint8Array): Promise<void> {
+    await this.#call((client) =>
+      client.putPartner({
+        trustDomain,
+        authorities: signedMessage(signed),
+        ...(proof !== undefined && { proof }),
+      }),
+    );
+  }
+
   async statement(): Promise<SignedStatement> {
     return this.#credential.statement;
+  }
+
+  async ownAuthorities(): Promise<SignedStatement | undefined> {
+    return this.#credential.authorities;
   }
 
   onChange(listener: () => void, signal: AbortSignal): void {
@@ -202,10 +217,11 @@ export class RemoteSigner implements Signer, AsyncDisposable {
     try {
       const { sequence, certificateChain } = this.#credential.statement;
       // The same is asked for anew once who signed it has not long to go.
-      const known = this.#isHalfOver(certificateChain) ? 0n : BigInt(sequence);
+      const isComplete = this.#credential.authorities !== undefined;
+      const known = this.#isHalfOver(certificateChain) || !isComplete ? 0n : BigInt(sequence);
       const answer = await this.#call((client) => client.getDomain({ knownSequence: known }));
       this.#nodes = answer.nodes;
-      if (answer.statement !== undefined) await this.#take(answer.statement);
+      if (answer.statement !== undefined) await this.#take(answer.statement, answer.authorities);
       if (this.#isDue()) await this.#renew();
       if (this.#problem !== undefined) logger.info('the signer answers again');
       this.#problem = undefined;
@@ -219,8 +235,13 @@ export class RemoteSigner implements Signer, AsyncDisposable {
     }
   }
 
-  async #take(signed: SignedRecord): Promise<void> {
-    const statement = verifyStatement(signed, this.trustBundle, this.#deps.now());
+  async #take(signed: SignedRecord, said: SignedRecord | undefined): Promise<void> {
+    const wall = this.#deps.now();
+    const statement = verifyStatement(signed, this.trustBundle, wall);
+    const authorities = said && {
+      ...said,
+      sequence: verifyAuthorities(said, this.trustBundle, wall).sequence,
+    };
     const { sequence } = statement;
     if (sequence < this.#credential.statement.sequence)
       throw new Vl3Error(
@@ -232,6 +253,7 @@ export class RemoteSigner implements Signer, AsyncDisposable {
       ...this.#credential,
       trustBundle: bundleOfStatement(statement),
       statement: { record, signature, certificateChain, sequence },
+      ...(authorities !== undefined && { authorities }),
     });
     for (const listener of this.#listeners) listener();
   }

@@ -65,11 +65,21 @@ export const signerService = (signer: ApartSigner, logger: Logger): ServiceImpl<
     return {};
   },
 
+  async putPartner({ trustDomain, authorities, proof }) {
+    if (authorities === undefined) throw new Vl3Error('invalid-argument', 'authorities: it is missing');
+    signer.putPartner(trustDomain, authorities, proof);
+    logger.debug({ trustDomain }, "a partner's CAs were confirmed");
+    return {};
+  },
+
   async getDomain({ knownSequence }) {
     const { sequence, ...signed } = await signer.ca.statement();
     const isKnown = knownSequence === BigInt(sequence);
     return {
-      ...(!isKnown && { statement: signedMessage(signed) }),
+      ...(!isKnown && {
+        statement: signedMessage(signed),
+        authorities: signedMessage(await signer.ca.ownAuthorities()),
+      }),
       sequence: BigInt(sequence),
       nodes: signer.counts.nodes,
     };

@@ -15,6 +15,7 @@ import type { BundleEndpoint } from '../../native-free/federation/endpoint.ts';
 import { RepeatedReasons } from '../../native-free/repeated-reasons.ts';
 import { trustBundleOf } from '../identity/spiffe-bundle.ts';
 import { type BundleCall, fetchBundle } from './bundle-call.ts';
+import { successionProblem } from './succession.ts';
 
 export interface BundleFetcherOptions {
   readonly trustDomain: string;
@@ -71,7 +72,12 @@ export class BundleFetcher {
     const { now, held, keep } = this.#dependencies;
     try {
       const offered = await fetchBundle(this.#call(signal), now);
-      const verdict = judgeBundle(held(), offered, 'endpoint', now());
+      const present = held();
+      const problem = successionProblem({ held: present?.bundle }, offered, now());
+      const verdict =
+        problem === undefined
+          ? judgeBundle(present, offered, 'endpoint', now())
+          : ({ kind: 'refused', message: problem } as const);
       if (verdict.kind === 'refused') {
         this.#fail(`the bundle of ${trustDomain} is refused: ${verdict.message}`);
         return verdict;

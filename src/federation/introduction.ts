@@ -13,6 +13,7 @@ import { decodeSpiffeBundle } from '../identity/spiffe-bundle.ts';
 import { clientTlsOptions } from '../identity/tls.ts';
 import { connectRegistry } from '../registry/connection.ts';
 import { fetchInvitingBundle } from './first-bundle.ts';
+import { mustBeSigned, successionProblem } from './succession.ts';
 
 /** What this domain says of itself. */
 export interface Introduction {
@@ -22,6 +23,8 @@ export interface Introduction {
   readonly endpoint: BundleEndpoint;
   /** "host:port". */
   readonly registries: readonly string[];
+  /** In the place of the invitation's secret. */
+  readonly proven?: { readonly secretHash: string; readonly proof: Uint8Array } | undefined;
 }
 
 interface Options {
@@ -50,11 +53,11 @@ export const introduce = async (
     maxAnswerBytes: 2 * MAX_BUNDLE_BYTES,
   });
   const client = createClient(FederationService, connection.transport);
-  const { trustDomain, bundle, endpoint, registries } = introduction;
+  const { trustDomain, bundle, endpoint, registries, proven } = introduction;
   const answer = await client
     .federate(
       {
-        secret: invitation.secret,
+        ...(proven === undefined ? { secret: invitation.secret } : proven),
         trustDomain,
         bundle,
         bundleLocation: locationOf(endpoint),
@@ -67,16 +70,22 @@ export const introduce = async (
     });
   const offered = decodeSpiffeBundle(answer.bundle, invitation.trustDomain);
   const prints = invitation.caFingerprints.map((one) => Buffer.from(one).toString('hex'));
-  if (!offered.certificates.some(({ fingerprint }) => prints.includes(fingerprint)))
+  const pinned = offered.certificates
+    .filter(({ fingerprint }) => prints.includes(fingerprint))
+    .map(({ der }) => der);
+  if (pinned.length === 0)
     throw new Vl3Error(
       'unauthenticated',
       `the registry of ${invitation.trustDomain} gave a bundle without the CA that the invitation names: ask there what that means`,
     );
+  // A registry whose signer is apart may name no CA beside those.
+  if (invitation.isProven) mustBeSigned(offered);
   const verdict = judgeBundle(undefined, offered, 'admin', now());
-  if (verdict.kind === 'refused')
+  const problem = verdict.kind === 'refused' ? verdict.message : successionProblem({ pinned }, offered, now());
+  if (verdict.kind === 'refused' || problem !== undefined)
     throw new Vl3Error(
       'failed-precondition',
-      `the bundle of ${invitation.trustDomain} is refused: ${verdict.message}`,
+      `the bundle of ${invitation.trustDomain} is refused: ${problem}`,
     );
   return verdict.held;
 };

@@ -5,7 +5,13 @@
 
 import { resolve } from 'node:path';
 import { HEAD_CONTEXT } from '../../native-free/admission/exported-log.ts';
-import { encodeStatement, MAX_REVOKED, STATEMENT_CONTEXT } from '../../native-free/ca/statement.ts';
+import {
+  AUTHORITIES_CONTEXT,
+  encodeStatement,
+  MAX_REVOKED,
+  STATEMENT_CONTEXT,
+  type VouchedPartner,
+} from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { parseName, parseTrustDomain } from '../../native-free/registry/spiffe-id.ts';
@@ -51,6 +57,12 @@ interface CaDependencies {
   readonly now: () => number;
 }
 
+interface Stated {
+  readonly by: GrantSigner;
+  readonly whole: SignedStatement;
+  readonly authorities: SignedStatement;
+}
+
 export class CertificateAuthority implements Signer, AdminSigner {
   readonly isApart = false;
   readonly svidValidityMs: number;
@@ -63,7 +75,11 @@ export class CertificateAuthority implements Signer, AdminSigner {
   #revocations: Revocations;
   #trustBundle: TrustBundle;
   #grantSigner: Promise<GrantSigner> | undefined;
-  #statement: { readonly by: GrantSigner; readonly signed: SignedStatement } | undefined;
+  #statement: Stated | undefined;
+  #vouched: { readonly partners: readonly VouchedPartner[]; readonly sequence: number } = {
+    partners: [],
+    sequence: 0,
+  };
   /** Changes are made one after another. */
   #changing: Promise<unknown> = Promise.resolve();
 
@@ -108,7 +124,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
 
   /** Of what the domain says of itself at present. */
   get sequence(): number {
-    return Math.max(this.#authorities.sequence, this.#revocations.sequence);
+    return Math.max(this.#authorities.sequence, this.#revocations.sequence, this.#vouched.sequence);
   }
 
   async signNodeSvid(request: Uint8Array, node: string): Promise<Uint8Array[]> {
@@ -192,18 +208,42 @@ export class CertificateAuthority implements Signer, AdminSigner {
   }
 
   async statement(): Promise<SignedStatement> {
+    return (await this.#stated()).whole;
+  }
+
+  async ownAuthorities(): Promise<SignedStatement> {
+    return (await this.#stated()).authorities;
+  }
+
+  /** Which partners' CAs its nodes believe; `sequence` grows with each change. */
+  vouchFor(partners: readonly VouchedPartner[], sequence: number): void {
+    this.#vouched = { partners, sequence };
+    this.#changed();
+  }
+
+  async #stated(): Promise<Stated> {
     const by = await this.#signerOfGrants();
-    if (this.#statement?.by === by) return this.#statement.signed;
+    if (this.#statement?.by === by) return this.#statement;
     const { sequence, revoked } = this;
-    const bytes = encodeStatement({
+    const { partners } = this.#vouched;
+    const said = {
       trustDomain: this.#trustDomain,
       authorities: this.#trustBundle.certificates.map(toBase64),
-      revoked: [...revoked].sort((a, b) => (a.node < b.node ? -1 : 1)),
+      revoked: [],
       sequence,
+    };
+    const whole = encodeStatement({
+      ...said,
+      revoked: [...revoked].sort((a, b) => (a.node < b.node ? -1 : 1)),
+      ...(partners.length > 0 && { partners: [...partners] }),
     });
-    const signed = { ...by.sign(STATEMENT_CONTEXT, bytes), sequence };
-    this.#statement = { by, signed };
-    return signed;
+    const stated = {
+      by,
+      whole: { ...by.sign(STATEMENT_CONTEXT, whole), sequence },
+      authorities: { ...by.sign(AUTHORITIES_CONTEXT, encodeStatement(said)), sequence },
+    };
+    this.#statement = stated;
+    return stated;
   }
 
   onChange(listener: () => void, signal: AbortSignal): void {
@@ -265,6 +305,10 @@ export class CertificateAuthority implements Signer, AdminSigner {
     const done = this.#changing.then(change);
     this.#changing = done.catch(() => undefined);
     await done;
+    this.#changed();
+  }
+
+  #changed(): void {
     this.#statement = undefined;
     for (const listener of this.#listeners) listener();
   }

@@ -5,7 +5,7 @@
 import { hkdfSync, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { HEAD_CONTEXT } from '../../native-free/admission/exported-log.ts';
-import { encodeStatement, STATEMENT_CONTEXT } from '../../native-free/ca/statement.ts';
+import { AUTHORITIES_CONTEXT, encodeStatement, STATEMENT_CONTEXT } from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
@@ -114,13 +114,27 @@ export class OwnSigner implements Signer {
 
   /** Nobody is revoked in it: whoever issues SVIDs stops doing so. */
   async statement(): Promise<SignedStatement> {
-    const { trustDomain, certificates } = this.trustBundle;
-    const sequence = this.#sequence;
-    const authorities = certificates.map(toBase64);
-    const bytes = encodeStatement({ trustDomain, authorities, revoked: [], sequence });
-    return { ...this.#grants.sign(STATEMENT_CONTEXT, bytes), sequence };
+    return this.#state(STATEMENT_CONTEXT);
   }
 
+  async ownAuthorities(): Promise<SignedStatement> {
+    return this.#state(AUTHORITIES_CONTEXT);
+  }
+
+  #state(context: string): SignedStatement {
+    const { trustDomain, certificates } = this.trustBundle;
+    const sequence = this.#sequence;
+    const before = this.#stated.get(context);
+    if (before?.sequence === sequence) return before;
+    const authorities = certificates.map(toBase64);
+    const bytes = encodeStatement({ trustDomain, authorities, revoked: [], sequence });
+    const stated = { ...this.#grants.sign(context, bytes), sequence };
+    this.#stated.set(context, stated);
+    return stated;
+  }
+
+  /** By context: anybody may ask. */
+  readonly #stated = new Map<string, SignedStatement>();
   readonly #listeners = new Set<() => void>();
 
   onChange(listener: () => void, signal: AbortSignal): void {

@@ -69,6 +69,13 @@ export interface Signer {
   readonly putAttestation?: (network: string, node: string, attestation: SignedRecord) => Promise<void>;
   /** What the domain says of itself at present, see native-free/ca/statement.ts. */
   statement(): Promise<SignedStatement>;
+  /** What it says to partners of its CAs; undefined: one apart has not been heard since an upgrade. */
+  ownAuthorities(): Promise<SignedStatement | undefined>;
+  /**
+   * Tells one apart what another domain signed of its CAs; `proof`: by the secret of the invitation that it takes. Throws
+   * Vl3Error('permission-denied') when that one does not believe it.
+   */
+  readonly putPartner?: (domain: string, signed: SignedRecord, proof?: Uint8Array) => Promise<void>;
   /** Calls back whenever the bundle or the statement changed, until `signal` aborts. */
   onChange(listener: () => void, signal: AbortSignal): void;
   /** Nothing that it signs now lasts longer (unix ms); absent: as long as is asked for. */

@@ -10,6 +10,7 @@ import {
   type X509Entry,
 } from '../../native-free/federation/bundle-document.ts';
 import type { BundleCertificate, SpiffeBundle } from '../../native-free/federation/bundle-rules.ts';
+import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { parseTrustDomain } from '../../native-free/registry/spiffe-id.ts';
 import { type Certificate, fingerprint, parseCertificate } from './certificate.ts';
 import type { TrustBundle } from './chain.ts';
@@ -29,6 +30,8 @@ export interface EncodeOptions {
   readonly sequence?: bigint;
   /** Seconds. */
   readonly refreshHint?: number;
+  /** What the domain signed of its CAs. */
+  readonly signed?: SignedRecord | undefined;
 }
 
 /** The same text for the same bundle. Throws Vl3Error('invalid-argument') for one that nobody would take. */
@@ -41,6 +44,7 @@ export const encodeSpiffeBundle = (bundle: TrustBundle, options: EncodeOptions =
     })),
     sequence: options.sequence ?? firstSequence(certificates),
     refreshHint: options.refreshHint ?? REFRESH_HINT_S,
+    signed: options.signed,
   });
   // What is refused elsewhere is found out here.
   decodeSpiffeBundle(text, bundle.trustDomain);
@@ -57,11 +61,11 @@ const firstSequence = (certificates: readonly Certificate[]): bigint =>
 /** `trustDomain` is whose it is to be, which no bundle says. Throws Vl3Error('invalid-argument') that names the place. */
 export const decodeSpiffeBundle = (text: string, trustDomain: string): SpiffeBundle => {
   parseTrustDomain(trustDomain);
-  const { x509, jwtKeyIds, ignored, sequence, refreshHint } = readBundleDocument(text);
+  const { x509, jwtKeyIds, ignored, sequence, refreshHint, signed } = readBundleDocument(text);
   const certificates = x509.map((entry) => readAuthority(entry, trustDomain));
   const prints = new Set(certificates.map((one) => one.fingerprint));
   if (prints.size < certificates.length) throw refuse('a certificate is there twice');
-  return { trustDomain, certificates, jwtKeyIds, ignored, sequence, refreshHint, text };
+  return { trustDomain, certificates, jwtKeyIds, ignored, sequence, refreshHint, signed, text };
 };
 
 const readAuthority = ({ place, der, key }: X509Entry, trustDomain: string): BundleCertificate => {

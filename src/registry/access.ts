@@ -82,6 +82,8 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.CaService/WithdrawNetwork': admin,
   'vl3.v1.CaService/RegisterRule': admin,
   'vl3.v1.CaService/WithdrawRule': admin,
+  'vl3.v1.CaService/RegisterPartner': admin,
+  'vl3.v1.CaService/WithdrawPartner': admin,
 
   // The token in the request.
   'vl3.v1.EnrollmentService/Enroll': anyone,

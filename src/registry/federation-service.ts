@@ -5,7 +5,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import { Vl3Error } from '../../native-free/error.ts';
-import { judgeBundle } from '../../native-free/federation/bundle-rules.ts';
+import { type HeldBundle, judgeBundle } from '../../native-free/federation/bundle-rules.ts';
 import {
   type FederationConstraints,
   federationConstraints,
@@ -41,6 +41,8 @@ import {
   Partner_State as State,
 } from '../api/generated/vl3/v1/federation_pb.js';
 import { introduce, locationOf } from '../federation/introduction.ts';
+import { handleOf, invitationKey, proveAcceptance, secretHashOf } from '../federation/invitation-proof.ts';
+import { mustBeSigned, successionProblem } from '../federation/succession.ts';
 import { fingerprint } from '../identity/certificate.ts';
 import { parseRegistryAddress } from '../identity/registry-address.ts';
 import { decodeSpiffeBundle } from '../identity/spiffe-bundle.ts';
@@ -54,16 +56,12 @@ const MAX_REGISTRIES = 16;
 const ACCEPT_TIMEOUT_MS = 30_000;
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const sha256 = (...parts: readonly (string | Uint8Array)[]): string => {
-  const hash = createHash('sha256');
-  for (const part of parts) hash.update(part);
-  return hash.digest('hex');
-};
+const bundleHashOf = (prints: readonly string[]): string =>
+  createHash('sha256')
+    .update([...prints].sort().join())
+    .digest('hex');
 
-/** What the registry keeps of a secret. */
-const secretHashOf = (secret: Uint8Array): string => sha256('vl3 federation secret v1\0', secret);
-/** What both registries make of it, to know each other again. */
-const handleOf = (secret: Uint8Array): string => sha256('vl3 federation handle v1\0', secret);
+const HASH = /^[0-9a-f]{64}$/;
 
 const constraintsOf = (trustDomain: string, message: ConstraintsMessage | undefined): FederationConstraints =>
   check(
@@ -144,6 +142,12 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
     return counts;
   };
 
+  /** A signer apart decides for itself whether these are the domain's CAs. */
+  const vouch = async ({ bundle }: HeldBundle, proof?: Uint8Array): Promise<void> => {
+    if (signer.putPartner === undefined) return;
+    await signer.putPartner(bundle.trustDomain, mustBeSigned(bundle), proof);
+  };
+
   const messageOf = async (domain: string) => {
     await partners.reload();
     const known = partners.of(domain);
@@ -152,12 +156,15 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
   };
 
   return {
-    async invitePartner({ trustDomain, constraints, ttl }, handler) {
+    async invitePartner({ trustDomain, constraints, ttl, secretHash, handle }, handler) {
       mustBeOther(trustDomain);
-      if (signer.isApart)
+      const isMade = HASH.test(secretHash) && HASH.test(handle);
+      if (signer.isApart !== isMade)
         throw new Vl3Error(
           'failed-precondition',
-          'with the signer apart (`vl3 ca run`) partners cannot be invited: it grants nothing to nodes that it did not enrol',
+          signer.isApart
+            ? 'with the signer apart (`vl3 ca run`) the invitation is made by `vl3 federation invite` with a credential that names the signer (`vl3 ca admin` made it)'
+            : 'secret_hash, handle: the signer is not apart, and the registry makes the invitation itself',
         );
       const wanted = constraintsOf(trustDomain, constraints);
       const state = await transactor.read([all(below.networks)]);
@@ -166,32 +173,44 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
       const rule = invitePartner(
         wanted,
         {
-          secretHash: secretHashOf(secret),
+          ...(isMade ? { secretHash, handle } : { secretHash: secretHashOf(secret) }),
           ...(ttl !== undefined && { ttlMs: durationMs(ttl) }),
         },
         changeBy(handler),
       );
       const { answer } = await transactor.run(rule);
       const { registries, bundleEndpoint: endpoint } = context.ownAddress();
-      const invitation = formatInvitation({
-        trustDomain: home,
-        registries,
-        endpoint,
-        caFingerprints: signer.trustBundle.certificates.map(fingerprint),
-        secret,
-        expiresAt: answer.invitation?.expiresAt ?? now(),
-        constraints: wanted,
-      });
+      const invitation = isMade
+        ? ''
+        : formatInvitation({
+            trustDomain: home,
+            registries,
+            endpoint,
+            caFingerprints: signer.trustBundle.certificates.map(fingerprint),
+            secret,
+            expiresAt: answer.invitation?.expiresAt ?? now(),
+            constraints: wanted,
+          });
       logger.info({ trustDomain, constraints: wanted }, 'partner invited');
-      return { partner: await messageOf(trustDomain), invitation, ...own() };
+      const partner = await messageOf(trustDomain);
+      return {
+        ...{ partner, invitation, ...own() },
+        registries: [...registries],
+        bundleLocation: locationOf(endpoint),
+      };
     },
 
-    async acceptInvitation({ invitation: text }, handler) {
+    async acceptInvitation({ invitation: text, secretHash, handle, proof }, handler) {
       const invitation = parseInvitation(text);
       const { trustDomain, constraints, endpoint, registries, secret } = invitation;
       const problem = invitationProblem(invitation, home, now());
       if (problem !== undefined) throw new Vl3Error('failed-precondition', problem);
+      const isTakenOut = HASH.test(secretHash) && HASH.test(handle);
       const address = context.ownAddress();
+      const claim = { home: trustDomain, trustDomain: home, caFingerprints: caFingerprints() };
+      const proven = isTakenOut
+        ? { secretHash, proof }
+        : { secretHash: secretHashOf(secret), proof: proveAcceptance(invitationKey(secret), claim) };
       const held = await introduce(
         invitation,
         {
@@ -199,12 +218,19 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
           bundle: context.ownBundle.text,
           endpoint: address.bundleEndpoint,
           registries: address.registries,
+          proven: invitation.isProven ? proven : undefined,
         },
         { now, signal: AbortSignal.any([handler.signal, AbortSignal.timeout(ACCEPT_TIMEOUT_MS)]) },
       );
-      const handle = handleOf(secret);
+      await vouch(held);
       await transactor.run(
-        notePartner({ trustDomain, held, endpoint, registries, constraints, handle }, changeBy(handler)),
+        notePartner(
+          {
+            ...{ trustDomain, held, endpoint, registries, constraints },
+            handle: isTakenOut ? handle : handleOf(secret),
+          },
+          changeBy(handler),
+        ),
       );
       logger.info({ trustDomain, constraints }, 'invitation accepted');
       return { partner: await messageOf(trustDomain), ...own() };
@@ -226,35 +252,37 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
       return { nodes };
     },
 
-    async federate({ secret, trustDomain, bundle, bundleLocation, registries }, handler) {
+    async federate(request, handler) {
+      const { secret, trustDomain, bundle, bundleLocation, registries, proof } = request;
       const { address } = handler.values.get(callerKey);
       try {
-        if (secret.length !== SECRET_BYTES)
+        const isProven = signer.isApart;
+        if (isProven ? !HASH.test(request.secretHash) : secret.length !== SECRET_BYTES)
           throw new FederationRefused('malformed', 'secret: it is not that of an invitation');
         mustBeOther(trustDomain);
-        const secretHash = secretHashOf(secret);
+        const secretHash = isProven ? request.secretHash : secretHashOf(secret);
         const known = checkInvitation(trustDomain, secretHash, now());
         known.decide(await transactor.read(known.reads));
         const offered = decodeSpiffeBundle(bundle, trustDomain);
         const verdict = judgeBundle(undefined, offered, 'admin', now());
-        if (verdict.kind === 'refused' || offered.certificates.length === 0)
-          throw new FederationRefused(
-            'malformed',
-            `bundle: ${verdict.kind === 'refused' ? verdict.message : 'it has no CA'}`,
-          );
+        const problem =
+          verdict.kind === 'refused'
+            ? verdict.message
+            : offered.certificates.length === 0
+              ? 'it has no CA'
+              : successionProblem({}, offered, now());
+        if (verdict.kind === 'refused' || problem !== undefined)
+          throw new FederationRefused('malformed', `bundle: ${problem}`);
+        const { held } = verdict;
+        await vouch(held, proof);
         const rule = takeInvitation(
           {
             trustDomain,
-            held: verdict.held,
-            bundleHash: sha256(
-              offered.certificates
-                .map((one) => one.fingerprint)
-                .sort()
-                .join(),
-            ),
+            held,
+            bundleHash: bundleHashOf(offered.certificates.map((one) => one.fingerprint)),
             endpoint: endpointOf(trustDomain, bundleLocation),
             registries: registriesOf(registries),
-            handle: handleOf(secret),
+            handle: isProven ? undefined : handleOf(secret),
           },
           secretHash,
           now(),

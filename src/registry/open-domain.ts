@@ -23,6 +23,8 @@ export interface DomainOptions {
   readonly trustDomain: string;
   /** The signer is apart, and this is how it is reached. */
   readonly signerFile?: string;
+  /** How often it is asked for what the domain says of itself. Default: every 3 s. */
+  readonly signerPollMs?: number;
 }
 
 /**
@@ -87,7 +89,7 @@ const openOwnCa = async (
 };
 
 const openRemote = async (
-  { stateDirectory, trustDomain, signerFile = '' }: DomainOptions,
+  { stateDirectory, trustDomain, signerFile = '', signerPollMs }: DomainOptions,
   opened: AsyncDisposableStack,
   memory: Memory,
   { transactor, logger, now }: DomainDependencies,
@@ -98,7 +100,12 @@ const openRemote = async (
       'failed-precondition',
       `with --signer no CA key may lie beside the registry: move ${directory} to where \`vl3 ca run\` runs, or start without --signer`,
     );
-  const signer = opened.use(await RemoteSigner.open({ file: signerFile, trustDomain }, { logger, now }));
+  const signer = opened.use(
+    await RemoteSigner.open(
+      { file: signerFile, trustDomain, ...(signerPollMs !== undefined && { pollMs: signerPollMs }) },
+      { logger, now },
+    ),
+  );
   const isOlder = memory === 'fresh' && signer.hasNodes;
   if (!isOlder) await transactor.run(startClock);
   return { signer, ca: undefined, isOlder };

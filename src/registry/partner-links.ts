@@ -10,6 +10,8 @@ import { keepBundle, noteStanding } from '../../native-free/registry/federation-
 import { FederationService } from '../api/generated/vl3/v1/federation_pb.js';
 import { BundleFetcher } from '../federation/bundle-fetcher.ts';
 import { type FederatedSource, GivenBundle } from '../federation/given-bundle.ts';
+import { mustBeSigned } from '../federation/succession.ts';
+import type { Signer } from '../identity/signer.ts';
 import { clientTlsOptions } from '../identity/tls.ts';
 import { connectRegistry } from './connection.ts';
 import type { Partners } from './partners.ts';
@@ -18,6 +20,7 @@ import type { Transactor } from './transactor.ts';
 interface Dependencies {
   readonly partners: Partners;
   readonly transactor: Transactor;
+  readonly signer: Pick<Signer, 'putPartner'>;
   readonly trustDomain: string;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
@@ -96,13 +99,15 @@ export class PartnerLinks implements AsyncDisposable {
 
   #open(federation: Federation): Link {
     const { trustDomain, endpoint } = federation;
-    const { partners, transactor, logger, now } = this.#deps;
+    const { partners, transactor, signer, logger, now } = this.#deps;
     const { ca, given } = this.#options;
     const { source } = this.#deps;
     const stop = new AbortController();
     const keeper = {
       held: () => partners.of(trustDomain)?.held,
       keep: async (held: HeldBundle) => {
+        // Before it counts here: nodes go by what a signer apart says.
+        await signer.putPartner?.(trustDomain, mustBeSigned(held.bundle));
         await transactor.run(keepBundle(held));
         await partners.reload();
       },

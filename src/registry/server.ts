@@ -8,8 +8,10 @@ import type { HostPort } from '../../native-free/host-port.ts';
 import { choosePrefix } from '../../native-free/ipam/pool.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import { leaseTerms } from '../../native-free/registry/lease-terms.ts';
+import type { CertificateAuthority } from '../identity/ca.ts';
 import { formatDomainAddress } from '../identity/domain-address.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
+import type { Signer } from '../identity/signer.ts';
 import { serverTlsOptions } from '../identity/tls.ts';
 import { ensureAdminCredential } from './admin-file.ts';
 import { AdmissionKeeper } from './admission-keeper.ts';
@@ -53,6 +55,7 @@ export interface RegistryOptions {
   readonly clustersFile?: string;
   /** The signer is apart, and this is how it is reached: what `vl3 ca registry` made. Default: the CA is in this process. */
   readonly signerFile?: string;
+  readonly signerPollMs?: number;
   /** This domain's bundle on a port of its own, too. Default: on the registry's own port alone. */
   readonly publicBundle?: PublicBundleOptions;
   /** Where partners are told that the bundle is. Default: where it is served. */
@@ -117,7 +120,7 @@ export const startRegistry = async (
   const own =
     ownIdentity &&
     (await openOwnDomain({ ...options, ...ownIdentity }, { transactor, logger, now, opened, signal }));
-  const { signer, ca } =
+  const { signer, ca }: { readonly signer: Signer; readonly ca: CertificateAuthority | undefined } =
     own === undefined
       ? await openDomain(options, opened, { terms, store, transactor, logger, now })
       : { signer: own.signer, ca: undefined };
@@ -125,7 +128,7 @@ export const startRegistry = async (
   const stamps = new PositionStamps(await signer.secretFor(STAMP_PURPOSE), store.identity);
   const feed = opened.use(new Feed({ store, stamps, logger }));
   await feed.start();
-  opened.use(await maintain({ transactor, now, logger, terms }));
+  opened.use(await maintain({ transactor, now, logger, terms, trustDomain }));
 
   const admissionKeeper = opened.use(new AdmissionKeeper({ store, transactor, signer, terms, now, logger }));
   await admissionKeeper.start();
@@ -140,6 +143,7 @@ export const startRegistry = async (
     new PartnerLinks(options.partnerLinks ?? {}, {
       partners,
       transactor,
+      signer,
       trustDomain,
       now,
       logger,

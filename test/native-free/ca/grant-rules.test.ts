@@ -12,6 +12,7 @@ import {
   withdrawRule,
 } from '../../../native-free/ca/grant-rules.ts';
 import { revokeNode } from '../../../native-free/ca/issue-rules.ts';
+import { GRANTED } from '../../../native-free/ca/ledger.ts';
 import { parsePrefix, prefixesOverlap } from '../../../native-free/ipam/prefix.ts';
 import { MemoryDocuments } from './memory-documents.ts';
 
@@ -26,7 +27,7 @@ const world = () => {
     grantTo(
       store,
       HOME,
-      { network: 'red', networkUid: 'u1', node, prefixes, notAfter: now + TERM, restMs: DAY },
+      { network: 'red', networkUid: 'u1', node, prefixes, sequence: 1, notAfter: now + TERM, restMs: DAY },
       now,
     );
   return { store, grant };
@@ -110,7 +111,7 @@ describe('where the home rule was taken away', () => {
     addresses: [address],
   });
   const say = (store: MemoryDocuments, sequence: number, ...attachments: ReturnType<typeof attested>[]) =>
-    noteAttested(store, {
+    noteAttested(store, 'n1', {
       ...{ trustDomain: HOME, network: 'red', networkUid: 'u1', node: 'n1' },
       attachments,
       sequence,
@@ -142,5 +143,30 @@ describe('where the home rule was taken away', () => {
     expect(grant('n1', ['10.60.0.0/24']).addresses).toEqual([]);
     registerRule(store, { ...rule, name: 'home', labels: undefined });
     expect(grant('n1', ['10.60.0.0/24']).isWhole).toBe(true);
+  });
+});
+
+describe('a registry that was taken over and asks for what nobody needs', () => {
+  const small = (i: number): string => `10.60.${i >> 4}.${(i & 15) * 16}/28`;
+
+  test('gets no more prefixes booked for one node than that could have had', () => {
+    const { grant } = world();
+    for (let i = 0; i < 128; i++) grant('n1', [small(i)]);
+    expect(() => grant('n1', [small(128)])).toThrow(/node "n1" has, or had lately, 128 prefixes/);
+    expect(grant('n1', [small(5)]).prefixes).toEqual([small(5)]);
+    expect(grant('n2', [small(128)]).prefixes).toEqual([small(128)]);
+    // They rest, and are anybody's.
+    expect(grant('n1', [small(200)], TERM + DAY).prefixes).toEqual([small(200)]);
+  });
+
+  test('makes the ledger keep nothing that ended, and no more than it can hold', () => {
+    const { store, grant } = world();
+    for (let i = 0; i < 50; i++) grant(`n${i}`, [], 0);
+    expect(store.list(GRANTED)).toHaveLength(50);
+    forgetLeases(store, TERM);
+    expect(store.list(GRANTED)).toHaveLength(0);
+    for (let i = 0; i < 131_072; i++) store.put(GRANTED, `u1 x${i}`, { sequence: 1, until: TERM });
+    expect(() => grant('n1', [])).toThrow(/131072 grants on record.*does a registry ask/);
+    expect(grant('x7', []).prefixes).toEqual([]);
   });
 });

@@ -108,7 +108,7 @@ describe('an invitation', () => {
     expect(refusal('vl3j1.AAAA')).toMatch(
       /not an invitation: paste the whole line that `vl3 federation invite`/,
     );
-    expect(refusal('vl3f2.AAAA')).toMatch(/another version of vl3: upgrade vl3/);
+    expect(refusal('vl3f3.AAAA')).toMatch(/another version of vl3: upgrade vl3/);
     expect(refusal('')).toMatch(/not an invitation/);
     expect(refusal('vl3f1.'.padEnd(100_000, 'A'))).toMatch(/damaged/);
   });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createClient, createRouterTransport } from '@connectrpc/connect';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { Vouched } from '../../../src/agent/domain-statement.ts';
 import { Federations } from '../../../src/agent/federations.ts';
 import { AgentState } from '../../../src/agent/state.ts';
 import { AgentService } from '../../../src/api/generated/vl3/v1/agent_pb.js';
@@ -23,6 +24,7 @@ let listed: object[];
 let isRecovering: boolean;
 let asked: number;
 let changed: string[];
+let vouched: Map<string, Vouched> | undefined;
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'vl3-federations-'));
   state = new AgentState(directory);
@@ -31,6 +33,7 @@ beforeEach(async () => {
   isRecovering = false;
   asked = 0;
   changed = [];
+  vouched = undefined;
 });
 afterEach(() => {
   state[Symbol.dispose]();
@@ -62,7 +65,8 @@ const open = (): Federations => {
     state,
     own: () => OWN,
     client: () => client,
-    clock: { monotonic: () => performance.now() },
+    clock: { monotonic: () => performance.now(), wall: Date.now },
+    vouched: () => vouched,
     logger: pino({ level: 'silent' }),
     onChanged: (domain) => changed.push(domain),
   });
@@ -148,4 +152,26 @@ test.each([
   await hear(federations, 'vx');
   expect(federations.all).toEqual([before]);
   expect(federations.problems).toEqual([expect.stringMatching(/what cannot be read/)]);
+});
+
+test('where the signer is apart, a partner is known by what that says of it, and not by what the registry does', async () => {
+  const until = Date.now() + 60_000;
+  const real = (await openCa(PARTNER)).trustBundle;
+  vouched = new Map();
+  const federations = open();
+  await hear(federations, 'v1');
+  expect(federations.get(PARTNER)?.registries).toEqual(['198.51.100.5:7443']);
+  expect(federations.get(PARTNER)?.bundle).toBeUndefined();
+  expect(federations.bundleOf(PARTNER)).toBeUndefined();
+  expect(federations.problems).toEqual([expect.stringMatching(/the signer of this domain does not vouch/)]);
+  vouched = new Map([[PARTNER, { bundle: real, until }]]);
+  federations.vouchedChanged();
+  expect(changed).toEqual([PARTNER, PARTNER]);
+  expect(federations.bundleOf(PARTNER)).toBe(real);
+  expect(federations.all[0]?.bundle).toBe(real);
+  vouched = new Map([[PARTNER, { bundle: real, until: Date.now() - 1 }]]);
+  expect(federations.bundleOf(PARTNER)).toBeUndefined();
+  // One that only the signer knows is none: the registry has to be reached by somebody.
+  vouched = new Map([['other.example', { bundle: real, until }]]);
+  expect(federations.bundleOf('other.example')).toBeUndefined();
 });

@@ -181,7 +181,9 @@ describe('somebody who took the registry over', () => {
     expect(await grant({ node: 'n2', prefixes: ['0.0.0.0/0'] })).toMatch(/lies in no pool/);
     expect(await grant({ networkUid: 'other' })).toMatch(/network "red" is/);
     expect(await grant({ network: 'green' })).toMatch(/no admin registered network "green"/);
-    expect(await grant({ node: 'n2', nodeDomain: 'partner.example' })).toMatch(/does not know partners/);
+    expect(await grant({ node: 'n2', nodeDomain: 'partner.example' })).toMatch(
+      /does not know partner.example/,
+    );
     // Whoever restarts it does not make it forget.
     await domain.stopSigner();
     await domain.startSigner();

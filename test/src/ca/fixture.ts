@@ -14,7 +14,14 @@ import { writeIdentity } from '../../../src/identity/identity-file.ts';
 import { makePrivateDirectory } from '../../../src/identity/private-file.ts';
 import { tokenKey } from '../../../src/identity/svid-proofs.ts';
 import { createTokenSecret, hashSecret, type JoinToken } from '../../../src/identity/token.ts';
-import { type AdminClient, connectAdmin } from '../../../src/registry/client.ts';
+import {
+  type AdminClient,
+  type AdmissionClient,
+  connectAdmin,
+  connectAdmission,
+  connectFederation,
+  type FederationClient,
+} from '../../../src/registry/client.ts';
 import { type RunningRegistry, startRegistry } from '../../../src/registry/server.ts';
 import {
   agentOf,
@@ -30,21 +37,23 @@ export class ApartDomain {
   readonly registryState = temporaryDirectory();
   readonly log = recordingLogger();
   readonly outageBudgetMs: number | undefined;
+  readonly trustDomain: string;
   #signer: RunningSigner | undefined;
   #registry: RunningRegistry | undefined;
   #caPort = 0;
   #port = 0;
 
-  private constructor(outageBudgetMs: number | undefined) {
+  private constructor(outageBudgetMs: number | undefined, trustDomain: string) {
     this.outageBudgetMs = outageBudgetMs;
+    this.trustDomain = trustDomain;
     onTestFinished(async () => {
       await this.stopRegistry();
       await this.stopSigner();
     });
   }
 
-  static async start(outageBudgetMs?: number): Promise<ApartDomain> {
-    const domain = new ApartDomain(outageBudgetMs);
+  static async start(outageBudgetMs?: number, trustDomain = TRUST_DOMAIN): Promise<ApartDomain> {
+    const domain = new ApartDomain(outageBudgetMs, trustDomain);
     domain.#caPort = await unusedPort();
     domain.#port = await unusedPort();
     await makePrivateDirectory(domain.caState);
@@ -54,11 +63,16 @@ export class ApartDomain {
       hosts: ['127.0.0.1'],
     });
     await writeRegistryCredential(domain.credentialFile, credential);
-    const admin = await createAdminCredential(ca, 'admin', [domain.registryAddress]);
-    await writeIdentity(domain.adminFile, { ...admin, signers: [domain.signerAddress] });
+    await domain.renewAdmin();
     await domain.startSigner();
     await domain.startRegistry();
     return domain;
+  }
+
+  /** As `vl3 ca admin`: by the CA that signs at present. */
+  async renewAdmin(): Promise<void> {
+    const admin = await createAdminCredential(await this.authority(), 'admin', [this.registryAddress]);
+    await writeIdentity(this.adminFile, { ...admin, signers: [this.signerAddress] });
   }
 
   /** The CA itself, as whoever holds its key opens it. */
@@ -66,7 +80,7 @@ export class ApartDomain {
     const directory = caDirectory(this.caState);
     return await CertificateAuthority.open({
       directory,
-      trustDomain: TRUST_DOMAIN,
+      trustDomain: this.trustDomain,
       mayCreate,
       leases: true,
     });
@@ -98,7 +112,7 @@ export class ApartDomain {
     this.#signer = await startSigner(
       {
         stateDirectory,
-        trustDomain: TRUST_DOMAIN,
+        trustDomain: this.trustDomain,
         listen: { host: '127.0.0.1', port: this.#caPort },
         ...(outageBudgetMs !== undefined && { outageBudgetMs }),
       },
@@ -115,9 +129,11 @@ export class ApartDomain {
     this.#registry = await startRegistry(
       {
         stateDirectory,
-        trustDomain: TRUST_DOMAIN,
+        trustDomain: this.trustDomain,
         listen: { host: '127.0.0.1', port: this.#port },
         signerFile: this.credentialFile,
+        signerPollMs: 200,
+        partnerLinks: { standingMs: 200 },
         ...(outageBudgetMs !== undefined && { outageBudgetMs }),
       },
       { logger: this.log.logger },
@@ -130,6 +146,18 @@ export class ApartDomain {
 
   async admin(): Promise<AdminClient> {
     const connection = await connectAdmin(this.adminFile);
+    onTestFinished(() => connection[Symbol.asyncDispose]());
+    return connection.client;
+  }
+
+  async admission(): Promise<AdmissionClient> {
+    const connection = await connectAdmission(this.adminFile);
+    onTestFinished(() => connection[Symbol.asyncDispose]());
+    return connection.client;
+  }
+
+  async federation(): Promise<FederationClient> {
+    const connection = await connectFederation(this.adminFile);
     onTestFinished(() => connection[Symbol.asyncDispose]());
     return connection.client;
   }
@@ -154,7 +182,7 @@ export class ApartDomain {
       secret,
       isProven: true,
       registries: [this.registryAddress],
-      trustDomain: TRUST_DOMAIN,
+      trustDomain: this.trustDomain,
       caFingerprint: fingerprint(signing),
     };
   }
