@@ -146,6 +146,12 @@ const addressesOf = (state: State, network: string, node: string): string[] => {
 const hasTime = ({ notBefore, notAfter }: Grant, now: number, termMs: number): boolean =>
   notBefore <= now && notAfter - now > termMs * RENEWED_AT && notAfter - now <= termMs + HOUR_MS;
 
+/** Whether what was signed grants what was asked for. */
+export const isAsAsked = (signed: Uint8Array, asked: GrantContent): boolean => {
+  const granted = readGrant(signed);
+  return granted?.isWhole === asked.isWhole && granted.addresses.join() === asked.addresses.join();
+};
+
 const sameContent = (a: Omit<GrantContent, 'sequence'>, b: Omit<GrantContent, 'sequence'>): boolean =>
   a.networkUid === b.networkUid &&
   a.isWhole === b.isWhole &&

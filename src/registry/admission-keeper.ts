@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';
 import { redecide } from '../../native-free/registry/admission-decisions.ts';
 import { putInForce } from '../../native-free/registry/admission-rules.ts';
-import { dueGrant, type Granting, keepGrant } from '../../native-free/registry/granting-rules.ts';
+import { dueGrant, type Granting, isAsAsked, keepGrant } from '../../native-free/registry/granting-rules.ts';
 import { all, below, keys, one, partsOf } from '../../native-free/registry/keys.ts';
 import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { decodeValue, lease as leaseSchema } from '../../native-free/registry/model.ts';
@@ -32,6 +32,7 @@ export interface AdmissionKeeperDependencies {
 const RETRY_MS = 1000;
 /** Grants on their way to a signer apart. */
 const LANES = 8;
+const MAX_AGAIN_MS = 5 * 60 * 1000;
 /** How often everything is looked at, whether or not something changed: so many times in a grant's term, or each hour. */
 const ROUNDS_A_TERM = 28;
 const HOUR_MS = 60 * 60 * 1000;
@@ -46,6 +47,8 @@ export class AdmissionKeeper implements AsyncDisposable {
   /** What has to be looked at: networks, or members of them as `network node`. */
   readonly #dirty = new Set<string>();
   readonly #reasons = new RepeatedReasons();
+  /** Whose grants are not as the registry has decided. */
+  readonly #differing = new Map<string, { readonly tries: number; readonly timer: NodeJS.Timeout }>();
   #wake: (() => void) | undefined;
   #running: Promise<unknown> = Promise.resolve();
 
@@ -68,6 +71,7 @@ export class AdmissionKeeper implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    for (const { timer } of this.#differing.values()) clearTimeout(timer);
     this.#wake?.();
     await this.#running;
   }
@@ -155,15 +159,17 @@ export class AdmissionKeeper implements AsyncDisposable {
         logger.error({ ...why, network, node }, 'admission could not be brought in step; it is tried again');
       }
     };
-    // One at a time where signing is a matter of this process, several on their way to a signer apart.
-    const lanes = this.#deps.signer.isApart ? LANES : 1;
-    const next = dirty[Symbol.iterator]();
-    await Promise.all(
-      Array.from({ length: lanes }, async () => {
-        for (const what of next) await settleOne(what);
-      }),
-    );
+    await this.#inLanes(dirty, settleOne);
     return succeeded;
+  }
+
+  /** One at a time where signing is a matter of this process, several on their way to a signer apart. */
+  async #inLanes<T>(items: Iterable<T>, work: (item: T) => Promise<void>): Promise<void> {
+    const next = items[Symbol.iterator]();
+    const run = async (): Promise<void> => {
+      for (let item = next.next(); !item.done; item = next.next()) await work(item.value);
+    };
+    await Promise.all(Array.from({ length: this.#deps.signer.isApart ? LANES : 1 }, run));
   }
 
   async #settleOne(network: string, node: string | undefined): Promise<void> {
@@ -177,7 +183,13 @@ export class AdmissionKeeper implements AsyncDisposable {
     if (ruleset === undefined && !signer.isApart) return;
     const isDecided = ruleset !== undefined;
     if (node !== undefined) return await this.#settleNode(network, node, isDecided);
-    for (const { value } of state.members(network)) await this.#settleNode(network, value.node, isDecided);
+    const failures: unknown[] = [];
+    await this.#inLanes(state.members(network), async ({ value }) => {
+      // What is refused to one is no reason to keep the others waiting; a signer that is gone is.
+      if (failures.some((one) => one instanceof Vl3Error && one.code === 'unavailable')) return;
+      await this.#settleNode(network, value.node, isDecided).catch((error: unknown) => failures.push(error));
+    });
+    if (failures.length > 0) throw failures[0];
     if (isDecided && recoveryOf(state) === undefined)
       await transactor.run(putInForce(network, ruleset.version));
   }
@@ -205,7 +217,28 @@ export class AdmissionKeeper implements AsyncDisposable {
       if (due === undefined) return;
       const signed = await signer.signGrant(due.content, due.notAfter);
       const { answer: isKept } = await transactor.run(keepGrant(about, due, storedGrant(signed)));
-      if (isKept) return;
+      if (!isKept) continue;
+      this.#lookAgain(`${network} ${node}`, signer.isApart && !isAsAsked(signed.record, due.content));
+      return;
     }
+  }
+
+  /**
+   * A signer apart decides by rules that an admin tells it a moment after the registry, and by what the node says to it: while the two
+   * differ it is asked again, ever more rarely.
+   */
+  #lookAgain(what: string, differs: boolean): void {
+    const { tries = 0, timer } = this.#differing.get(what) ?? {};
+    clearTimeout(timer);
+    this.#differing.delete(what);
+    if (!differs || this.#stop.signal.aborted) return;
+    const again = setTimeout(
+      () => {
+        this.#dirty.add(what);
+        this.#wake?.();
+      },
+      Math.min(MAX_AGAIN_MS, RETRY_MS * 2 ** tries),
+    );
+    this.#differing.set(what, { tries: tries + 1, timer: again });
   }
 }
