@@ -141,7 +141,9 @@ export class GrantBook {
     this.#refused.delete(node);
     const { grant } = decoded;
     const known = this.#grants.get(node);
-    if (known !== undefined && known.grant.sequence >= grant.sequence) return false;
+    // One that has ended stands in nobody's way: it was signed by a clock that was ahead, by a registry that has lost its memory since.
+    const isOlder = known !== undefined && known.grant.sequence >= grant.sequence;
+    if (isOlder && endOf(known) > now.boot) return false;
     this.#grants.set(node, { grant, ...readContent(grant), acceptedAt: now });
     if (isToBeSaved) this.#dependencies.saved.put(node, signed, now);
     this.#noteEnds(now);

@@ -58,6 +58,7 @@ const holderReads = ({ network, node }: Holder) => [
   one(keys.member(network, node)),
   one(keys.record(network, node)),
   one(keys.tombstone(network, node)),
+  one(keys.grant(network, node)),
   all(below.leases(network)),
 ];
 

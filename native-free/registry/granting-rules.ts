@@ -57,7 +57,8 @@ export const dueGrant = (
     const most = Math.min(termMs, signsUntil - now);
     if (held !== undefined && hasTime(held, now, most) && sameContent(held, content))
       return settled(undefined);
-    const sequence = nextSequence(present?.sequence ?? 0, 0, now);
+    const before = state.member(network, node)?.value.grantSequence ?? 0;
+    const sequence = nextSequence(Math.max(present?.sequence ?? 0, before), 0, now);
     const rulesetVersion = state.ruleset(network)?.value.version;
     return settled({ content: { ...content, sequence }, notAfter: now + termMs, rulesetVersion });
   },

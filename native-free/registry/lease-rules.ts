@@ -69,6 +69,7 @@ export const joinNetwork = (
       one(identityKey(node)),
       one(keys.network(network)),
       one(memberKey),
+      one(keys.tombstone(network, node)),
       all(below.leases(network)),
       all(below.federations),
       ...joiningReads(network, node),
@@ -88,7 +89,9 @@ export const joinNetwork = (
       if (member === undefined) {
         mustIssue(state, 'membership');
         mustBeWelcome(state, network, node);
-        operations.push(put(memberKey, memberSchema, { network, node, joinedAt: now }));
+        const { grantSequence } = state.tombstone(network, node)?.value ?? {};
+        const before = grantSequence === undefined ? {} : { grantSequence };
+        operations.push(put(memberKey, memberSchema, { network, node, joinedAt: now, ...before }));
       }
       if (since !== undefined && !own.every((lease) => isConfirmed(lease, since))) mustIssue(state, 'prefix');
       operations.push(...own.flatMap((lease) => renewing(lease, clock)));
@@ -263,6 +266,7 @@ export const membershipReads = (network: string, node: string) => [
   one(keys.member(network, node)),
   one(keys.record(network, node)),
   one(keys.tombstone(network, node)),
+  one(keys.grant(network, node)),
   all(below.leases(network)),
 ];
 
@@ -275,6 +279,11 @@ export const endMembership = (state: State, network: string, node: string, now: 
   const recordSequence = Math.max(
     state.record(network, node)?.value.sequence ?? 0,
     state.tombstone(network, node)?.value.recordSequence ?? 0,
+  );
+  const grantSequence = Math.max(
+    state.grant(network, node)?.value.sequence ?? 0,
+    state.member(network, node)?.value.grantSequence ?? 0,
+    state.tombstone(network, node)?.value.grantSequence ?? 0,
   );
   return {
     // No new lease of this node can come meanwhile unnoticed: leasing compares the membership.
@@ -291,7 +300,10 @@ export const endMembership = (state: State, network: string, node: string, now: 
       { kind: 'delete-prefix', prefix: below.decisions(network, node) },
       { kind: 'delete', key: keys.grant(network, node) },
       ...leases.map((lease) => put(keys.lease(network, lease.prefix), leaseSchema, freed(lease, clock))),
-      put(keys.tombstone(network, node), tombstoneSchema, { network, node, removedAt: now, recordSequence }),
+      put(keys.tombstone(network, node), tombstoneSchema, {
+        ...{ network, node, removedAt: now, recordSequence },
+        ...(grantSequence > 0 && { grantSequence }),
+      }),
     ] satisfies Operation[],
     answer: leases,
   };

@@ -220,7 +220,13 @@ export const clusterEnrolment = z.strictObject({
 export type ClusterEnrolment = z.infer<typeof clusterEnrolment>;
 
 /** `joinedAt` 0: not known, since it was taken from what a node holds. */
-export const member = z.strictObject({ network: name, node: nodeKey, joinedAt: time });
+export const member = z.strictObject({
+  network: name,
+  node: nodeKey,
+  joinedAt: time,
+  /** Of the grants that it had as a member before: its peers may know them still, and take none that is older. */
+  grantSequence: z.number().int().min(0).optional(),
+});
 export type Member = z.infer<typeof member>;
 
 export const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
@@ -277,6 +283,8 @@ export const tombstone = z.strictObject({
   removedAt: time,
   /** A record at or below this sequence is dead. 0: the node had announced none. */
   recordSequence: z.number().int().min(0),
+  /** Of the last grant. Absent: it had none. */
+  grantSequence: z.number().int().min(0).optional(),
 });
 export type Tombstone = z.infer<typeof tombstone>;
 

@@ -317,6 +317,7 @@ export const disownMembership = (network: string, node: string, now: number): Ru
     one(keys.member(network, node)),
     one(keys.record(network, node)),
     one(keys.tombstone(network, node)),
+    one(keys.grant(network, node)),
     all(below.leases(network)),
   ],
   decide: (state) => {

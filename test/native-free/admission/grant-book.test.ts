@@ -152,6 +152,16 @@ describe('a grant', () => {
     expect(book.retry(at(WEEK + 1))).toBe(false);
   });
 
+  test('that has ended does not keep out one of a registry whose clock was ahead when it signed it', () => {
+    const { book } = world();
+    const [minute, day] = [60_000, 24 * 3_600_000];
+    book.accept('n1', signed({ sequence: WALL + day, notAfter: WALL + minute }), at());
+    const next = signed({ sequence: WALL + minute, addresses: ['10.60.0.8'] });
+    expect(book.accept('n1', next, at(minute - 1))).toBe(false);
+    expect(book.accept('n1', next, at(minute))).toBe(true);
+    expect(book.of('n1', at(minute))).not.toEqual([]);
+  });
+
   test('outlives a restart, with what it has left, and is verified again', () => {
     const { book, saved } = world();
     book.accept('n1', signed(), at());
