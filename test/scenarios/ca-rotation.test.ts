@@ -126,7 +126,7 @@ test('a rotation loses no packet: nodes renew under the next CA, and the old one
   expect(left[0]?.fingerprint).not.toBe(old?.fingerprint);
   expect(nextStep).toBe('prepare');
   await isOverAll();
-  expect((await n1.status()).problems).toEqual([]);
+  await vi.waitFor(async () => expect((await n1.status()).problems).toEqual([]), SOON);
 
   await pings.stop('SIGINT');
   const seen = [...pings.output().matchAll(/icmp_seq=(\d+)/g)].map(([, sequence]) => Number(sequence));

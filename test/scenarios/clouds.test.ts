@@ -2,9 +2,9 @@
 // the same; and what crosses the internet between them is ciphertext.
 
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { Capture, type Packet } from '../lab/capture.ts';
-import { Domain } from '../lab/domain.ts';
+import { Domain, SOON } from '../lab/domain.ts';
 import type { Node } from '../lab/node.ts';
 import type { Pod } from '../lab/pod.ts';
 
@@ -60,20 +60,26 @@ test('every pod reaches every pod, whoever speaks first', async () => {
 }, 120_000);
 
 test('neighbours behind one NAT talk to each other directly', async () => {
-  expect((await c1.peer('red', c2))?.endpoint).toBe(`${c2.site.address}:51820`);
-  expect((await c2.peer('red', c1))?.endpoint).toBe(`${c1.site.address}:51820`);
+  await vi.waitFor(async () => {
+    expect((await c1.peer('red', c2))?.endpoint).toBe(`${c2.site.address}:51820`);
+    expect((await c2.peer('red', c1))?.endpoint).toBe(`${c1.site.address}:51820`);
+  }, SOON);
 });
 
 test('a node behind a NAT knows that it is, one with an advertised address is not held to be', async () => {
-  expect(await c1.status()).toMatchObject({ behindNat: true });
-  expect(await b1.status()).toMatchObject({
-    behindNat: false,
-    endpoints: expect.arrayContaining(['203.0.113.10:51820']),
-  });
+  await vi.waitFor(async () => {
+    expect(await c1.status()).toMatchObject({ behindNat: true });
+    expect(await b1.status()).toMatchObject({
+      behindNat: false,
+      endpoints: expect.arrayContaining(['203.0.113.10:51820']),
+    });
+  }, SOON);
 });
 
 test('all nodes are healthy', async () => {
-  for (const node of domain.nodes) expect(await node.status()).toMatchObject({ problems: [] });
+  await vi.waitFor(async () => {
+    for (const node of domain.nodes) expect(await node.status()).toMatchObject({ problems: [] });
+  }, SOON);
 });
 
 test('no byte of what pods say crosses the internet in the clear', async () => {

@@ -276,7 +276,8 @@ test('a federation that is revoked ends on both sides, and only it; the agent th
     expect(await pendingOn(p1, 'ledger')).not.toBe('');
   }, SOON);
   expect((await ledger.host.tryRun(['ip', 'link', 'show', 'red'])).code).not.toBe(0);
-  expect((await h1.status()).networks[0]?.peers.map(({ node }) => node)).toEqual(['h2']);
+  const peers = async () => (await h1.status()).networks[0]?.peers.map(({ node }) => node);
+  await vi.waitFor(async () => expect(await peers()).toEqual(['h2']), SOON);
   expect(await gets(bad, red2, red2.v4('red'), bad.v4(RED))).toEqual(NOTHING);
   expect(await red1.reaches(red2.v4('red'))).toBe(true);
   await vi.waitFor(async () => expect((await h1.status()).federations).toEqual([]), SOON);

@@ -78,7 +78,8 @@ test('a prefix of another is refused and logged, its owner keeps it, and the thi
     expect((await node.status()).networks[0]?.peers.map((peer) => peer.node)).not.toContain(
       'thief@partner.example',
     );
-  expect((await thief.status()).problems.join()).toMatch(/did not take what this node announced/);
+  const why = /did not take what this node announced/;
+  await vi.waitFor(async () => expect((await thief.status()).problems.join()).toMatch(why), SOON);
   expect(await red2.reaches(red1.v4('red'))).toBe(true);
 });
 
@@ -86,8 +87,10 @@ test('a name that its domain was not given is refused and logged, and leads to w
   await ask(namesake, 'false', 'red1');
   await refusedAtHome(/"red1" is no name for workloads of partner\.example/);
   const [gateway = ''] = (await h2.status()).networks[0]?.gateways ?? [];
-  const { stdout } = await red2.host.tryRun(['dig', '+short', `@${gateway}`, 'red1.red.vl3']);
-  expect(stdout.trim()).toBe(red1.v4('red'));
+  await vi.waitFor(async () => {
+    const { stdout } = await red2.host.tryRun(['dig', '+short', `@${gateway}`, 'red1.red.vl3']);
+    expect(stdout.trim()).toBe(red1.v4('red'));
+  }, SOON);
 });
 
 test('what it was given is announced and found', async () => {
