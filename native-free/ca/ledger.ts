@@ -111,10 +111,3 @@ const partner = z.strictObject({
 export type KnownPartner = z.infer<typeof partner>;
 /** Named by its trust domain. */
 export const PARTNER: DocumentKind<KnownPartner> = { kind: 'partner', schema: partner };
-
-const partners = z.strictObject({
-  /** Of what the domain says of itself: it grows whenever a partner comes, goes, or has other CAs. */
-  sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
-});
-export const PARTNERS: DocumentKind<z.infer<typeof partners>> = { kind: 'partners', schema: partners };
-export const ALL_PARTNERS = 'all';

@@ -9,14 +9,15 @@ import { parsePrefix } from '../ipam/prefix.ts';
 import type { DocumentStore } from '../reconcile/document-store.ts';
 import { foreignDomainOf } from '../registry/foreign-key.ts';
 import { MAX_FOREIGN_LEASES, MAX_FOREIGN_NODES } from '../registry/foreign-rules.ts';
-import { ALL_PARTNERS, type KnownPartner, PARTNER, PARTNERS, type SignedLease } from './ledger.ts';
+import { type KnownPartner, PARTNER, type SignedLease } from './ledger.ts';
 import type { DomainStatement, VouchedPartner } from './statement.ts';
 
 const MAX_PARTNERS = 256;
 /** It is said anew only so often: each time all nodes of the domain ask. */
 const CONFIRMED_EVERY_MS = 24 * 60 * 60 * 1000;
 
-const denied = (what: string) => (why: string) => new Vl3Error('permission-denied', `the signer ${what}: ${why}`);
+const denied = (what: string) => (why: string) =>
+  new Vl3Error('permission-denied', `the signer ${what}: ${why}`);
 const refuse = denied('takes no partner by it');
 const grantNothing = denied('grants nothing');
 
@@ -25,12 +26,6 @@ const put = (store: DocumentStore, domain: string, value: KnownPartner): void =>
   if (isNew && store.list(PARTNER).length >= MAX_PARTNERS)
     throw new Vl3Error('resource-exhausted', `the signer knows ${MAX_PARTNERS} partners, which is the most`);
   store.put(PARTNER, domain, value);
-};
-
-/** What is said of partners changes. */
-const touch = (store: DocumentStore, now: number): void => {
-  const { sequence } = store.get(PARTNERS, ALL_PARTNERS) ?? { sequence: 0 };
-  store.put(PARTNERS, ALL_PARTNERS, { sequence: Math.max(sequence + 1, now) });
 };
 
 /** What holds already goes on until the partner has taken the invitation; one that was made before counts no more. */
@@ -47,15 +42,8 @@ export const registerInvitation = (
 export const registerPins = (store: DocumentStore, domain: string, pins: readonly string[]): void =>
   store.transact(() => put(store, domain, { ...store.get(PARTNER, domain), pins: [...pins] }));
 
-/** Nothing of it counts any more. False: nothing did. */
-export const withdrawPartner = (store: DocumentStore, domain: string, now: number): boolean =>
-  store.transact(() => {
-    const known = store.get(PARTNER, domain);
-    if (known === undefined) return false;
-    store.delete(PARTNER, domain);
-    touch(store, now);
-    return true;
-  });
+/** Nothing of it counts any more. */
+export const withdrawPartner = (store: DocumentStore, domain: string): void => store.delete(PARTNER, domain);
 
 export const partnerOf = (store: DocumentStore, domain: string): KnownPartner => {
   const known = store.get(PARTNER, domain);
@@ -95,7 +83,8 @@ export const notePartner = (
       const isSame = authorities.join() === said.authorities.join();
       if (sequence < said.sequence || (sequence === said.sequence && !isSame))
         throw refuse(`what ${trustDomain} says is older than what is known of it`);
-      if (isSame && Math.abs(now - said.confirmedAt) < CONFIRMED_EVERY_MS) return;
+      if (isSame && Math.abs(now - said.confirmedAt) < CONFIRMED_EVERY_MS)
+        return put(store, trustDomain, { ...known, said: { ...said, sequence } });
     }
     // Either is for once.
     const next: KnownPartner = {
@@ -106,27 +95,22 @@ export const notePartner = (
       said: { authorities: [...authorities], sequence, confirmedAt: now },
     };
     put(store, trustDomain, next);
-    touch(store, now);
   });
 
 /** By which the domain's nodes are verified now; undefined: they are not. */
 export const countingAuthorities = ({ said }: KnownPartner, now: number): readonly string[] | undefined =>
   said === undefined || Math.abs(now - said.confirmedAt) >= UNCONFIRMED_MS ? undefined : said.authorities;
 
-/** For the domain's own nodes, and since when that is so. */
-export const vouchedPartners = (
-  store: DocumentStore,
-): { readonly partners: VouchedPartner[]; readonly sequence: number } => ({
-  partners: store
+/** For the domain's own nodes. */
+export const vouchedPartners = (store: DocumentStore): VouchedPartner[] =>
+  store
     .list(PARTNER)
     .flatMap(({ name, value: { said } }) =>
       said === undefined
         ? []
         : [{ trustDomain: name, authorities: said.authorities, until: said.confirmedAt + UNCONFIRMED_MS }],
     )
-    .sort((a, b) => (a.trustDomain < b.trustDomain ? -1 : 1)),
-  sequence: store.get(PARTNERS, ALL_PARTNERS)?.sequence ?? 0,
-});
+    .sort((a, b) => (a.trustDomain < b.trustDomain ? -1 : 1));
 
 export interface ForeignRequest {
   readonly network: string;

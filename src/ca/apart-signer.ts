@@ -72,11 +72,17 @@ const HASH = /^[0-9a-f]{64}$/;
 
 export class ApartSigner {
   readonly #deps: ApartSignerDependencies;
-  #vouched = 0;
+  /** As text. Undefined: nothing was said since the start. */
+  #vouched: string | undefined;
 
-  constructor(deps: ApartSignerDependencies) {
+  private constructor(deps: ApartSignerDependencies) {
     this.#deps = deps;
-    this.#vouch();
+  }
+
+  static async open(deps: ApartSignerDependencies): Promise<ApartSigner> {
+    const signer = new ApartSigner(deps);
+    await signer.#vouch();
+    return signer;
   }
 
   get ca(): CertificateAuthority {
@@ -163,7 +169,7 @@ export class ApartSigner {
    * What another domain says of its CAs. Believed the first time by a proof of its invitation's secret, or by the fingerprints in the one that was
    * accepted from it, and then by what is known already. Throws Vl3Error('permission-denied') for all else.
    */
-  putPartner(trustDomain: string, signed: SignedRecord, proof: Uint8Array): void {
+  async putPartner(trustDomain: string, signed: SignedRecord, proof: Uint8Array): Promise<void> {
     const { ca, ledger, now } = this.#deps;
     const wall = now();
     const known = partnerOf(ledger, trustDomain);
@@ -186,16 +192,17 @@ export class ApartSigner {
       if (pinned.length > 0) notePartner(ledger, verifiedBy(pinned), 'pins', wall);
       else notePartner(ledger, verifiedBy(this.#bundleOf(trustDomain).certificates), 'known', wall);
     }
-    this.#vouch();
+    await this.#vouch();
   }
 
-  /** What the domain says of its partners from now on. */
-  #vouch(): void {
+  /** Says what the ledger has of partners, unless that was said. */
+  async #vouch(): Promise<void> {
     const { ca, ledger } = this.#deps;
-    const { partners, sequence } = vouchedPartners(ledger);
-    if (sequence === this.#vouched) return;
-    this.#vouched = sequence;
-    ca.vouchFor(partners, sequence);
+    const partners = vouchedPartners(ledger);
+    const said = JSON.stringify(partners);
+    if (said === this.#vouched) return;
+    await ca.vouchFor(partners);
+    this.#vouched = said;
   }
 
   get partners(): {
@@ -275,9 +282,9 @@ export class ApartSigner {
     registerPins(this.#deps.ledger, trustDomain, pins);
   }
 
-  withdrawPartner(trustDomain: string): void {
-    const { ledger, now } = this.#deps;
-    if (withdrawPartner(ledger, trustDomain, now())) this.#vouch();
+  async withdrawPartner(trustDomain: string): Promise<void> {
+    withdrawPartner(this.#deps.ledger, trustDomain);
+    await this.#vouch();
   }
 
   #mustBeOther(trustDomain: string): void {

@@ -100,7 +100,7 @@ export const caService = ({ ca, apart, logger }: CaServiceDependencies): Service
     },
 
     async withdrawPartner({ trustDomain }) {
-      mustBeApart().withdrawPartner(trustDomain);
+      await mustBeApart().withdrawPartner(trustDomain);
       logger.warn({ trustDomain }, 'partner withdrawn');
       return {};
     },

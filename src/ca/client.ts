@@ -14,6 +14,7 @@ const connect = (identity: Identity): Connected<CaClient> => {
   const { registries, signers, trustBundle } = identity;
   const connection = connectRegistry({
     registries: signers ?? registries,
+    ...(signers !== undefined && { who: 'signer' }),
     tls: clientTlsOptions(trustBundle, identity, signers === undefined ? 'registry' : 'ca'),
   });
   return {

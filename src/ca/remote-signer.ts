@@ -189,6 +189,7 @@ export class RemoteSigner implements Signer, AsyncDisposable {
     const { signers, trustBundle } = this.#credential;
     return connectRegistry({
       registries: signers,
+      who: 'signer',
       tls: clientTlsOptions(trustBundle, this.#credential, 'ca'),
       callTimeoutMs: CALL_TIMEOUT_MS,
     });

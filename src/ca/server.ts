@@ -79,7 +79,7 @@ export const startSigner = async (
     { now },
   );
   const ledger = opened.use(new LedgerStore(stateDirectory));
-  const signer = new ApartSigner({ ca, ledger, now });
+  const signer = await ApartSigner.open({ ca, ledger, now });
   const tls = async () => serverTlsOptions(await serverCredential(ca, listen.host), ca.trustBundle);
   const listener = opened.use(
     await Listener.open({ ...listen, tls: await tls() }, handlerOf(signer, logger, now)),

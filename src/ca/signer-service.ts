@@ -67,7 +67,7 @@ export const signerService = (signer: ApartSigner, logger: Logger): ServiceImpl<
 
   async putPartner({ trustDomain, authorities, proof }) {
     if (authorities === undefined) throw new Vl3Error('invalid-argument', 'authorities: it is missing');
-    signer.putPartner(trustDomain, authorities, proof);
+    await signer.putPartner(trustDomain, authorities, proof);
     logger.debug({ trustDomain }, "a partner's CAs were confirmed");
     return {};
   },

@@ -76,10 +76,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
   #trustBundle: TrustBundle;
   #grantSigner: Promise<GrantSigner> | undefined;
   #statement: Stated | undefined;
-  #vouched: { readonly partners: readonly VouchedPartner[]; readonly sequence: number } = {
-    partners: [],
-    sequence: 0,
-  };
+  #vouched: readonly VouchedPartner[] = [];
   /** Changes are made one after another. */
   #changing: Promise<unknown> = Promise.resolve();
 
@@ -124,7 +121,7 @@ export class CertificateAuthority implements Signer, AdminSigner {
 
   /** Of what the domain says of itself at present. */
   get sequence(): number {
-    return Math.max(this.#authorities.sequence, this.#revocations.sequence, this.#vouched.sequence);
+    return Math.max(this.#authorities.sequence, this.#revocations.sequence);
   }
 
   async signNodeSvid(request: Uint8Array, node: string): Promise<Uint8Array[]> {
@@ -215,17 +212,22 @@ export class CertificateAuthority implements Signer, AdminSigner {
     return (await this.#stated()).authorities;
   }
 
-  /** Which partners' CAs its nodes believe; `sequence` grows with each change. */
-  vouchFor(partners: readonly VouchedPartner[], sequence: number): void {
-    this.#vouched = { partners, sequence };
-    this.#changed();
+  /** By which CAs its nodes know its partners from now on. That is news under a sequence of its own, whatever was said before. */
+  async vouchFor(partners: readonly VouchedPartner[]): Promise<void> {
+    await this.#inTurn(async () => {
+      const sequence = Math.max(this.sequence + 1, this.#now());
+      const noted = { ...this.#revocations, sequence };
+      await storeRevocations(this.#directory, noted);
+      this.#revocations = noted;
+      this.#vouched = partners;
+    });
   }
 
   async #stated(): Promise<Stated> {
     const by = await this.#signerOfGrants();
     if (this.#statement?.by === by) return this.#statement;
     const { sequence, revoked } = this;
-    const { partners } = this.#vouched;
+    const partners = this.#vouched;
     const said = {
       trustDomain: this.#trustDomain,
       authorities: this.#trustBundle.certificates.map(toBase64),
@@ -305,10 +307,6 @@ export class CertificateAuthority implements Signer, AdminSigner {
     const done = this.#changing.then(change);
     this.#changing = done.catch(() => undefined);
     await done;
-    this.#changed();
-  }
-
-  #changed(): void {
     this.#statement = undefined;
     for (const listener of this.#listeners) listener();
   }
