@@ -24,17 +24,26 @@ export interface LeaseTerms {
   readonly tickMs: number;
 }
 
-/** Throws Vl3Error('invalid-argument') outside the range that makes sense. */
-export const leaseTerms = (outageBudgetMs: number = DEFAULT_OUTAGE_BUDGET_MS): LeaseTerms => {
+/**
+ * `isSignedFor`: leases are grants of a signer apart, which gives a prefix to nobody else until the last grant that names it has ended and
+ * rested. Throws Vl3Error('invalid-argument') outside the range that makes sense.
+ */
+export const leaseTerms = (
+  outageBudgetMs: number = DEFAULT_OUTAGE_BUDGET_MS,
+  isSignedFor = false,
+): LeaseTerms => {
   if (!(outageBudgetMs >= MIN_OUTAGE_BUDGET_MS && outageBudgetMs <= MAX_OUTAGE_BUDGET_MS)) {
     throw new Vl3Error('invalid-argument', 'the outage budget must be from 1 minute to 60 days');
   }
   const termMs = Math.round((outageBudgetMs * 7) / 6);
+  const quarantineMs = Math.round(termMs / 7);
+  const tickMs = Math.round(Math.min(MINUTE_MS, termMs / 200));
+  const rest = Math.round(Math.min(HOUR_MS, termMs / 168));
   return {
     outageBudgetMs,
     termMs,
-    quarantineMs: Math.round(termMs / 7),
-    restMs: Math.round(Math.min(HOUR_MS, termMs / 168)),
-    tickMs: Math.round(Math.min(MINUTE_MS, termMs / 200)),
+    quarantineMs,
+    restMs: isSignedFor ? termMs + quarantineMs + rest : rest,
+    tickMs,
   };
 };

@@ -110,7 +110,7 @@ export const startRegistry = async (
       : new Clusters({ file: clustersFile, trustDomain }, { logger, now, inCluster });
   const apiServer = options.publishDomain && { ...options.publishDomain, inCluster: inCluster() };
   await makePrivateDirectory(stateDirectory);
-  const terms = leaseTerms(options.outageBudgetMs);
+  const terms = leaseTerms(options.outageBudgetMs, options.signerFile !== undefined);
   const storePath = join(stateDirectory, 'store.db');
   const store = opened.use(new SqliteStore({ path: storePath, now: () => performance.now() }));
   const transactor = new MeasuredTransactor(store);

@@ -93,6 +93,14 @@ test('nodes enrol, renew and get their prefixes granted, and no key of the CA is
   }
 });
 
+test('the registry leases nobody what the signer would refuse him: a prefix rests there as long as it is booked here', async () => {
+  const domain = await ApartDomain.start();
+  const { terms, signer } = domain.registry.observed.context;
+  expect(signer.isApart).toBe(true);
+  // The last grant that names it lasts a term, and a seventh of that it rests.
+  expect(terms.restMs).toBeGreaterThan(Math.ceil((await domain.authority()).svidValidityMs * (8 / 7)));
+});
+
 test('without the signer the registry starts and serves, and once it is back all goes on', async () => {
   const domain = await ApartDomain.start();
   await domain.createNetwork('red', '10.60.0.0/16');
