@@ -1,7 +1,9 @@
 // vl3 ca: the domain's CA. Its life cycle wherever it is, and running it on a machine of its own.
 
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
+import { Vl3Error } from '../../native-free/error.ts';
 import { caSettings } from '../../src/config/ca-settings.ts';
 import { type AdminOptions, adminOption, withAdmin, withAdminOptions } from './admin.ts';
 import { registerNetwork, withCa } from './ca-client.ts';
@@ -10,6 +12,7 @@ import { printCa } from './ca-table.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { createLogger } from './log.ts';
 import { addConfigCommand, readSettings, withSettings } from './settings.ts';
+import { milliseconds } from './timestamp.ts';
 
 const ROTATE_HELP = `
 Three steps, so that nobody is cut off; each waits for the time that an SVID lasts (a sixth more than the outage budget):
@@ -18,6 +21,9 @@ Three steps, so that nobody is cut off; each waits for the time that an SVID las
   retire    takes the one before out of the bundle
 After "sign" copies of an admin's credential and of the registry's have to be made anew before "retire" (admin.json of a registry
 that holds the CA, and a running registry's credential, are renewed by themselves), and join tokens that are open, too.
+
+With --now, "sign" comes ten seconds after "prepare" at the earliest: so long a registry whose CA is apart, and the nodes that reach it, may take to
+hear of the next CA, and whoever has not is cut off.
 
 Where the key was stolen, do not wait: prepare, "sign --now", let nodes renew (vl3 node list), then "retire --now". Whoever has not
 renewed by then enrols anew. Until then the thief is the domain: see SECURITY.md.
@@ -71,6 +77,7 @@ export const caCommands: CommandGroup = (program: Command, context: Context): vo
     .option('--now', 'do not wait for what is still in use', false)
     .addHelpText('after', ROTATE_HELP)
     .action(async (step: string, { admin, output, now }: AdminOptions & { now: boolean }) => {
+      if (step === 'sign' && now) await waitUntilHeard(admin, context);
       const { ca: state } = await withCa(admin, (client) => client.rotateCa({ step, isUrgent: now }));
       if (state !== undefined) await printCa(context, output, state);
     });
@@ -90,6 +97,8 @@ Examples:
     )
     .action(async (name: string, { admin }: { admin: string }) => {
       await withCa(admin, (client) => client.revokeNode({ name }));
+      context.out(`what was issued for ${name} until now is void`);
+      await warnOfStranger(admin, name, context);
     });
 
   ca.command('register-network')
@@ -123,3 +132,30 @@ Examples:
 };
 
 const DEFAULT_CA_PORT = 7444;
+
+/** What is revoked need not be enrolled any more, but a name may be misspelt. */
+const warnOfStranger = async (admin: string, name: string, context: Context): Promise<void> => {
+  try {
+    await withAdmin(admin, (client) => client.getNode({ name }));
+  } catch (error) {
+    if (error instanceof Vl3Error && error.code === 'not-found')
+      context.err(`vl3: warning: no node ${name} is enrolled: is that the name? \`vl3 node list\` has them`);
+  }
+};
+
+/** Within which the registry, and nodes that reach it, hear of another CA. */
+const HEARD_MS = 10_000;
+
+const waitUntilHeard = async (admin: string, context: Context): Promise<void> => {
+  const { authorities } = await withCa(admin, (client) => client.getCa({}));
+  const next = authorities.find(({ state }) => state === 'next');
+  if (next === undefined) return;
+  const known = Math.max(0, Date.now() - milliseconds(next.since));
+  if (known >= HEARD_MS) return;
+  const wait = HEARD_MS - known;
+  context.err(
+    `vl3: waiting ${Math.ceil(wait / 1000)} s, so that the registry and the nodes hear of the next CA before it signs`,
+  );
+  await sleep(wait, undefined, { signal: context.signal }).catch(() => {});
+  if (context.signal.aborted) throw new Vl3Error('aborted', 'nothing was changed');
+};

@@ -170,14 +170,14 @@ export const federationCommands: CommandGroup = (program: Command, context: Cont
       `
 The invitation is one line, works once, and tells the partner's registry where this one is and how it is known. It admits
 nobody yet: make a rule for that (\`vl3 admission create --from <domain>\`). Without --prefix the partner leases from the
-networks' pools, a quarter of each at most; without --name its workloads have no names here. Inviting a partner anew changes
+networks' pools, a quarter of each at most; with it, name one in each of a network's pools; without --name its workloads have no names here. Inviting a partner anew changes
 what it may bring as soon as it accepts that; an invitation that was made before counts no more.
 Compare the fingerprints with the partner's admin over another way if you can.
 
 Examples:
   vl3 federation invite partner.example --network red
   vl3 federation invite partner.example --network red --network green --expires 1h
-  vl3 federation invite partner.example --network red --prefix 10.60.128.0/20 --name partner`,
+  vl3 federation invite partner.example --network red --prefix 10.60.128.0/20 --prefix fd00:60:0:8000::/49 --name partner`,
     )
     .action(
       async (

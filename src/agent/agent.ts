@@ -338,7 +338,13 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
     await LocalApi.listen(
       socket,
       {
-        attach: (request) => attachments.attach(keyed(request)),
+        attach: async (request) => {
+          const one = keyed(request);
+          const domain = domainOfKey(one.network);
+          // Whoever has federated just now need not wait for the next heartbeat.
+          if (domain !== undefined && federations.get(domain) === undefined) await federations.refresh();
+          return await attachments.attach(one);
+        },
         detach: (request) => attachments.detach('id' in request ? request : keyed(request)),
         attachments: () => attachments.list(),
         stockPeers: new StockPeers({

@@ -117,9 +117,15 @@ export class Federations {
   /** The own registry answered a heartbeat, and has this version. Asks it for what is new; never throws. */
   heard(version: string, isRecovering: boolean): void {
     if (version === '' || version === this.#version || isRecovering) return;
+    void this.refresh();
+  }
+
+  /** Asks the own registry now, rather than after its next answer; never throws. */
+  async refresh(): Promise<void> {
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = undefined;
     });
+    await this.#asking;
   }
 
   async #ask(): Promise<void> {

@@ -50,6 +50,9 @@ export const toConnectError = (error: unknown): ConnectError => {
 
 const NO_ANSWER = 'the registry did not answer in time: try again';
 
+const NOT_THERE =
+  'this is not answered there: the registry is of an earlier version, or the CA is apart (`vl3 ca run`), and the credential does not say where';
+
 /** What AbortSignal.timeout aborts with. */
 const isTimeout = (error: unknown): boolean => error instanceof Error && error.name === 'TimeoutError';
 
@@ -67,6 +70,9 @@ export const fromConnectError = (error: unknown): Vl3Error => {
     const why = error.code === Code.Unauthenticated ? error.metadata.get(NOT_ENROLLED) : null;
     if (why === 'deleted' || why === 'unknown')
       return new NotEnrolled(why, error.rawMessage, { cause: error });
+    // Of a service that is not there the framework says no more than "HTTP 404".
+    if (error.code === Code.Unimplemented)
+      return new Vl3Error('failed-precondition', NOT_THERE, { cause: error });
     return new Vl3Error(ERROR_CODES[error.code], error.rawMessage, { cause: error });
   }
   if (isTimeout(error)) return new Vl3Error('unavailable', NO_ANSWER, { cause: error });

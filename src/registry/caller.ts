@@ -100,7 +100,7 @@ export class Callers {
     const domain = named ?? home;
     const bundle = bundleFor(domain);
     if (bundle === undefined) {
-      const problem = `the client certificate is of ${domain}, and there is no federation with that, or none any more`;
+      const problem = `${home} has no federation with ${domain}, or none any more: one of them has to invite the other, anew (\`vl3 federation invite\`), so that it accepts`;
       return { role: 'anonymous', problem, address, isUnfederated: true };
     }
     const intermediates = readIntermediates(headers[INTERMEDIATES_HEADER]);

@@ -21,6 +21,8 @@ export interface ConnectionOptionsOfRegistry {
   readonly connectTimeoutMs?: number;
   /** For each call that is not a stream. */
   readonly callTimeoutMs?: number;
+  /** Who is called, in sentences. Default: a registry. */
+  readonly who?: 'registry' | 'signer';
   /** Of an answer, bytes. Default: whatever comes. */
   readonly maxAnswerBytes?: number;
 }
@@ -42,10 +44,12 @@ class Sessions {
   readonly authority = AUTHORITY;
   readonly #targets: readonly Target[];
   readonly #connectTimeoutMs: number;
+  readonly #who: string;
   #current = 0;
 
   constructor(options: ConnectionOptionsOfRegistry) {
     this.#connectTimeoutMs = options.connectTimeoutMs ?? 10_000;
+    this.#who = options.who ?? 'registry';
     this.#targets = options.registries.map((text) => {
       const address = parseRegistryAddress(text);
       const ping = { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS };
@@ -79,7 +83,7 @@ class Sessions {
       problems.push(`${target.address} (${problem})`);
     }
     throw new ConnectError(
-      `no registry answers at ${problems.join(', ')}: is it running, and is the way to it open?`,
+      `no ${this.#who} answers at ${problems.join(', ')}: is it running, and is the way to it open?`,
       Code.Unavailable,
     );
   }
@@ -115,7 +119,8 @@ class Sessions {
   }
 }
 
-const OTHER_CA = "one does, but its certificate is of another CA than this domain's: it is another registry";
+const OTHER_CA =
+  "one does, but its certificate is of another CA than is known here: it is another domain's, or the CA was rotated, and what is known here is from before";
 
 /** What OpenSSL's codes mean here. */
 const CERTIFICATE_PROBLEMS: Readonly<Record<string, string>> = {
