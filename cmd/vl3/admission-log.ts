@@ -92,9 +92,15 @@ const signedAt = ({ head }: Exported): number => {
 const whoOf = (entry: LogEntry): string => {
   if (entry.admin !== undefined) return `admin ${entry.admin}`;
   // A domain by itself, when it took an invitation.
-  if (entry.node === undefined) return entry.trustDomain ?? '-';
+  if (entry.node === undefined) return `${entry.trustDomain ?? '-'}${timesOf(entry)}`;
   const of = entry.namespace === undefined ? '' : `${entry.namespace}/`;
   return `${of}${entry.workload ?? ''} on ${entry.node}@${entry.trustDomain ?? ''}`;
+};
+
+const timesOf = ({ count, since, until }: LogEntry): string => {
+  if (count === undefined) return '';
+  const [first, last] = [since, until].map((at) => (at === undefined ? '' : new Date(at).toISOString()));
+  return ` ${count} times from ${first} to ${last}`;
 };
 
 const printLog = (context: Context, entries: readonly LogEntry[]): void =>
@@ -121,9 +127,10 @@ export const addAdmissionLog = (admission: Command, context: Context): void => {
     .addHelpText(
       'after',
       `
-Rules that were made and deleted, and each change of a decision on networks whose rules were touched. Each entry holds the
-hash of the one before, and the domain signs where the log ends: what was changed, taken out or cut off is found. The oldest
-of 10000 entries go: save it before. Exit code ${EXIT.unhealthy}: it is not as the domain signed it.
+Rules that were made and deleted, and each change of a decision on networks whose rules were touched. What is refused again is counted,
+and told in a line an hour (refused-again). Each entry holds the hash of the one before, and the domain signs where the log ends: what
+was changed, taken out or cut off is found. The oldest go: of 10000 entries about rules and partners, of 10000 about nodes of the
+domain, and of 2000 about those of each partner, which push out nobody else's. Save it before. Exit code ${EXIT.unhealthy}: it is not as the domain signed it.
 
 Examples:
   vl3 admission log --network red

@@ -3,18 +3,19 @@
 
 import { decide, type NodeSubject, type Subject } from '../admission/decision.ts';
 import type { AdmissionRule } from '../admission/rule.ts';
-import { LogWriter, NO_LOG } from './admission-log.ts';
+import { hashOf, LogWriter, logOf, logReads } from './admission-log.ts';
 import { type HeldDecision, heldDecision, type LogEntry } from './admission-model.ts';
 import { rulesIn } from './admission-rules.ts';
 import { foreignDomainOf, nodeNameOf } from './foreign-key.ts';
 import { all, below, identityKey, keys, one } from './keys.ts';
 import type { Attachment } from './model.ts';
 import { mustIssue, recoveryOf } from './recovery-rules.ts';
+import { counting } from './refusal-rules.ts';
 import { mustBeNetwork, put, type Rule, settled } from './rules.ts';
 import type { State } from './state.ts';
 import { type Compare, MAX_OPERATIONS, type Operation, type Range } from './transaction.ts';
 
-/** Of one node on one network: of what is refused beyond it nothing is kept or logged, so that nobody fills either. */
+/** Of one node on one network: what is refused beyond it is counted, and has no line of its own. */
 export const MAX_REFUSALS = 256;
 /** Of a node of another domain, since such nodes cost nothing. */
 const MAX_FOREIGN_REFUSALS = 32;
@@ -33,7 +34,8 @@ export const admissionReads = (network: string, node: string): Range[] => [
   one(keys.domain),
   one(keys.ruleset(network)),
   one(keys.clusterEnrolment(node)),
-  one(keys.logHead),
+  ...logReads(logOf(node)),
+  one(keys.refusals(network, logOf(node))),
   all(below.admissionRules(network)),
   all(below.decisions(network, node)),
 ];
@@ -70,6 +72,11 @@ export class Decisions {
   readonly #operations: Operation[] = [];
   readonly #state: State;
   #refusals: number;
+  /** What was refused and is remembered, whatever it was called. */
+  readonly #asked: Set<string>;
+  /** Refused now, and not told in lines of their own. */
+  #untold = 0;
+  #isLast = false;
 
   /** Undefined where nobody has touched the rules and the node is of the home domain: it is admitted, and nothing is kept of that. */
   static of(
@@ -98,11 +105,16 @@ export class Decisions {
     const start = below.decisions(network, node).length;
     this.#held = new Map(state.decisions(network, node).map(({ key, value }) => [key.slice(start), value]));
     this.#refusals = [...this.#held.values()].filter(({ rule }) => rule === undefined).length;
-    this.#log = new LogWriter(state.logHead()?.value ?? NO_LOG, now);
+    this.#log = LogWriter.of(state, logOf(node), now);
+    this.#asked = new Set(
+      [...this.#held.values()].flatMap(({ rule, question }) =>
+        rule === undefined && question !== undefined ? [question] : [],
+      ),
+    );
   }
 
   /** The most operations that one decision adds. */
-  static readonly OPERATIONS = 1 + LogWriter.OPERATIONS;
+  static readonly OPERATIONS = 2 + LogWriter.OPERATIONS;
 
   /**
    * Why it is refused; undefined: it is admitted. `isAttached`: it is stored as admitted. Throws Vl3Error('unavailable')
@@ -137,6 +149,11 @@ export class Decisions {
       if (!asked.has(id) && this.#operations.length < MAX_OPERATIONS / 4) this.forget(id);
   }
 
+  /** Everything that was asked for was decided: what has no line of its own is counted now, or it would be several times. */
+  end(): void {
+    this.#isLast = true;
+  }
+
   /** Lines of the log. */
   get logged(): number {
     return this.#log.lines;
@@ -144,11 +161,17 @@ export class Decisions {
 
   /** How many there are so far. */
   get size(): number {
-    return this.#operations.length + this.#log.operations.length;
+    return this.#operations.length + this.#log.operations.length + Number(this.#untold > 0);
   }
 
   get operations(): Operation[] {
-    return [...this.#operations, ...this.#log.operations];
+    const [network, of] = [this.#network, logOf(this.#key)];
+    const tally = this.#state.refusalTally(network, of)?.value;
+    return [
+      ...this.#operations,
+      ...this.#log.operations,
+      ...counting(tally, { network, of, count: this.#isLast ? this.#untold : 0 }, this.#now),
+    ];
   }
 
   /** What must not have changed since. */
@@ -157,6 +180,7 @@ export class Decisions {
       this.#state.unchanged(keys.ruleset(this.#network)),
       this.#state.unchanged(keys.clusterEnrolment(this.#key)),
       ...(this.size === 0 ? [] : [this.#state.unchanged(keys.logHead)]),
+      ...(this.#untold === 0 ? [] : [this.#state.unchanged(keys.refusals(this.#network, logOf(this.#key)))]),
     ];
   }
 
@@ -171,8 +195,20 @@ export class Decisions {
     if (before?.rule === rule && before !== undefined && before.dryRun.join() === dryRun.join()) return;
     if (isRefused && before?.rule !== undefined) this.#refusals++;
     const most = foreignDomainOf(this.#key) === undefined ? MAX_REFUSALS : MAX_FOREIGN_REFUSALS;
-    if (isRefused && before === undefined && ++this.#refusals > most) return;
-    const value: HeldDecision = { ...(rule !== undefined && { rule }), dryRun, decidedAt: this.#now };
+    const question = isRefused ? questionOf(attachment) : undefined;
+    if (question !== undefined && before === undefined) {
+      // Under another id it is the same again, and beyond the bound whatever it is.
+      if ((!isAttached && this.#asked.has(question)) || ++this.#refusals > most) {
+        this.#untold++;
+        return;
+      }
+      this.#asked.add(question);
+    }
+    const value: HeldDecision = {
+      ...(rule !== undefined && { rule }),
+      ...{ dryRun, decidedAt: this.#now },
+      ...(question !== undefined && { question }),
+    };
     this.#operations.push(put(keys.decision(this.#network, this.#key, id), heldDecision, value));
     const isNews = before === undefined || before.rule !== rule;
     if (!isNews && dryRun.length === 0) return;
@@ -191,7 +227,7 @@ export class Decisions {
     });
   }
 
-  #entryOf(attachment: Attachment): Omit<LogEntry, 'sequence' | 'at' | 'previous' | 'kind'> {
+  #entryOf(attachment: Attachment): Omit<LogEntry, 'sequence' | 'at' | 'of' | 'previous' | 'kind'> {
     const { trustDomain, cluster, node } = this.#node;
     const { id, workload, namespace, serviceAccount, labels, addresses } = attachment;
     return {
@@ -208,6 +244,14 @@ export class Decisions {
     };
   }
 }
+
+const encoder = new TextEncoder();
+
+/** All that rules look at. */
+const questionOf = ({ workload, namespace, serviceAccount, labels }: Attachment): string => {
+  const sorted = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+  return hashOf(encoder.encode(JSON.stringify([workload, namespace, serviceAccount, sorted]))).slice(0, 16);
+};
 
 /**
  * Decides anew on what a node has attached: what no rule admits any more is struck out. A transaction's worth at a time:
@@ -249,6 +293,7 @@ export const redecide = (
         operations.push({ kind: 'delete', key });
         withdrawn.push(value);
       }
+      if (remaining === 0) decisions.end();
       operations.push(...decisions.operations);
       if (operations.length === 0) return nothing;
       return {

@@ -32,6 +32,8 @@ export const heldDecision = z.strictObject({
   /** Rules on trial that would have admitted it. */
   dryRun: z.array(name).max(64),
   decidedAt: time,
+  /** Of what was refused: what its node said of it, in 16 digits. */
+  question: z.string().max(16).optional(),
 });
 export type HeldDecision = z.infer<typeof heldDecision>;
 
@@ -50,22 +52,42 @@ export type StoredGrant = z.infer<typeof storedGrant>;
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 
 export const logHead = z.strictObject({
-  /** Of the latest entry; 0: there is none yet. */
+  /** Of the latest line, whosever it is; 0: there is none yet. */
   sequence: z.number().int().min(0),
-  /** SHA-256 of the latest entry's bytes; of nothing: zeros. */
+  /** SHA-256 of the latest line's bytes, of those that are nobody's own; of nothing: zeros. */
   hash,
+  /** How many of these there have been; absent: as many as the sequence says. */
+  lines: z.number().int().min(0).optional(),
 });
 export type LogHead = z.infer<typeof logHead>;
+
+/** Of the lines that are of somebody's nodes (admission-log.ts), as logHead. */
+export const ownLogHead = z.strictObject({ lines: z.number().int().min(0), hash });
+export type OwnLogHead = z.infer<typeof ownLogHead>;
+
+/** Of refusals that got no line of their own. */
+export const refusalTally = z.strictObject({
+  network: name,
+  /** Whose nodes' they are. */
+  of: z.string().max(255),
+  count: z.number().int().min(1),
+  since: time,
+  until: time,
+});
+export type RefusalTally = z.infer<typeof refusalTally>;
 
 /** One line of the log. Its stored bytes are what the next one's `previous` is the hash of. */
 export const logEntry = z.strictObject({
   sequence: z.number().int().min(1),
   at: time,
+  /** Whose nodes it is about: the chain that it is in. Absent: of none, or from before there were several. */
+  of: z.string().max(255).optional(),
   kind: z.enum([
     'rule-created',
     'rule-deleted',
     'admitted',
     'refused',
+    'refused-again',
     'withdrawn',
     'would-admit',
     'partner-invited',
@@ -95,7 +117,11 @@ export const logEntry = z.strictObject({
   namespace: z.string().max(253).optional(),
   serviceAccount: z.string().max(253).optional(),
   labels: labels.optional(),
-  /** SHA-256 of the entry before. */
+  /** Of refusals that have no line of their own: how many, the first and the last of them. */
+  count: z.number().int().min(1).optional(),
+  since: time.optional(),
+  until: time.optional(),
+  /** SHA-256 of the entry before, of the same chain. */
   previous: hash,
 });
 export type LogEntry = z.infer<typeof logEntry>;

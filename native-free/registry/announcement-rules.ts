@@ -234,7 +234,10 @@ export const putAttachments = (
         if (before !== undefined && sameAttachment(before, value)) return;
         operations.push(put(key, attachmentSchema, value));
       });
-      if (undecided === 0) decisions?.forgetAllBut(new Set(wanted.keys()));
+      if (undecided === 0) {
+        decisions?.forgetAllBut(new Set(wanted.keys()));
+        decisions?.end();
+      }
       // First, so that none of them is cut off.
       operations.unshift(...(decisions?.operations ?? []));
       if (operations.length === 0) return settled({ remaining: 0, refused, rulesetVersion, logged: 0 });

@@ -4,6 +4,8 @@
 import { foreignDomainOf } from './foreign-key.ts';
 import type { Range } from './transaction.ts';
 
+const padded = (line: number): string => String(line).padStart(16, '0');
+
 export const keys = {
   domain: '/domain',
   clock: '/clock',
@@ -28,8 +30,11 @@ export const keys = {
   decision: (network: string, node: string, id: string) => `/decisions/${network}/${node}/${id}`,
   grant: (network: string, node: string) => `/grants/${network}/${node}`,
   logHead: '/admission-log-head',
+  logHeadOf: (of: string) => `/admission-log-heads/${of}`,
+  refusals: (network: string, of: string) => `/admission-refusals/${network}/${of}`,
   /** Numbers of equal length, so that their order is that of the keys. */
-  logEntry: (sequence: number) => `/admission-log/${String(sequence).padStart(16, '0')}`,
+  logEntry: (line: number) => `/admission-log/${padded(line)}`,
+  logEntryOf: (of: string, line: number) => `/admission-log-of/${of}/${padded(line)}`,
 } as const;
 
 /** Where it stands who vouches for a node: its enrolment here, or the federation with its domain. */
@@ -64,6 +69,9 @@ export const below = {
     node === undefined ? `/decisions/${network}/` : `/decisions/${network}/${node}/`,
   grants: (network: string) => `/grants/${network}/`,
   logEntries: '/admission-log/',
+  logEntriesOf: '/admission-log-of/',
+  logHeads: '/admission-log-heads/',
+  refusals: '/admission-refusals/',
 } as const;
 
 /** The parts of a key: ["members", network, node]. */

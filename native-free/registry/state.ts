@@ -143,6 +143,16 @@ export class State {
     return this.#one(admission.logHead, keys.logHead);
   }
 
+  logHeadOf(of: string): Stored<admission.OwnLogHead> | undefined {
+    return this.#one(admission.ownLogHead, keys.logHeadOf(of));
+  }
+  refusalTally(network: string, of: string): Stored<admission.RefusalTally> | undefined {
+    return this.#one(admission.refusalTally, keys.refusals(network, of));
+  }
+  refusals(): Stored<admission.RefusalTally>[] {
+    return this.#all(admission.refusalTally, below.refusals);
+  }
+
   /** Holds while the key is as it was read (0: still absent). */
   unchanged(key: string): Compare {
     this.#mustCover(key);

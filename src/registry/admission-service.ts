@@ -5,8 +5,6 @@ import { admitsWholeNode, explain, type Subject } from '../../native-free/admiss
 import { homeRule } from '../../native-free/admission/rule.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import { nodeSubject } from '../../native-free/registry/admission-decisions.ts';
-import { NO_LOG } from '../../native-free/registry/admission-log.ts';
-import { logHead } from '../../native-free/registry/admission-model.ts';
 import {
   createAdmissionRule,
   deleteAdmissionRule,
@@ -15,17 +13,13 @@ import {
 import { foreignKey } from '../../native-free/registry/foreign-key.ts';
 import { mustBeOfFederation } from '../../native-free/registry/foreign-rules.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
-import {
-  check,
-  decodeValue,
-  labels as labelsSchema,
-  name as nameSchema,
-} from '../../native-free/registry/model.ts';
+import { check, labels as labelsSchema, name as nameSchema } from '../../native-free/registry/model.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
 import type { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { ruleMessage, ruleOf } from './admission-messages.ts';
 import { callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
+import { readLog } from './decision-log.ts';
 
 /** Of the log, in one message. */
 const ENTRIES_AT_ONCE = 256;
@@ -144,14 +138,10 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
     },
 
     async *exportAdmissionLog() {
-      const { entries } = await store.read([one(keys.logHead), all(below.logEntries)]);
-      const lines = entries.filter(({ key }) => key !== keys.logHead).map(({ value }) => value);
-      const found = entries.find(({ key }) => key === keys.logHead);
-      const { sequence, hash } =
-        found === undefined ? NO_LOG : decodeValue(logHead, found.value, keys.logHead);
+      const { lines, head } = await readLog(store);
       for (let at = 0; at < lines.length; at += ENTRIES_AT_ONCE)
         yield { entries: lines.slice(at, at + ENTRIES_AT_ONCE) };
-      const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, sequence, hash, at: now() }));
+      const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, ...head, at: now() }));
       const { record, signature, certificateChain } = await context.signer.signLogHead(bytes);
       yield { head: { head: record, signature, certificateChain: [...certificateChain] } };
     },

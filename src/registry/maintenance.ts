@@ -12,6 +12,7 @@ import type { LeaseTerms } from '../../native-free/registry/lease-terms.ts';
 import { forgetTombstones, TOMBSTONE_MEMORY_MS } from '../../native-free/registry/node-rules.ts';
 import { forgetOperators } from '../../native-free/registry/operator-rules.ts';
 import { endRecovery } from '../../native-free/registry/recovery-rules.ts';
+import { tellRefusals } from '../../native-free/registry/refusal-rules.ts';
 import { forgetTokens } from '../../native-free/registry/token-rules.ts';
 import { removeStrayMembers } from './stray-members.ts';
 import type { Transactor } from './transactor.ts';
@@ -21,6 +22,7 @@ interface Dependencies {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly terms: LeaseTerms;
+  readonly trustDomain: string;
   readonly logger: Logger;
 }
 
@@ -103,7 +105,7 @@ const expire = async ({ transactor, now, terms, logger }: Dependencies): Promise
 };
 
 const tidy = async (deps: Dependencies): Promise<void> => {
-  const { transactor, now, terms, logger } = deps;
+  const { transactor, now, terms, trustDomain, logger } = deps;
   await removeStrayMembers(deps);
   const state = await transactor.read([all(below.nodes), all(below.members())]);
   for (const { value } of state.members()) {
@@ -117,6 +119,7 @@ const tidy = async (deps: Dependencies): Promise<void> => {
       { nodes: gone },
       'nodes forgotten: their clusters took them away, and their SVIDs have expired',
     );
+  while ((await transactor.run(tellRefusals(trustDomain, now()))).answer);
   await transactor.run(forgetTokens(now()));
   await transactor.run(forgetOperators(now()));
   await transactor.run(forgetTombstones(now(), Math.max(TOMBSTONE_MEMORY_MS, 2 * terms.termMs)));

@@ -14,6 +14,7 @@ import {
 import { putAttachments } from '../../../native-free/registry/announcement-rules.ts';
 import { all, below, keys, one } from '../../../native-free/registry/keys.ts';
 import { leaveNetwork } from '../../../native-free/registry/lease-rules.ts';
+import { readLog } from '../../../src/registry/decision-log.ts';
 import { Transactor } from '../../../src/registry/transactor.ts';
 import { memoryStore } from './fixtures.ts';
 import * as world from './rules-world.ts';
@@ -135,7 +136,7 @@ test('what is stored is what the rules admit, and the log is a chain that says h
         for (const node of NODES) expect((await run(redecide('red', node, HOME, now))).remaining).toBe(0);
         await mustBeAsTheRulesSay(transactor);
       }
-      const lines = (await store.read([{ prefix: below.logEntries }])).entries.map(({ value }) => value);
+      const { lines } = await readLog(store);
       const { problems, entries } = checkLog(lines, undefined, () => undefined, now);
       expect(problems).toEqual(['its head is not signed by the domain']);
       expect(entries).toHaveLength(lines.length);

@@ -360,7 +360,9 @@ describe('the log', () => {
     const here = await world();
     await here.remove('home');
     for (let i = 0; i < 6; i++) {
-      const many = Array.from({ length: 100 }, (_, j) => pod(`p${i}-${j}`, `10.60.0.${j + 20}`));
+      const many = Array.from({ length: 100 }, (_, j) =>
+        pod(`p${i}-${j}`, `10.60.0.${j + 20}`, `app-${i}-${j}`),
+      );
       expect(Object.keys(await put(here.node, ...many))).toHaveLength(100);
     }
     const { entries } = (await exported(here)).check();
