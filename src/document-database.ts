@@ -60,7 +60,7 @@ export class DocumentDatabase implements DocumentStore, Disposable {
         isDamaged ? 'internal' : 'failed-precondition',
         isDamaged
           ? `${this.#path} is damaged (${reason}): restore it from a backup, or ${words.remedy}`
-          : `cannot use ${directory} for the ${words.owner}'s state (${reason}): run the ${words.owner} as root, make room, or choose another --state-dir`,
+          : `cannot use ${directory} for the ${words.owner}'s state (${reason}): run the ${words.owner} as a user that may write there, make room, or choose another --state-dir`,
         { cause },
       );
     }
