@@ -9,6 +9,7 @@ import {
   prefixesOverlap,
   prefixSize,
 } from '../ipam/prefix.ts';
+import { foreignDomainOf } from './foreign-key.ts';
 import { isConfirmed, isHeld } from './lease-phase.ts';
 import { type Lease, MAX_LEASES, type Network } from './model.ts';
 import { familyOf } from './network-rules.ts';
@@ -80,7 +81,12 @@ export class Claims {
     const overlapped = this.#others.filter(({ parsed }) => prefixesOverlap(parsed, prefix));
     for (const { value } of overlapped) {
       if (!isHeld(value)) continue;
-      const why = `${text} overlaps ${value.prefix}, which is leased to node "${value.node}"`;
+      const domain = foreignDomainOf(this.#node);
+      // Else a partner's node would learn who is on the network by asking for one prefix after another.
+      const mayKnow = domain === undefined || domain === foreignDomainOf(value.node);
+      const why = mayKnow
+        ? `${text} overlaps ${value.prefix}, which is leased to node "${value.node}"`
+        : `${text} is leased to another node`;
       if (value.node === this.#node || this.#since === undefined) return lost(why);
       if (isConfirmed(value, this.#since)) {
         if ((value.claimedAt ?? -1) < this.#since) return lost(why);

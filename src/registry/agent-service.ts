@@ -262,7 +262,9 @@ export const agentService = (context: RegistryContext): ServiceImpl<typeof Agent
         logger.warn({ node: name, network, holder, reason: 'key-of-another' }, 'record refused');
         throw new Vl3Error(
           'permission-denied',
-          `record: its public key is node "${holder}"'s: if that one is a copy, delete it; else detach what is on the network here, and attach it again`,
+          foreignDomainOf(name) === undefined
+            ? `record: its public key is node "${holder}"'s: if that one is a copy, delete it; else detach what is on the network here, and attach it again`
+            : "record: its public key is another node's: detach what is on the network here, and attach it again",
         );
       }
       const { answer, revision } = await transactor.run(

@@ -342,7 +342,7 @@ test("a partner's node cannot keep a node of the domain from its key", async () 
   expect(tombstones.map((one) => one.node)).toEqual(['n1@partner.example']);
   const again = recordOf(node, joined, { key: 5, sequence: 2 });
   expect(await refusal(client.putRecord({ network: 'red', record: again }))).toMatch(
-    /its public key is node "n1"'s/,
+    /its public key is another node's/,
   );
   await client.putRecord({ network: 'red', record: recordOf(node, joined, { key: 6, sequence: 3 }) });
 });

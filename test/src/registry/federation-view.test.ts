@@ -125,6 +125,33 @@ test('a partner whose rule went away sees nobody on the network any more, howeve
   await until(() => (back.named.has('third') && back.named.has('first')) || undefined);
 });
 
+test('a partner’s node learns of nobody by claiming prefixes or showing keys that are others’', async () => {
+  const both = await companies();
+  await federate(both);
+  await admit(both.home);
+  const secretive = await joinHome(both, 'secretive', 11);
+  const { leases: theirs } = await secretive.client.joinNetwork({ network: 'red' });
+  const node = await both.partner.enrol('n1');
+  const client = abroad(both, node);
+  const joined = await client.joinNetwork({ network: 'red' });
+  const { network, leases } = joined;
+  const { answers } = await client.renewLeases({
+    holdings: [{ ...(network && { network }), leases: [...leases, ...theirs] }],
+  });
+  const said = answers.slice(leases.length).map(({ reason }) => reason);
+  expect(said).toHaveLength(theirs.length);
+  expect(said.join()).not.toMatch(/secretive/);
+  const copied = recordOf(node, joined, { key: 11 });
+  expect(await refusal(client.putRecord({ network: 'red', record: copied }))).toMatch(
+    /^permission-denied: record: its public key is another node's/,
+  );
+  const local = await joinHome(both, 'local', 12);
+  const again = recordOf(local, await local.client.joinNetwork({ network: 'red' }), { key: 11, sequence: 2 });
+  expect(await refusal(local.client.putRecord({ network: 'red', record: again }))).toMatch(
+    /is node "secretive"'s/,
+  );
+});
+
 test('a node of the domain sees who is on its networks, whether anything of it is admitted or not', async () => {
   const both = await companies();
   await joinHome(both, 'first', 11);
