@@ -44,6 +44,8 @@ export default defineConfig({
           name: 'computing',
           include: ['test/**/*.test.ts'],
           exclude: [...pure, ...alone, ...together, ...long],
+          // Loading the modules anew for each file took as long as many a file's tests.
+          isolate: false,
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },
@@ -54,6 +56,7 @@ export default defineConfig({
           name: 'together',
           include: together,
           exclude: [...alone, ...long],
+          isolate: false,
           maxWorkers: 4,
           globalSetup: 'test/lab/bundle-commands.ts',
           sequence: { groupOrder: 1 },

@@ -50,7 +50,6 @@ const LONG = [
   'scenarios/n4-unavailable',
   'interop/sessions',
   'scenarios/t4-partner-lies',
-  'deploy/informer-container',
   'interop/wireguard-go',
   'scenarios/k2-containerd',
   'interop/device-process',
