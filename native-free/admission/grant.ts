@@ -9,14 +9,7 @@ import { Vl3Error } from '../error.ts';
 import { formatAddress, formatPrefix, parseAddress, parsePrefix } from '../ipam/prefix.ts';
 import { MAX_GRANT_BYTES } from '../registry/admission-model.ts';
 import { check, MAX_LEASES, name } from '../registry/model.ts';
-import {
-  MAX_CERTIFICATE_BYTES,
-  MAX_CHAIN_CERTIFICATES,
-  MAX_SEQUENCE_AHEAD_MS,
-  SIGNATURE_BYTES,
-  type SignedRecord,
-  signingInput,
-} from '../registry/record.ts';
+import { isOversized, MAX_SEQUENCE_AHEAD_MS, type SignedRecord, signingInput } from '../registry/record.ts';
 import { isTrustDomain } from '../registry/spiffe-id.ts';
 
 export const GRANT_CONTEXT = 'vl3 admission grant v1';
@@ -125,7 +118,8 @@ export const decodeVerifiedGrant = (
     readonly nodeDomain?: string;
   },
 ): DecodedGrant => {
-  if (isOversized(signed)) return refuse('the grant, its signature or its chain is too large');
+  if (isOversized(signed, MAX_GRANT_BYTES))
+    return refuse('the grant, its signature or its chain is too large');
   const { record: bytes, signature, certificateChain } = signed;
   const signer = verify(certificateChain, signingInput(GRANT_CONTEXT, bytes), signature, now);
   if (signer === undefined)
@@ -146,13 +140,5 @@ export const decodeVerifiedGrant = (
   if (grant.notAfter > signer.notAfter) return refuse('it would outlive the certificate that signed it');
   return { kind: 'accepted', grant };
 };
-
-const isOversized = ({ record, signature, certificateChain }: SignedRecord): boolean =>
-  record.length === 0 ||
-  record.length > MAX_GRANT_BYTES ||
-  signature.length !== SIGNATURE_BYTES ||
-  certificateChain.length === 0 ||
-  certificateChain.length > MAX_CHAIN_CERTIFICATES ||
-  certificateChain.some((one) => one.length > MAX_CERTIFICATE_BYTES);
 
 const refuse = (message: string): DecodedGrant => ({ kind: 'refused', message });

@@ -5,12 +5,10 @@ import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
 import { address, check, labels, MAX_ATTACHMENTS, name } from '../registry/model.ts';
 import {
+  isOversized,
   isSignedFor,
-  MAX_CERTIFICATE_BYTES,
-  MAX_CHAIN_CERTIFICATES,
   MAX_SEQUENCE_AHEAD_MS,
   type NamedNetwork,
-  SIGNATURE_BYTES,
   type SignedRecord,
   signedNetwork,
   signingInput,
@@ -94,12 +92,7 @@ export const decodeAttestation = (
   expected: NamedNetwork & { readonly node: string },
 ): Attestation => {
   const { record: bytes, signature, certificateChain } = signed;
-  const isOversized =
-    bytes.length > MAX_ATTESTATION_BYTES ||
-    signature.length !== SIGNATURE_BYTES ||
-    certificateChain.length > MAX_CHAIN_CERTIFICATES ||
-    certificateChain.some((one) => one.length > MAX_CERTIFICATE_BYTES);
-  if (isOversized) throw refuse('it, its signature or its chain is too large');
+  if (isOversized(signed, MAX_ATTESTATION_BYTES)) throw refuse('it, its signature or its chain is too large');
   const signer = verify(certificateChain, signingInput(ATTESTATION_CONTEXT, bytes), signature, now);
   if (signer === undefined) throw refuse('its signature does not verify at this time');
   const attestation = read(bytes);

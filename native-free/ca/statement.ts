@@ -6,13 +6,7 @@
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
 import { check, name } from '../registry/model.ts';
-import {
-  MAX_CERTIFICATE_BYTES,
-  MAX_CHAIN_CERTIFICATES,
-  SIGNATURE_BYTES,
-  type SignedRecord,
-  signingInput,
-} from '../registry/record.ts';
+import { isOversized, type SignedRecord, signingInput } from '../registry/record.ts';
 import { isTrustDomain } from '../registry/spiffe-id.ts';
 
 export const STATEMENT_CONTEXT = 'vl3 domain statement v1';
@@ -118,7 +112,7 @@ export const decodeVerifiedStatement = (
   context = STATEMENT_CONTEXT,
 ): DecodedStatement => {
   const { record: bytes, signature, certificateChain } = signed;
-  if (isOversized(signed)) return refuse('it, its signature or its chain is too large');
+  if (isOversized(signed, MAX_STATEMENT_BYTES)) return refuse('it, its signature or its chain is too large');
   const signer = verify(certificateChain, signingInput(context, bytes), signature, now);
   if (signer?.trustDomain !== trustDomain)
     return refuse('its signature does not verify against the trust bundle at this time');
@@ -127,13 +121,5 @@ export const decodeVerifiedStatement = (
     return refuse('what was signed is no statement of this domain');
   return { kind: 'accepted', statement };
 };
-
-const isOversized = ({ record, signature, certificateChain }: SignedRecord): boolean =>
-  record.length === 0 ||
-  record.length > MAX_STATEMENT_BYTES ||
-  signature.length !== SIGNATURE_BYTES ||
-  certificateChain.length === 0 ||
-  certificateChain.length > MAX_CHAIN_CERTIFICATES ||
-  certificateChain.some((one) => one.length > MAX_CERTIFICATE_BYTES);
 
 const refuse = (message: string): DecodedStatement => ({ kind: 'refused', message });

@@ -7,12 +7,10 @@ import { Vl3Error } from '../error.ts';
 import { type Address, formatAddress, parseAddress } from '../ipam/prefix.ts';
 import { check, name as labelSchema, MAX_ATTACHMENTS } from '../registry/model.ts';
 import {
+  isOversized,
   isSignedFor,
-  MAX_CERTIFICATE_BYTES,
-  MAX_CHAIN_CERTIFICATES,
   MAX_SEQUENCE_AHEAD_MS,
   type NamedNetwork,
-  SIGNATURE_BYTES,
   type SignedRecord,
   signedNetwork,
   signingInput,
@@ -132,7 +130,8 @@ export const decodeVerifiedNames = (
   now: number,
   expected: NamedNetwork & { readonly node: string },
 ): DecodedNames => {
-  if (isOversized(signed)) return refuse('the names, their signature or its chain are too large');
+  if (isOversized(signed, MAX_NAMES_BYTES))
+    return refuse('the names, their signature or its chain are too large');
   const { record: bytes, signature, certificateChain } = signed;
   const signer = verify(certificateChain, signingInput(NAMES_CONTEXT, bytes), signature, now);
   if (signer === undefined)
@@ -178,13 +177,5 @@ const canonicalAddress = (text: string): Address => {
 };
 
 const ascending = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
-
-const isOversized = ({ record, signature, certificateChain }: SignedRecord): boolean =>
-  record.length === 0 ||
-  record.length > MAX_NAMES_BYTES ||
-  signature.length !== SIGNATURE_BYTES ||
-  certificateChain.length === 0 ||
-  certificateChain.length > MAX_CHAIN_CERTIFICATES ||
-  certificateChain.some((one) => one.length > MAX_CERTIFICATE_BYTES);
 
 const refuse = (message: string): DecodedNames => ({ kind: 'refused', message });

@@ -229,7 +229,8 @@ export const decodeVerified = (
   now: number,
   expected: NamedNetwork,
 ): DecodedRecord => {
-  if (isOversized(signed)) return refuse('oversized', 'the record, its signature or its chain is too large');
+  if (isOversized(signed, MAX_RECORD_BYTES))
+    return refuse('oversized', 'the record, its signature or its chain is too large');
   const signer = verify(
     signed.certificateChain,
     signingInput(RECORD_CONTEXT, signed.record),
@@ -304,9 +305,13 @@ const parseCanonical = (bytes: Uint8Array): NodeRecord | undefined => {
   }
 };
 
-const isOversized = ({ record, signature, certificateChain }: SignedRecord): boolean =>
+/** Of anything that is signed as records are, of at most so many bytes. */
+export const isOversized = (
+  { record, signature, certificateChain }: SignedRecord,
+  mostBytes: number,
+): boolean =>
   record.length === 0 ||
-  record.length > MAX_RECORD_BYTES ||
+  record.length > mostBytes ||
   signature.length !== SIGNATURE_BYTES ||
   certificateChain.length === 0 ||
   certificateChain.length > MAX_CHAIN_CERTIFICATES ||
