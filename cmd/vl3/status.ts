@@ -92,7 +92,7 @@ const printStatus = (context: Context, status: AgentStatus): void => {
       `kubernetes: ${inSync ? 'in sync' : 'not in sync'}, pods ${pods}, asking for networks ${asking}`,
     );
   }
-  if (!isRefused) context.out(budgetSentence(status.outageBudget, now));
+  if (!isRefused) context.out(budgetOf(status, now));
   for (const federation of status.federations) printFederation(context, federation, now);
   for (const network of status.networks) printNetwork(context, network, { now, isRefused });
   context.out('');

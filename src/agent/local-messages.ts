@@ -159,6 +159,8 @@ export const statusSchema = z.object({
   svidSource: z.string().default(''),
   /** How long the registry may be gone from now on, see outage-budget.ts. */
   outageBudget: z.object({ leftMs: z.number(), termMs: z.number(), takedownMs: z.number().nullable() }),
+  /** With an identity of its own, unix ms: until then other nodes believe this one's records, should the registry be gone. */
+  recordsUntil: z.number().nullable().default(null),
   behindNat: z.boolean(),
   endpoints: z.array(z.string()),
   networks: z.array(networkStatusSchema),

@@ -72,6 +72,7 @@ export class RegistryLink implements AsyncDisposable {
   #identity: Identity;
   #connection: Line;
   #lastContactAt = 0;
+  #believedUntil = 0;
   #problem: Vl3Error | undefined;
   /** That it said so; until it says otherwise, also when it is gone meanwhile. */
   #notEnrolled: NotEnrolled | undefined;
@@ -113,6 +114,11 @@ export class RegistryLink implements AsyncDisposable {
   /** Unix ms; 0: never since the start. */
   get lastContactAt(): number {
     return this.#lastContactAt;
+  }
+
+  /** Unix ms: when the SVID ends by which the registry, and so other nodes, knew this one last. 0: it was not asked since the start. */
+  get believedUntil(): number {
+    return this.#believedUntil;
   }
 
   /** Milliseconds until the SVID expires, however the wall clock jumps; negative: it has expired. */
@@ -182,6 +188,7 @@ export class RegistryLink implements AsyncDisposable {
     const { logger, clock, seen, onObserved, onStoreReplaced, onRecovering, onFederations, onBack } =
       this.#deps;
     this.#lastContactAt = clock.wall();
+    this.#believedUntil = this.#identity.notAfter;
     this.#leaseTermMs = Number(answer.leaseTermMs);
     this.#statementSequence = Number(answer.statementSequence);
     const isBack = this.#problem !== undefined;

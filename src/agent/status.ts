@@ -284,6 +284,8 @@ export const agentStatus = async (
     svidNotAfter: identity.notAfter,
     svidSource: parts.own?.place ?? '',
     outageBudget: budget,
+    // Where the registry gives SVIDs, the budget says it.
+    recordsUntil: parts.own === undefined ? null : link.believedUntil || identity.notAfter,
     behindNat: surroundings.behindNat,
     endpoints: surroundings.endpoints.map(formatEndpoint),
     networks: all,

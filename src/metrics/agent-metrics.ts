@@ -270,7 +270,11 @@ const addControl = (instruments: Instruments, agent: ObservedAgent): void => {
     'vl3_agent_outage_budget_seconds',
     'How long this node can still do without the registry: until its SVID ends or nothing new is attached.',
     [],
-    async () => [[{}, Math.max(0, (await status()).outageBudget.leftMs / 1000)]],
+    async () => {
+      const { outageBudget, recordsUntil } = await status();
+      const believedMs = recordsUntil === null ? Number.POSITIVE_INFINITY : recordsUntil - agent.wall();
+      return [[{}, Math.max(0, Math.min(outageBudget.leftMs, believedMs) / 1000)]];
+    },
   );
   instruments.gauge(
     'vl3_agent_problems',
