@@ -19,7 +19,8 @@ Three steps, so that nobody is cut off; each waits for the time that an SVID las
   prepare   makes the next CA and adds it to the bundle, which nodes learn within seconds
   sign      the next CA signs from now on; nodes renew their SVIDs within minutes; the key of the one before is destroyed
   retire    takes the one before out of the bundle
-After "sign" copies of an admin's credential and of the registry's have to be made anew before "retire" (admin.json of a registry
+After "sign" copies of an admin's credential and of the registry's have to be made anew before "retire", and to reach a CA apart at
+once, since those from before "prepare" do not know who answers there (admin.json of a registry
 that holds the CA, and a running registry's credential, are renewed by themselves), and join tokens that are open, too.
 
 With --now, "sign" comes ten seconds after "prepare" at the earliest: so long a registry whose CA is apart, and the nodes that reach it, may take to

@@ -243,7 +243,7 @@ interface Recovery {
 }
 
 const REASONS: Readonly<Record<string, string>> = {
-  empty: 'its store is new, though its CA is not',
+  empty: 'its store is new, and its domain may not be',
   restored: 'it was restored from a backup',
   'went-back': 'nodes have seen more of its store than it holds',
 };

@@ -31,7 +31,7 @@ export const REMEDY =
   '`vl3 registry status` names the nodes that it waits for, `vl3 registry settle` ends the wait';
 
 const WHY: Readonly<Record<Recovery['reason'], string>> = {
-  empty: 'its store is new, though its CA is not',
+  empty: 'its store is new, and its domain may not be',
   restored: 'it was restored from a backup',
   'went-back': 'its store is an older copy',
 };

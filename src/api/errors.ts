@@ -51,7 +51,7 @@ export const toConnectError = (error: unknown): ConnectError => {
 const NO_ANSWER = 'the registry did not answer in time: try again';
 
 const NOT_THERE =
-  'this is not answered there: the registry is of an earlier version, or the CA is apart (`vl3 ca run`), and the credential does not say where';
+  'this is not answered there: the registry is of an earlier version, or there is no CA in its process (that is apart, by `vl3 ca run`, and the credential does not say where; or SVIDs are of another issuer)';
 
 /** What AbortSignal.timeout aborts with. */
 const isTimeout = (error: unknown): boolean => error instanceof Error && error.name === 'TimeoutError';

@@ -102,7 +102,7 @@ export class Domain implements AsyncDisposable {
   /** Lets the partner's nodes ask for networks of this domain. `options`: of the invitation. */
   async federate(partner: Domain, ...options: string[]): Promise<void> {
     const invited = await this.admin('federation', 'invite', partner.trustDomain, ...options);
-    const invitation = /vl3f1\.\S+/.exec(invited)?.[0] ?? '';
+    const invitation = /vl3f\d\.\S+/.exec(invited)?.[0] ?? '';
     await partner.admin('federation', 'accept', invitation);
   }
 
