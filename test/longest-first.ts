@@ -20,6 +20,7 @@ const LONG = [
   'scenarios/lost',
   'scenarios/k1-enrolment',
   'scenarios/t5-lies',
+  'scenarios/t5-partner-lies',
   'scenarios/t3-federation',
   'scenarios/lies',
   'scenarios/t3-admission',

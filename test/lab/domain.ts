@@ -1,7 +1,7 @@
 // A domain of vl3 on the lab: a registry on the public internet, nodes with agents, pods on networks. Driven by the
 // command line alone, as people drive it, though most commands share one process.
 
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { CommandLine } from './command-line.ts';
 import type { Daemon } from './daemon.ts';
@@ -70,6 +70,16 @@ export class Domain implements AsyncDisposable {
     });
   }
 
+  /** Puts the CA of its registry on a host of its own, as an admin does: nodes have enrolled by then. `options`: of both programs. */
+  async putApart(...options: string[]): Promise<void> {
+    await this.stopRegistry();
+    this.#options = options;
+    mkdirSync(this.caState, { mode: 0o700 });
+    renameSync(join(this.registryState, 'ca'), join(this.caState, 'ca'));
+    await this.#makeCa(await this.cloud.node('ca', 6));
+    await this.startRegistry();
+  }
+
   static async #build(prepare: (domain: Domain, lab: Lab) => Promise<void>): Promise<Domain> {
     const lab = Lab.create();
     try {
@@ -130,23 +140,27 @@ export class Domain implements AsyncDisposable {
 
   async #makeCa(site: Site): Promise<void> {
     this.#caSite = site;
-    const { trustDomain, caState, registryState, registryAddress } = this;
-    const signer = ['--signer', `${site.address}:${CA_PORT}`];
-    const place = ['--trust-domain', trustDomain, '--state-dir', caState];
-    const run = (...args: string[]) => site.host.run(vl3('ca', ...args, ...place));
-    await run('init');
-    mkdirSync(registryState, { mode: 0o700 });
-    await run('registry', '--file', join(registryState, 'registry.json'), ...signer);
-    await run(
-      'admin',
-      'admin',
-      '--file',
-      join(caState, 'admin.json'),
-      '--registry',
-      registryAddress,
-      ...signer,
-    );
+    const { registryState } = this;
+    await this.#runCa('init');
+    mkdirSync(registryState, { mode: 0o700, recursive: true });
+    await this.#runCa('registry', '--file', join(registryState, 'registry.json'), ...this.#signer);
+    await this.makeAdmin();
     await this.startCa();
+  }
+
+  /** Makes the admin's credential, where the CA is that is apart: by the one that signs now. */
+  async makeAdmin(): Promise<void> {
+    const registry = ['--registry', this.registryAddress];
+    await this.#runCa('admin', 'admin', '--file', this.adminFile, ...registry, ...this.#signer);
+  }
+
+  get #signer(): string[] {
+    return ['--signer', `${this.#caSite?.address}:${CA_PORT}`];
+  }
+
+  async #runCa(...args: string[]): Promise<void> {
+    const place = ['--trust-domain', this.trustDomain, '--state-dir', this.caState];
+    await this.#caSite?.host.run(vl3('ca', ...args, ...place));
   }
 
   /** Starts the CA that is apart. */

@@ -1,12 +1,13 @@
-// The CA is replaced under traffic: the next one comes into the bundle, signs, and the old one goes. Nodes renew under the next by
-// themselves, and not a packet is lost. The outage budget is a minute here, so that grants and records are renewed often, too.
+// The CA of a running domain is put on a machine of its own and then replaced, both under traffic: the next one comes into the bundle,
+// signs, and the old one goes. Nodes renew under the next by themselves, and not a packet is lost. The outage budget is a minute here,
+// so that grants and records are renewed often, too. With the CA in the registry's process: test/src/ca/rotation.test.ts.
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { fromBase64 } from '../../src/base64.ts';
 import { isIssuedBy, parseCertificate } from '../../src/identity/certificate.ts';
-import { loadNodeIdentity, readAdminCredential } from '../../src/identity/identity-file.ts';
+import { loadNodeIdentity } from '../../src/identity/identity-file.ts';
 import type { Daemon } from '../lab/daemon.ts';
 import { Domain, SOON } from '../lab/domain.ts';
 import type { Node } from '../lab/node.ts';
@@ -34,9 +35,10 @@ const identityOf = async ({ stateDir }: Node) => {
   return identity;
 };
 
-/** The admin's file is written by the registry, which has it renewed a moment after each step. */
-const authorities = async (): Promise<number> =>
-  (await readAdminCredential(domain.adminFile)).trustBundle.certificates.length;
+const isLeased = async (node: Node): Promise<boolean> => {
+  const [leaf] = (await identityOf(node)).certificateChain;
+  return leaf !== undefined && parseCertificate(leaf).isLeased;
+};
 
 beforeAll(async () => {
   domain = await Domain.start();
@@ -56,13 +58,30 @@ beforeAll(async () => {
 
 afterAll(() => domain?.close());
 
-test('a rotation loses no packet: nodes renew under the next CA, and the old one is retired', async () => {
+test('a CA is put apart under traffic: no packet is lost, and nodes are leased by the signer from then on', async () => {
   pings = p1.host.start(['ping', '-n', '-i', '0.1', p2.v4('red')]);
+  await domain.putApart('--outage-budget', '60s');
+  expect((await show()).signer).toBe('apart');
+  await domain.admin('ca', 'register-network', 'red', '--pool-v4', '10.60.0.0/16');
+  for (const node of ['n1', 'n2'])
+    await domain.admin('admission', 'create', node, '--network', 'red', '--node', node);
+  await domain.command('admission', 'delete', 'home', '--network', 'red', '--admin', domain.adminFile);
+  for (const node of [n1, n2]) await vi.waitFor(async () => expect(await isLeased(node)).toBe(true), SOON);
+  await vi.waitFor(async () => {
+    for (const [node, other] of [
+      [n1, n2],
+      [n2, n1],
+    ] as const)
+      expect((await node.peer('red', other))?.prefixes).toHaveLength(1);
+    expect((await n1.status()).problems).toEqual([]);
+  }, SOON);
+});
+
+test('a rotation loses no packet: nodes renew under the next CA, and the old one is retired', async () => {
   const [old] = (await show()).authorities;
   expect(old?.state).toBe('signing');
 
   await domain.admin('ca', 'rotate', 'prepare');
-  await vi.waitFor(async () => expect(await authorities()).toBe(2), SOON);
   for (const node of [n1, n2])
     await vi.waitFor(
       async () => expect((await identityOf(node)).trustBundle.certificates).toHaveLength(2),
@@ -74,6 +93,7 @@ test('a rotation loses no packet: nodes renew under the next CA, and the old one
   expect(early.stderr).toMatch(/do not know the next CA yet: wait until .*, or say --now/);
 
   await domain.admin('ca', 'rotate', 'sign', '--now');
+  await domain.makeAdmin();
   const bySigning = async (node: Node): Promise<boolean> => {
     const { certificateChain, trustBundle } = await identityOf(node);
     const [leaf] = certificateChain;
@@ -136,16 +156,16 @@ test('a rotation loses no packet: nodes renew under the next CA, and the old one
 });
 
 test('the old key is nowhere any more, and a node that enrols, or restarts, knows the new CA alone', async () => {
-  const key = await readFile(join(domain.registryState, 'ca', 'authorities.json'), 'utf8');
+  const key = await readFile(join(domain.caState, 'ca', 'authorities.json'), 'utf8');
   expect(key.match(/BEGIN PRIVATE KEY/g)).toHaveLength(1);
-  await expect(readFile(join(domain.registryState, 'ca', 'key.pem'))).rejects.toThrow();
+  await expect(readFile(join(domain.caState, 'ca', 'key.pem'))).rejects.toThrow();
   const n3 = await domain.startNode('n3');
   await domain.admin('admission', 'create', 'n3', '--network', 'red', '--node', 'n3');
   const p3 = await n3.pod('p3', 'red');
   await n2.agent.stop('SIGKILL');
   await n2.start();
   await domain.stopRegistry();
-  await domain.startRegistry('--outage-budget', '60s');
+  await domain.startRegistry();
   await n3.meets('red', [n1, n2]);
   await vi.waitFor(async () => expect(await p3.reaches(p2.v4('red'))).toBe(true), SOON);
 });
