@@ -32,20 +32,14 @@ export const createServerCredential = async (
 /**
  * For the registry's server (http2.createSecureServer). It asks for client certificates and lets connections without a
  * good one in: only Enroll may answer those, see peerIdentity. The chain it shows ends with the CA, for first contacts.
- * The same options go to `server.setSecureContext` when the credential is renewed. `others` are CAs of other domains whose
- * clients are let in as well; who they are is asked of their own bundles.
+ * The same options go to `server.setSecureContext` when the credential is renewed. CAs of other domains, whose clients are let in as well,
+ * are none of its business: their names are in each handshake, and long ones would end them all.
  */
-export const serverTlsOptions = (
-  credential: Credential,
-  bundle: TrustBundle,
-  others: readonly Uint8Array[] = [],
-) =>
+export const serverTlsOptions = (credential: Credential, bundle: TrustBundle) =>
   ({
     key: formatKey(credential.privateKey),
     cert: toPem([...credential.certificateChain, ...bundle.certificates]),
-    ca: toPem([...bundle.certificates, ...others]),
-    // A partner may name an intermediate CA and keep the root to itself.
-    ...(others.length > 0 && { allowPartialTrustChain: true }),
+    ca: toPem(bundle.certificates),
     requestCert: true,
     rejectUnauthorized: false,
     minVersion: MIN_VERSION,
@@ -129,6 +123,13 @@ export interface PeerIdentity {
   readonly notAfter: number;
 }
 
+export interface PeerOptions {
+  /** As the other end says it, where TLS does not tell; they prove nothing but by their signatures. */
+  readonly intermediates?: readonly Uint8Array[];
+  /** Whether the bundle is that of the server's own options: then TLS has verified as well, and both must agree. Default true. */
+  readonly isOurs?: boolean;
+}
+
 /** What peerIdentity needs of a socket; an HTTP/2 session's socket will do. */
 export interface PeerSocket {
   readonly authorized: boolean;
@@ -144,9 +145,9 @@ export const peerIdentity = (
   socket: PeerSocket,
   bundle: TrustBundle,
   now = Date.now(),
-  intermediates: readonly Uint8Array[] = [],
+  options: PeerOptions = {},
 ): PeerIdentity | undefined => {
-  const result = verifyPeer(socket, bundle, now, intermediates);
+  const result = verifyPeer(socket, bundle, now, options);
   if (result?.kind !== 'verified' || !('name' in result.id)) return undefined;
   const { id, leaf, notAfter } = result;
   const { serial, notBefore } = leaf;
@@ -158,9 +159,9 @@ export const peerProblem = (
   socket: PeerSocket,
   bundle: TrustBundle,
   now = Date.now(),
-  intermediates: readonly Uint8Array[] = [],
+  options: PeerOptions = {},
 ): string | undefined => {
-  const result = verifyPeer(socket, bundle, now, intermediates);
+  const result = verifyPeer(socket, bundle, now, options);
   if (result === undefined) return 'no client certificate was presented';
   if (result.kind === 'refused') return `the client certificate ${result.message}`;
   if ('name' in result.id) return undefined;
@@ -168,23 +169,20 @@ export const peerProblem = (
   return `the client certificate is ${what}`;
 };
 
-/**
- * Who is at the other end, whatever it is; undefined: without a certificate. `intermediates`: as it says, where TLS does not tell; they
- * prove nothing but by their signatures.
- */
+/** Who is at the other end, whatever it is; undefined: without a certificate. */
 export const verifyPeer = (
   socket: PeerSocket,
   bundle: TrustBundle,
   now: number,
-  intermediates: readonly Uint8Array[] = [],
+  { intermediates = [], isOurs = true }: PeerOptions = {},
 ) => {
   const shown = chainOf(socket.getPeerCertificate(true));
   const [leaf] = shown;
   if (leaf === undefined) return undefined;
   const chain = intermediates.length === 0 ? shown : [leaf, ...intermediates];
   const result = verifyChain(upToAnchor(chain, bundle), bundle, now, CLIENT_AUTH);
-  // OpenSSL has verified as well, and has checked that the client holds the key: both must agree.
-  if (result.kind === 'verified' && !socket.authorized) {
+  // That the client holds the key OpenSSL has checked in either case.
+  if (result.kind === 'verified' && isOurs && !socket.authorized) {
     return { kind: 'refused', message: 'does not hold' } as const;
   }
   return result;

@@ -104,9 +104,10 @@ export class Callers {
       return { role: 'anonymous', problem, address, isUnfederated: true };
     }
     const intermediates = readIntermediates(headers[INTERMEDIATES_HEADER]);
-    const peer = peerIdentity(socket, bundle, now, intermediates);
+    const options = { intermediates, isOurs: domain === home };
+    const peer = peerIdentity(socket, bundle, now, options);
     if (peer === undefined) {
-      const problem = peerProblem(socket, bundle, now, intermediates) ?? 'the client is not known';
+      const problem = peerProblem(socket, bundle, now, options) ?? 'the client is not known';
       return { role: 'anonymous', problem: `${problem}: ${REMEDY}`, address };
     }
     const { kind, serial, notBefore, notAfter } = peer;

@@ -105,11 +105,6 @@ export class Partners implements AsyncDisposable {
     return holds && this.bundleFor(federation.trustDomain)?.certificates.length === 0;
   }
 
-  /** Of all partners, for TLS alone: who a client is, is asked of its own domain's bundle. */
-  clientCertificates(): Uint8Array[] {
-    return this.active().flatMap(({ held }) => held?.bundle.certificates.map(({ der }) => der) ?? []);
-  }
-
   /** Another text, whenever agents should ask anew. */
   get version(): string {
     const parts = this.active().map((known) => `${known.digest} ${this.isExpired(known)}`);
@@ -122,7 +117,7 @@ export class Partners implements AsyncDisposable {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Resolves once it goes by what the store holds now, TLS included: for whoever has just written. */
+  /** Resolves once it goes by what the store holds now: for whoever has just written. */
   async reload(): Promise<void> {
     const { transactor, logger } = this.#deps;
     const state = await transactor.read(WATCHED.map(all));

@@ -192,7 +192,7 @@ export const startRegistry = async (
 
   const hosts = advertisedHosts(options);
   let credential = await signer.serverCredential(hosts);
-  const tls = () => serverTlsOptions(credential, signer.trustBundle, partners.clientCertificates());
+  const tls = () => serverTlsOptions(credential, signer.trustBundle);
   const { host, port } = options.listen;
   const listener = opened.use(
     await Listener.open({ host, port, tls: tls() }, handlerOf(context, ca, ownIdentity?.enrolment)),
@@ -223,9 +223,6 @@ export const startRegistry = async (
       .catch((error: unknown) => logger.error({ err: error }, 'the server certificate could not be renewed'));
     return renewing;
   };
-  // TLS has to let a partner's nodes in, before it is asked who they are. With the certificate that there is: a signer that is gone
-  // must keep no partner out.
-  opened.defer(partners.onChange(ifOthers(partners, () => listener.setTls(tls()))));
   const renewal = setInterval(() => void renew(), Math.min(DAY_MS, terms.termMs / 4));
   opened.defer(() => clearInterval(renewal));
   signer.onChange(() => {
@@ -247,21 +244,5 @@ export const startRegistry = async (
     registries,
     adminFile,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
-  };
-};
-
-/** Only when the partners' CAs are others. */
-const ifOthers = (partners: Partners, tell: () => void): (() => void) => {
-  const prints = () =>
-    partners
-      .clientCertificates()
-      .map((der) => Buffer.from(der).toString('base64'))
-      .join();
-  let before = prints();
-  return () => {
-    const after = prints();
-    if (after === before) return;
-    before = after;
-    tell();
   };
 };
