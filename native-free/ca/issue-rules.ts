@@ -44,6 +44,8 @@ export const admitByToken = (
       throw refuse(
         `a node "${node}" exists: take another name, or a token made for it (\`vl3 token create --node ${node}\`)`,
       );
+    // What enrolled it before enrols nobody again, whoever has that key.
+    for (const { name, value } of store.list(TOKEN)) if (value.usedBy === node) store.delete(TOKEN, name);
     store.put(TOKEN, tokenId, { ...token, usedBy: node, usedByKey: keyHash });
     const before = known === undefined ? [] : [...known.refused, ...known.issued];
     const refused = unexpired(before, now).slice(-MAX_CERTIFICATES * 4);
@@ -96,7 +98,8 @@ export const revokeNode = (store: DocumentStore, node: string, now: number): voi
     const known = store.get(NODE, node) ?? { issued: [], refused: [] };
     store.put(NODE, node, { ...known, revokedAt: now });
     // Those made for it before are for whoever stole it as well.
-    for (const { name, value } of store.list(TOKEN)) if (value.node === node) store.delete(TOKEN, name);
+    for (const { name, value } of store.list(TOKEN))
+      if (value.node === node || value.usedBy === node) store.delete(TOKEN, name);
   });
 
 const unexpired = (certificates: readonly Certificate[], now: number): Certificate[] =>
