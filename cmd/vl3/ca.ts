@@ -19,14 +19,12 @@ Three steps, so that nobody is cut off; each waits for the time that an SVID las
   prepare   makes the next CA and adds it to the bundle, which nodes learn within seconds
   sign      the next CA signs from now on; nodes renew their SVIDs within minutes; the key of the one before is destroyed
   retire    takes the one before out of the bundle
-After "sign" copies of an admin's credential and of the registry's have to be made anew before "retire", and to reach a CA apart at
-once, since those from before "prepare" do not know who answers there (admin.json of a registry
-that holds the CA, and a running registry's credential, are renewed by themselves), and join tokens that are open, too.
+After "sign" copies of an admin's credential and of the registry's have to be made anew before "retire" (admin.json of a registry
+that holds the CA, and a running registry's credential, are renewed by themselves), and join tokens that are open, too. A CA apart
+is reached from then on by credentials that were made after "prepare": the others do not know who answers there.
 
-With --now, "sign" comes ten seconds after "prepare" at the earliest: so long a registry whose CA is apart, and the nodes that reach it, may take to
-hear of the next CA, and whoever has not is cut off.
-
-Where the key was stolen, do not wait: prepare, "sign --now", let nodes renew (vl3 node list), then "retire --now". Whoever has not
+Even with --now "sign" comes ten seconds after "prepare": so long the registry, and nodes that reach it, may take to hear of the next
+CA, and whoever has not is cut off. Where the key was stolen, do not wait: prepare, "sign --now", let nodes renew (vl3 node list), then "retire --now". Whoever has not
 renewed by then enrols anew. Until then the thief is the domain: see SECURITY.md.
 
 Examples:

@@ -67,6 +67,13 @@ const printNetwork = (context: Context, network: NetworkStatus, { now, isRefused
   );
 };
 
+/** With an identity of its own a node's record has to be told anew as often as its SVID is, whatever its leases last. */
+const budgetOf = ({ outageBudget, recordsUntil }: AgentStatus, now: number): string => {
+  if (recordsUntil === null || recordsUntil - now >= outageBudget.leftMs)
+    return budgetSentence(outageBudget, now);
+  return `the registry may be gone for another ${duration(Math.max(0, recordsUntil - now))}; then other nodes believe this one no more, whose record lasts as long as its SVID`;
+};
+
 const printStatus = (context: Context, status: AgentStatus): void => {
   const now = Date.now();
   context.out(`node ${status.node} of ${status.trustDomain}, vl3 ${status.version}`);

@@ -99,6 +99,10 @@ test('nodes are enrolled by their SVIDs alone, and say where they have them from
   expect(nodes).toMatch(/reading/);
   const { stdout } = await asking.tryVl3('status');
   expect(stdout).toMatch(/identity from the Workload API at unix:\/\/\S+node\.sock, good until 20/);
+  // Records last as long as SVIDs, and not as leases do.
+  expect(stdout).toMatch(
+    /registry may be gone for another 1\d min \d+ s; then other nodes believe this one no more/,
+  );
   expect((await reading.tryVl3('status')).stdout).toMatch(
     /identity from the SVID in \S+files, good until 20/,
   );
