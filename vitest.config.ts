@@ -23,6 +23,7 @@ export default defineConfig({
     pool: 'forks',
     // What waits for a condition has a limit of its own; several such waits on a busy machine are no failure.
     testTimeout: 240_000,
+    expect: { poll: { timeout: 30_000 } },
     hookTimeout: 240_000,
     teardownTimeout: 20_000,
     sequence: { sequencer: LongestFirst },
@@ -57,7 +58,7 @@ export default defineConfig({
           include: together,
           exclude: [...alone, ...long],
           isolate: false,
-          maxWorkers: 4,
+          maxWorkers: 5,
           globalSetup: 'test/lab/bundle-commands.ts',
           sequence: { groupOrder: 1 },
         },

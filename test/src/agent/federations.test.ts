@@ -14,6 +14,9 @@ import { AgentService } from '../../../src/api/generated/vl3/v1/agent_pb.js';
 import { encodeSpiffeBundle } from '../../../src/identity/spiffe-bundle.ts';
 import { openCa } from '../identity/fixture.ts';
 
+/** How long something may take that happens at once, on a machine that is busy. */
+const SOON = { timeout: 30_000 };
+
 const OWN = 'home.example';
 const PARTNER = 'partner.example';
 
@@ -75,8 +78,8 @@ const open = (): Federations => {
 const hear = async (federations: Federations, version: string): Promise<void> => {
   const before = asked;
   federations.heard(version, false);
-  await vi.waitFor(() => expect(asked).toBe(before + 1));
-  await vi.waitFor(() => expect(federations.hasHeard).toBe(true));
+  await vi.waitFor(() => expect(asked).toBe(before + 1), SOON);
+  await vi.waitFor(() => expect(federations.hasHeard).toBe(true), SOON);
   // Until the answer was taken.
   await new Promise((resolve) => setTimeout(resolve, 20));
 };

@@ -13,6 +13,9 @@ import {
 } from '../../../src/api/generated/vl3/v1/agent_pb.js';
 import type { AgentClient } from '../../../src/registry/client.ts';
 
+/** How long something may take that happens at once, on a machine that is busy. */
+const SOON = { timeout: 30_000 };
+
 type Stream = (signal: AbortSignal) => AsyncGenerator<WatchNetworkResponse>;
 
 const saysNothing: Stream = async function* (signal) {
@@ -77,11 +80,11 @@ test('a wait that would take days ends when there is reason to hurry, and the ne
 
 test('a stream from which nothing has come is opened anew when the registry answers again, and no other', async () => {
   begin(saysNothing);
-  await vi.waitFor(() => expect(opened).toBe(1));
+  await vi.waitFor(() => expect(opened).toBe(1), SOON);
   stream = saysSomething;
   watch.registryIsBack();
   await vi.waitFor(() => expect(opened).toBe(2), 20_000);
-  await vi.waitFor(() => expect(problems.at(-1)).toBeUndefined());
+  await vi.waitFor(() => expect(problems.at(-1)).toBeUndefined(), SOON);
   watch.registryIsBack();
   await new Promise((resolve) => setImmediate(resolve));
   expect(opened).toBe(2);

@@ -130,7 +130,7 @@ describe.each([
       seen.push(name === undefined ? type : `${type} ${name}`);
       return type !== 'DELETED';
     });
-    await vi.waitFor(() => expect(seen).toContain('BOOKMARK'));
+    await vi.waitFor(() => expect(seen).toContain('BOOKMARK'), { timeout: 30_000 });
     const made = pod('watched');
     pod('watched-elsewhere', 'node-2');
     server.store.delete('pods', made);

@@ -14,7 +14,9 @@ test('reviews are counted by result, answers are timed, and the README has every
   using observed = observeWebhook({ server, certificates });
   server.onDone(0.003);
   // Node's own have no value before the event loop has turned a few times.
-  const metrics = await vi.waitFor(async () => parsePrometheusText(await observed.metrics()));
+  const metrics = await vi.waitFor(async () => parsePrometheusText(await observed.metrics()), {
+    timeout: 30_000,
+  });
   expect(sumOf(metrics, 'vl3_webhook_reviews_total', { result: 'refused' })).toBe(2);
   expect(sumOf(metrics, 'vl3_webhook_reviews_total')).toBe(10);
   expect(sumOf(metrics, 'vl3_webhook_certificate_expiry_timestamp_seconds')).toBe(1_800_000_000);

@@ -171,7 +171,9 @@ test('the registry says where it is in a ConfigMap, again after it failed, and w
     },
     { logger: log.logger, inCluster: () => ({ url, caFile, tokenFile }) },
   );
-  await vi.waitFor(() => expect(log.lines.join()).toMatch(/cannot be told where the registry is/));
+  await vi.waitFor(() => expect(log.lines.join()).toMatch(/cannot be told where the registry is/), {
+    timeout: 30_000,
+  });
   api.answers[path] = () => '{}';
   await vi.waitFor(() => expect(log.lines.join()).toMatch(/are told where it is/), { timeout: 30_000 });
   const said = api.asked.findLast((one) => one.startsWith('PATCH'))?.replace(`PATCH ${path} `, '') ?? '';
