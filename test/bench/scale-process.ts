@@ -3,10 +3,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { vl3 } from '../lab/program.ts';
+import { unusedPort } from '../lab/unused-port.ts';
 
 export interface Cost {
   /** Of user and system together, since its start. */
@@ -15,15 +16,6 @@ export interface Cost {
 }
 
 const TICKS_A_SECOND = 100;
-
-const freePort = async (): Promise<number> => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-};
 
 export class RegistryProcess implements AsyncDisposable {
   readonly directory: string;
@@ -37,7 +29,7 @@ export class RegistryProcess implements AsyncDisposable {
 
   /** `directory`: an empty one, for its state and its log. */
   static async start(directory: string): Promise<RegistryProcess> {
-    const registry = new RegistryProcess(directory, await freePort());
+    const registry = new RegistryProcess(directory, await unusedPort());
     await registry.start();
     return registry;
   }

@@ -3,7 +3,6 @@
 // peer pays for verifying as many grants.
 
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
@@ -25,6 +24,7 @@ import { createTokenSecret, hashSecret, type JoinToken, parseJoinToken } from '.
 import { connectAdmin, connectAgent } from '../../src/registry/client.ts';
 import { type RunningRegistry, startRegistry } from '../../src/registry/server.ts';
 import { quantile } from '../lab/spread.ts';
+import { unusedPort } from '../lab/unused-port.ts';
 
 const TRUST_DOMAIN = 'bench.example';
 const AT_ONCE = 8;
@@ -32,15 +32,6 @@ const AT_ONCE = 8;
 const processorMs = (): number => {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
-};
-
-const freePort = async (): Promise<number> => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 };
 
 interface World {
@@ -80,7 +71,7 @@ const apart = async (directory: string, opened: AsyncDisposableStack): Promise<W
     trustDomain: TRUST_DOMAIN,
     leases: true,
   });
-  const [caPort, port] = [await freePort(), await freePort()];
+  const [caPort, port] = [await unusedPort(), await unusedPort()];
   const signers = [`127.0.0.1:${caPort}`];
   const registries = [`127.0.0.1:${port}`];
   const signerFile = join(stateDirectory, 'registry.json');

@@ -3,11 +3,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { VERSION } from '../../../src/version.ts';
+import { unusedPort } from '../../lab/unused-port.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 const scratch = mkdtempSync(join(tmpdir(), 'vl3-build-'));
@@ -21,16 +21,6 @@ beforeAll(() => {
   symlinkSync(join(ROOT, 'node_modules'), join(dist, 'node_modules'));
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-};
 
 test('the built program says the version of the package', () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
@@ -47,7 +37,7 @@ test('every command of the package ships and runs', () => {
 
 test('the built registry comes up, answers its admin, and ends when it is told to', async () => {
   const state = join(scratch, 'registry');
-  const place = ['--state-dir', state, '--listen', `127.0.0.1:${await freePort()}`];
+  const place = ['--state-dir', state, '--listen', `127.0.0.1:${await unusedPort()}`];
   const registry = spawn(vl3, ['registry', 'run', '--trust-domain', 'test.example', ...place], {
     env,
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -23,13 +23,13 @@ import {
   type FederationClient,
 } from '../../../src/registry/client.ts';
 import { type RunningRegistry, startRegistry } from '../../../src/registry/server.ts';
+import { unusedPort } from '../../lab/unused-port.ts';
 import {
   agentOf,
   recordingLogger,
   type TestNode,
   TRUST_DOMAIN,
   temporaryDirectory,
-  unusedPort,
 } from '../registry/fixture.ts';
 
 export class ApartDomain {

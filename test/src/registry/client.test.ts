@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { connectAdmin, connectAgent } from '../../../src/registry/client.ts';
-import { agentOf, refusal, startDomain, temporaryDirectory, unusedPort } from './fixture.ts';
+import { unusedPort } from '../../lab/unused-port.ts';
+import { agentOf, refusal, startDomain, temporaryDirectory } from './fixture.ts';
 
 describe('a client', () => {
   test('takes the next address when one does not answer, and names all when none does', async () => {

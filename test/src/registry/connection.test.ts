@@ -6,7 +6,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import { AdminService } from '../../../src/api/generated/vl3/v1/admin_pb.js';
 import { connectAdmin } from '../../../src/registry/client.ts';
 import { connectRegistry } from '../../../src/registry/connection.ts';
-import { refusal, startDomain, unusedPort } from './fixture.ts';
+import { unusedPort } from '../../lab/unused-port.ts';
+import { refusal, startDomain } from './fixture.ts';
 
 /** A port that takes connections and never says a word. */
 const silentPort = async (): Promise<number> => {

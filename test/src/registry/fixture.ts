@@ -1,7 +1,6 @@
 // A real registry over TLS on 127.0.0.1 for tests, its admin, and nodes that enrolled by the real flow.
 
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino, { type Logger } from 'pino';
@@ -123,16 +122,6 @@ export const startDomain = async (options?: Partial<RegistryOptions>): Promise<T
 };
 
 export const red = { name: 'red', poolV4: '10.60.0.0/16', poolV6: 'fd00:60::/48' };
-
-/** A TCP port that nothing listens on. */
-export const unusedPort = async (): Promise<number> => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-};
 
 /** The code and sentence of what a call is refused with, or "accepted". */
 export const refusal = async (call: Promise<unknown>): Promise<string> => {
