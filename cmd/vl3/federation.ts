@@ -5,7 +5,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import type { FederationConstraints, Partner } from '../../src/api/generated/vl3/v1/federation_pb.js';
 import type { FederationClient } from '../../src/registry/client.ts';
 import { type AdminOptions, adminOption, withAdminOptions } from './admin.ts';
-import { parseDuration } from './arguments.ts';
+import { collect, parseDuration } from './arguments.ts';
 import type { CommandGroup, Context } from './context.ts';
 import { formatAge, print, printTable } from './output.ts';
 import { iso, milliseconds } from './timestamp.ts';
@@ -47,8 +47,6 @@ const STATES: { readonly [state: number]: string } = {
   3: 'revoked by the partner',
 };
 const isPending = ({ state }: Partner): boolean => STATES[state] === 'pending';
-
-const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
 const stateOf = ({ state, isBundleExpired }: Partner): string => {
   const text = STATES[state] ?? 'unknown';
