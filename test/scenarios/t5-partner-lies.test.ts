@@ -95,7 +95,7 @@ test("a partner's workload is reached by a grant of its single address, which th
   await both();
   expect(address).toMatch(/^10\.60\.1(2[89]|3\d|4[0-3])\./);
   expect((await edgeAtH1())?.prefixes).toEqual([`${address}/32`]);
-  expect((await h1.status()).problems).toEqual([]);
+  await vi.waitFor(async () => expect((await h1.status()).problems).toEqual([]), SOON);
 });
 
 test("a partner's CA of the registry's own making is nobody's, and its node's key not swapped by it", async () => {
