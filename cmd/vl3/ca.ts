@@ -100,6 +100,22 @@ Examples:
       await warnOfStranger(admin, name, context);
     });
 
+  ca.command('forget-log')
+    .description('let a registry that was restored have the end of its log signed by a signer apart')
+    .addOption(adminOption(context))
+    .addHelpText(
+      'after',
+      `
+A signer apart signs no end of the log of decisions that comes before one that it signed. After "vl3 registry restore", or when the
+registry began with an empty store, that has to be: say so, and keep what was exported before.
+
+Examples:
+  vl3 ca forget-log`,
+    )
+    .action(async ({ admin }: { admin: string }) => {
+      await withCa(admin, (client) => client.forgetLog({}));
+    });
+
   ca.command('register-network')
     .description('tell a signer apart of a network that it does not know')
     .argument('<name>')

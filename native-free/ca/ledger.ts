@@ -111,3 +111,13 @@ const partner = z.strictObject({
 export type KnownPartner = z.infer<typeof partner>;
 /** Named by its trust domain. */
 export const PARTNER: DocumentKind<KnownPartner> = { kind: 'partner', schema: partner };
+
+const log = z.strictObject({
+  /** Of the last line at the last head that was signed. */
+  sequence: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+  /** The hash of the last line of each chain; of what admins did by the empty name. */
+  ends: z.record(z.string(), z.string()),
+});
+/** The registry's log of decisions. */
+export const LOG: DocumentKind<z.infer<typeof log>> = { kind: 'log', schema: log };
+export const OWN_LOG = 'own';

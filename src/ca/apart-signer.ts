@@ -24,6 +24,7 @@ import {
   withdrawToken,
 } from '../../native-free/ca/issue-rules.ts';
 import { LEASE, NETWORK, NODE, PARTNER, TOKEN } from '../../native-free/ca/ledger.ts';
+import { forgetHead, noteHead } from '../../native-free/ca/log-rules.ts';
 import {
   countingAuthorities,
   notePartner,
@@ -201,8 +202,25 @@ export class ApartSigner {
     const partners = vouchedPartners(ledger);
     const said = JSON.stringify(partners);
     if (said === this.#vouched) return;
-    await ca.vouchFor(partners);
+    // At once: whoever comes while this is written would else take the one before for what is said.
     this.#vouched = said;
+    try {
+      await ca.vouchFor(partners);
+    } catch (error) {
+      this.#vouched = undefined;
+      throw error;
+    }
+  }
+
+  /** The head of the registry's log, if none that was signed contradicts it. */
+  async signLogHead(head: Uint8Array): Promise<SignedRecord> {
+    const { ca, ledger, now } = this.#deps;
+    noteHead(ledger, head, ca.trustBundle.trustDomain, now());
+    return await ca.signLogHead(head);
+  }
+
+  forgetLog(): void {
+    forgetHead(this.#deps.ledger);
   }
 
   get partners(): {

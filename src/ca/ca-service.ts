@@ -105,6 +105,12 @@ export const caService = ({ ca, apart, logger }: CaServiceDependencies): Service
       return {};
     },
 
+    async forgetLog() {
+      mustBeApart().forgetLog();
+      logger.warn({}, 'the end of the log that was signed last is forgotten');
+      return {};
+    },
+
     async withdrawRule({ network, name }) {
       mustBeApart().withdrawRule(network, name);
       logger.info({ network, rule: name }, 'admission rule withdrawn');

@@ -56,7 +56,7 @@ export const signerService = (signer: ApartSigner, logger: Logger): ServiceImpl<
   },
 
   async signLogHead({ head }) {
-    return { head: signedMessage(await signer.ca.signLogHead(head)) };
+    return { head: signedMessage(await signer.signLogHead(head)) };
   },
 
   async putAttestation({ network, node, attestation }) {

@@ -84,6 +84,7 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'vl3.v1.CaService/WithdrawRule': admin,
   'vl3.v1.CaService/RegisterPartner': admin,
   'vl3.v1.CaService/WithdrawPartner': admin,
+  'vl3.v1.CaService/ForgetLog': admin,
 
   // The token in the request.
   'vl3.v1.EnrollmentService/Enroll': anyone,
