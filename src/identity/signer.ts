@@ -3,6 +3,7 @@
 // what that decides; one apart decides by itself, by what the registry cannot make up: the evidence.
 
 import type { Grant } from '../../native-free/admission/grant.ts';
+import type { Vl3Error } from '../../native-free/error.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
 import type { TrustBundle } from './chain.ts';
 import type { Credential } from './tls.ts';
@@ -49,6 +50,8 @@ export interface GivenIdentity {
 export interface Signer {
   /** On another machine: then every node's prefixes go by its grant, and nothing is signed on the registry's word alone. */
   readonly isApart: boolean;
+  /** Of one apart: why it did not answer last; undefined: it did. */
+  readonly problem?: Vl3Error | undefined;
   /** The signing CA first. Another object whenever it changes. */
   readonly trustBundle: TrustBundle;
   /**

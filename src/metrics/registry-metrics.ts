@@ -156,6 +156,13 @@ const addDomain = (instruments: Instruments, { context, transactor }: ObservedRe
 /** No series where the registry is the CA. */
 const addSigner = (instruments: Instruments, { signer }: RegistryContext): void => {
   instruments.gauge(
+    'vl3_registry_signer_connected',
+    'With the CA apart: whether it answered last. Absent otherwise.',
+    ['signer'],
+    // Without a label it would be 0 where there is none.
+    () => (signer.isApart ? [[{ signer: 'apart' }, signer.problem === undefined ? 1 : 0]] : []),
+  );
+  instruments.gauge(
     'vl3_registry_svid_expiry_timestamp_seconds',
     "With SVIDs of another issuer: when the registry's, and that of the admission identity, end, in Unix time.",
     ['identity'],

@@ -29,10 +29,12 @@ import {
   settle,
 } from '../../native-free/registry/recovery-rules.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
+import { formatSpiffeId } from '../../native-free/registry/spiffe-id.ts';
 import type { State } from '../../native-free/registry/state.ts';
 import { createToken, revokeToken } from '../../native-free/registry/token-rules.ts';
 import type { AdminService } from '../api/generated/vl3/v1/admin_pb.js';
 import type { Network } from '../api/generated/vl3/v1/common_pb.js';
+import type { GivenIdentity, Signer } from '../identity/signer.ts';
 import { createTokenSecret, hashSecret } from '../identity/token.ts';
 import { VERSION } from '../version.ts';
 import { backupMessage } from './backup-messages.ts';
@@ -65,6 +67,20 @@ const networkReads = (name: string) => [
 ];
 
 /** With what its rules are. */
+/** A signer apart that does not answer: until it does, nobody enrols and no prefix is leased. */
+const awaySigner = ({ problem, trustBundle: { trustDomain } }: Signer): GivenIdentity[] => {
+  if (problem === undefined) return [];
+  const says = `nobody enrols, and nothing is leased or renewed, while the signer is away: ${problem.message}`;
+  return [
+    {
+      spiffeId: formatSpiffeId({ kind: 'ca', trustDomain }),
+      place: 'the signer',
+      notAfter: 0,
+      problem: says,
+    },
+  ];
+};
+
 const messageIn = (state: State, network: StoredNetwork, revision: number): Network =>
   networkMessage(network, revision, state.ruleset(network.name)?.value);
 
@@ -271,11 +287,9 @@ export const adminService = (context: RegistryContext): ServiceImpl<typeof Admin
         trustDomain: context.signer.trustBundle.trustDomain,
         signer:
           context.signer.given !== undefined ? 'given' : context.signer.isApart ? 'apart' : 'in-process',
-        identities: (context.signer.given ?? []).map(({ notAfter, problem = '', ...one }) => ({
-          ...one,
-          notAfter: timestampFromMs(notAfter),
-          problem,
-        })),
+        identities: [...(context.signer.given ?? []), ...awaySigner(context.signer)].map(
+          ({ notAfter, problem = '', ...one }) => ({ ...one, notAfter: timestampFromMs(notAfter), problem }),
+        ),
         version: VERSION,
         storeId: store.identity,
         revision: BigInt(state.revision),
