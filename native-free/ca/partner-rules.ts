@@ -13,6 +13,9 @@ import { type KnownPartner, PARTNER, type SignedLease } from './ledger.ts';
 import type { DomainStatement, VouchedPartner } from './statement.ts';
 
 const MAX_PARTNERS = 256;
+/** Of one partner's CAs, and of those of all: in base64. What the domain says to its nodes holds them beside all else. */
+const MAX_SAID = 24_576;
+const MAX_SAID_BY_ALL = 786_432;
 /** It is said anew only so often: each time all nodes of the domain ask. */
 const CONFIRMED_EVERY_MS = 24 * 60 * 60 * 1000;
 
@@ -79,23 +82,49 @@ export const notePartner = (
   store.transact(() => {
     const known = partnerOf(store, trustDomain);
     const { said, invitation, pins, ...kept } = known;
-    if (evidence === 'known' && said !== undefined) {
-      const isSame = authorities.join() === said.authorities.join();
+    const isSame = authorities.join() === said?.authorities.join();
+    if (said !== undefined && (evidence === 'known' || overlaps(authorities, said.authorities))) {
       if (sequence < said.sequence || (sequence === said.sequence && !isSame))
-        throw refuse(`what ${trustDomain} says is older than what is known of it`);
+        throw refuse(
+          `what ${trustDomain} says is older than what is known of it: if it was restored from a backup, revoke it and begin anew`,
+        );
+    }
+    if (said !== undefined && evidence === 'known') {
       if (isSame && Math.abs(now - said.confirmedAt) < CONFIRMED_EVERY_MS)
         return put(store, trustDomain, { ...known, said: { ...said, sequence } });
     }
-    // Either is for once.
+    if (!isSame) mustHaveRoom(store, trustDomain, authorities);
+    // Either is for once, and by an invitation it is known better than by pins from before.
     const next: KnownPartner = {
       ...kept,
       ...(invitation !== undefined &&
         (evidence === 'invitation' ? { admits: invitation.constraints } : { invitation })),
-      ...(pins !== undefined && evidence !== 'pins' && { pins }),
+      ...(pins !== undefined && evidence === 'known' && { pins }),
       said: { authorities: [...authorities], sequence, confirmedAt: now },
     };
     put(store, trustDomain, next);
   });
+
+/** Of a domain that lost all of its CAs, what is said under new ones is not older. */
+const overlaps = (some: readonly string[], others: readonly string[]): boolean =>
+  some.some((one) => others.includes(one));
+
+const sizeOf = (authorities: readonly string[]): number =>
+  authorities.reduce((sum, one) => sum + one.length, 0);
+
+const mustHaveRoom = (store: DocumentStore, domain: string, authorities: readonly string[]): void => {
+  const size = sizeOf(authorities);
+  if (size > MAX_SAID)
+    throw refuse(`the CAs of ${domain} are ${size} bytes in base64, and ${MAX_SAID} are the most`);
+  const others = store
+    .list(PARTNER)
+    .reduce((sum, { name, value }) => sum + (name === domain ? 0 : sizeOf(value.said?.authorities ?? [])), 0);
+  if (others + size > MAX_SAID_BY_ALL)
+    throw new Vl3Error(
+      'resource-exhausted',
+      `the signer keeps ${MAX_SAID_BY_ALL} bytes of partners' CAs, which is the most: revoke a partner (\`vl3 federation revoke\`)`,
+    );
+};
 
 /** By which the domain's nodes are verified now; undefined: they are not. */
 export const countingAuthorities = ({ said }: KnownPartner, now: number): readonly string[] | undefined =>

@@ -19,6 +19,8 @@ import { SECRET_PURPOSES, type SignedStatement } from '../identity/signer.ts';
 import type { Credential } from '../identity/tls.ts';
 
 const WHAT = "the registry's credential";
+/** What a domain of many partners says of itself is longer than any secret. */
+const MAX_BYTES = 4 * 1024 * 1024;
 
 /** In base64: see native-free/ca/statement.ts. */
 const signed = z.strictObject({
@@ -97,7 +99,7 @@ export const readRegistryCredential = async (
   trustDomain: string,
   now: number,
 ): Promise<RegistryCredential> => {
-  const bytes = await readPrivateFile(path, WHAT);
+  const bytes = await readPrivateFile(path, WHAT, { maxBytes: MAX_BYTES });
   if (bytes === undefined)
     throw new Vl3Error(
       'not-found',

@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { Vl3Error } from '../../native-free/error.ts';
 import { makeDirectory } from '../make-directory.ts';
 
-/** Larger ones are refused. */
+/** Larger ones are refused, unless a reader says otherwise. */
 const MAX_BYTES = 256 * 1024;
 
 /** Makes the directory (0700) where it is missing; one that others may write to is refused. */
@@ -36,6 +36,8 @@ export interface ReadOptions {
   readonly mayBeLink?: boolean;
   /** Default false. By a group that this process is in, unless it is root: as fsGroup of Kubernetes gives it to who is not root. */
   readonly mayGroupRead?: boolean;
+  /** Default 256 KiB. */
+  readonly maxBytes?: number;
 }
 
 /**
@@ -52,17 +54,18 @@ export const readPrivateFile = async (
   try {
     const stats = await file.stat();
     mustBePrivate(stats, path, what, options);
-    const bytes = new Uint8Array(MAX_BYTES + 1);
+    const { maxBytes = MAX_BYTES } = options;
+    const bytes = new Uint8Array(maxBytes + 1);
     let length = 0;
     for (;;) {
       const { bytesRead } = await file.read(bytes, length, bytes.length - length, length);
       length += bytesRead;
       if (bytesRead === 0 || length === bytes.length) break;
     }
-    if (length > MAX_BYTES) {
+    if (length > maxBytes) {
       throw new Vl3Error(
         'failed-precondition',
-        `${what} ${path} is larger than ${MAX_BYTES} bytes: is it one?`,
+        `${what} ${path} is larger than ${maxBytes} bytes: is it one?`,
       );
     }
     return bytes.slice(0, length);

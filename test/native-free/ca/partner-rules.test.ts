@@ -160,3 +160,44 @@ test('an invitation works once, until it expires, and changes what was admitted 
   notePartner(store, said(3, 'AAAA'), 'invitation', 2);
   expect(() => grant({ now: 2 })).toThrow(/is outside of what/);
 });
+
+describe('a registry that was taken over, with a CA of the partner that was stolen before it was replaced', () => {
+  const pins = ['a'.repeat(64)];
+
+  test('does not go back by pins that it kept to itself', () => {
+    const { store, invite } = world();
+    registerPins(store, PARTNER, pins);
+    invite();
+    notePartner(store, said(5, 'BBBB'), 'invitation', 0);
+    expect(partnerOf(store, PARTNER).pins).toBeUndefined();
+  });
+
+  test('does not go back by what was signed before, with an invitation or pins that are new', () => {
+    const { store, admit, invite } = world();
+    admit();
+    notePartner(store, said(5, 'AAAA', 'BBBB'), 'known', 1);
+    notePartner(store, said(6, 'BBBB'), 'known', 2);
+    invite();
+    expect(() => notePartner(store, said(4, 'AAAA', 'BBBB'), 'invitation', 3)).toThrow(/is older/);
+    registerPins(store, PARTNER, pins);
+    expect(() => notePartner(store, said(5, 'BBBB', 'AAAA'), 'pins', 3)).toThrow(/is older/);
+    expect(vouchedPartners(store)[0]?.authorities).toEqual(['BBBB']);
+    // A domain that lost all that it had begins anew.
+    notePartner(store, said(1, 'CCCC'), 'pins', 3);
+    expect(vouchedPartners(store)[0]?.authorities).toEqual(['CCCC']);
+  });
+});
+
+test('partners say no more of their CAs than fits into what the domain says to its nodes', () => {
+  const { store } = world();
+  const accept = (i: number, length: number): void => {
+    const trustDomain = `p${i}.example`;
+    registerPins(store, trustDomain, ['a'.repeat(64)]);
+    notePartner(store, { trustDomain, authorities: ['A'.repeat(length)], sequence: 1 }, 'pins', 0);
+  };
+  expect(() => accept(0, 24_580)).toThrow(/24576 are the most/);
+  for (let i = 0; i < 32; i++) accept(i, 24_576);
+  expect(() => accept(32, 4)).toThrow(/keeps 786432 bytes of partners' CAs/);
+  withdrawPartner(store, 'p7.example');
+  accept(32, 4);
+});
