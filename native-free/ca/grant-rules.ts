@@ -191,7 +191,7 @@ const leasesOf = (store: DocumentStore, uid: string): SignedLease[] =>
     .map(({ value }) => value)
     .filter((one) => one.networkUid === uid);
 
-/** Frees what ended, and what was a node's that was revoked. */
+/** Frees what ended, and what was a node's that was revoked: what was said in its name is void, however far ahead it said so. */
 export const forgetLeases = (store: DocumentStore, now: number, revoked?: string): void =>
   store.transact(() => {
     for (const { name, value } of store.list(LEASE))
@@ -200,7 +200,8 @@ export const forgetLeases = (store: DocumentStore, now: number, revoked?: string
     for (const { name, value } of store.list(GRANTED))
       if (value.until !== undefined && value.until <= now) store.delete(GRANTED, name);
     for (const { name, value } of store.list(ATTESTED))
-      if (value.notAfter + REMEMBERED_MS <= now) store.delete(ATTESTED, name);
+      if (value.notAfter + REMEMBERED_MS <= now || (revoked !== undefined && name.endsWith(` ${revoked}`)))
+        store.delete(ATTESTED, name);
   });
 
 /** Of one node of another domain on one network, characters. */

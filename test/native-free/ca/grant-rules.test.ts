@@ -11,7 +11,7 @@ import {
   withdrawNetwork,
   withdrawRule,
 } from '../../../native-free/ca/grant-rules.ts';
-import { revokeNode } from '../../../native-free/ca/issue-rules.ts';
+import { admitByToken, registerToken, revokeNode } from '../../../native-free/ca/issue-rules.ts';
 import { GRANTED } from '../../../native-free/ca/ledger.ts';
 import { parsePrefix, prefixesOverlap } from '../../../native-free/ipam/prefix.ts';
 import { MemoryDocuments } from './memory-documents.ts';
@@ -143,6 +143,21 @@ describe('where the home rule was taken away', () => {
     expect(grant('n1', ['10.60.0.0/24']).addresses).toEqual([]);
     registerRule(store, { ...rule, name: 'home', labels: undefined });
     expect(grant('n1', ['10.60.0.0/24']).isWhole).toBe(true);
+  });
+
+  test('what a node said before it was revoked is not granted to who gets its name afterwards', () => {
+    const { store, grant } = world();
+    withdrawRule(store, 'red', 'home');
+    registerRule(store, rule);
+    // As far ahead as it may be.
+    say(store, 366 * DAY, attested('ledger', '10.60.0.5'));
+    revokeNode(store, 'n1', 1);
+    forgetLeases(store, 1, 'n1');
+    registerToken(store, 'a'.repeat(64), { key: 'AAAA', node: 'n1', expiresAt: DAY }, 1);
+    admitByToken(store, { tokenId: 'a'.repeat(64), node: 'n1', keyHash: 'b'.repeat(64) }, 1);
+    expect(grant('n1', ['10.60.0.0/24'], 1).addresses).toEqual([]);
+    say(store, 2, attested('ledger', '10.60.0.7'));
+    expect(grant('n1', ['10.60.0.0/24'], 1).addresses).toEqual(['10.60.0.7']);
   });
 });
 
