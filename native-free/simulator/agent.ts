@@ -4,80 +4,27 @@
 
 import { fromBase64, toBase64 } from '../base64.ts';
 import type { Endpoint } from '../device/data-plane.ts';
-import type { Time } from '../device/tunnel.ts';
 import { NotEnrolled, Vl3Error } from '../error.ts';
 import { LeaseCalls } from '../ipam/lease-calls.ts';
 import type { Moment } from '../moment.ts';
-import type { Primitives, RandomBytes } from '../noise/primitives.ts';
-import type { Port } from '../port/port.ts';
 import { type Announcement, announce } from '../reconcile/endpoints.ts';
-import { SeenStore } from '../reconcile/seen-store.ts';
+import { SeenStore, type StorePosition } from '../reconcile/seen-store.ts';
 import { SvidTerm } from '../reconcile/svid-term.ts';
+import { nodeKey } from '../registry/node-key.ts';
+import type { AgentContext, AgentDependencies } from './agent-context.ts';
 import { type AttachRequest, SimulatedAttachments } from './attachments.ts';
-import type { ControlPlane } from './control-plane.ts';
-import type { Counters } from './counters.ts';
-import { type Documents, IDENTITY } from './documents.ts';
-import type { Hooks } from './hooks.ts';
-import type { Internet } from './internet.ts';
-import type { Kernel } from './kernel.ts';
+import { IDENTITY } from './documents.ts';
 import { SimulatedLeaseKeeper } from './lease-keeper.ts';
-import type { LeaseRenewals } from './lease-renewals.ts';
 import type { SimulatedMembership } from './membership.ts';
 import { SimulatedNetworks } from './networks.ts';
 import { attempt, type Done } from './outcome.ts';
-import type { Pace } from './pace.ts';
-import type { Random } from './random.ts';
 import { SimulatedRecovery } from './recovery.ts';
-import type { Timer } from './scheduler.ts';
-import type { SimulatedIdentity, SimulatedSigner } from './signer.ts';
+import { type SimulatedIdentity, TRUST_DOMAIN } from './signer.ts';
 import { Socket } from './socket.ts';
+import { SimulatedTrust } from './trust.ts';
 
-export interface AgentDependencies {
-  readonly name: string;
-  readonly documents: Documents;
-  readonly kernel: Kernel;
-  readonly internet: Internet;
-  readonly control: ControlPlane;
-  readonly signer: SimulatedSigner;
-  readonly primitives: Primitives;
-  readonly port: Port;
-  readonly random: Random;
-  readonly randomBytes: RandomBytes;
-  readonly counters: Counters;
-  readonly hooks: Hooks;
-  readonly pace: Pace;
-  /** Of the inside, in bytes. */
-  readonly mtu: number;
-  readonly udpPort: number;
-  /** `now` is CLOCK_BOOTTIME. */
-  readonly time: () => Time;
-  readonly moment: () => Moment;
-  /** The secret of the join token it was started with. */
-  readonly token: () => string;
-  /** Runs work as part of this process: not at all when it is dead, and it may die of it. */
-  readonly enter: (work: () => void) => void;
-  /** Since when it could not renew its leases. */
-  readonly renewals: LeaseRenewals;
-  /** An attachment is taken off whose prefix may not be this node's any more. */
-  readonly withdrawn: (network: string, namespace: string, isLost: boolean) => void;
-  readonly later: (delay: number, label: string, work: () => void) => Timer;
-  readonly every: (period: number, label: string, work: () => void) => void;
-}
-
-/** What the networks of an agent share. */
-export interface AgentContext extends AgentDependencies {
-  readonly identity: () => SimulatedIdentity;
-  readonly surroundings: () => Announcement;
-  /** The tunnels have to be looked at soon. */
-  readonly stir: () => void;
-  readonly calls: LeaseCalls;
-  readonly seen: SeenStore;
-  /** The registry's store is another one than before, or an older copy of it. */
-  readonly storeReplaced: () => void;
-  /** The clocks that leases are measured by. */
-  readonly leaseMoment: () => Moment;
-}
-
+/** To its own registry a node of another domain says nothing of what it has seen: it is on no network there. */
+const NOWHERE: StorePosition = { storeId: '', revision: 0n, stamp: new Uint8Array(0) };
 const ENROL_AGAIN_MS = 2_000;
 
 export class SimulatedAgent {
@@ -98,13 +45,22 @@ export class SimulatedAgent {
   #isTakenDown = false;
 
   constructor(dependencies: AgentDependencies) {
+    const { name: node, trustDomain } = dependencies;
     this.#context = {
       ...dependencies,
+      key: nodeKey(TRUST_DOMAIN, { node, trustDomain }),
+      trust: new SimulatedTrust({
+        ...dependencies,
+        own: trustDomain,
+        onChanged: (domain) => this.#trustChanged(domain),
+      }),
       identity: () => this.#mustIdentity(),
       surroundings: () => this.#announcement,
       stir: () => this.#socket.stir(),
       calls: new LeaseCalls(),
       seen: new SeenStore(dependencies.documents),
+      renewLeases: () => this.#keeper.renewSoon(),
+      refused: (id) => this.#attachments.refused(id),
       storeReplaced: () => this.#recovery.storeReplaced(),
       leaseMoment: () => dependencies.hooks.leaseMoment(dependencies.moment()),
     };
@@ -155,9 +111,9 @@ export class SimulatedAgent {
   }
 
   #enrol(): void {
-    const { control, name, enter, later, moment, token } = this.#context;
+    const { own, name, enter, later, moment, token } = this.#context;
     const sent = moment();
-    control.call(
+    own.call(
       name,
       'enrols',
       (registry) => registry.enroll(name, token(), `key of ${name}`),
@@ -181,9 +137,9 @@ export class SimulatedAgent {
   /** With another token; the networks stay. */
   enrolAnew(): void {
     if (this.#identity === undefined) return;
-    const { control, name, enter, moment, token } = this.#context;
+    const { own, name, enter, moment, token } = this.#context;
     const sent = moment();
-    control.call(
+    own.call(
       name,
       'enrols anew',
       (registry) => registry.enroll(name, token(), `key of ${name}`),
@@ -205,7 +161,14 @@ export class SimulatedAgent {
     this.#networks.openSaved();
     this.#keeper.begin();
     for (const membership of this.#networks.all) this.#attachments.restore(membership);
-    every(pace.heartbeatMs, 'heartbeats', () => this.#beat());
+    every(pace.heartbeatMs, 'heartbeats', () => {
+      if (this.#svid?.isDue(this.#context.moment()) === true) this.#renew();
+      if (!this.#isForeign) this.#beat();
+      else {
+        this.#askOwn();
+        if (this.#networks.all.length > 0) this.#beat();
+      }
+    });
     every(pace.checkpointMs, 'checkpoints', () => {
       for (const membership of this.#networks.all) membership.checkpoint();
       this.#context.seen.checkpoint();
@@ -242,13 +205,22 @@ export class SimulatedAgent {
     this.#attachments.detach(network, namespace, done);
   }
 
+  /** Gives what is attached other labels. */
+  relabel(
+    network: string,
+    namespace: string,
+    labels: Readonly<Record<string, string>>,
+    done: Done<void>,
+  ): void {
+    this.#attachments.relabel(network, namespace, labels, done);
+  }
+
   // --- the line to the registry
 
   #beat(): void {
     const { control, name, internet, enter, moment, seen } = this.#context;
     const told = seen.position;
     const askedAt = moment().boot;
-    if (this.#svid?.isDue(moment()) === true) this.#renew();
     control.call(
       name,
       'heartbeats',
@@ -267,7 +239,8 @@ export class SimulatedAgent {
             for (const membership of this.#networks.all) membership.registryIsBack();
           }
           this.#isCutOff = false;
-          const { recovering, observedAddress, storeId, stamp } = outcome.answer;
+          const { recovering, observedAddress, storeId, stamp, federations } = outcome.answer;
+          if (federations !== undefined) this.#context.trust.heard(federations);
           if (seen.answered(outcome.answer, told)) this.#recovery.storeReplaced();
           this.#recovery.heard(recovering, stamp);
           for (const membership of this.#networks.all)
@@ -279,8 +252,46 @@ export class SimulatedAgent {
     );
   }
 
+  /** Of a node of another domain: who is a partner, and by which CAs. */
+  #askOwn(): void {
+    const { own, name, enter, trust } = this.#context;
+    own.call(
+      name,
+      'asks its own registry',
+      (registry) => registry.heartbeat(this.#mustIdentity(), '', NOWHERE),
+      (outcome) =>
+        enter(() => {
+          if (!outcome.ok) {
+            if (outcome.error.code === 'unauthenticated') this.#refusal = outcome.error;
+            return;
+          }
+          this.#refusal = undefined;
+          if (outcome.answer.federations !== undefined) trust.heard(outcome.answer.federations);
+        }),
+    );
+  }
+
+  get #isForeign(): boolean {
+    return this.#context.trustDomain !== TRUST_DOMAIN;
+  }
+
+  #trustChanged(domain: string): void {
+    if (domain === TRUST_DOMAIN && !this.#context.trust.isPartner(domain))
+      this.#leaveHome('the federation is over');
+    for (const membership of this.#networks.all) membership.trustChanged(domain);
+  }
+
+  /** Of a node of another domain: what is attached is taken down, and then it leaves. */
+  #leaveHome(reason: string): void {
+    if (!this.#context.isRogue) attempt(() => this.#keeper.loseAll(reason));
+  }
+
   #refused(error: Vl3Error): void {
     if (error.code !== 'unauthenticated') return;
+    if (this.#isForeign) {
+      if (error instanceof NotEnrolled && error.why === 'deleted') this.#leaveHome(error.message);
+      return;
+    }
     this.#refusal = error;
     // Others may have its prefixes from now on. That it is not known is what an empty registry says, too.
     if (error instanceof NotEnrolled && error.why === 'deleted') this.#loseAll(error);
@@ -294,10 +305,10 @@ export class SimulatedAgent {
 
   /** The SVID, well before it ends. */
   #renew(): void {
-    const { control, name, enter, moment } = this.#context;
+    const { own, name, enter, moment } = this.#context;
     const sent = moment();
     this.#svid?.failed(sent);
-    control.call(
+    own.call(
       name,
       'renews its SVID',
       (registry) => registry.renewSvid(this.#mustIdentity()),

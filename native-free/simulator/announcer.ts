@@ -3,16 +3,18 @@
 
 import { toBase64 } from '../base64.ts';
 import type { Tunnel } from '../device/tunnel.ts';
+import { Vl3Error } from '../error.ts';
 import { Announcements, type Due } from '../reconcile/announcements.ts';
 import { backoffMs } from '../reconcile/backoff.ts';
 import type { SavedNetwork } from '../reconcile/saved-network.ts';
-import { nextSequence } from '../registry/record.ts';
+import type { Refusal } from '../registry/admission-decisions.ts';
+import { nextSequence, writtenHome } from '../registry/record.ts';
 import type { RecordBook } from '../registry/record-book.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import type { SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
 import type { Timer } from './scheduler.ts';
-import type { RecordContent } from './signer.ts';
+import { type RecordContent, type SimulatedSigner, TRUST_DOMAIN } from './signer.ts';
 
 const FIRST_BACKOFF_MS = 250;
 
@@ -24,6 +26,8 @@ export interface SimulatedAnnouncerDependencies {
   readonly tunnel: Tunnel;
   readonly book: RecordBook;
   readonly attachments: () => readonly SavedAttachment[];
+  /** The registry was told of these attachments, and refused some. */
+  readonly onDecided: (asked: readonly string[], refused: readonly Refusal[]) => void;
 }
 
 export class SimulatedAnnouncer {
@@ -101,10 +105,10 @@ export class SimulatedAnnouncer {
 
   #say(due: Due<Content>, done: (outcome: Outcome<void>) => void): void {
     const { context, saved } = this.#dependencies;
-    const { control, name, identity, signer } = context;
+    const { control, name, identity, enter } = context;
     const network = saved.name;
     if (due.kind === 'record') {
-      const signed = signer.sign(identity(), { ...due.content, sequence: this.#nextSequence() });
+      const signed = this.#signer.sign(identity(), { ...due.content, sequence: this.#nextSequence() });
       control.call(
         name,
         `announces its record on ${network}`,
@@ -113,19 +117,26 @@ export class SimulatedAnnouncer {
       );
       return;
     }
-    const attachments = this.#dependencies.attachments().map(({ id, workload, addresses, attachedAt }) => ({
-      id,
-      workload,
-      addresses,
-      attachedAt,
-      interfaceName: 'vl3',
-      labels: {},
-    }));
+    const attachments = this.#dependencies
+      .attachments()
+      .map(({ id, workload, addresses, labels, attachedAt }) => ({
+        id,
+        workload,
+        addresses,
+        attachedAt,
+        interfaceName: 'vl3',
+        labels,
+      }));
     control.call(
       name,
       `announces ${attachments.length} attachments on ${network}`,
       (registry) => registry.putAttachments(identity(), network, attachments),
-      done,
+      (outcome) => {
+        done(outcome.ok ? { ok: true, answer: undefined } : outcome);
+        if (!outcome.ok || this.#isClosed) return;
+        const asked = attachments.map(({ id }) => id);
+        enter(() => this.#dependencies.onDecided(asked, outcome.answer));
+      },
     );
   }
 
@@ -134,10 +145,23 @@ export class SimulatedAnnouncer {
     return {
       network: saved.name,
       networkUid: saved.document.uid,
+      ...writtenHome({
+        network: saved.name,
+        networkUid: saved.document.uid,
+        trustDomain: context.trustDomain,
+        home: TRUST_DOMAIN,
+      }),
       publicKey: toBase64(tunnel.device.publicKey),
       prefixes: saved.claims(context.leaseMoment()),
       endpoints: context.surroundings().endpoints,
     };
+  }
+
+  get #signer(): SimulatedSigner {
+    const { signers, trustDomain } = this.#dependencies.context;
+    const signer = signers.get(trustDomain);
+    if (signer === undefined) throw new Vl3Error('internal', `nobody signs for ${trustDomain}`);
+    return signer;
   }
 
   #nextSequence(): number {

@@ -4,7 +4,7 @@
 import { Vl3Error } from '../error.ts';
 import { type Address, formatAddress, parseAddress, parsePrefix, prefixContains } from '../ipam/prefix.ts';
 import { leasePhase } from '../reconcile/saved-network.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import { ATTACHMENT, type SavedAttachment } from './documents.ts';
 import type { SimulatedMembership } from './membership.ts';
 import type { SimulatedNetworks } from './networks.ts';
@@ -14,6 +14,7 @@ export interface AttachRequest {
   readonly network: string;
   readonly namespace: string;
   readonly workload: string;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 export class SimulatedAttachments {
@@ -42,9 +43,13 @@ export class SimulatedAttachments {
     const present = this.#find(request.network, request.namespace);
     if (present !== undefined) {
       this.#mustHold(membership, present);
+      const { labels } = request;
+      if (!sameLabels(present, labels)) documents.put(ATTACHMENT, present.id, { ...present, labels });
       // Also when it was made before: its interface may have been removed since.
-      this.#make(membership, present);
-      done({ ok: true, answer: present.addresses });
+      if (present.ready) {
+        this.#make(membership, { ...present, labels });
+        done({ ok: true, answer: present.addresses });
+      } else this.#makeOnceAdmitted(membership, { ...present, labels }, done);
       return;
     }
     if (!kernel.hasNamespace(request.namespace))
@@ -63,15 +68,66 @@ export class SimulatedAttachments {
       (allocated) =>
         orFail(done, () => {
           if (!allocated.ok) throw allocated.error;
-          const made = attachment(allocated.answer);
+          this.#makeOnceAdmitted(membership, attachment(allocated.answer), done);
+        }),
+    );
+  }
+
+  #makeOnceAdmitted(
+    membership: SimulatedMembership,
+    wanted: SavedAttachment,
+    done: Done<readonly string[]>,
+  ): void {
+    const { enter } = this.#context;
+    membership.verdicts.mustBeAdmitted(wanted.id, (verdict) =>
+      enter(() =>
+        orFail(done, () => {
+          const { documents } = this.#context;
+          // It may have been taken off, or relabelled, meanwhile.
+          const present = documents.get(ATTACHMENT, wanted.id);
+          if (present === undefined) throw new Vl3Error('aborted', 'it was taken off meanwhile');
           try {
-            this.#make(membership, made);
+            if (!verdict.ok) throw verdict.error;
+            this.#make(membership, present);
           } catch (error) {
-            if (error instanceof Vl3Error) this.#unmake(made);
+            if (error instanceof Vl3Error && (!present.ready || !verdict.ok)) this.#takeOff(present);
             throw error;
           }
-          done({ ok: true, answer: made.addresses });
+          done({ ok: true, answer: present.addresses });
         }),
+      ),
+    );
+  }
+
+  /** No rule admits it any more; who wants it asks again. */
+  refused(id: string): void {
+    const found = this.#context.documents.get(ATTACHMENT, id);
+    if (found === undefined) return;
+    this.#context.counters.add('attachments refused later');
+    attempt(() => this.#takeOff(found));
+  }
+
+  #takeOff(attachment: SavedAttachment): void {
+    const { network, namespace } = attachment;
+    if (attachment.ready) this.#context.withdrawn(network, namespace, 'refused');
+    this.#unmake(attachment);
+  }
+
+  relabel(
+    network: string,
+    namespace: string,
+    labels: Readonly<Record<string, string>>,
+    done: Done<void>,
+  ): void {
+    this.#oneAtATime(`${network} ${namespace}`, done, (finish) =>
+      orFail(finish, () => {
+        const found = this.#find(network, namespace);
+        if (found !== undefined && !sameLabels(found, labels)) {
+          this.#context.documents.put(ATTACHMENT, found.id, { ...found, labels });
+          this.#networks.get(network)?.attachmentsChanged();
+        }
+        finish({ ok: true, answer: undefined });
+      }),
     );
   }
 
@@ -80,7 +136,7 @@ export class SimulatedAttachments {
     const lost = parsePrefix(prefix);
     for (const attachment of membership.attachments) {
       if (!attachment.addresses.some((text) => prefixContains(lost, parseAddress(text)))) continue;
-      this.#context.withdrawn(attachment.network, attachment.namespace, isLost);
+      this.#context.withdrawn(attachment.network, attachment.namespace, isLost ? 'lost' : 'ended');
       this.#unmake(attachment);
     }
   }
@@ -115,8 +171,11 @@ export class SimulatedAttachments {
       if (!known.has(id)) kernel.disconnect(network, id);
     for (const attachment of attachments) {
       const repaired = attempt(() => {
-        if (kernel.hasNamespace(attachment.namespace)) this.#make(membership, attachment);
-        else this.#unmake(attachment);
+        const isToBe = attachment.ready || !membership.isRestricted;
+        if (kernel.hasNamespace(attachment.namespace) && isToBe) {
+          this.#mustHold(membership, attachment);
+          this.#make(membership, attachment);
+        } else this.#unmake(attachment);
       });
       if (!repaired.ok) this.#context.counters.add('attachments not repaired');
     }
@@ -177,3 +236,8 @@ export class SimulatedAttachments {
     });
   }
 }
+
+const sameLabels = (
+  a: { readonly labels: Readonly<Record<string, string>> },
+  b: Readonly<Record<string, string>>,
+) => JSON.stringify(Object.entries(a.labels).sort()) === JSON.stringify(Object.entries(b).sort());

@@ -14,8 +14,9 @@ import type { Scheduler } from './scheduler.ts';
 import type { SimulatedIdentity } from './signer.ts';
 import { WatchGaps } from './watch-gaps.ts';
 
-/** The registry's name on the internet. */
+/** The registries' names on the internet: of the networks' home, and of the partner. */
 export const REGISTRY_HOST = 'registry';
+export const PARTNER_HOST = 'partner registry';
 
 const CALL_TIMEOUT_MS = 10_000;
 /** How long TCP waits before it tries a stalled message again. */
@@ -28,6 +29,8 @@ export interface WatchClient {
 }
 
 export interface ControlPlaneDependencies {
+  /** The registry's name on the internet. */
+  readonly host: string;
   readonly scheduler: Scheduler;
   readonly internet: Internet;
   readonly random: Random;
@@ -197,8 +200,8 @@ export class ControlPlane {
     stalled?: () => void,
     again = RETRANSMIT_MS,
   ): void {
-    const { scheduler, internet, random } = this.#dependencies;
-    const [from, to] = direction === 'up' ? [node, REGISTRY_HOST] : [REGISTRY_HOST, node];
+    const { scheduler, internet, random, host } = this.#dependencies;
+    const [from, to] = direction === 'up' ? [node, host] : [host, node];
     const [least, most] = internet.weather.delay;
     let delay = least + random.fraction() * (most - least);
     // A lost segment is sent again.

@@ -7,6 +7,7 @@ import type { DocumentKind, DocumentStore } from '../reconcile/document-store.ts
 import type { Disk, DiskChange } from './disk.ts';
 
 const savedIdentity = z.strictObject({
+  trustDomain: z.string(),
   node: z.string(),
   serial: z.string(),
   notBefore: z.number(),
@@ -23,6 +24,7 @@ const savedAttachment = z.strictObject({
   workload: z.string(),
   namespace: z.string(),
   addresses: z.array(z.string()),
+  labels: z.record(z.string(), z.string()),
   ready: z.boolean(),
   attachedAt: z.number(),
 });

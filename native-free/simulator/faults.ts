@@ -1,6 +1,8 @@
 // Carries out the steps of a plan: the workload's and the faults, and ends what lasts.
 
+import type { Admins } from './admins.ts';
 import type { Attacker } from './attacker.ts';
+import type { Calm } from './calm.ts';
 import type { Continuity } from './continuity.ts';
 import { type ControlPlane, REGISTRY_HOST } from './control-plane.ts';
 import type { Counters } from './counters.ts';
@@ -8,6 +10,7 @@ import { FAIR_WEATHER, type Internet, type Location } from './internet.ts';
 import type { Machine } from './machine.ts';
 import type { Nat } from './nat.ts';
 import type { Operator } from './operator.ts';
+import type { Partner } from './partner.ts';
 import { REGISTRY, type Step } from './plan.ts';
 import type { Pods } from './pods.ts';
 import type { RegistryMachine } from './registry-machine.ts';
@@ -23,6 +26,9 @@ export interface FaultsDependencies {
   readonly pods: Pods;
   readonly attacker: Attacker;
   readonly operator: Operator;
+  readonly admins: Admins;
+  readonly partner: Partner | undefined;
+  readonly calm: Calm;
   readonly continuity: Continuity;
   readonly counters: Counters;
   /** A place on the internet, at a site or not. */
@@ -47,6 +53,8 @@ const DISTURBING: ReadonlySet<Step['kind']> = new Set([
   'delete-node',
 ]);
 const WORKLOAD = /-pod$|^attach$|^detach$/;
+/** What may be decided at any time, and counts within seconds. */
+const DECISIONS = /^label$|-rule$|-partner$|^pretend$/;
 
 export class Faults {
   readonly #dependencies: FaultsDependencies;
@@ -68,12 +76,46 @@ export class Faults {
   }
 
   carryOut(step: Step): void {
-    const { counters, continuity } = this.#dependencies;
+    const { counters, continuity, calm } = this.#dependencies;
+    if (!WORKLOAD.test(step.kind) && !DECISIONS.test(step.kind)) calm.disturbed();
     if (!WORKLOAD.test(step.kind)) counters.add(step.kind);
     this.#isDisturbing = DISTURBING.has(step.kind);
     if (this.#isDisturbing) continuity.disturbed();
-    if (this.#work(step) || this.#process(step) || this.#underlay(step)) return;
+    if (this.#decision(step) || this.#work(step) || this.#process(step) || this.#underlay(step)) return;
     this.#people(step);
+  }
+
+  #decision(step: Step): boolean {
+    const { admins, pods, partner } = this.#dependencies;
+    switch (step.kind) {
+      case 'label':
+        pods.label(step.pod, step.labels);
+        return true;
+      case 'create-rule':
+        admins.createRule(step.network, step.rule, step.plan);
+        return true;
+      case 'delete-rule':
+        admins.deleteRule(step.network, step.rule);
+        return true;
+      case 'invite-partner':
+        admins.invite();
+        return true;
+      case 'revoke-partner':
+        admins.revoke();
+        return true;
+      case 'rotate-ca':
+        admins.rotate();
+        return true;
+      case 'kill-partner':
+        partner?.registry.kill();
+        this.#during(step.forMs, "the partner's registry starts again", () => partner?.registry.start());
+        return true;
+      case 'pretend':
+        admins.pretend(step.node);
+        return true;
+      default:
+        return false;
+    }
   }
 
   #work(step: Step): boolean {
@@ -266,11 +308,13 @@ export class Faults {
   }
 
   #during(forMs: number, label: string, end: () => void): void {
-    const { scheduler, continuity } = this.#dependencies;
+    const { scheduler, continuity, calm: everything } = this.#dependencies;
     const calm = this.#isDisturbing ? continuity.begin() : () => undefined;
+    const allCalm = everything.begin();
     const ending = (): void => {
       if (!this.#endings.delete(ending)) return;
       calm();
+      allCalm();
       end();
     };
     this.#endings.add(ending);

@@ -1,8 +1,10 @@
 // Where tests plant bugs. Each hook is a wrong turn that a real system has taken; without any, everything is as it is.
 
+import type { Granted } from '../admission/grant-book.ts';
 import type { Endpoint } from '../device/data-plane.ts';
 import type { Tunnel } from '../device/tunnel.ts';
 import { Allocator, type AllocatorState } from '../ipam/allocator.ts';
+import type { Prefix } from '../ipam/prefix.ts';
 import type { Moment } from '../moment.ts';
 import type { DurableStore } from './durable-store.ts';
 
@@ -33,6 +35,12 @@ export interface Hooks {
   readonly absenceDeletes: boolean;
   /** Whether an agent writes down that it leaves a network, before it asks to. */
   readonly writesLeaving: boolean;
+  /** Whether the registry takes any CA's word for any domain. */
+  readonly mergesBundles: boolean;
+  /** Whether the registry takes away what a partner's nodes had once the federation is over. */
+  readonly removesStrays: boolean;
+  /** What of its prefixes a peer is let have, by what was granted and what it has. */
+  readonly granted: (granted: Granted, node: string, before: readonly Prefix[]) => Granted;
   /** Whether an agent opens a watch again that broke. */
   readonly watchesAgain: boolean;
   /** How long an agent waits before it opens a watch again, of what src has it wait. */
@@ -55,6 +63,9 @@ export const NO_BUGS: Hooks = {
   leasesFromAnswer: false,
   absenceDeletes: false,
   writesLeaving: true,
+  mergesBundles: false,
+  removesStrays: true,
+  granted: (granted) => granted,
   watchesAgain: true,
   backoffMs: (ms) => ms,
   startsOneTimer: true,

@@ -24,6 +24,10 @@ export const INVARIANTS = [
   'no exception escapes',
   'no outage stops anything',
   'no token twice',
+  'no packet past admission',
+  'no allowed IP beyond its grant',
+  'no partner after its revocation',
+  'no identity but its domain’s own',
   'no lease longer than granted',
   'no prefix out of quarantine early',
   'prefixes come back',
@@ -68,6 +72,8 @@ export interface Delivery {
 export type Uses = (node: string, network: string, prefixOrAddress: string) => boolean;
 
 export class Invariants {
+  /** Sees what the registry wrote, or holds at a start, once that was judged. */
+  watcher: { written(batch: Batch): void; opened(found: ReadResult): void } | undefined;
   /** How often each was judged. */
   readonly judged = new Counters();
   readonly #now: () => number;
@@ -166,6 +172,7 @@ export class Invariants {
   /** It is written, and the registry says so. */
   written(batch: Batch): void {
     this.#observedRevision = batch.revision;
+    this.watcher?.written(batch);
     for (const { key, value } of batch.changes) {
       if (partsOf(key)[0] !== 'leases') continue;
       if (value === undefined) {
@@ -186,7 +193,9 @@ export class Invariants {
   }
 
   /** The registry runs again: what it holds must be all it ever acknowledged, and nothing that it was not told. */
-  opened({ revision, entries }: ReadResult): void {
+  opened(found: ReadResult): void {
+    const { revision, entries } = found;
+    this.watcher?.opened(found);
     if (this.#isReplaced) this.#takeOver(revision, entries);
     this.judge(
       'no acknowledged write lost',

@@ -6,6 +6,7 @@ import { peerId } from '../device/device.ts';
 import { STAGED_LIMIT } from '../device/outbound.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
 import { NETWORK } from '../reconcile/documents.ts';
+import { nodeNameOf } from '../registry/foreign-key.ts';
 import { isHeld } from '../registry/lease-phase.ts';
 import { State } from '../registry/state.ts';
 import { ATTACHMENT, Documents } from './documents.ts';
@@ -14,6 +15,8 @@ import type { Simulation } from './simulator.ts';
 
 /** Five periodic ones, and two an agent waits for on each network. */
 const TIMERS_AN_AGENT = 16;
+/** On each network: whoever waits for a verdict. */
+const TIMERS_A_POD = 3;
 const EVENTS_A_MACHINE = 200;
 const EVENTS_A_POD = 30;
 const DATAGRAMS_A_PAIR = 400;
@@ -52,7 +55,12 @@ export const judgeQueues = (simulation: Simulation): void => {
   );
   for (const machine of machines.values()) {
     const own = machine.agent?.memberships ?? [];
-    invariants.bounded(`timers of ${machine.name}`, machine.timers, TIMERS_AN_AGENT);
+    const podsHere = pods.all.filter((pod) => pod.machine === machine).length;
+    invariants.bounded(
+      `timers of ${machine.name}`,
+      machine.timers,
+      TIMERS_AN_AGENT + TIMERS_A_POD * podsHere,
+    );
     const peers = own.reduce((sum, one) => sum + one.peers.length, 0);
     invariants.bounded(
       `receiver indices of ${machine.name}`,
@@ -67,7 +75,12 @@ export const judgeQueues = (simulation: Simulation): void => {
         const learned = membership.tunnel.device.status(id)?.learnedEndpoint;
         for (const one of [learned, learned && endpoint])
           if (one !== undefined)
-            invariants.endpointLearned(machine.name, node, one, internet.wasSeenAs(node, one));
+            invariants.endpointLearned(
+              machine.name,
+              node,
+              one,
+              internet.wasSeenAs(nodeNameOf(node).node, one),
+            );
       }
     }
   }
@@ -78,8 +91,8 @@ export const judgePrefixes = ({ machines, invariants, plan }: Simulation): void 
   for (const network of plan.networks) {
     const held: { readonly node: string; readonly text: string; readonly prefix: Prefix }[] = [];
     for (const machine of machines.values()) {
-      if (machine.isLost || machine.isDeleted || machine.agent === undefined || machine.freezer.isFrozen)
-        continue;
+      if (machine.isLost || machine.isDeleted || machine.isExpelled) continue;
+      if (machine.agent === undefined || machine.freezer.isFrozen) continue;
       for (const text of machine.usable(network)) {
         const prefix = parsePrefix(text);
         const other = held.find((one) => prefixesOverlap(one.prefix, prefix));
@@ -109,6 +122,7 @@ export const disagreements = (simulation: Simulation): string[] => {
       const [a, b] = [[...present].sort().join(' '), [...wanted].sort().join(' ')];
       if (a !== b) found.push(`${machine.name}: ${what}: "${a}", and it should be "${b}"`);
     };
+    if (machine.isRogue) continue;
     const attachments = documents.list(ATTACHMENT).map(({ value }) => value);
     same(
       'attachments on its disk and pods that were told so',
@@ -135,7 +149,7 @@ export const disagreements = (simulation: Simulation): string[] => {
       );
       const leased = state
         .leases(name)
-        .flatMap(({ value }) => (value.node === machine.name && isHeld(value) ? [value.prefix] : []));
+        .flatMap(({ value }) => (value.node === machine.key && isHeld(value) ? [value.prefix] : []));
       const known = leases.map(({ prefix }) => prefix);
       same(
         `prefixes of ${name} that the registry leases it`,
@@ -149,14 +163,14 @@ export const disagreements = (simulation: Simulation): string[] => {
           found.push(`${machine.name}: knows nothing of its prefixes ${unknown.join(' ')} of ${name}`);
       same(
         `attachments on ${name} in the registry and attachments`,
-        state.attachments(name, machine.name).map(({ value }) => `${value.id}:${value.addresses.join(',')}`),
+        state.attachments(name, machine.key).map(({ value }) => `${value.id}:${value.addresses.join(',')}`),
         own.map(({ id, addresses }) => `${id}:${addresses.join(',')}`),
       );
     }
     // The reverse need not hold: a node whose request to join was answered in vain may have lost interest.
     const member = state
       .members()
-      .flatMap(({ value }) => (value.node === machine.name ? [value.network] : []));
+      .flatMap(({ value }) => (value.node === machine.key ? [value.network] : []));
     const known = networks.map(({ name }) => name);
     same(
       'networks and memberships in the registry',

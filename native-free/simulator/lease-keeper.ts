@@ -3,7 +3,7 @@
 
 import { nextChange, renewalDelay, retryDelay } from '../ipam/lease-clock.ts';
 import { leasePhase, termOf } from '../reconcile/saved-network.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import type { LeaseRenewals } from './lease-renewals.ts';
 import type { SimulatedMembership } from './membership.ts';
 import { attempt } from './outcome.ts';

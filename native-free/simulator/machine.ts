@@ -7,7 +7,9 @@ import type { Moment } from '../moment.ts';
 import type { Primitives } from '../noise/primitives.ts';
 import { NETWORK } from '../reconcile/documents.ts';
 import { leasePhase } from '../reconcile/saved-network.ts';
-import { type AgentDependencies, SimulatedAgent } from './agent.ts';
+import { nodeKey } from '../registry/node-key.ts';
+import { SimulatedAgent } from './agent.ts';
+import type { AgentDependencies, Withdrawal } from './agent-context.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { Counters } from './counters.ts';
 import { CountingPort } from './counting-port.ts';
@@ -22,7 +24,7 @@ import { LeaseRenewals } from './lease-renewals.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
 import type { Scheduler, Timer } from './scheduler.ts';
-import type { SimulatedSigner } from './signer.ts';
+import { type SimulatedSigner, TRUST_DOMAIN } from './signer.ts';
 
 /** Unix ms at virtual time 0. */
 export const EPOCH = 1_900_000_000_000;
@@ -33,21 +35,28 @@ const RESTART_MS: readonly [number, number] = [200, 3000];
 export interface MachineDependencies {
   readonly scheduler: Scheduler;
   readonly internet: Internet;
+  /** The line to the registry of the networks, and the one to its own domain's. */
   readonly control: ControlPlane;
-  readonly signer: SimulatedSigner;
+  readonly own: ControlPlane;
+  readonly signers: ReadonlyMap<string, SimulatedSigner>;
+  readonly trustDomain: string;
+  readonly isRogue: boolean;
   readonly primitives: Primitives;
   readonly random: Random;
   readonly counters: Counters;
   readonly hooks: Hooks;
   readonly pace: Pace;
   readonly observer: KernelObserver;
-  readonly onWithdrawn: (network: string, namespace: string, isLost: boolean) => void;
+  readonly onWithdrawn: (network: string, namespace: string, why: Withdrawal) => void;
   /** After an agent has started. */
   readonly onStart: () => void;
 }
 
 export class Machine {
   readonly name: string;
+  /** Whose it is. */
+  readonly trustDomain: string;
+  readonly isRogue: boolean;
   readonly disk: Disk;
   readonly kernel: Kernel;
   readonly crash = new CrashSwitch();
@@ -65,6 +74,8 @@ export class Machine {
   lostAt = 0;
   /** An admin deleted the node, and its operator has not yet cleaned it. */
   isDeleted = false;
+  /** The federation that it came by is over, and it has not yet dropped what it had. */
+  isExpelled = false;
   /** When it was last up from the ground: CLOCK_BOOTTIME counts from there. */
   bootedAt = 0;
   readonly #dependencies: MachineDependencies;
@@ -74,6 +85,8 @@ export class Machine {
   constructor(name: string, location: Location, dependencies: MachineDependencies) {
     const { random, internet, observer, counters } = dependencies;
     this.name = name;
+    this.trustDomain = dependencies.trustDomain;
+    this.isRogue = dependencies.isRogue;
     this.#dependencies = dependencies;
     this.disk = new Disk(random.split('disk'), this.crash);
     this.kernel = new Kernel(this.crash, observer);
@@ -82,6 +95,11 @@ export class Machine {
     internet.addHost(name, location, UDP_PORT, (datagram, source) =>
       this.freezer.datagram(() => this.enter(() => this.agent?.receive(datagram, source))),
     );
+  }
+
+  /** What the networks' home calls it. */
+  get key(): string {
+    return nodeKey(TRUST_DOMAIN, { node: this.name, trustDomain: this.trustDomain });
   }
 
   get timers(): number {
@@ -150,6 +168,7 @@ export class Machine {
     this.freezer.killed();
     this.indices = 0;
     this.#dependencies.control.abandon(this.name);
+    this.#dependencies.own.abandon(this.name);
     this.#restart?.cancel();
     this.crash.disarm();
     this.disk.crashed();
@@ -208,7 +227,7 @@ export class Machine {
   }
 
   #agentDependencies(isAlive: () => boolean): AgentDependencies {
-    const { scheduler, internet, control, signer, primitives, random, counters, hooks, pace } =
+    const { scheduler, internet, control, own, signers, primitives, random, counters, hooks, pace } =
       this.#dependencies;
     const randomBytes = (length: number): Uint8Array => random.bytes(length);
     const enter = (work: () => void): void => {
@@ -223,7 +242,10 @@ export class Machine {
       kernel: this.kernel,
       internet,
       control,
-      signer,
+      own,
+      signers,
+      trustDomain: this.trustDomain,
+      isRogue: this.isRogue,
       primitives,
       random,
       randomBytes,
@@ -238,7 +260,7 @@ export class Machine {
       moment: () => this.moment,
       token: () => this.token,
       renewals: this.renewals,
-      withdrawn: (network, namespace, isLost) => this.#dependencies.onWithdrawn(network, namespace, isLost),
+      withdrawn: (network, namespace, why) => this.#dependencies.onWithdrawn(network, namespace, why),
       enter,
       later: (delay, label, work) => {
         const timer = scheduler.after(delay, `${this.name} ${label}`, () => {

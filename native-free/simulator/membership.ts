@@ -2,6 +2,7 @@
 // it believes, its peers, and what it announces. The order of writes and calls is that of src/agent/membership.ts;
 // decisions are the same functions. Ends with its agent's process.
 
+import { GrantBook } from '../admission/grant-book.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import { Tunnel } from '../device/tunnel.ts';
 import { Vl3Error } from '../error.ts';
@@ -12,17 +13,20 @@ import type { Moment } from '../moment.ts';
 import { NETWORK } from '../reconcile/documents.ts';
 import { SavedNetwork } from '../reconcile/saved-network.ts';
 import type { StorePosition } from '../reconcile/seen-store.ts';
+import type { Ruleset } from '../registry/admission-model.ts';
 import type { SignedRecord } from '../registry/record.ts';
 import { RecordBook } from '../registry/record-book.ts';
 import type { NetworkStep } from '../registry/view.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import { SimulatedAnnouncer } from './announcer.ts';
 import { ATTACHMENT, type SavedAttachment } from './documents.ts';
 import { type Outcome, orFail } from './outcome.ts';
 import { SimulatedPeers } from './peers.ts';
 import type { WatchMessage } from './registry-feed.ts';
+import { savedGrants } from './saved-grants.ts';
 import { savedRecords } from './saved-records.ts';
 import { TRUST_DOMAIN } from './signer.ts';
+import { SimulatedVerdicts } from './verdicts.ts';
 import { SimulatedWatcher } from './watcher.ts';
 
 export class SimulatedMembership {
@@ -34,6 +38,8 @@ export class SimulatedMembership {
   readonly #addresses: NodeAddresses;
   readonly #families: Family[];
   readonly #book: RecordBook;
+  readonly #grants: GrantBook;
+  readonly verdicts: SimulatedVerdicts;
   readonly #peers: SimulatedPeers;
   readonly #announcer: SimulatedAnnouncer;
   readonly #watcher: SimulatedWatcher;
@@ -43,7 +49,7 @@ export class SimulatedMembership {
 
   /** Opens the network from its document. */
   constructor(network: string, context: AgentContext) {
-    const { documents, hooks, name, signer } = context;
+    const { documents, hooks, key, trust } = context;
     this.network = network;
     this.#context = context;
     const saved = new SavedNetwork(network, documents);
@@ -57,22 +63,46 @@ export class SimulatedMembership {
       transact: (change) => saved.transact(change),
     });
     this.#book = new RecordBook(
-      { network, networkUid: saved.document.uid, home: TRUST_DOMAIN, pools: saved.pools, node: name },
+      { network, networkUid: saved.document.uid, home: TRUST_DOMAIN, pools: saved.pools, node: key },
       {
         saved: savedRecords(documents, network),
-        verifierOf: () => signer.verify,
+        verifierOf: trust.verifierOf,
         report: (what) => context.counters.add(`records ${what}`),
       },
       context.hooks.recordMoment(context.moment()),
     );
+    this.#grants = new GrantBook(
+      { network, networkUid: saved.document.uid, home: TRUST_DOMAIN },
+      {
+        saved: savedGrants(documents, network),
+        verify: trust.verifyGrantOf(TRUST_DOMAIN),
+        report: () => context.counters.add('grants refused'),
+      },
+      context.hooks.recordMoment(context.moment()),
+    );
+    this.verdicts = new SimulatedVerdicts({
+      isRestricted: () => this.isRestricted && !context.isRogue,
+      ask: () => this.#announcer.attachmentsChanged(),
+      later: context.later,
+      onRefused: (id) => {
+        if (!context.isRogue) context.refused(id);
+      },
+    });
     this.tunnel = this.#openTunnel();
-    const parts = { context, saved, tunnel: this.tunnel, book: this.#book };
+    const parts = { context, saved, tunnel: this.tunnel, book: this.#book, grants: this.#grants };
     this.#peers = new SimulatedPeers(parts);
-    this.#announcer = new SimulatedAnnouncer({ ...parts, attachments: () => this.attachments });
+    this.#announcer = new SimulatedAnnouncer({
+      ...parts,
+      attachments: () => this.attachments,
+      onDecided: (asked, refused) => this.verdicts.decided(asked, refused),
+    });
     const watch = {
       network,
       position: () => this.#position,
       onMessage: (message: WatchMessage) => this.#take(message),
+      onNoMember: () => {
+        if (context.trustDomain !== TRUST_DOMAIN) context.renewLeases();
+      },
     };
     this.#watcher = new SimulatedWatcher(watch, context);
   }
@@ -107,6 +137,11 @@ export class SimulatedMembership {
   }
 
   // --- what can be known
+
+  /** Another domain's network admits by rules alone. */
+  get isRestricted(): boolean {
+    return this.#context.trustDomain !== TRUST_DOMAIN || this.saved.document.isRestricted;
+  }
 
   get isLeaving(): boolean {
     return this.saved.document.isLeaving;
@@ -143,6 +178,12 @@ export class SimulatedMembership {
   /** The node's SVID was renewed: what it signed is signed anew. */
   identityRenewed(): void {
     this.#announcer.recordMayChange();
+  }
+
+  /** Other CAs speak for a domain, or none any more. */
+  trustChanged(domain: string): void {
+    const isChanged = this.#book.trustChanged(domain, this.#recordMoment);
+    if ((domain === TRUST_DOMAIN && this.#grants.trustChanged()) || isChanged) this.#peers.reconcile();
   }
 
   /** The registry answers again, after it did not. */
@@ -207,6 +248,7 @@ export class SimulatedMembership {
     kernel.removeRouter(this.network);
     documents.transact(() => {
       this.#book.clear();
+      this.#grants.clear();
       this.#peers.forget();
       documents.delete(NETWORK, this.network);
     });
@@ -293,6 +335,7 @@ export class SimulatedMembership {
   #takeStep({
     kind,
     network,
+    ruleset,
     nodes,
     tombstones,
   }: Extract<NetworkStep, { kind: 'snapshot' | 'delta' }>): void {
@@ -300,17 +343,13 @@ export class SimulatedMembership {
     if (network !== undefined) {
       if (network.uid !== this.saved.document.uid)
         throw new Vl3Error('failed-precondition', `the registry has another network named ${this.network}`);
+      this.#applyRules(ruleset);
       this.saved.redefine(network);
     }
-    for (const { node, record, alive } of nodes) {
+    for (const { node, record, alive, grant } of nodes) {
       this.#book.setAlive(node, alive);
-      if (record === undefined) continue;
-      const signed = {
-        record: fromBase64(record.record),
-        signature: fromBase64(record.signature),
-        certificateChain: record.certificateChain.map(fromBase64),
-      };
-      this.#book.accept(node, signed, now);
+      if (record !== undefined) this.#book.accept(node, signedOf(record.record, record), now);
+      if (grant !== undefined) this.#grants.accept(node, signedOf(grant.grant, grant), now);
     }
     if (kind === 'snapshot' && this.#context.hooks.absenceDeletes)
       for (const { node } of this.#book.valid(now))
@@ -319,7 +358,29 @@ export class SimulatedMembership {
     this.#peers.reconcile();
   }
 
+  /** Whoever is refused by them is told so in the answer to what is announced. */
+  #applyRules(ruleset: Ruleset | undefined): void {
+    const isRestricted = ruleset?.isOpen === false && ruleset.isInForce === true;
+    const rulesetVersion = ruleset?.version ?? 0;
+    const { document } = this.saved;
+    if (document.isRestricted === isRestricted && document.rulesetVersion === rulesetVersion) return;
+    this.saved.change({ isRestricted, rulesetVersion });
+    this.#announcer.attachmentsChanged();
+  }
+
   get #recordMoment(): Moment {
     return this.#context.hooks.recordMoment(this.#context.moment());
   }
 }
+
+const signedOf = (
+  bytes: string,
+  {
+    signature,
+    certificateChain,
+  }: { readonly signature: string; readonly certificateChain: readonly string[] },
+): SignedRecord => ({
+  record: fromBase64(bytes),
+  signature: fromBase64(signature),
+  certificateChain: certificateChain.map(fromBase64),
+});

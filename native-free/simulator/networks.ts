@@ -2,11 +2,13 @@
 // used them for a while. The order of writes and calls is that of src/agent/networks.ts.
 
 import { toBase64 } from '../base64.ts';
+import type { Vl3Error } from '../error.ts';
 import { NETWORK } from '../reconcile/documents.ts';
 import { newNetwork } from '../reconcile/saved-network.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import { SimulatedMembership } from './membership.ts';
 import { attempt, type Done } from './outcome.ts';
+import { TRUST_DOMAIN } from './signer.ts';
 
 export class SimulatedNetworks {
   readonly #context: AgentContext;
@@ -139,13 +141,19 @@ export class SimulatedNetworks {
           enter(() => {
             finish();
             this.#settle(network, done, () => {
-              if (!outcome.ok) throw outcome.error;
+              if (!outcome.ok && !this.#isNobodyThere(outcome.error)) throw outcome.error;
               membership.remove();
               this.#memberships.delete(network);
             });
           }),
       ),
     );
+  }
+
+  /** Whose federation is over has nothing there to leave. */
+  #isNobodyThere({ code }: Vl3Error): boolean {
+    const isForeign = this.#context.trustDomain !== TRUST_DOMAIN;
+    return isForeign && (code === 'permission-denied' || code === 'unauthenticated');
   }
 
   /** Ends what was under way for a network, and lets those go on who waited. */

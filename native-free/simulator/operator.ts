@@ -13,6 +13,8 @@ import type { RegistryMachine } from './registry-machine.ts';
 export interface OperatorDependencies {
   readonly random: Random;
   readonly registry: RegistryMachine;
+  /** By whom the machine's nodes are enrolled. */
+  readonly registryOf: (machine: Machine) => RegistryMachine;
   readonly machines: ReadonlyMap<string, Machine>;
   readonly pods: Pods;
   readonly invariants: Invariants;
@@ -33,7 +35,7 @@ export class Operator {
 
   /** A machine's first token. */
   equip(machine: Machine): void {
-    machine.token = this.#makeToken(machine.name) ?? '';
+    machine.token = this.#makeToken(machine) ?? '';
   }
 
   /** Those that the registry does not have. */
@@ -84,7 +86,7 @@ export class Operator {
   }
 
   #enrolAnew(machine: Machine): void {
-    const token = this.#makeToken(machine.name);
+    const token = this.#makeToken(machine);
     if (token === undefined) return;
     this.#dependencies.counters.add('nodes enrolled anew');
     machine.enrolAnew(token);
@@ -108,7 +110,7 @@ export class Operator {
     machine.clean();
     invariants.cleaned(machine.name);
     pods.machineCleaned(machine);
-    const token = this.#makeToken(machine.name);
+    const token = this.#makeToken(machine);
     if (token !== undefined) machine.token = token;
     machine.startLater();
   }
@@ -134,18 +136,18 @@ export class Operator {
     );
   }
 
-  #makeToken(node: string): string | undefined {
+  #makeToken(machine: Machine): string | undefined {
+    const registry = this.#dependencies.registryOf(machine);
     const secret = [...this.#dependencies.random.bytes(32)]
       .map((byte) => byte.toString(16).padStart(2, '0'))
       .join('');
-    return this.#ask(() => this.#dependencies.registry.process?.createToken(secret, node))
+    return this.#ask(() => registry.process?.createToken(secret, machine.name), registry)
       ? secret
       : undefined;
   }
 
   /** True when the registry did it. */
-  #ask(work: () => void): boolean {
-    const { registry } = this.#dependencies;
+  #ask(work: () => void, registry = this.#dependencies.registry): boolean {
     if (registry.process === undefined) return false;
     return (
       registry.enter(() => {

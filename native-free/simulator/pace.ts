@@ -19,6 +19,10 @@ export interface Pace {
   readonly pingMs: number;
   /** Until a pod that was refused asks again. */
   readonly askAgainMs: number;
+  /** Until one asks again that no rule admits. */
+  readonly refusedMs: number;
+  /** How often registries ask each other. */
+  readonly pollMs: number;
   readonly judgeMs: number;
   /** How often at least an agent looks at what its leases have left. */
   readonly leaseLookMs: number;
@@ -60,6 +64,9 @@ export const PACES: Readonly<Record<PaceName, Pace>> = {
     backoffCapMs: 15_000,
     pingMs: 1500,
     askAgainMs: 1000,
+    refusedMs: 15_000,
+    // Far sooner than in native-free/federation/bundle-rules.ts.
+    pollMs: 5000,
     judgeMs: 5000,
     leaseLookMs: 1000,
     registryTickMs: 0,
@@ -84,6 +91,8 @@ export const PACES: Readonly<Record<PaceName, Pace>> = {
     backoffCapMs: 10 * MINUTE,
     pingMs: 3 * HOUR,
     askAgainMs: 10 * MINUTE,
+    refusedMs: HOUR,
+    pollMs: 30 * MINUTE,
     judgeMs: HOUR,
     leaseLookMs: 2 * MINUTE,
     registryTickMs: 10 * MINUTE,

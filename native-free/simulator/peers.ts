@@ -1,6 +1,7 @@
 // The peers of one network on a simulated node, kept in step with the verified records and with where the node is. The
 // order of writes and effects is that of src/agent/peers.ts; what ought to be is decided by the same functions.
 
+import type { GrantBook, Granted } from '../admission/grant-book.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import { peerId } from '../device/device.ts';
 import { sameEndpoint } from '../device/endpoints.ts';
@@ -9,8 +10,9 @@ import { PEER } from '../reconcile/documents.ts';
 import { candidates } from '../reconcile/endpoints.ts';
 import { type DesiredPeer, desiredPeers, reconcilePeers } from '../reconcile/peers.ts';
 import type { SavedNetwork } from '../reconcile/saved-network.ts';
+import { foreignDomainOf } from '../registry/foreign-key.ts';
 import type { RecordBook } from '../registry/record-book.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import { attempt } from './outcome.ts';
 
 const NAT_KEEPALIVE_MS = 25_000;
@@ -20,6 +22,7 @@ export interface SimulatedPeersDependencies {
   readonly saved: SavedNetwork;
   readonly tunnel: Tunnel;
   readonly book: RecordBook;
+  readonly grants: GrantBook;
 }
 
 export class SimulatedPeers {
@@ -39,15 +42,21 @@ export class SimulatedPeers {
 
   reconcile(): void {
     const { context, saved, tunnel, book } = this.#dependencies;
-    const { name, surroundings, time, moment } = context;
+    const { key, surroundings, time, moment } = context;
     const records = book.valid(context.hooks.recordMoment(moment()));
     this.#valid = records.length;
     const self = {
-      node: name,
+      node: key,
       publicKey: toBase64(tunnel.device.publicKey),
       claims: saved.claims(context.leaseMoment()),
     };
-    const { peers } = desiredPeers(records, self, this.#configured, (node) => book.listing.mayHold(node));
+    const { peers } = desiredPeers(
+      records,
+      self,
+      this.#configured,
+      (node) => book.listing.mayHold(node),
+      (node) => this.#granted(node),
+    );
     const first: DesiredPeer[] = [];
     for (const { kind, peer } of reconcilePeers(this.#configured, peers)) {
       if (kind === 'remove') {
@@ -66,6 +75,15 @@ export class SimulatedPeers {
     attempt(() => this.#strikeOut());
   }
 
+  /** As src/agent/grants.ts has it. */
+  #granted(node: string): Granted {
+    const { context, saved, grants } = this.#dependencies;
+    if (!saved.document.isRestricted && foreignDomainOf(node) === undefined) return 'whole';
+    const granted = grants.of(node, context.hooks.recordMoment(context.moment()));
+    const present = [...this.#configured.values()].find((peer) => peer.node === node);
+    return context.hooks.granted(granted, node, present?.prefixes ?? []);
+  }
+
   /** What a full disk has kept of peers that are gone. */
   #strikeOut(): void {
     for (const key of this.#leftOver) {
@@ -74,11 +92,12 @@ export class SimulatedPeers {
     }
   }
 
-  /** Reconciles when a record has run out, or one that was refused holds now that the clock was set. */
+  /** Reconciles when a record or a grant has run out, or one that was refused holds now that the clock was set. */
   expire(): void {
-    const { context, book } = this.#dependencies;
+    const { context, book, grants } = this.#dependencies;
     const now = context.hooks.recordMoment(context.moment());
-    if (book.retry(now) || book.valid(now).length !== this.#valid) this.reconcile();
+    const isGrantedOtherwise = grants.retry(now);
+    if (book.retry(now) || isGrantedOtherwise || book.valid(now).length !== this.#valid) this.reconcile();
   }
 
   surroundingsChanged(): void {

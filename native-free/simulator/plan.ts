@@ -9,6 +9,18 @@ export interface NodePlan {
   readonly name: string;
   /** The site whose NAT it is behind; undefined: on the open internet. */
   readonly site: number | undefined;
+  /** It is the partner's. */
+  readonly isForeign?: boolean;
+  /** It attaches what it likes, whatever is decided. */
+  readonly isRogue?: boolean;
+}
+
+/** What a rule selects by. */
+export interface RulePlan {
+  readonly from: 'home' | 'partner';
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly workload?: string;
+  readonly isDryRun?: boolean;
 }
 
 export type Action =
@@ -17,6 +29,7 @@ export type Action =
   | { readonly kind: 'attach' | 'detach'; readonly pod: string; readonly network: string }
   /** Without a goodbye its namespace just goes. */
   | { readonly kind: 'stop-pod'; readonly pod: string; readonly saysGoodbye: boolean }
+  | { readonly kind: 'label'; readonly pod: string; readonly labels: Readonly<Record<string, string>> }
   // --- faults
   | { readonly kind: 'kill-agent'; readonly node: string }
   /** Dies at a write or an effect, after `points` more. */
@@ -61,6 +74,15 @@ export type Action =
   | { readonly kind: 'exclude'; readonly network: string; readonly excluded: string[] }
   /** Somebody enrols with a token that was used. */
   | { readonly kind: 'reuse-token'; readonly node: string }
+  | { readonly kind: 'create-rule'; readonly network: string; readonly rule: string; readonly plan: RulePlan }
+  | { readonly kind: 'delete-rule'; readonly network: string; readonly rule: string }
+  | { readonly kind: 'invite-partner' | 'revoke-partner' }
+  /** The partner's, in steps. */
+  | { readonly kind: 'rotate-ca' }
+  /** The partner's registry. */
+  | { readonly kind: 'kill-partner'; readonly forMs: number }
+  /** The partner's CA signs for this node of the home's. */
+  | { readonly kind: 'pretend'; readonly node: string }
   | { readonly kind: 'back-up-registry' }
   /** By `vl3 registry restore`; as somebody does who copies files; and with nothing at all. */
   | { readonly kind: 'restore-registry' | 'roll-back-registry' | 'empty-registry' };

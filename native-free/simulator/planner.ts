@@ -1,5 +1,6 @@
 // Makes the plan that a seed stands for: machines, sites, networks, and a history of work and faults.
 
+import { withCompanies } from './company-planner.ts';
 import type { Weather } from './internet.ts';
 import type { NatKind } from './nat.ts';
 import { PACES } from './pace.ts';
@@ -45,7 +46,7 @@ export const makePlan = (seed: string, options: PlanOptions): Plan => {
     const action = planner.next();
     steps.push({ ...action, at });
   }
-  return { ...scene, steps };
+  return withCompanies({ ...scene, steps });
 };
 
 class Planner {

@@ -2,6 +2,7 @@
 // an agent again until it is answered, however often the agent dies meanwhile. It knows which answers it got, and so what
 // must be true.
 
+import { NotAdmitted } from '../error.ts';
 import type { Continuity } from './continuity.ts';
 import type { Counters } from './counters.ts';
 import { type Echo, echoPacket, readEcho } from './echo-packet.ts';
@@ -26,13 +27,18 @@ export interface Place {
   asked: number | undefined;
   /** When the addresses it was told last changed. */
   changedAt: number;
+  /** Those that the agent has written down. */
+  labels: Labels;
 }
+
+export type Labels = Readonly<Record<string, string>>;
 
 export interface Pod {
   readonly name: string;
   readonly machine: Machine;
   readonly namespace: string;
   readonly places: Map<string, Place>;
+  labels: Labels;
   isGone: boolean;
   /** To be removed once it is on no network. */
   isStopping: boolean;
@@ -45,6 +51,9 @@ export interface PodsDependencies {
   readonly counters: Counters;
   readonly pace: Pace;
   readonly continuity: Continuity;
+  /** Something that admission goes by is otherwise than before. */
+  readonly onChanged: () => void;
+  readonly onDelivered: (from: string, to: string, network: string) => void;
 }
 
 export class Pods {
@@ -52,10 +61,16 @@ export class Pods {
   readonly #pods = new Map<string, Pod>();
   /** By who asked whom, and by the address that was asked. */
   readonly #answeredAt = new Map<string, number>();
+  /** By pod, also of those that have not begun. */
+  readonly #labels = new Map<string, Labels>();
   #question = 0;
 
   constructor(dependencies: PodsDependencies) {
     this.#dependencies = dependencies;
+  }
+
+  get(name: string): Pod | undefined {
+    return this.#pods.get(name);
   }
 
   get all(): readonly Pod[] {
@@ -74,7 +89,16 @@ export class Pods {
 
   start(name: string, machine: Machine, networks: readonly string[]): void {
     const namespace = `${name}@${machine.name}`;
-    const pod: Pod = { name, machine, namespace, places: new Map(), isGone: false, isStopping: false };
+    const labels = this.#labels.get(name) ?? {};
+    const pod: Pod = {
+      name,
+      machine,
+      namespace,
+      places: new Map(),
+      labels,
+      isGone: false,
+      isStopping: false,
+    };
     this.#pods.set(name, pod);
     machine.kernel.addNamespace({
       id: namespace,
@@ -100,10 +124,39 @@ export class Pods {
       mayExist: false,
       asked: undefined,
       changedAt: 0,
+      labels: pod.labels,
     };
     place.isWanted = isWanted;
     pod.places.set(network, place);
     this.#drive(place);
+  }
+
+  /** Gives it other labels, whenever its agent hears of it. */
+  label(name: string, labels: Labels): void {
+    this.#labels.set(name, labels);
+    const pod = this.#pods.get(name);
+    if (pod === undefined) return;
+    pod.labels = labels;
+    for (const place of pod.places.values()) this.#relabel(place, labels);
+  }
+
+  #relabel(place: Place, labels: Labels): void {
+    const { pod, network } = place;
+    if (pod.isGone || pod.labels !== labels || place.labels === labels) return;
+    const { scheduler, pace } = this.#dependencies;
+    const again = (delay: number): void => {
+      scheduler.after(delay, `${pod.name} says its labels again`, () => this.#relabel(place, labels));
+    };
+    const { agent } = pod.machine;
+    again(agent === undefined ? pace.askAgainMs : GIVE_UP_MS);
+    if (agent === undefined) return;
+    pod.machine.ask(() =>
+      agent.relabel(network, pod.namespace, labels, (outcome) => {
+        if (!outcome.ok || pod.labels !== labels) return;
+        place.labels = labels;
+        this.#dependencies.onChanged();
+      }),
+    );
   }
 
   /** Detaches it everywhere and then removes its namespace. */
@@ -198,11 +251,14 @@ export class Pods {
     again(GIVE_UP_MS);
     if (place.isWanted) {
       place.mayExist = true;
-      const request = { network, namespace: pod.namespace, workload: pod.name };
+      const { labels } = pod;
+      const request = { network, namespace: pod.namespace, workload: pod.name, labels };
       pod.machine.ask(() =>
         agent.attach(request, (outcome) => {
-          if (outcome.ok && over()) this.#attached(place, outcome.answer);
-          else if (!outcome.ok) this.#refused(place, question);
+          if (outcome.ok && over()) {
+            place.labels = labels;
+            this.#attached(place, outcome.answer);
+          } else if (!outcome.ok) this.#refused(place, question, outcome.error instanceof NotAdmitted);
         }),
       );
     } else {
@@ -217,10 +273,10 @@ export class Pods {
     }
   }
 
-  #refused(place: Place, question: number): void {
-    const { scheduler, counters } = this.#dependencies;
-    counters.add('attach or detach refused');
-    scheduler.after(this.#dependencies.pace.askAgainMs, `${place.pod.name} asks once more`, () => {
+  #refused(place: Place, question: number, isByRules = false): void {
+    const { scheduler, counters, pace } = this.#dependencies;
+    counters.add(isByRules ? 'attachments refused by rules' : 'attach or detach refused');
+    scheduler.after(isByRules ? pace.refusedMs : pace.askAgainMs, `${place.pod.name} asks once more`, () => {
       if (place.asked !== question) return;
       place.asked = undefined;
       this.#drive(place);
@@ -229,6 +285,7 @@ export class Pods {
 
   #attached(place: Place, addresses: readonly string[]): void {
     const { counters, invariants } = this.#dependencies;
+    const { pod } = place;
     counters.add('attached');
     const before = place.acknowledged;
     invariants.judge(
@@ -238,6 +295,8 @@ export class Pods {
         `${place.pod.name} had ${before?.join(', ')} on ${place.network} and now has ${addresses.join(', ')}`,
     );
     this.#tell(place, addresses);
+    this.#dependencies.onChanged();
+    if (place.labels !== pod.labels) this.#relabel(place, pod.labels);
     this.#drive(place);
   }
 
@@ -311,13 +370,14 @@ export class Pods {
     const { invariants, counters, scheduler } = this.#dependencies;
     const { echo, source, destination } = readEcho(packet);
     const machines = [echo.from, echo.to, pod.name].flatMap((name) => {
-      const machine = this.#pods.get(name)?.machine.name;
+      const machine = this.#pods.get(name)?.machine.key;
       return machine === undefined ? [] : [machine];
     });
     if (!invariants.delivered({ sent: echo, network, pod: pod.name, source, destination, machines })) {
       counters.add('packets to an address that changed hands');
       return;
     }
+    this.#dependencies.onDelivered(echo.from, pod.name, network);
     if (echo.kind === 'reply') {
       counters.add('echo replies');
       const asked = `${network} ${pod.name} ${echo.from}`;

@@ -2,7 +2,7 @@
 // twin of src/agent/recovery.ts.
 
 import { toBase64 } from '../base64.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import type { SimulatedMembership } from './membership.ts';
 
 const LEAST_DELAY_MS = 1_000;

@@ -3,6 +3,7 @@
 
 import { NotEnrolled, Vl3Error } from '../error.ts';
 import type { StorePosition } from '../reconcile/seen-store.ts';
+import { foreignDomainOf } from '../registry/foreign-key.ts';
 import type { PositionStamps } from '../registry/hearing.ts';
 import type { Batch, ReadResult } from '../registry/transaction.ts';
 import { type NetworkStep, RegistryView } from '../registry/view.ts';
@@ -50,6 +51,10 @@ export class SimulatedFeed {
   /** What the store had at the start. */
   load(found: ReadResult): void {
     this.#view.load(found);
+  }
+
+  isOnAnyNetwork(node: string): boolean {
+    return this.#view.isOnAnyNetwork(node);
   }
 
   get watchers(): number {
@@ -117,6 +122,9 @@ export class SimulatedFeed {
   }
 
   #mustStillWatch({ node, network }: Watcher): void {
+    const domain = foreignDomainOf(node);
+    if (domain !== undefined && !this.#view.isFederated(domain))
+      throw new NotEnrolled('deleted', `there is no federation with ${domain} any more`);
     if (this.#view.node(node)?.deletedAt !== undefined)
       throw new NotEnrolled('deleted', `node "${node}" was deleted`);
     if (!this.#view.isMember(network, node))

@@ -20,6 +20,7 @@ export interface RegistryMachineDependencies {
   readonly scheduler: Scheduler;
   readonly random: Random;
   readonly signer: SimulatedSigner;
+  readonly signers: ReadonlyMap<string, SimulatedSigner>;
   readonly invariants: Invariants;
   readonly counters: Counters;
   readonly hooks: Hooks;
@@ -44,6 +45,11 @@ export class RegistryMachine {
     this.disk = new Disk(dependencies.random.split('disk'), this.crash);
   }
 
+  /** Unix ms by this machine's clock. */
+  get wall(): number {
+    return EPOCH + Math.floor(this.#dependencies.scheduler.now + this.clockOffset);
+  }
+
   start(): void {
     if (this.process !== undefined) return;
     this.#restart?.cancel();
@@ -58,13 +64,14 @@ export class RegistryMachine {
   }
 
   #run(): RegistryProcess {
-    const { scheduler, random, signer, invariants, hooks } = this.#dependencies;
+    const { scheduler, random, signer, signers, invariants, hooks } = this.#dependencies;
     const running = new RegistryProcess({
       disk: this.disk,
       scheduler,
       random,
       signer,
-      wall: () => EPOCH + Math.floor(scheduler.now + this.clockOffset),
+      signers,
+      wall: () => this.wall,
       outageBudgetMs: this.#dependencies.outageBudgetMs,
       pace: this.#dependencies.pace,
       hasCa: this.#hasCa,

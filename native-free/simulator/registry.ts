@@ -1,16 +1,18 @@
-// The registry as a process on a machine of its own: the real rules over a durable store, and liveness leases. What
-// the process knows beside its disk is gone when it dies; liveness leases then get their full term again. Not here: its
-// watchers (registry-feed.ts), and the network between it and the nodes (control-plane.ts).
+// The registry as a process on a machine of its own: the real rules over a durable store. What the process knows beside its disk is gone
+// when it dies. Not here: its watchers (registry-feed.ts), admission, partners and liveness (registry-*.ts), and the network between
+// it and the nodes (control-plane.ts).
 
 import { fromBase64, toBase64 } from '../base64.ts';
 import { Vl3Error } from '../error.ts';
 import { choosePrefix } from '../ipam/pool.ts';
 import type { StorePosition } from '../reconcile/seen-store.ts';
+import type { Refusal } from '../registry/admission-decisions.ts';
 import { adoptNode } from '../registry/adoption-rules.ts';
 import { type AnnouncedAttachment, putAttachments, putRecord } from '../registry/announcement-rules.ts';
 import { checkEnrollment, enroll } from '../registry/enrolment-rules.ts';
+import { foreignDomainOf, nodeNameOf } from '../registry/foreign-key.ts';
 import { Hearing } from '../registry/hearing.ts';
-import { below, keys, one } from '../registry/keys.ts';
+import { below, identityKey, keys, one } from '../registry/keys.ts';
 import type { ChoosePrefix } from '../registry/lease-choice.ts';
 import {
   joinNetwork,
@@ -22,11 +24,12 @@ import {
 import { type LeaseTerms, leaseTerms } from '../registry/lease-terms.ts';
 import type { Lease } from '../registry/model.ts';
 import { createNetwork, type NetworkRequest, updateNetwork } from '../registry/network-rules.ts';
-import { checkIdentity, deleteNode, heartbeat, renew } from '../registry/node-rules.ts';
+import { nodeKey } from '../registry/node-key.ts';
+import { checkIdentity, deleteNode, renew } from '../registry/node-rules.ts';
 import { decodeVerified, type SignedRecord } from '../registry/record.ts';
 import { recoveryOf, settle } from '../registry/recovery-rules.ts';
 import type { Holding } from '../registry/renewal-rules.ts';
-import { mustBeNetwork } from '../registry/rules.ts';
+import { mustBeMember, mustBeNetwork } from '../registry/rules.ts';
 import { State } from '../registry/state.ts';
 import { createToken } from '../registry/token-rules.ts';
 import type { Range, ReadResult } from '../registry/transaction.ts';
@@ -37,13 +40,21 @@ import type { Hooks } from './hooks.ts';
 import { attempt } from './outcome.ts';
 import type { Pace } from './pace.ts';
 import type { Random } from './random.ts';
+import { RegistryAdmission } from './registry-admission.ts';
 import { SimulatedFeed, type WatchSink } from './registry-feed.ts';
+import { RegistryLiveness } from './registry-liveness.ts';
+import { RegistryPartners } from './registry-partners.ts';
 import { isRecovering, type RenewalAnswer, renewAll, testifyAll } from './registry-renewal.ts';
+import { RegistryTrust } from './registry-trust.ts';
 import { openStore, tick } from './registry-upkeep.ts';
 import type { Scheduler } from './scheduler.ts';
-import { type SimulatedIdentity, type SimulatedSigner, TRUST_DOMAIN } from './signer.ts';
+import { readIdentity, type SimulatedIdentity, type SimulatedSigner } from './signer.ts';
 import { SimulatedStamps } from './stamps.ts';
+import type { Federations } from './trust.ts';
 
+/** As src/registry/admission-keeper.ts has it. */
+const ROUNDS_A_TERM = 28;
+const LEAST_ROUND_MS = 1000;
 /** Of a join token. */
 const TOKEN_TTL_MS = 7 * 24 * 60 * 60 * 1000;
 
@@ -52,6 +63,8 @@ export interface RegistryDependencies {
   readonly scheduler: Scheduler;
   readonly random: Random;
   readonly signer: SimulatedSigner;
+  /** Of all domains: who has signed what is known by their secrets alone. */
+  readonly signers: ReadonlyMap<string, SimulatedSigner>;
   /** Unix ms by this machine's clock. */
   readonly wall: () => number;
   readonly observer: StoreObserver & { readonly opened: (found: ReadResult) => void };
@@ -70,20 +83,25 @@ export interface HeartbeatAnswer {
   readonly recovering: boolean;
   /** Of revision 0. */
   readonly stamp: Uint8Array;
+  /** Undefined: the node is of another domain. */
+  readonly federations: Federations | undefined;
 }
 
 export class RegistryProcess {
   readonly store: DurableStore;
+  readonly admission: RegistryAdmission;
+  readonly partners: RegistryPartners;
   readonly #dependencies: RegistryDependencies;
-  readonly #leases = new Map<string, number>();
+  readonly #liveness: RegistryLiveness;
   readonly #feed: SimulatedFeed;
   readonly #timer;
   readonly #clock;
+  readonly #rounds;
   readonly #terms: LeaseTerms;
   readonly #hearing: Hearing;
   readonly #stamps: SimulatedStamps;
+  readonly #trust: RegistryTrust;
   #tickedAt: number;
-  #granted = 0;
 
   constructor(dependencies: RegistryDependencies) {
     const { disk, scheduler, hooks, pace } = dependencies;
@@ -94,8 +112,16 @@ export class RegistryProcess {
     const identity = `store-${this.#hex(8)}`;
     this.store = new DurableStore({ identity, syncs: hooks.storeSyncs }, disk, {
       writing: (batch) => dependencies.observer.writing(batch),
-      written: (batch) => this.#feed.changed(batch, (written) => dependencies.observer.written(written)),
+      written: (batch) => {
+        this.#feed.changed(batch, (written) => dependencies.observer.written(written));
+        this.admission.written(batch);
+      },
     });
+    const now = (): number => this.#now;
+    const parts = { ...dependencies, store: this.store, now };
+    this.admission = new RegistryAdmission({ ...parts, termMs: terms.termMs });
+    this.partners = new RegistryPartners(parts);
+    this.#trust = new RegistryTrust({ ...dependencies, partners: this.partners });
     dependencies.observer.opened(this.store.read([{ prefix: '/' }]));
     this.#stamps = new SimulatedStamps(Math.floor(scheduler.now * 1000).toString(16), this.store.identity);
     this.#feed = new SimulatedFeed({ store: this.store, stamps: this.#stamps, scheduler, pace });
@@ -103,12 +129,19 @@ export class RegistryProcess {
     openStore(this.store, dependencies.hasCa, hooks);
     const everything = this.store.read(RegistryView.reads);
     this.#feed.load(everything);
-    for (const { lease } of everything.entries)
-      if (lease !== undefined) this.#leases.set(lease, scheduler.now + pace.livenessTtlMs);
+    this.#liveness = new RegistryLiveness({ ...parts, ttlMs: pace.livenessTtlMs });
+    this.#liveness.load(everything);
     this.#timer = scheduler.every(pace.registryCheckMs, pace.registryCheckMs, 'registry checks leases', () =>
-      dependencies.enter(() => this.#check()),
+      dependencies.enter(() => {
+        this.#liveness.check();
+        this.#feed.breathe();
+      }),
     );
-    const { tickMs } = this.#terms;
+    const { tickMs, termMs } = this.#terms;
+    const roundMs = Math.max(LEAST_ROUND_MS, termMs / ROUNDS_A_TERM);
+    this.#rounds = scheduler.every(roundMs, roundMs, 'registry looks at admission', () =>
+      this.admission.lookAround(),
+    );
     this.#clock = scheduler.every(tickMs, tickMs, 'registry ticks', () =>
       dependencies.enter(() => {
         const passed = scheduler.now - this.#tickedAt;
@@ -116,6 +149,7 @@ export class RegistryProcess {
         attempt(() => tick(this.store, this.#terms, passed, this.#now));
       }),
     );
+    this.admission.lookAround();
   }
 
   get watchers(): number {
@@ -130,6 +164,7 @@ export class RegistryProcess {
   died(): void {
     this.#timer.cancel();
     this.#clock.cancel();
+    this.#rounds.cancel();
     this.#feed.died();
   }
 
@@ -194,7 +229,7 @@ export class RegistryProcess {
 
   /** What the registry answers, which is not always what it has just signed. */
   #given(chain: readonly string[]): SimulatedIdentity {
-    return this.#dependencies.signer.read(chain.map(fromBase64));
+    return readIdentity(chain.map(fromBase64));
   }
 
   #issue(node: string): SimulatedIdentity {
@@ -204,8 +239,7 @@ export class RegistryProcess {
   // --- what a node does for itself
 
   renewSvid(identity: SimulatedIdentity): SimulatedIdentity {
-    const { node } = identity;
-    this.#mustBe(identity);
+    const node = this.#mustBe(identity);
     const renewed = this.#issue(node);
     this.store.run(renew(node, { serial: renewed.serial, notAfter: renewed.notAfter }, this.#now));
     return renewed;
@@ -216,32 +250,35 @@ export class RegistryProcess {
     holdings: readonly Holding[],
     seen: StorePosition,
   ): RenewalAnswer & { readonly termMs: number } {
-    this.#mustBe(identity);
-    this.#hear(identity.node, seen);
-    return { ...renewAll(this.store, identity.node, holdings, this.#now), termMs: this.#terms.termMs };
+    const node = this.#mustBe(identity);
+    this.#hear(node, seen);
+    return { ...renewAll(this.store, node, holdings, this.#now), termMs: this.#terms.termMs };
   }
 
   testify(identity: SimulatedIdentity, network: string, records: readonly SignedRecord[]): number {
-    this.#mustBe(identity);
-    const { verify } = this.#dependencies.signer;
-    return testifyAll(this.store, identity.node, network, records, verify, this.#now);
+    const node = this.#mustBe(identity);
+    return testifyAll(this.store, node, network, records, this.#trust.verifierOf(node), this.#now);
   }
 
   heartbeat(identity: SimulatedIdentity, observedAddress: string, seen: StorePosition): HeartbeatAnswer {
-    const { node } = identity;
-    this.#mustBe(identity);
+    const node = this.#mustBe(identity);
     this.#hear(node, seen);
-    const stored = this.#state([one(keys.liveness(node))]).liveness(node)?.lease;
-    const lease = stored !== undefined && this.#leases.has(stored) ? stored : this.#grant();
-    this.#leases.set(lease, this.#dependencies.scheduler.now + this.#dependencies.pace.livenessTtlMs);
-    this.store.run(heartbeat(node, lease, { agentVersion: 'simulated', observedAddress }, this.#now));
+    const isForeign = foreignDomainOf(node) !== undefined;
+    if (!isForeign || this.#feed.isOnAnyNetwork(node)) this.#liveness.beat(node, observedAddress);
     const { identity: storeId } = this.store;
-    return { observedAddress, storeId, recovering: this.isRecovering, stamp: this.#stamps.of(0) };
+    const federations = isForeign ? undefined : this.partners.federations;
+    return {
+      observedAddress,
+      storeId,
+      recovering: this.isRecovering,
+      stamp: this.#stamps.of(0),
+      federations,
+    };
   }
 
   joinNetwork(identity: SimulatedIdentity, network: string): Membership & { readonly termMs: number } {
-    this.#mustBe(identity);
-    const membership = this.store.run(joinNetwork(network, identity.node, this.#now, this.#choosePrefix));
+    const node = this.#mustBe(identity);
+    const membership = this.store.run(joinNetwork(network, node, this.#now, this.#choosePrefix));
     return { ...membership, termMs: this.#terms.termMs };
   }
 
@@ -251,25 +288,27 @@ export class RegistryProcess {
     family: number,
     requestId: string,
   ): { readonly lease: Lease; readonly termMs: number } {
-    this.#mustBe(identity);
-    const request = { network, node: identity.node, family, requestId };
+    const request = { network, node: this.#mustBe(identity), family, requestId };
     const lease = this.store.run(leasePrefix(request, this.#now, this.#choosePrefix));
     return { lease, termMs: this.#terms.termMs };
   }
 
   leaveNetwork(identity: SimulatedIdentity, network: string, joinedAt: number): void {
-    this.#mustBe(identity);
-    this.store.run(leaveNetwork(network, identity.node, this.#now, joinedAt));
+    this.store.run(leaveNetwork(network, this.#mustBe(identity), this.#now, joinedAt));
   }
 
   putRecord(identity: SimulatedIdentity, network: string, signed: SignedRecord): void {
-    this.#mustBe(identity);
-    const { uid } = mustBeNetwork(this.#state([one(keys.network(network))]), network).value;
-    const expected = { network, networkUid: uid, home: TRUST_DOMAIN };
-    const decoded = decodeVerified(signed, this.#dependencies.signer.verify, this.#now, expected);
+    const node = this.#mustBe(identity);
+    const state = this.#state(
+      [keys.network(network), keys.member(network, node), identityKey(node)].map(one),
+    );
+    if (foreignDomainOf(node) !== undefined) mustBeMember(state, network, node);
+    const { uid } = mustBeNetwork(state, network).value;
+    const expected = { network, networkUid: uid, home: this.#dependencies.signer.trustDomain };
+    const decoded = decodeVerified(signed, this.#trust.verifierOf(node), this.#now, expected);
     if (decoded.kind === 'refused') throw new Vl3Error('permission-denied', `record: ${decoded.message}`);
     const { record } = decoded;
-    if (record.node !== identity.node)
+    if (record.node !== nodeNameOf(node).node)
       throw new Vl3Error('permission-denied', `record: it is of node "${record.node}"`);
     const stored = {
       record: toBase64(signed.record),
@@ -279,18 +318,21 @@ export class RegistryProcess {
       prefixes: record.prefixes,
       notAfter: record.notAfter,
     };
-    this.store.run(putRecord(network, identity.node, stored));
+    this.store.run(putRecord(network, node, stored));
   }
 
   putAttachments(
     identity: SimulatedIdentity,
     network: string,
     announced: readonly AnnouncedAttachment[],
-  ): void {
-    this.#mustBe(identity);
-    let remaining = 1;
-    while (remaining > 0)
-      ({ remaining } = this.store.run(putAttachments(network, identity.node, announced, this.#now)));
+  ): readonly Refusal[] {
+    const node = this.#mustBe(identity);
+    const { trustDomain } = this.#dependencies.signer;
+    for (;;) {
+      const rule = putAttachments(network, node, announced, this.#now, trustDomain);
+      const { remaining, refused } = this.store.run(rule);
+      if (remaining === 0) return refused;
+    }
   }
 
   /** Answers how to end it from the other side. Throws when the node may not watch. */
@@ -300,8 +342,7 @@ export class RegistryProcess {
     position: StorePosition | undefined,
     sink: WatchSink,
   ): () => void {
-    const { node } = identity;
-    this.#mustBe(identity);
+    const node = this.#mustBe(identity);
     // A watch that begins anew says nothing of what the node has seen.
     if (position !== undefined) this.#hear(node, position);
     const end = this.#feed.watch(network, node, position, sink);
@@ -317,25 +358,6 @@ export class RegistryProcess {
     const rule = this.#hearing.rule(node, told, { identity, revision: this.revision, stamps: this.#stamps });
     if (rule !== undefined) this.store.run(rule);
     this.#hearing.forget(node);
-  }
-
-  // --- liveness
-
-  #grant(): string {
-    return `${this.#dependencies.scheduler.now}-${++this.#granted}`;
-  }
-
-  #check(): void {
-    const { now } = this.#dependencies.scheduler;
-    const ended = [...this.#leases].filter(([, deadline]) => deadline <= now).map(([lease]) => lease);
-    for (const lease of ended) this.#leases.delete(lease);
-    try {
-      if (ended.length > 0) this.store.commit(this.store.keys.prepareEnd(ended));
-    } catch (error) {
-      if (!(error instanceof Vl3Error)) throw error;
-      for (const lease of ended) this.#leases.set(lease, now);
-    }
-    this.#feed.breathe();
   }
 
   /** A planted bug, and what Network Service Mesh does. */
@@ -354,19 +376,22 @@ export class RegistryProcess {
     return choosePrefix(request);
   };
 
-  /** As mutual TLS and access.ts have it. */
-  #mustBe({ node, serial, notBefore, notAfter }: SimulatedIdentity): void {
+  /** As mutual TLS and access.ts have it. Answers what the store calls the node. */
+  #mustBe(identity: SimulatedIdentity): string {
+    const { node, trustDomain, serial, notBefore, notAfter } = identity;
     if (this.#now < notBefore || this.#now >= notAfter)
       throw new Vl3Error('unauthenticated', `the SVID of node "${node}" does not hold now`);
+    this.#trust.mustVerify(identity, this.isRecovering);
+    const key = nodeKey(this.#dependencies.signer.trustDomain, { node, trustDomain });
+    if (foreignDomainOf(key) !== undefined) return key;
     const rule = checkIdentity(node, serial);
     const ranges = [...rule.reads, one(keys.domain)];
     const state = this.#state(ranges);
     if (state.node(node) === undefined && recoveryOf(state) !== undefined) {
       const certificate = { serial, notAfter };
       this.store.run(adoptNode(node, `spiffe://x/node/${node}`, certificate, this.#now));
-      return;
-    }
-    rule.decide(state);
+    } else rule.decide(state);
+    return key;
   }
 
   #state(ranges: readonly Range[]): State {

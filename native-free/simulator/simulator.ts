@@ -4,12 +4,18 @@
 
 import { parsePrefix, prefixesOverlap } from '../ipam/prefix.ts';
 import { noblePrimitives } from '../noise/noble-primitives.ts';
+import { nodeNameOf } from '../registry/foreign-key.ts';
 import { leaseTerms } from '../registry/lease-terms.ts';
+import { Admins } from './admins.ts';
+import { AdmissionJudge } from './admission-judge.ts';
+import type { Withdrawal } from './agent-context.ts';
 import { Attacker } from './attacker.ts';
+import { Calm } from './calm.ts';
 import { judgeComingBack } from './coming-back.ts';
 import { Continuity } from './continuity.ts';
 import { ControlPlane, REGISTRY_HOST } from './control-plane.ts';
 import { Counters } from './counters.ts';
+import { judgeAttached, missingSince } from './expectations.ts';
 import { Faults } from './faults.ts';
 import { type Hooks, NO_BUGS } from './hooks.ts';
 import { Internet, type Location } from './internet.ts';
@@ -19,12 +25,13 @@ import { Machine } from './machine.ts';
 import { Nat } from './nat.ts';
 import { Operator } from './operator.ts';
 import { PACES } from './pace.ts';
-import { endOf, type Plan, type Step } from './plan.ts';
-import { type Place, Pods } from './pods.ts';
+import { Partner } from './partner.ts';
+import { endOf, type NodePlan, type Plan, type Step } from './plan.ts';
+import { Pods } from './pods.ts';
 import { Random } from './random.ts';
 import { RegistryMachine } from './registry-machine.ts';
 import { Scheduler } from './scheduler.ts';
-import { SimulatedSigner } from './signer.ts';
+import { SimulatedSigner, TRUST_DOMAIN } from './signer.ts';
 import { toyPrimitives } from './toy-primitives.ts';
 import { Trace } from './trace.ts';
 
@@ -73,6 +80,11 @@ export class Simulation {
   readonly #nats: Nat[];
   readonly #attacker: Attacker;
   readonly #continuity: Continuity;
+  readonly #calm: Calm;
+  readonly #signers = new Map<string, SimulatedSigner>();
+  readonly #partner: Partner | undefined;
+  readonly #admins: Admins;
+  readonly admission: AdmissionJudge;
   #addresses = 0;
   #isSettling = false;
   readonly #operator: Operator;
@@ -93,10 +105,23 @@ export class Simulation {
     );
     this.internet = new Internet(scheduler, random.split('internet'));
     const signer = new SimulatedSigner(random.split('signer').bytes(32));
+    this.#signers.set(TRUST_DOMAIN, signer);
+    this.#calm = new Calm(() => scheduler.now, Math.max(60_000, 4 * pace.heartbeatMs));
+    this.admission = new AdmissionJudge({
+      now: () => scheduler.now,
+      invariants: this.invariants,
+      registry: () => this.registry,
+      pods: () => this.pods,
+      machines: this.machines,
+      calm: this.#calm,
+      promisedMs: 2 * pace.heartbeatMs,
+    });
+    this.invariants.watcher = this.admission;
     this.registry = new RegistryMachine({
       scheduler,
       random: random.split('registry'),
       signer,
+      signers: this.#signers,
       invariants: this.invariants,
       counters,
       hooks,
@@ -105,6 +130,7 @@ export class Simulation {
     });
     this.internet.addHost(REGISTRY_HOST, { address: '11.255.0.1', nat: undefined }, 7443, () => true);
     this.control = new ControlPlane({
+      host: REGISTRY_HOST,
       scheduler,
       internet: this.internet,
       random: random.split('control plane'),
@@ -113,6 +139,12 @@ export class Simulation {
       enter: (work) => this.registry.enter(work),
       acknowledged: (revision) => this.invariants.acknowledged(revision),
     });
+    const hasPartner = plan.nodes.some(({ isForeign }) => isForeign === true);
+    const { outageBudgetMs } = plan;
+    const world = { scheduler, internet: this.internet, signers: this.#signers, counters, hooks, pace };
+    this.#partner = hasPartner
+      ? new Partner({ ...world, random: random.split('partner'), outageBudgetMs })
+      : undefined;
     this.#nats = plan.sites.map((kind, i) => new Nat(`12.0.${i}`, kind, random.split(`nat ${i}`)));
     this.#continuity = new Continuity({
       scheduler,
@@ -126,17 +158,29 @@ export class Simulation {
       counters,
       pace,
       continuity: this.#continuity,
+      onChanged: () => this.admission.changed(),
+      onDelivered: (from, to, network) => this.admission.delivered(from, to, network),
     });
-    for (const { name, site } of plan.nodes) this.#addMachine(name, this.#location(site), signer);
+    for (const node of plan.nodes) this.#addMachine(node);
     this.#attacker = new Attacker(scheduler, this.internet, random.split('attacker'));
     const shared = { registry: this.registry, machines: this.machines, pods: this.pods };
     this.#operator = new Operator({
       ...shared,
+      registryOf: ({ trustDomain }) =>
+        trustDomain === TRUST_DOMAIN ? this.registry : (this.#partner?.registry ?? this.registry),
       random: random.split('operator'),
       invariants: this.invariants,
       counters,
       networks: plan.networks,
       isEnd: () => this.#isSettling,
+    });
+    this.#admins = new Admins({
+      registry: this.registry,
+      partner: this.#partner,
+      internet: this.internet,
+      invariants: this.invariants,
+      counters,
+      networks: plan.networks.slice(0, 1),
     });
     this.#faults = new Faults({
       ...shared,
@@ -146,6 +190,9 @@ export class Simulation {
       nats: this.#nats,
       attacker: this.#attacker,
       operator: this.#operator,
+      admins: this.#admins,
+      partner: this.#partner,
+      calm: this.#calm,
       continuity: this.#continuity,
       counters: this.faults,
       location: (site) => this.#location(site),
@@ -168,23 +215,27 @@ export class Simulation {
   }
 
   /** Only what could not be renewed for longer than is promised may be taken down, and what the registry gave to others. */
-  #judgeWithdrawn(machine: Machine, network: string, isLost: boolean): void {
-    this.counters.add(isLost ? 'attachments of lost prefixes withdrawn' : 'attachments withdrawn');
+  #judgeWithdrawn(machine: Machine, network: string, why: Withdrawal): void {
+    this.counters.add(`attachments withdrawn: ${why}`);
     this.invariants.judge(
       'no outage stops anything',
-      isLost || this.#couldNotRenew(machine.name),
+      why !== 'ended' || this.#couldNotRenew(machine.name),
       () =>
         `${machine.name} takes down what is on ${network}, and could not renew for only ${machine.renewals.outage / 1000} s`,
     );
   }
 
-  #addMachine(name: string, location: Location, signer: SimulatedSigner): void {
+  #addMachine({ name, site, isForeign = false, isRogue = false }: NodePlan): void {
     const { scheduler, internet, control, counters, invariants } = this;
-    const machine: Machine = new Machine(name, location, {
+    const partner = isForeign ? this.#partner : undefined;
+    const machine: Machine = new Machine(name, this.#location(site), {
       scheduler,
       internet,
       control,
-      signer,
+      own: partner?.control ?? control,
+      signers: this.#signers,
+      trustDomain: partner?.signer.trustDomain ?? TRUST_DOMAIN,
+      isRogue,
       primitives: this.plan.usesToyPrimitives ? toyPrimitives : noblePrimitives,
       random: this.#random.split(`machine ${name}`),
       counters,
@@ -193,27 +244,28 @@ export class Simulation {
       observer: {
         connected: (network, id, namespace, addresses) => {
           if (this.machines.size <= FEW_MACHINES) judgePrefixes(this);
-          invariants.connected(name, network, id, namespace, addresses);
+          invariants.connected(machine.key, network, id, namespace, addresses);
         },
         disconnected: (network, id, addresses) => invariants.disconnected(network, id, addresses),
       },
-      onWithdrawn: (network, namespace, isLost) => {
-        this.#judgeWithdrawn(machine, network, isLost);
+      onWithdrawn: (network, namespace, why) => {
+        this.#judgeWithdrawn(machine, network, why);
         this.pods.withdrawn(namespace, network);
       },
       onStart: () => {
         this.#continuity.disturbed();
-        this.#judgeAttached(machine);
+        this.#calm.disturbed();
+        judgeAttached(this, machine);
       },
     });
     this.machines.set(name, machine);
   }
 
   #uses(node: string, network: string, what: string): boolean {
-    const machine = this.machines.get(node);
+    const machine = this.machines.get(nodeNameOf(node).node);
     // What is off or asleep uses nothing, and looks at its clock before it does again.
-    if (machine === undefined || machine.isLost || machine.isDeleted || machine.agent === undefined)
-      return false;
+    if (machine === undefined || machine.isLost || machine.isDeleted || machine.isExpelled) return false;
+    if (machine.agent === undefined) return false;
     if (machine.freezer.isFrozen) return false;
     const asked = parsePrefix(what.includes('/') ? what : `${what}/${what.includes(':') ? 128 : 32}`);
     return machine.usable(network).some((prefix) => prefixesOverlap(parsePrefix(prefix), asked));
@@ -261,6 +313,7 @@ export class Simulation {
 
   #begin(): void {
     this.registry.start();
+    this.#partner?.registry.start();
     this.#operator.createNetworks();
     for (const machine of this.machines.values()) {
       this.#operator.equip(machine);
@@ -273,9 +326,16 @@ export class Simulation {
       looked = this.scheduler.executed;
       judgeQueues(this);
       judgePrefixes(this);
+      this.admission.judge();
     });
     const { operatorMs } = PACES[this.plan.pace];
-    this.scheduler.every(operatorMs, operatorMs, 'people look', () => this.#operator.look());
+    this.scheduler.every(operatorMs, operatorMs, 'people look', () => {
+      this.#operator.look();
+      this.#admins.look();
+    });
+    if (this.#partner === undefined) return;
+    const { pollMs } = PACES[this.plan.pace];
+    this.scheduler.every(pollMs, pollMs, 'registries ask each other', () => this.#admins.poll());
   }
 
   // --- the end
@@ -291,7 +351,7 @@ export class Simulation {
     for (;;) {
       scheduler.runUntil(scheduler.now + LOOK_MS);
       const elapsed = scheduler.now - begun;
-      const missing = this.#missing(begun);
+      const missing = missingSince(this, begun);
       const left = missing.length === 0 ? disagreements(this) : [];
       if (missing.length + left.length === 0) {
         pings.cancel();
@@ -301,46 +361,6 @@ export class Simulation {
       const message = (): string =>
         `${convergenceMs / 1000} s after the last fault: ${[...missing, ...left].slice(0, 5).join('; ')}`;
       this.invariants.judge(invariant, elapsed < convergenceMs, message);
-    }
-  }
-
-  /** What is not yet as it should be. */
-  #missing(since: number): string[] {
-    const { pods, internet } = this;
-    const missing: string[] = [];
-    const name = ({ pod }: Place): string => `${pod.name} on ${pod.machine.name}`;
-    for (const pod of pods.all)
-      for (const place of pod.places.values())
-        if (place.isWanted !== (place.acknowledged !== undefined) || (!place.isWanted && place.mayExist))
-          missing.push(`${name(place)} is not ${place.isWanted ? 'on' : 'off'} ${place.network}`);
-    for (const network of this.plan.networks) {
-      const places = pods.on(network);
-      for (const from of places)
-        for (const to of places) {
-          if (from === to || pods.answeredAt(network, from.pod.name, to.pod.name) >= since) continue;
-          if (!internet.canMeet(from.pod.machine.name, to.pod.machine.name)) continue;
-          missing.push(`${name(from)} does not reach ${name(to)} on ${network}`);
-        }
-    }
-    return missing;
-  }
-
-  /** What an agent said is attached must be so after each of its starts. */
-  #judgeAttached(machine: Machine): void {
-    for (const pod of this.pods.all) {
-      if (pod.machine !== machine) continue;
-      for (const { network, acknowledged } of pod.places.values()) {
-        if (acknowledged === undefined) continue;
-        const found = [...machine.kernel.interfaces(network).values()].find(
-          ({ namespace }) => namespace === pod.namespace,
-        );
-        this.invariants.judge(
-          'no acknowledged write lost',
-          found?.addresses.join() === acknowledged.join(),
-          () =>
-            `${pod.name} was told it is on ${network} as ${acknowledged.join(', ')}, and after a start of its agent it is ${found?.addresses.join(', ') ?? 'not there'}`,
-        );
-      }
     }
   }
 }

@@ -5,7 +5,7 @@
 import type { Endpoint } from '../device/data-plane.ts';
 import { HANDSHAKE_QUEUE_LENGTH } from '../noise/constants.ts';
 import { messageType, TRANSPORT_TYPE, Transport } from '../wire/message.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import type { SimulatedMembership } from './membership.ts';
 import type { Timer } from './scheduler.ts';
 

@@ -3,7 +3,7 @@
 
 import { backoffMs } from '../reconcile/backoff.ts';
 import type { StorePosition } from '../reconcile/seen-store.ts';
-import type { AgentContext } from './agent.ts';
+import type { AgentContext } from './agent-context.ts';
 import { attempt } from './outcome.ts';
 import type { WatchMessage } from './registry-feed.ts';
 import type { Timer } from './scheduler.ts';
@@ -15,6 +15,8 @@ export interface SimulatedWatcherOptions {
   readonly position: () => StorePosition | undefined;
   /** Takes a message; when it fails, the watch starts over from `position`. */
   readonly onMessage: (message: WatchMessage) => void;
+  /** The registry says that this node is not on the network. */
+  readonly onNoMember: () => void;
 }
 
 export class SimulatedWatcher {
@@ -52,7 +54,11 @@ export class SimulatedWatcher {
           this.#stream?.close();
           this.#later();
         }),
-      onEnd: () => enter(() => this.#later()),
+      onEnd: ({ code }) =>
+        enter(() => {
+          if (code === 'permission-denied') this.#options.onNoMember();
+          this.#later();
+        }),
     });
   }
 
@@ -61,12 +67,15 @@ export class SimulatedWatcher {
     this.#failures = 0;
     if (this.#again === undefined && !this.#isFresh) return;
     this.#again?.cancel();
+    this.#again = undefined;
     this.#stream?.close();
     this.#later();
   }
 
   #later(): void {
     this.#isFresh = false;
+    // What waited while the process was stopped may fail message by message.
+    if (this.#again !== undefined) return;
     const { hooks, later, random, pace } = this.#context;
     if (this.#isClosed || !hooks.watchesAgain) return;
     const backoff = { firstMs: FIRST_BACKOFF_MS, capMs: pace.backoffCapMs };

@@ -71,16 +71,41 @@ const only =
     const pods = ['n1', 'n2'].map(
       (node): Step => ({ kind: 'start-pod', pod: `stays-${node}`, node, networks: ['red'], at: 0 }),
     );
-    const workload = plan.steps.filter(({ kind }) => /-pod$|^attach$|^detach$/.test(kind));
+    const home = plan.nodes.filter(({ isForeign }) => isForeign !== true);
+    const isOfHome = (step: Step): boolean =>
+      !('node' in step) || home.some(({ name }) => name === step.node);
+    const workload = plan.steps.filter((step) => /-pod$|^attach$|^detach$/.test(step.kind) && isOfHome(step));
     const steps = [...pods, ...workload, ...extra].sort((one, other) => one.at - other.at);
     return {
       ...plan,
       outageBudgetMs,
       sites: [],
-      nodes: plan.nodes.map(({ name }) => ({ name, site: undefined })),
+      nodes: home.map(({ name }) => ({ name, site: undefined })),
       steps,
     };
   };
+
+/** As `only`, and a partner with one node, one pod and one rule for it. */
+const withPartner =
+  (isRogue: boolean, ...extra: readonly Step[]) =>
+  (plan: Plan): Plan => {
+    const changed = only([
+      { kind: 'invite-partner', at: 1000 },
+      { kind: 'create-rule', network: 'red', rule: 'web', plan: BY_LABEL, at: 1500 },
+      { kind: 'label', pod: 'q1', labels: { app: 'web' }, at: 2000 },
+      { kind: 'start-pod', pod: 'q1', node: 'f1', networks: ['red'], at: 15_000 },
+      ...extra,
+      // So long it goes on.
+      { kind: 'label', pod: 'nobody', labels: {}, at: 150_000 },
+    ])(plan);
+    return {
+      ...changed,
+      nodes: [...changed.nodes, { name: 'f1', site: undefined, isForeign: true, isRogue }],
+    };
+  };
+const BY_LABEL = { from: 'partner', labels: { app: 'web' } } as const;
+
+const isForeign = (node: string): boolean => node.includes('@');
 
 /** What n3 holds is not in the backup, and n4 asks before n3 has said so. */
 const restoringYesterday = (plan: Plan): Plan => ({
@@ -211,6 +236,32 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     breaks: 'no token twice',
     hooks: { usesTokensUp: false },
     change: stealing,
+  },
+  {
+    name: 'a peer that keeps whatever it was granted once',
+    breaks: 'no packet past admission',
+    hooks: {
+      granted: (granted, _, before) => (granted === 'whole' ? granted : [...granted, ...before]),
+    },
+    change: withPartner(true, { kind: 'label', pod: 'q1', labels: { app: 'ledger' }, at: 70_000 }),
+  },
+  {
+    name: "a partner's node that is let have its whole prefix",
+    breaks: 'no allowed IP beyond its grant',
+    hooks: { granted: (granted, node) => (isForeign(node) && granted.length > 0 ? 'whole' : granted) },
+    change: withPartner(false),
+  },
+  {
+    name: "a revocation that leaves the partner's nodes on the network",
+    breaks: 'no partner after its revocation',
+    hooks: { removesStrays: false },
+    change: withPartner(false, { kind: 'revoke-partner', at: 80_000 }),
+  },
+  {
+    name: 'bundles that are merged',
+    breaks: 'no identity but its domain’s own',
+    hooks: { mergesBundles: true },
+    change: withPartner(false, { kind: 'pretend', node: 'n1', at: 20_000 }),
   },
   {
     name: 'a packet that comes out on another network',
