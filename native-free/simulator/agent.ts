@@ -278,7 +278,8 @@ export class SimulatedAgent {
   #trustChanged(domain: string): void {
     if (domain === TRUST_DOMAIN && !this.#context.trust.isPartner(domain))
       this.#leaveHome('the federation is over');
-    for (const membership of this.#networks.all) membership.trustChanged(domain);
+    // What a full disk does not take is looked at again by the book.
+    for (const membership of this.#networks.all) attempt(() => membership.trustChanged(domain));
   }
 
   /** Of a node of another domain: what is attached is taken down, and then it leaves. */
