@@ -78,6 +78,31 @@ test('the image runs vl3 for somebody who may do nothing, a registry too', async
   expect(await registry.stop()).toBe(0);
 });
 
+test('the image makes a CA for somebody who may do nothing, and brings what it made out of a pod and into one', async () => {
+  const run = (...command: string[]) => domain.host.run(asNobody(...command));
+  await run('vl3', 'ca', 'init', '--trust-domain', 'b.example');
+  const made = [
+    '--trust-domain',
+    'b.example',
+    '--signer',
+    'ca.b.example:7444',
+    '--file',
+    '/tmp/registry.json',
+  ];
+  await run('vl3', 'ca', 'registry', ...made);
+  const credential = await run('cat', '/tmp/registry.json');
+  expect(JSON.parse(credential)).toMatchObject({ kind: 'registry', trustDomain: 'b.example' });
+  // As the chart's notes and its init container do it.
+  const bring = [
+    'mkdir -p /var/lib/vl3/signer',
+    'cp -f /tmp/registry.json /var/lib/vl3/signer/registry.json',
+    'cmp -s /tmp/registry.json /var/lib/vl3/signer/registry.json',
+    'rm /tmp/registry.json',
+    'cat /var/lib/vl3/signer/registry.json',
+  ].join(' && ');
+  expect(await run('sh', '-euc', bring)).toBe(credential);
+});
+
 test('what the image holds is told by package', () => {
   const status = readFileSync(join(image, 'var/lib/dpkg/status.d/nftables'), 'utf8');
   expect(status).toMatch(/^Package: nftables\n(.+\n)*Version: \d/);
