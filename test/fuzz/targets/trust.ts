@@ -170,7 +170,8 @@ const fuzzDocument = (source: Source): void => {
       { network: 'red', networkUid: 'uid', home: HOME, node: 'n1' },
     ),
   );
-  mustEqual(context, ATTESTATION_CONTEXT, 'what is verified');
+  // What is empty is refused before anybody is asked who signed it.
+  if (bytes.length > 0) mustEqual(context, ATTESTATION_CONTEXT, 'what is verified');
   if (attested !== undefined) mustEqual(encodeAttestation(attested), bytes, 'the attestation there and back');
 };
 
