@@ -25,6 +25,7 @@ import {
   red,
   refusal,
   startDomain,
+  type TestNode,
   TRUST_DOMAIN,
   temporaryDirectory,
 } from './fixture.ts';
@@ -65,7 +66,13 @@ test('two nodes that enrol join a network, are seen alive and get prefixes of th
 test('N2: nodes that join at the same moment get disjoint prefixes inside the pool', async () => {
   const domain = await startDomain();
   await (await domain.admin()).createNetwork({ network: red });
-  const nodes = await Promise.all(Array.from({ length: 24 }, (_, i) => domain.enrol(`n${i}`)));
+  // One after the other, until they are connected: the moment is that of joining.
+  const nodes: TestNode[] = [];
+  for (let i = 0; i < 24; i++) {
+    const node = await domain.enrol(`n${i}`);
+    await node.client.heartbeat({});
+    nodes.push(node);
+  }
   // Each asks twice at once, as an agent does that retries.
   const joined = await Promise.all(
     nodes.flatMap(({ client }) => [
