@@ -83,6 +83,12 @@ export class Callers {
     return caller;
   }
 
+  /** Whether the last call on the connection was by somebody. */
+  hasKnown(connection: object): boolean {
+    const role = this.#known.get(connection)?.caller.role;
+    return role !== undefined && role !== 'anonymous';
+  }
+
   #bundleOf(caller: Caller): TrustBundle | undefined {
     if (caller.role !== 'foreign-node') return undefined;
     return this.#options.bundleFor(foreignDomainOf(caller.name) ?? '');

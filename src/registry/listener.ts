@@ -27,6 +27,10 @@ export interface ListenerOptions {
   readonly tls: TlsOptions;
   /** Whoever answers none of two in a row is gone. */
   readonly pingIntervalMs?: number;
+  /** Who shows a certificate that TLS knows nothing of, and is somebody all the same: of a partner. Default: nobody. */
+  readonly isKnown?: (session: ServerHttp2Session) => boolean;
+  /** How long whoever is nobody may stay. */
+  readonly unknownClientMs?: number;
 }
 
 const PING_INTERVAL_MS = 10_000;
@@ -39,7 +43,7 @@ export class Listener implements AsyncDisposable {
   readonly #server: Http2SecureServer;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(server: Http2SecureServer, pingIntervalMs: number) {
+  private constructor(server: Http2SecureServer, options: ListenerOptions) {
     this.#server = server;
     server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket);
@@ -48,7 +52,7 @@ export class Listener implements AsyncDisposable {
       socket.on('error', () => socket.destroy());
     });
     server.on('tlsClientError', (_error, socket) => socket.destroy());
-    server.on('session', (session) => keepAlive(session, pingIntervalMs));
+    server.on('session', (session) => keepAlive(session, options));
     server.on('sessionError', () => {});
   }
 
@@ -64,7 +68,7 @@ export class Listener implements AsyncDisposable {
       maxSessionRejectedStreams: 100,
     });
     server.maxConnections = MAX_CONNECTIONS;
-    const listener = new Listener(server, options.pingIntervalMs ?? PING_INTERVAL_MS);
+    const listener = new Listener(server, options);
     server.on('request', handler);
     try {
       await new Promise<void>((resolve, reject) => {
@@ -103,7 +107,10 @@ export class Listener implements AsyncDisposable {
 /** Whoever shows no good certificate came to enrol, which takes no time. */
 const UNKNOWN_CLIENT_MS = 60_000;
 
-const keepAlive = (session: ServerHttp2Session, pingIntervalMs: number): void => {
+const keepAlive = (
+  session: ServerHttp2Session,
+  { pingIntervalMs = PING_INTERVAL_MS, unknownClientMs = UNKNOWN_CLIENT_MS, isKnown }: ListenerOptions,
+): void => {
   // Two in a row: a stall of our own must not look like the silence of everyone else.
   let unanswered = 0;
   const timer = setInterval(() => {
@@ -117,7 +124,12 @@ const keepAlive = (session: ServerHttp2Session, pingIntervalMs: number): void =>
     });
   }, pingIntervalMs);
   const known = session.socket instanceof TLSSocket && session.socket.authorized;
-  const leaving = known ? undefined : setTimeout(() => session.destroy(), UNKNOWN_CLIENT_MS);
+  const leave = (): void => {
+    // Of a partner one can be nobody by and by: its watches end then, and it is asked again.
+    if (isKnown?.(session) === true) leaving?.refresh();
+    else session.destroy();
+  };
+  const leaving = known ? undefined : setTimeout(leave, unknownClientMs);
   session.on('close', () => {
     clearInterval(timer);
     clearTimeout(leaving);

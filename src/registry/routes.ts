@@ -21,7 +21,7 @@ import { credentialService } from './credential-service.ts';
 import { enrollmentService } from './enrollment-service.ts';
 import { federationService } from './federation-service.ts';
 import { guard } from './guard.ts';
-import type { RequestHandler } from './listener.ts';
+import type { ListenerOptions, RequestHandler } from './listener.ts';
 import { domainService } from './own-statement.ts';
 import { streamKey } from './watch-network.ts';
 
@@ -34,7 +34,7 @@ export const handlerOf = (
   context: RegistryContext,
   ca: CertificateAuthority | undefined,
   enrolment: OwnEnrolment | undefined,
-): RequestHandler => {
+): { readonly handler: RequestHandler; readonly isKnown: NonNullable<ListenerOptions['isKnown']> } => {
   const { transactor, logger, now, signer, stopping, partners, ownBundle, ownStatement } = context;
   const callers = new Callers({
     trustDomain: signer.trustBundle.trustDomain,
@@ -42,7 +42,7 @@ export const handlerOf = (
     changes: () => partners.changes + ownStatement.sequence,
     now,
   });
-  const handler = (readMaxBytes: number): RequestHandler =>
+  const reading = (readMaxBytes: number): RequestHandler =>
     connectNodeAdapter({
       routes: (router: ConnectRouter) => {
         router.service(AdminService, adminService(context));
@@ -69,10 +69,13 @@ export const handlerOf = (
       // Signatures and keys do not compress, each watcher would pay for it, and no request can be a bomb.
       acceptCompression: [],
     });
-  const known = handler(MAX_MESSAGE_BYTES);
-  const anonymous = handler(MAX_ANONYMOUS_BYTES);
-  return (request, response) => {
-    if (ownBundle.answer(request, response)) return;
-    (callers.of(request).role === 'anonymous' ? anonymous : known)(request, response);
+  const known = reading(MAX_MESSAGE_BYTES);
+  const anonymous = reading(MAX_ANONYMOUS_BYTES);
+  return {
+    handler: (request, response) => {
+      if (ownBundle.answer(request, response)) return;
+      (callers.of(request).role === 'anonymous' ? anonymous : known)(request, response);
+    },
+    isKnown: (session) => callers.hasKnown(session),
   };
 };

@@ -47,6 +47,8 @@ export interface RegistryOptions {
   readonly advertise?: readonly HostPort[];
   readonly livenessTtlMs?: number;
   readonly progressMs?: number;
+  /** How long a connection may last on which nobody is known. */
+  readonly unknownClientMs?: number;
   /** What pools should not overlap, e.g. a cluster's pod and service ranges: who creates a network is warned. */
   readonly reservedRanges?: readonly Prefix[];
   /** How long nodes can do without the registry; SVIDs and leases last a sixth longer. Default 6 days. */
@@ -194,9 +196,10 @@ export const startRegistry = async (
   let credential = await signer.serverCredential(hosts);
   const tls = () => serverTlsOptions(credential, signer.trustBundle);
   const { host, port } = options.listen;
-  const listener = opened.use(
-    await Listener.open({ host, port, tls: tls() }, handlerOf(context, ca, ownIdentity?.enrolment)),
-  );
+  const { handler, isKnown } = handlerOf(context, ca, ownIdentity?.enrolment);
+  const { unknownClientMs } = options;
+  const patience = unknownClientMs === undefined ? {} : { unknownClientMs };
+  const listener = opened.use(await Listener.open({ host, port, tls: tls(), isKnown, ...patience }, handler));
   // Before the listener closes: open watches end with a reason.
   opened.defer(() => stopping.abort());
   registries.push(...advertised(options, listener.port));

@@ -1,6 +1,8 @@
 // A partner whose bundle is made to break this domain's TLS. A server names the CAs that it knows in each handshake, and more than 64 KiB
 // of names end it: for everybody, the admin who would revoke that partner included.
 
+import { once } from 'node:events';
+import { connect as connectHttp2 } from 'node:http2';
 import { createClient } from '@connectrpc/connect';
 import { expect, onTestFinished, test } from 'vitest';
 import { parseInvitation } from '../../../native-free/federation/invitation.ts';
@@ -10,7 +12,7 @@ import { decodeSpiffeBundle, encodeSpiffeBundle } from '../../../src/identity/sp
 import { clientTlsOptions } from '../../../src/identity/tls.ts';
 import { connectRegistry } from '../../../src/registry/connection.ts';
 import { type Issued, issueCa } from '../identity/fixture.ts';
-import { type Companies, companies, invite, PARTNER } from './companies.ts';
+import { abroad, admit, type Companies, companies, federate, invite, PARTNER } from './companies.ts';
 import { refusal } from './fixture.ts';
 
 const federateBy = async (
@@ -55,4 +57,30 @@ test('CAs of a partner with enormous names keep nobody out', async () => {
   expect(networks).toHaveLength(1);
   const n1 = await both.home.enrol('n1');
   expect(await refusal(n1.client.heartbeat({}))).toBe('accepted');
+});
+
+test('connections of nodes of a partner last, and those of strangers do not', async () => {
+  const both = await companies({ unknownClientMs: 300 });
+  await federate(both);
+  await admit(both.home);
+  const client = abroad(both, await both.partner.enrol('n1'));
+  await client.joinNetwork({ network: 'red' });
+  const stop = new AbortController();
+  const { signal } = stop;
+  const watching = client.watchNetwork({ network: 'red' }, { signal })[Symbol.asyncIterator]();
+  await watching.next();
+  const ended = watching.next().then(
+    () => 'told',
+    () => 'ended',
+  );
+  // Meanwhile strangers come, who are sent away one after another.
+  for (let i = 0; i < 3; i++) {
+    const [host = '', port = ''] = (both.home.registry.registries[0] ?? '').split(':');
+    const session = connectHttp2(`https://${host}:${port}`, { rejectUnauthorized: false });
+    await once(session, 'connect');
+    await once(session, 'close');
+  }
+  expect(await Promise.race([ended, Promise.resolve('goes on')])).toBe('goes on');
+  stop.abort();
+  await ended;
 });
