@@ -30,7 +30,7 @@ const open = () =>
     },
     {
       saved: { list: () => [], put: () => expect.fail('saved its own record'), delete: () => undefined },
-      verifierOf: () => signer.verify,
+      verifierOf: () => signer.verifierOf(() => signer.authorities),
       report: () => undefined,
     },
     NOW,
@@ -93,7 +93,7 @@ const disk = () => {
           put: (node, signed, acceptedAt) => saved.set(node, { node, signed, acceptedAt }),
           delete: (node) => saved.delete(node),
         },
-        verifierOf: () => signer.verify,
+        verifierOf: () => signer.verifierOf(() => signer.authorities),
         report: () => undefined,
       },
       now,
@@ -169,7 +169,7 @@ test('a record of an earlier version is verified by the wall clock and from then
     { network: 'red', networkUid: 'uid', home: TRUST_DOMAIN, pools: [], node: 'one' },
     {
       saved: { list: () => old, put: (_, __, at) => put.push(at), delete: () => undefined },
-      verifierOf: () => signer.verify,
+      verifierOf: () => signer.verifierOf(() => signer.authorities),
       report: () => undefined,
     },
     NOW,
@@ -221,7 +221,11 @@ test("a node of another domain is known by its domain, and by that domain's bund
         delete: (node) => saved.delete(node),
       },
       verifierOf: (domain) =>
-        domain === TRUST_DOMAIN ? signer.verify : isFederated ? partner.verify : undefined,
+        domain === TRUST_DOMAIN
+          ? signer.verifierOf(() => signer.authorities)
+          : isFederated
+            ? partner.verifierOf(() => partner.authorities)
+            : undefined,
       report: (_, node, reason) => void reports.push(`${node}: ${reason}`),
     },
     NOW,
