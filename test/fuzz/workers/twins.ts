@@ -15,6 +15,7 @@ import { monotonicNow } from '../../../src/ffi/clock.ts';
 import { opensslPrimitives } from '../../../src/noise/openssl-primitives.ts';
 import { DEVICE } from '../../src/datapath/tunnel.ts';
 import { mustEqual } from '../target.ts';
+import { ENDS, NAMES } from './counted.ts';
 import { countPackets, packetsOf } from './frames.ts';
 import { messagesOf } from './messages.ts';
 import type { Arrived, Family } from './outsider.ts';
@@ -27,36 +28,6 @@ const HOMES = {
   p2: ['10.60.3.0/24', 'fd00:60::300/120'],
 } as const;
 export const PREFIXES: readonly string[] = Object.values(HOMES).flat();
-
-/** What the twin calls it, and what the workers do. */
-const NAMES: Readonly<Record<string, string>> = {
-  'out malformed-packet': 'out dropped:malformed',
-  'out no-peer': 'out dropped:no-peer',
-  'out no-endpoint': 'out dropped:no-endpoint',
-  'out staged-overflow': 'out dropped:staged-overflow',
-  'out handshake-given-up': 'out dropped:given-up',
-  'in malformed-message': 'in dropped:malformed',
-  'in unknown-index': 'in dropped:unknown-index',
-  'in keypair-expired': 'in dropped:expired',
-  'in unauthentic': 'in dropped:forged',
-  'in replayed-counter': 'in dropped:replayed',
-  'in malformed-packet': 'in dropped:bad-inside',
-  'in wrong-source': 'in dropped:wrong-source',
-  'in congested': 'in dropped:congested',
-};
-/** Each message that came has one of these. */
-const ENDS = [
-  'in packets',
-  'in handshakes',
-  'in dropped:malformed',
-  'in dropped:unknown-index',
-  'in dropped:expired',
-  'in dropped:forged',
-  'in dropped:replayed',
-  'in dropped:bad-mac1',
-  'in dropped:flooded',
-  'in dropped:queue-full',
-];
 
 /** Of one peer, with something to spare (src/datapath/staging.ts). */
 const STAGED_BYTES = 400_000;
