@@ -19,6 +19,7 @@ import { generateKey } from '../identity/key.ts';
 import { makePrivateDirectory } from '../identity/private-file.ts';
 import { type Credential, serverTlsOptions } from '../identity/tls.ts';
 import { Listener, type RequestHandler } from '../registry/listener.ts';
+import { Turns } from '../registry/turns.ts';
 import { checkWritableDirectory } from '../writable-directory.ts';
 import { ApartSigner } from './apart-signer.ts';
 import { caService } from './ca-service.ts';
@@ -48,6 +49,11 @@ export interface RunningSigner extends AsyncDisposable {
 const DAY_MS = 24 * 60 * 60_000;
 const TIDY_MS = 10 * 60_000;
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+/** From whoever is nobody, and is told so. */
+const MAX_UNKNOWN_BYTES = 64 * 1024;
+/** Of registries, at once: one that was taken over must leave memory and time for an admin who would end that. */
+const REGISTRY_CALLS = 8;
+const REGISTRY_CALL_MS = 10_000;
 
 /** Where the CA of a state directory lies. */
 export const caDirectory = (stateDirectory: string): string => join(stateDirectory, 'ca');
@@ -112,18 +118,39 @@ const serverCredential = async (ca: CertificateAuthority, host: string): Promise
   return { privateKey, certificateChain: await ca.signCaCertificate(request, hosts) };
 };
 
-const handlerOf = (signer: ApartSigner, logger: Logger, now: () => number): RequestHandler =>
-  connectNodeAdapter({
-    routes: (router: ConnectRouter) => {
-      router.service(CaService, caService({ ca: signer.ca, apart: signer, logger }));
-      router.service(SignerService, signerService(signer, logger));
-    },
-    interceptors: [guard(logger)],
-    contextValues: (request) =>
-      createContextValues().set(callerKey, callerOf(request, signer.ca.trustBundle, now())),
-    readMaxBytes: MAX_MESSAGE_BYTES,
-    acceptCompression: [],
-  });
+const handlerOf = (signer: ApartSigner, logger: Logger, now: () => number): RequestHandler => {
+  const callerOn = (request: Parameters<RequestHandler>[0]) =>
+    callerOf(request, signer.ca.trustBundle, now());
+  const reading = (readMaxBytes: number): RequestHandler =>
+    connectNodeAdapter({
+      routes: (router: ConnectRouter) => {
+        router.service(CaService, caService({ ca: signer.ca, apart: signer, logger }));
+        router.service(SignerService, signerService(signer, logger));
+      },
+      interceptors: [guard(logger)],
+      contextValues: (request) => createContextValues().set(callerKey, callerOn(request)),
+      readMaxBytes,
+      acceptCompression: [],
+    });
+  const known = reading(MAX_MESSAGE_BYTES);
+  const unknown = reading(MAX_UNKNOWN_BYTES);
+  const turns = new Turns({ atOnce: REGISTRY_CALLS, longestMs: REGISTRY_CALL_MS });
+  return (request, response) => {
+    const { role } = callerOn(request);
+    if (role !== 'registry') {
+      (role === 'nobody' ? unknown : known)(request, response);
+      return;
+    }
+    // Before anything of it is read.
+    void turns.take().then((giveBack) => {
+      if (response.destroyed) giveBack();
+      else {
+        response.once('close', giveBack);
+        known(request, response);
+      }
+    });
+  };
+};
 
 /** In front of every RPC: access by role, errors mapped for the wire, refusals and failures logged. */
 const guard = (logger: Logger): Interceptor => {
