@@ -279,8 +279,17 @@ Examples:
     .action(async (trustDomain: string, { admin }: Pick<AdminOptions, 'admin'>) => {
       const { tellSigner } = await import('./ca-client.ts');
       // First whoever signs: a registry may keep it to itself.
-      await tellSigner(admin, (signer) => signer.withdrawPartner({ trustDomain }));
-      const { nodes } = await withFederation(admin, (client) => client.revokePartner({ trustDomain }));
+      const told = await tellSigner(admin, (signer) => signer.withdrawPartner({ trustDomain }));
+      const { nodes } = await withFederation(admin, (client) => client.revokePartner({ trustDomain })).catch(
+        (error: unknown) => {
+          if (told === undefined || !(error instanceof Vl3Error)) throw error;
+          throw new Vl3Error(
+            error.code,
+            `the signer has ended the federation with ${trustDomain}, and nodes that hear of it believe nothing of it any more; the registry was not told: ${error.message}`,
+            { cause: error },
+          );
+        },
+      );
       context.out(
         nodes.length === 0
           ? `the federation with ${trustDomain} has ended; it had no node here`

@@ -172,8 +172,11 @@ test('more than the signer granted is not had by a grant that says so', async ()
 test('a federation that an admin ended is over, though the registry goes on with it', async () => {
   await home.stopRegistry();
   // The signer is told first; the registry cannot be.
-  const { code } = await home.command('federation', 'revoke', PARTNER, '--admin', home.adminFile);
+  const { code, stderr } = await home.command('federation', 'revoke', PARTNER, '--admin', home.adminFile);
   expect(code).not.toBe(0);
+  expect(stderr).toMatch(
+    /the signer has ended the federation .* the registry was not told: no registry answers/,
+  );
   await home.startRegistry();
   await vi.waitFor(async () => expect(await edgeAtH1()).toBeUndefined(), SOON);
   await vi.waitFor(
