@@ -81,7 +81,8 @@ export const introduce = async (
   // A registry whose signer is apart may name no CA beside those.
   if (invitation.isProven) mustBeSigned(offered);
   const verdict = judgeBundle(undefined, offered, 'admin', now());
-  const problem = verdict.kind === 'refused' ? verdict.message : successionProblem({ pinned }, offered, now());
+  const problem =
+    verdict.kind === 'refused' ? verdict.message : successionProblem({ pinned }, offered, now());
   if (verdict.kind === 'refused' || problem !== undefined)
     throw new Vl3Error(
       'failed-precondition',
