@@ -21,13 +21,7 @@ import type { GrantContent } from '../../../src/identity/signer.ts';
 import { decodeSpiffeBundle, encodeSpiffeBundle } from '../../../src/identity/spiffe-bundle.ts';
 import { openCa } from '../identity/fixture.ts';
 import { abroad, HOME, PARTNER, recordOf, snapshot, until } from '../registry/companies.ts';
-import {
-  recordingLogger,
-  refusal,
-  startDomain,
-  type TestDomain,
-  type TestNode,
-} from '../registry/fixture.ts';
+import { recordingLogger, refusal, startDomain, type TestNode } from '../registry/fixture.ts';
 import { ApartDomain } from './fixture.ts';
 
 const SOON = { timeout: 20_000, interval: 50 };
@@ -132,7 +126,7 @@ test("a partner is invited, its workloads are granted single addresses, and it e
   }, SOON);
   await admit(home);
   const edge = await partner.enrol('edge');
-  const client = abroad({ home: await asTestDomain(home) }, edge);
+  const client = abroad({ home }, edge);
   const { address } = await attach(home, client, edge);
   await granted(home, n1, uid, [address]);
   // The registry answers the partner's poll as one whose CA it has does.
@@ -145,9 +139,6 @@ test("a partner is invited, its workloads are granted single addresses, and it e
   await (await home.federation()).revokePartner({ trustDomain: PARTNER });
   await vi.waitFor(async () => expect(await vouched(home)).toEqual([]), SOON);
 });
-
-/** What `abroad` needs of one. */
-const asTestDomain = async (home: ApartDomain): Promise<TestDomain> => home as unknown as TestDomain;
 
 test('two domains whose signers are both apart federate, and follow a rotation of the other', async () => {
   const home = await ApartDomain.start(undefined, HOME);

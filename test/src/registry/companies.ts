@@ -65,7 +65,7 @@ export const federate = async (both: Companies, constraints: Constraints = {}): 
 
 /** Speaks to the registry at home as the partner's node. */
 export const abroad = (
-  { home }: Pick<Companies, 'home'>,
+  { home }: { readonly home: Pick<TestDomain, 'registry'> },
   { identity }: Pick<TestNode, 'identity'>,
 ): AgentClient => {
   const { trustBundle } = home.registry.observed.context.signer;
