@@ -19,10 +19,13 @@ import type { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { ruleMessage, ruleOf } from './admission-messages.ts';
 import { callerKey } from './caller.ts';
 import type { RegistryContext } from './context.ts';
-import { readLog } from './decision-log.ts';
+import { readLog, type StoredLog } from './decision-log.ts';
+import { Turns } from './turns.ts';
 
 /** Of the log, in one message. */
 const ENTRIES_AT_ONCE = 256;
+/** Whoever takes longer to take a log begins anew: it is held in memory meanwhile, and who only looks may not fill that. */
+const EXPORTS = { atOnce: 4, longestMs: 60_000 };
 
 const ruleReads = (network?: string) => [
   ...(network === undefined
@@ -34,6 +37,7 @@ const ruleReads = (network?: string) => [
 export const admissionService = (context: RegistryContext): ServiceImpl<typeof AdmissionService> => {
   const { transactor, store, signer, now, logger } = context;
   const { trustDomain } = signer.trustBundle;
+  const exports = new Turns(EXPORTS);
 
   const changeBy = (handler: HandlerContext) => {
     const caller = handler.values.get(callerKey);
@@ -138,12 +142,26 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
     },
 
     async *exportAdmissionLog() {
-      const { lines, head } = await readLog(store);
-      for (let at = 0; at < lines.length; at += ENTRIES_AT_ONCE)
-        yield { entries: lines.slice(at, at + ENTRIES_AT_ONCE) };
-      const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, ...head, at: now() }));
-      const { record, signature, certificateChain } = await context.signer.signLogHead(bytes);
-      yield { head: { head: record, signature, certificateChain: [...certificateChain] } };
+      const giveBack = await exports.take();
+      const held: { log?: StoredLog } = {};
+      const forgetting = setTimeout(() => {
+        delete held.log;
+      }, EXPORTS.longestMs);
+      const log = (): StoredLog => {
+        if (held.log !== undefined) return held.log;
+        throw new Vl3Error('aborted', 'the log was taken too slowly: export it again');
+      };
+      try {
+        held.log = await readLog(store);
+        for (let at = 0; at < log().lines.length; at += ENTRIES_AT_ONCE)
+          yield { entries: log().lines.slice(at, at + ENTRIES_AT_ONCE) };
+        const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, ...log().head, at: now() }));
+        const { record, signature, certificateChain } = await context.signer.signLogHead(bytes);
+        yield { head: { head: record, signature, certificateChain: [...certificateChain] } };
+      } finally {
+        clearTimeout(forgetting);
+        giveBack();
+      }
     },
   };
 };

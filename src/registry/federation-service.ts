@@ -310,6 +310,7 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
       const known = Buffer.from(federation?.handle ?? '', 'hex');
       const isFederated =
         federation?.activeSince !== undefined &&
+        known.length > 0 &&
         known.length === handle.length &&
         timingSafeEqual(known, handle);
       return { isFederated, recovering: recoveryOf(state) !== undefined };

@@ -1,13 +1,16 @@
 // Credentials that look and change nothing, over real TLS and as an admin types it: listed, and taken back at once.
 
 import { readFile } from 'node:fs/promises';
-import { expect, onTestFinished, test } from 'vitest';
+import { createClient, createRouterTransport } from '@connectrpc/connect';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { AdmissionService } from '../../../src/api/generated/vl3/v1/admission_pb.js';
 import { createOperatorCredential } from '../../../src/identity/admin-credential.ts';
 import { CertificateAuthority } from '../../../src/identity/ca.ts';
 import { writeIdentity } from '../../../src/identity/identity-file.ts';
+import { admissionService } from '../../../src/registry/admission-service.ts';
 import { connectAdmin } from '../../../src/registry/client.ts';
 import { inProcess } from '../../cmd/vl3/in-process.ts';
-import { refusal, startDomain, type TestDomain, TRUST_DOMAIN, temporaryDirectory } from './fixture.ts';
+import { red, refusal, startDomain, type TestDomain, TRUST_DOMAIN, temporaryDirectory } from './fixture.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -77,4 +80,31 @@ test('what was made where the CA is, by nobody whom the registry knows, is liste
   for (const file of files)
     expect(await refusal((await looking(file)).listNodes({}))).toMatch(/^unauthenticated: .* was revoked/);
   expect(unused).not.toBe('');
+});
+
+test('whoever takes the log of decisions too slowly, or many times at once, has none of it kept', async () => {
+  const domain = await startDomain();
+  await (await domain.admin()).createNetwork({ network: red });
+  await (await domain.admission()).createAdmissionRule({ rule: { network: 'red', name: 'all' } });
+  const service = admissionService(domain.registry.observed.context);
+  const client = createClient(
+    AdmissionService,
+    createRouterTransport((router) => {
+      router.service(AdmissionService, service);
+    }),
+  );
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+  });
+  const slow = Array.from({ length: 4 }, () => client.exportAdmissionLog({})[Symbol.asyncIterator]());
+  for (const one of slow) expect((await one.next()).value?.entries).toHaveLength(1);
+  // A fifth is read once one of them is over.
+  const fifth = client.exportAdmissionLog({})[Symbol.asyncIterator]();
+  const answer = fifth.next();
+  expect(await Promise.race([answer, new Promise((resolve) => setImmediate(resolve))])).toBeUndefined();
+  await vi.advanceTimersByTimeAsync(60_000);
+  for (const one of slow) await expect(one.next()).rejects.toThrow();
+  expect((await answer).value?.entries).toHaveLength(1);
+  expect((await fifth.next()).value?.head?.head?.length).toBeGreaterThan(0);
 });
