@@ -14,6 +14,7 @@ import { foreignKey } from '../../native-free/registry/foreign-key.ts';
 import { mustBeOfFederation } from '../../native-free/registry/foreign-rules.ts';
 import { all, below, keys, one } from '../../native-free/registry/keys.ts';
 import { check, labels as labelsSchema, name as nameSchema } from '../../native-free/registry/model.ts';
+import type { SignedRecord } from '../../native-free/registry/record.ts';
 import { mustBeNetwork } from '../../native-free/registry/rules.ts';
 import type { AdmissionService } from '../api/generated/vl3/v1/admission_pb.js';
 import { ruleMessage, ruleOf } from './admission-messages.ts';
@@ -38,6 +39,18 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
   const { transactor, store, signer, now, logger } = context;
   const { trustDomain } = signer.trustBundle;
   const exports = new Turns(EXPORTS);
+  let ending: Promise<unknown> = Promise.resolve();
+
+  /** One after another: a signer apart signs no end that comes before one that it signed. */
+  const signedLog = async (): Promise<{ log: StoredLog; head: SignedRecord }> => {
+    const made = ending.then(async () => {
+      const log = await readLog(store);
+      const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, ...log.head, at: now() }));
+      return { log, head: await signer.signLogHead(bytes) };
+    });
+    ending = made.catch(() => undefined);
+    return await made;
+  };
 
   const changeBy = (handler: HandlerContext) => {
     const caller = handler.values.get(callerKey);
@@ -152,11 +165,11 @@ export const admissionService = (context: RegistryContext): ServiceImpl<typeof A
         throw new Vl3Error('aborted', 'the log was taken too slowly: export it again');
       };
       try {
-        held.log = await readLog(store);
+        const { log: read, head } = await signedLog();
+        held.log = read;
         for (let at = 0; at < log().lines.length; at += ENTRIES_AT_ONCE)
           yield { entries: log().lines.slice(at, at + ENTRIES_AT_ONCE) };
-        const bytes = new TextEncoder().encode(JSON.stringify({ trustDomain, ...log().head, at: now() }));
-        const { record, signature, certificateChain } = await context.signer.signLogHead(bytes);
+        const { record, signature, certificateChain } = head;
         yield { head: { head: record, signature, certificateChain: [...certificateChain] } };
       } finally {
         clearTimeout(forgetting);

@@ -101,6 +101,27 @@ test('the registry leases nobody what the signer would refuse him: a prefix rest
   expect(terms.restMs).toBeGreaterThan(Math.ceil((await domain.authority()).svidValidityMs * (8 / 7)));
 });
 
+test('the end of the log is signed for whoever exports it, several at once while it grows, and for no registry that shows an earlier one', async () => {
+  const domain = await ApartDomain.start();
+  await domain.createNetwork('red', '10.60.0.0/16');
+  const admission = await domain.admission();
+  const exported = async (): Promise<Uint8Array | undefined> => {
+    let head: Uint8Array | undefined;
+    for await (const one of admission.exportAdmissionLog({})) head = one.head?.head ?? head;
+    return head;
+  };
+  const grow = async (name: string) =>
+    await admission.createAdmissionRule({ rule: { network: 'red', name, labels: { app: name } } });
+  await grow('a');
+  const first = await exported();
+  const heads = await Promise.all([exported(), grow('b'), exported(), grow('c'), exported()]);
+  expect(heads.filter((one) => one instanceof Uint8Array)).toHaveLength(3);
+  await using signer = await takeOver(domain);
+  expect(first && (await refusal(signer.signLogHead(first)))).toMatch(/and one that ends at \d+ was signed/);
+  await (await domain.ca()).forgetLog({});
+  expect(first && (await refusal(signer.signLogHead(first)))).toBe('accepted');
+});
+
 test('without the signer the registry starts and serves, and once it is back all goes on', async () => {
   const domain = await ApartDomain.start();
   await domain.createNetwork('red', '10.60.0.0/16');
