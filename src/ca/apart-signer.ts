@@ -297,6 +297,12 @@ export class ApartSigner {
     this.#mustBeOther(trustDomain);
     if (pins.length === 0 || pins.length > MAX_AUTHORITIES || !pins.every((one) => HASH.test(one)))
       throw new Vl3Error('invalid-argument', 'ca_fingerprints: these are none');
+    const said = this.partners.find((one) => one.trustDomain === trustDomain)?.caFingerprints ?? [];
+    if (said.length > 0 && !said.some((one) => pins.includes(one)))
+      throw new Vl3Error(
+        'already-exists',
+        `${trustDomain} is known by other CAs than the invitation names: ask there whether it has new ones; then revoke it first (\`vl3 federation revoke ${trustDomain}\`)`,
+      );
     registerPins(this.#deps.ledger, trustDomain, pins);
   }
 

@@ -13,6 +13,7 @@ import {
 import { type BundleEndpoint, bundleEndpoint } from '../../native-free/federation/endpoint.ts';
 import {
   formatInvitation,
+  type Invitation,
   invitationProblem,
   parseInvitation,
 } from '../../native-free/federation/invitation.ts';
@@ -205,6 +206,7 @@ export const federationService = (context: RegistryContext): ServiceImpl<typeof 
       const { trustDomain, constraints, endpoint, registries, secret } = invitation;
       const problem = invitationProblem(invitation, home, now());
       if (problem !== undefined) throw new Vl3Error('failed-precondition', problem);
+      mustBeOfSame(partners.of(trustDomain), invitation);
       const isTakenOut = HASH.test(secretHash) && HASH.test(handle);
       const address = context.ownAddress();
       const claim = { home: trustDomain, trustDomain: home, caFingerprints: caFingerprints() };
@@ -328,6 +330,20 @@ const mustLeave = (network: Network, constraints: FederationConstraints): void =
       `prefixes: none of them is in the pool ${formatPrefix(of.pool)} of network "${network.name}", from which each of its nodes leases: name one more`,
     );
   }
+};
+
+/** Whoever writes an invitation may name any domain in it, one that is a partner already among them: he would be that partner. */
+const mustBeOfSame = (
+  known: KnownPartner | undefined,
+  { trustDomain, caFingerprints }: Pick<Invitation, 'trustDomain' | 'caFingerprints'>,
+): void => {
+  const held = known?.federation.activeSince === undefined ? [] : (known.held?.bundle.certificates ?? []);
+  const named = caFingerprints.map(hex);
+  if (held.length === 0 || held.some(({ fingerprint }) => named.includes(fingerprint))) return;
+  throw new Vl3Error(
+    'already-exists',
+    `${trustDomain} is federated with already, by other CAs than the invitation names: ask there whether it has new ones; then revoke it first (\`vl3 federation revoke ${trustDomain}\`)`,
+  );
 };
 
 const endpointOf = (

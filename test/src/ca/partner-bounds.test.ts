@@ -76,3 +76,15 @@ test('a partner that is withdrawn while it is being taken is not vouched for', a
   const { record } = await signer.ca.statement();
   expect(Buffer.from(record).toString()).not.toContain('partner.example');
 });
+
+test('an invitation that somebody else wrote in the name of a partner puts him in nobody’s place', async () => {
+  const home = await ApartDomain.start();
+  const { signer } = home.signer;
+  const [real, other] = [await word('partner.example', []), await word('partner.example', [])];
+  signer.accept('partner.example', [real.pin]);
+  await signer.putPartner('partner.example', real.signed, new Uint8Array());
+  signer.accept('partner.example', [real.pin]);
+  expect(() => signer.accept('partner.example', [other.pin])).toThrow(/known by other CAs/);
+  await signer.withdrawPartner('partner.example');
+  signer.accept('partner.example', [other.pin]);
+});

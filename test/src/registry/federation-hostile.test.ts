@@ -28,7 +28,7 @@ import {
   recordOf,
   snapshot,
 } from './companies.ts';
-import { refusal, type TestDomain, temporaryDirectory } from './fixture.ts';
+import { red, refusal, startDomain, type TestDomain, temporaryDirectory } from './fixture.ts';
 
 /** The CA of a domain, as whoever stole it, or runs it, has it. */
 const authorityOf = async ({ stateDirectory }: TestDomain, trustDomain: string) =>
@@ -131,6 +131,26 @@ test('a guessed, an expired and a used secret are refused, counted and logged', 
     Buffer.from(one).toString('base64').replaceAll('=', ''),
   ]);
   for (const line of both.home.log.lines) for (const text of texts) expect(line).not.toContain(text);
+});
+
+test('an invitation that somebody else wrote in the name of a partner puts him in nobody’s place', async () => {
+  const both = await companies();
+  await federate(both);
+  const before = both.home.registry.observed.context.partners.of(PARTNER)?.held?.bundle.text;
+  const impostor = await startDomain({ trustDomain: PARTNER });
+  await (await impostor.admin()).createNetwork({ network: red });
+  const { invitation } = await (await impostor.federation()).invitePartner({
+    trustDomain: HOME,
+    constraints: { networks: ['red'] },
+  });
+  const federation = await both.home.federation();
+  expect(await refusal(federation.acceptInvitation({ invitation }))).toMatch(
+    /^already-exists: partner.example is federated with already, by other CAs/,
+  );
+  expect(both.home.registry.observed.context.partners.of(PARTNER)?.held?.bundle.text).toBe(before);
+  // Whose CAs are new is accepted once the admin has ended what there was.
+  await federation.revokePartner({ trustDomain: PARTNER });
+  expect(await refusal(federation.acceptInvitation({ invitation }))).toBe('accepted');
 });
 
 test('before an invitation is accepted its domain is nobody', async () => {
