@@ -313,12 +313,15 @@ export class CertificateAuthority implements Signer, AdminSigner {
 
   /** With time enough for whatever it signs now. */
   async #signerOfGrants(): Promise<GrantSigner> {
-    const present = await this.#grantSigner?.catch(() => undefined);
+    const pending = this.#grantSigner;
+    const present = await pending?.catch(() => undefined);
     const now = this.#now();
     // Of a clock that was set back since, it does not hold yet.
     if (present !== undefined && present.notBefore <= now && present.notAfter - now >= this.svidValidityMs)
       return present;
-    this.#grantSigner = GrantSigner.create(this);
+    // Of several who find that, the first makes it for all: what each of them signed would differ.
+    if (this.#grantSigner === pending || this.#grantSigner === undefined)
+      this.#grantSigner = GrantSigner.create(this);
     return await this.#grantSigner;
   }
 
