@@ -41,7 +41,10 @@ export class TokenBuckets {
     return mayDo;
   }
 
-  /** What it did was worth so many tokens more than the one that it took: what it has not saved, it owes, a whole bucket at most. */
+  /**
+   * What it did was worth so many tokens more than the one that it took: what it has not saved, it owes, a whole bucket at
+   * most.
+   */
   charge(name: string, now: number, tokens: number): void {
     const left = this.#present(name, now) - this.#cost * tokens;
     const askedAt = Math.max(now, this.#buckets.get(name)?.askedAt ?? now);

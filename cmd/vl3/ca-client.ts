@@ -68,7 +68,10 @@ export const registerNetwork = async (
   await tellSigner(file, (signer) => signer.registerNetwork({ name, uid, pools }));
 };
 
-/** What an invitation carries that a signer apart checks, and what the registry keeps of it; undefined where the registry makes them. */
+/**
+ * What an invitation carries that a signer apart checks, and what the registry keeps of it; undefined where the registry
+ * makes them.
+ */
 export interface MadeInvitation {
   readonly secretHash: string;
   readonly handle: string;
@@ -122,8 +125,8 @@ const pickConstraints = ({ networks, names, prefixes }: FederationConstraints) =
 });
 
 /**
- * Tells a signer apart whose invitation is accepted, and takes out of that what the registry need not see. As it is, where the registry is
- * to do all of it.
+ * Tells a signer apart whose invitation is accepted, and takes out of that what the registry need not see. As it is, where
+ * the registry is to do all of it.
  */
 export const acceptBySigner = async (
   file: string,

@@ -1,5 +1,5 @@
-// vl3 registry bundle: the domain's CAs as a SPIFFE bundle, for partners and everything else that speaks SPIFFE; and whether another
-// domain's bundle is one that vl3 would take.
+// vl3 registry bundle: the domain's CAs as a SPIFFE bundle, for partners and everything else that speaks SPIFFE; and whether
+// another domain's bundle is one that vl3 would take.
 
 import { type Command, Option } from 'commander';
 import { Vl3Error } from '../../native-free/error.ts';

@@ -141,7 +141,8 @@ export class GrantBook {
     this.#refused.delete(node);
     const { grant } = decoded;
     const known = this.#grants.get(node);
-    // One that has ended stands in nobody's way: it was signed by a clock that was ahead, by a registry that has lost its memory since.
+    // One that has ended stands in nobody's way: it was signed by a clock that was ahead, by a registry that has lost its
+    // memory since.
     const isOlder = known !== undefined && known.grant.sequence >= grant.sequence;
     if (isOlder && endOf(known) > now.boot) return false;
     this.#grants.set(node, { grant, ...readContent(grant), acceptedAt: now });

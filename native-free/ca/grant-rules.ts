@@ -31,7 +31,10 @@ import { mustBeAdmitted } from './partner-rules.ts';
 /** Of all networks: as many as a domain of ten thousand nodes has on several of them. */
 const MAX_LEDGER_LEASES = 131_072;
 const MAX_LEDGER_GRANTS = 131_072;
-/** Of one node on one network, with those that it gave back and that have not rested: it comes and goes more often than it grows. */
+/**
+ * Of one node on one network, with those that it gave back and that have not rested: it comes and goes more often than it
+ * grows.
+ */
 const MAX_BOOKED = MAX_LEASES * 4;
 /** An older one that lasts longer must not come after it. */
 const REMEMBERED_MS = 90 * 24 * 60 * 60 * 1000;
@@ -110,8 +113,8 @@ export const grantTo = (store: DocumentStore, home: string, request: GrantReques
   });
 
 /**
- * Past the last one, whatever a registry says that was: a grant of a year ahead would keep all later ones out. Only where nothing is
- * on record, as in a ledger that was lost, its word counts for a little.
+ * Past the last one, whatever a registry says that was: a grant of a year ahead would keep all later ones out. Only where
+ * nothing is on record, as in a ledger that was lost, its word counts for a little.
  */
 const nextOf = (
   store: DocumentStore,

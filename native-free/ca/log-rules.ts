@@ -1,5 +1,6 @@
-// Which heads of a registry's log of decisions a signer apart signs: none that ends before one that it signed, and under the same number
-// none that says something else. What lies between two heads it does not see: whoever keeps what was exported compares that.
+// Which heads of a registry's log of decisions a signer apart signs: none that ends before one that it signed, and under the
+// same number none that says something else. What lies between two heads it does not see: whoever keeps what was exported
+// compares that.
 
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';

@@ -1,6 +1,6 @@
 // Which other domains a signer apart knows, by which CAs, and what their nodes may bring. An admin invites one, or accepts its
-// invitation; its CAs are first known by a proof of the invitation's secret, or by fingerprints in it, and from then on by what they
-// themselves sign. No registry's word counts. Each function is one transaction of the ledger.
+// invitation; its CAs are first known by a proof of the invitation's secret, or by fingerprints in it, and from then on by
+// what they themselves sign. No registry's word counts. Each function is one transaction of the ledger.
 
 import { Vl3Error } from '../error.ts';
 import { UNCONFIRMED_MS } from '../federation/bundle-rules.ts';

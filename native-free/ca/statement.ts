@@ -1,7 +1,8 @@
-// What a domain says of itself to its own nodes: which CAs speak for it, which of them signs at present, which nodes were revoked, and,
-// where the signer is apart, which CAs speak for its partners. Signed by the domain's admission identity, in one canonical form, under
-// a sequence that grows: whoever has heard one never goes back behind it. A registry without that identity can keep the latest from a
-// node, and cannot change it. What it says to partners, by a context of its own, is its CAs alone.
+// What a domain says of itself to its own nodes: which CAs speak for it, which of them signs at present, which nodes were
+// revoked, and, where the signer is apart, which CAs speak for its partners. Signed by the domain's admission identity, in
+// one canonical form, under a sequence that grows: whoever has heard one never goes back behind it. A registry without that
+// identity can keep the latest from a node, and cannot change it. What it says to partners, by a context of its own, is its
+// CAs alone.
 
 import { z } from 'zod';
 import { Vl3Error } from '../error.ts';
@@ -103,7 +104,10 @@ export type DecodedStatement =
   | { readonly kind: 'accepted'; readonly statement: DomainStatement }
   | { readonly kind: 'refused'; readonly message: string };
 
-/** The statement, if signature, signer and form hold under this context. Its sequence is the caller's to compare. Borrows; never throws. */
+/**
+ * The statement, if signature, signer and form hold under this context. Its sequence is the caller's to compare. Borrows;
+ * never throws.
+ */
 export const decodeVerifiedStatement = (
   signed: SignedRecord,
   verify: VerifyStatement,

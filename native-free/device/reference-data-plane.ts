@@ -1,5 +1,6 @@
 // The reference data plane: what src/datapath does with worker threads, done plainly, one packet at a time. This file
-// carries out a device's actions; the packet path is in outbound.ts and inbound.ts, what they share in plane.ts. Sealing allocates and is slow: for tests, the simulator and reading.
+// carries out a device's actions; the packet path is in outbound.ts and inbound.ts, what they share in plane.ts. Sealing
+// allocates and is slow: for tests, the simulator and reading.
 
 import type { Primitives } from '../noise/primitives.ts';
 import { NOT_ECT } from '../wire/ecn.ts';

@@ -1,5 +1,5 @@
-// What a pod asks for, understood: networks of this domain and of its partners, others that cannot be had, or an annotation that is wrong. The
-// informer looks at each network by itself; the CNI plugin refuses the pod as a whole (src/cni).
+// What a pod asks for, understood: networks of this domain and of its partners, others that cannot be had, or an annotation
+// that is wrong. The informer looks at each network by itself; the CNI plugin refuses the pod as a whole (src/cni).
 
 import { Vl3Error } from '../error.ts';
 import { type Domains, keyOf, parseAnnotation, refuseForeign, type WantedNetwork } from './annotation.ts';
@@ -53,7 +53,10 @@ export const askingOf = (
   }
 };
 
-/** Understands each pod once until it, its namespace or the domains (the same object while they are the same) are others: a look at all pods costs little. */
+/**
+ * Understands each pod once until it, its namespace or the domains (the same object while they are the same) are others: a
+ * look at all pods costs little.
+ */
 export class Askings {
   readonly #known = new WeakMap<
     object,

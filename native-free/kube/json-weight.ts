@@ -1,6 +1,6 @@
 // How heavy a JSON text will be once it is parsed, by what it is made of: text that consists of brackets and commas takes fifty
-// times as much memory as it is long, and whoever sends it shall not choose that. Strings count for nothing, they take no more than they
-// are. Whether it is JSON at all, the parser says.
+// times as much memory as it is long, and whoever sends it shall not choose that. Strings count for nothing, they take no
+// more than they are. Whether it is JSON at all, the parser says.
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;

@@ -1,6 +1,7 @@
 // The replay window of one receiving keypair (RFC 6479; whitepaper section 5.4.6): a ring of 32768 bits in 32-bit
 // words, of which one word is always being reused, so that counters up to 32736 behind the greatest count: more than lie in a full
-// socket of datagrams, past which those of sparse flows come. Consulted only after a message has authenticated. Counters come in two u32 halves, because the specification's go past a Number's 2^53.
+// socket of datagrams, past which those of sparse flows come. Consulted only after a message has authenticated. Counters come
+// in two u32 halves, because the specification's go past a Number's 2^53.
 
 import { REJECT_AFTER_MESSAGES_HIGH, REJECT_AFTER_MESSAGES_LOW } from './constants.ts';
 

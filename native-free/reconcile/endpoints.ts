@@ -7,7 +7,10 @@ import { MAX_RECORD_ENDPOINTS, type RecordEndpoint } from '../registry/record.ts
 export interface EndpointFacts {
   /** The node's own underlay addresses, canonical. */
   readonly localAddresses: readonly string[];
-  /** All that it has, also where no other node is: a proxy on the node itself shows one of these, as Kubernetes' for Services does. */
+  /**
+   * All that it has, also where no other node is: a proxy on the node itself shows one of these, as Kubernetes' for Services
+   * does.
+   */
   readonly ownAddresses: readonly string[];
   /** The address the registry saw the node come from; undefined while unknown. */
   readonly observedAddress: string | undefined;

@@ -1,6 +1,6 @@
-// Whether what a registry says of a network can be taken over. What it leases lies in the network's pools: from anywhere else it would
-// take addresses that belong to others in the pods. Of another domain's network the pools are private ranges: whoever puts a pod on a
-// partner's network does not mean to hand the partner what the pod says to the internet.
+// Whether what a registry says of a network can be taken over. What it leases lies in the network's pools: from anywhere else
+// it would take addresses that belong to others in the pods. Of another domain's network the pools are private ranges:
+// whoever puts a pod on a partner's network does not mean to hand the partner what the pod says to the internet.
 
 import { Vl3Error } from '../error.ts';
 import { formatPrefix, type Prefix, parsePrefix, prefixCovers } from '../ipam/prefix.ts';

@@ -56,8 +56,8 @@ interface Claim extends Ranked {
 }
 
 /**
- * Nodes of other domains come last, whatever date they claim, and whom the registry has decided without; whoever is configured comes
- * first, and then it goes by age.
+ * Nodes of other domains come last, whatever date they claim, and whom the registry has decided without; whoever is
+ * configured comes first, and then it goes by age.
  */
 const byRight = (a: Ranked, b: Ranked): number =>
   Number(isForeign(a)) - Number(isForeign(b)) ||
@@ -73,8 +73,8 @@ const byAge = (a: { leasedAt: number; node: string }, b: { leasedAt: number; nod
 /**
  * Peers by base64 public key, this node itself left out, and the claims that were refused. `configured`: those at present.
  * `mayHold`: false of a node that the registry has decided without; nothing but a claim of another is lost by it.
- * `granted`: what of its prefixes a node is let have; who is granted nothing is no peer. `leased`: which prefixes it may claim at all;
- * a claim beyond them is none, so that it takes nothing from who holds it.
+ * `granted`: what of its prefixes a node is let have; who is granted nothing is no peer. `leased`: which prefixes it may
+ * claim at all; a claim beyond them is none, so that it takes nothing from who holds it.
  */
 export const desiredPeers = (
   records: readonly NodeRecord[],

@@ -25,7 +25,10 @@ export class SvidTerm {
   #renewAt: number;
   #isSaved = false;
 
-  /** `random` in [0, 1) spreads renewals. Throws Vl3Error when `documents` cannot be read; that it cannot be written does not stop a start. */
+  /**
+   * `random` in [0, 1) spreads renewals. Throws Vl3Error when `documents` cannot be read; that it cannot be written does not
+   * stop a start.
+   */
   constructor(validity: Validity, documents: DocumentStore, now: Moment, random: () => number) {
     this.#documents = documents;
     this.#random = random;

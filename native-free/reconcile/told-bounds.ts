@@ -1,5 +1,5 @@
-// How much one partner's registry may make this node keep: nodes, and bytes that they signed. It says what it likes of who is on its
-// networks, its CA signs it, and what this node runs out of, its own domain's networks run out of too.
+// How much one partner's registry may make this node keep: nodes, and bytes that they signed. It says what it likes of who is
+// on its networks, its CA signs it, and what this node runs out of, its own domain's networks run out of too.
 
 /** Of one partner, on all of its networks: each may become a peer. */
 export const MAX_TOLD_NODES = 4096;

@@ -78,7 +78,10 @@ export class Decisions {
   #untold = 0;
   #isLast = false;
 
-  /** Undefined where nobody has touched the rules and the node is of the home domain: it is admitted, and nothing is kept of that. */
+  /**
+   * Undefined where nobody has touched the rules and the node is of the home domain: it is admitted, and nothing is kept of
+   * that.
+   */
   static of(
     state: State,
     about: {

@@ -1,7 +1,7 @@
 // The log of what was decided: each line names the hash of the one before, and the head names the last, so that whoever has
-// seen a head can tell whether what came before was changed. Whose lines push out whose is bounded by whose they are: admins', those
-// of the domain's nodes, and each partner's are chains of their own, of so many lines, and the oldest of a chain go. All lines have
-// one numbering. Signing the head, and telling what was kept, is src/registry/admission-service.ts.
+// seen a head can tell whether what came before was changed. Whose lines push out whose is bounded by whose they are:
+// admins', those of the domain's nodes, and each partner's are chains of their own, of so many lines, and the oldest of a
+// chain go. All lines have one numbering. Signing the head, and telling what was kept, is src/registry/admission-service.ts.
 
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';

@@ -109,7 +109,10 @@ const readsOf = ({ node }: ClusterNode) => {
   return [one(keys.domain), one(keys.node(node)), all(below.clusterEnrolments), one(keys.liveness(node))];
 };
 
-/** Asks whether this admits, and changes nothing: before a certificate is signed. Answers the chain when one was given out already. */
+/**
+ * Asks whether this admits, and changes nothing: before a certificate is signed. Answers the chain when one was given out
+ * already.
+ */
 export const checkClusterEnrollment = (
   request: ClusterEnrollmentRequest,
   now: number,
@@ -162,7 +165,10 @@ export const enrollByCluster = (
   };
 };
 
-/** The SVIDs of earlier enrolments. No person stands behind each of these, so that who loses its state again and again has to wait. */
+/**
+ * The SVIDs of earlier enrolments. No person stands behind each of these, so that who loses its state again and again has to
+ * wait.
+ */
 const refusedNow = (node: Node | undefined, certificate: IssuedSvid['certificate'], now: number) => {
   const earlier = unexpired([...(node?.refused ?? []), ...(node?.certificates ?? [])], now);
   mustNotHurry(earlier, certificate, now);

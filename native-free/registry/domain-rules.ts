@@ -19,8 +19,8 @@ export const knowsCa: Rule<'known' | 'unknown' | 'fresh'> = {
 };
 
 /**
- * Writes down the CA's fingerprint (SHA-256, hex) the first time; later it must be the same, or one of `others`, which are in the same
- * bundle: then it was rotated. `isOlder`: the CA was there before the store, so what it was used for is forgotten.
+ * Writes down the CA's fingerprint (SHA-256, hex) the first time; later it must be the same, or one of `others`, which are in
+ * the same bundle: then it was rotated. `isOlder`: the CA was there before the store, so what it was used for is forgotten.
  */
 export const bindCa = (
   caFingerprint: string,

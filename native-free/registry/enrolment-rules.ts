@@ -135,9 +135,9 @@ export interface IssuedSvid {
 }
 
 /**
- * What was given out for this before, if that still holds for a good while. A node that asks in a loop, since its clock refuses what it
- * gets or it dies with the answer in hand, gets the same again: each SVID more is one that would have to be remembered until
- * it expires, and which of them the node holds, nobody could tell.
+ * What was given out for this before, if that still holds for a good while. A node that asks in a loop, since its clock
+ * refuses what it gets or it dies with the answer in hand, gets the same again: each SVID more is one that would have to be
+ * remembered until it expires, and which of them the node holds, nobody could tell.
  */
 export const givenBefore = ({ svid }: Pick<Token, 'svid'>, now: number): readonly string[] | undefined => {
   if (svid === undefined) return undefined;

@@ -1,6 +1,6 @@
-// Grants follow from rules, leases and attachments: what a node is to be granted, whether what it has been granted still says so and has
-// long enough to go, and whether what was signed meanwhile is still true. Who signs, and when this is looked at, is up to whoever
-// runs the registry.
+// Grants follow from rules, leases and attachments: what a node is to be granted, whether what it has been granted still says
+// so and has long enough to go, and whether what was signed meanwhile is still true. Who signs, and when this is looked at,
+// is up to whoever runs the registry.
 
 import { admitsWholeNode } from '../admission/decision.ts';
 import { ascending, type Grant, MAX_GRANTED_ADDRESSES, readGrant } from '../admission/grant.ts';

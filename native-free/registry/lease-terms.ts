@@ -25,8 +25,8 @@ export interface LeaseTerms {
 }
 
 /**
- * `isSignedFor`: leases are grants of a signer apart, which gives a prefix to nobody else until the last grant that names it has ended and
- * rested. Throws Vl3Error('invalid-argument') outside the range that makes sense.
+ * `isSignedFor`: leases are grants of a signer apart, which gives a prefix to nobody else until the last grant that names it
+ * has ended and rested. Throws Vl3Error('invalid-argument') outside the range that makes sense.
  */
 export const leaseTerms = (
   outageBudgetMs: number = DEFAULT_OUTAGE_BUDGET_MS,

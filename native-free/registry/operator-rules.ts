@@ -56,7 +56,8 @@ export const noteOperator = (
 
 /**
  * Whether a credential that holds by its certificate still counts. Throws Vl3Error('unauthenticated') when it was revoked. Answers
- * whether it is seen for the first time. `barsName`: where others issue identities, and anew all the time, who was revoked stays out.
+ * whether it is seen for the first time. `barsName`: where others issue identities, and anew all the time, who was revoked
+ * stays out.
  */
 export const checkOperator = (
   { name, serial, notBefore }: ShownCredential,

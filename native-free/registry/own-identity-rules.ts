@@ -1,5 +1,5 @@
-// Nodes of a domain whose SVIDs somebody else issues: to have one is to be enrolled, unless an admin deleted the node, or the registry
-// takes no new ones. Serials mean nothing here: SVIDs are renewed without the registry.
+// Nodes of a domain whose SVIDs somebody else issues: to have one is to be enrolled, unless an admin deleted the node, or the
+// registry takes no new ones. Serials mean nothing here: SVIDs are renewed without the registry.
 
 import { NotEnrolled } from '../error.ts';
 import { keys, one } from './keys.ts';

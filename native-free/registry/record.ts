@@ -80,8 +80,8 @@ const schema = z.strictObject({
   network: name,
   networkUid: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
   /**
-   * Whose the network is, where it is not of the node's own domain: else a partner that calls a network of its own as ours is called
-   * could have our nodes sign for it what holds here.
+   * Whose the network is, where it is not of the node's own domain: else a partner that calls a network of its own as ours is
+   * called could have our nodes sign for it what holds here.
    */
   home: z.string().refine(isTrustDomain, 'is not a trust domain').optional(),
   node: name,

@@ -211,8 +211,8 @@ export const recoveryProgress = (state: State): RecoveryProgress | undefined => 
 };
 
 /**
- * Ends a recovery that is over: every known node has spoken (an empty store knows none) and none claims in vain, or whatever it does not know has
- * run out at its holder's. Answers why.
+ * Ends a recovery that is over: every known node has spoken (an empty store knows none) and none claims in vain, or whatever
+ * it does not know has run out at its holder's. Answers why.
  */
 export const endRecovery = (terms: LeaseTerms): Rule<'all-reported' | 'run-out' | undefined> => ({
   reads: RECOVERY_READS,

@@ -1,5 +1,5 @@
-// SPIFFE IDs as values: which trust domains are names, and the paths vl3 gives out (node, admin, operator, registry, ca, admission).
-// SPIFFE-ID, sections 2.1 to 2.4; narrower where vl3 makes the names itself. Not here: certificates.
+// SPIFFE IDs as values: which trust domains are names, and the paths vl3 gives out (node, admin, operator, registry, ca,
+// admission). SPIFFE-ID, sections 2.1 to 2.4; narrower where vl3 makes the names itself. Not here: certificates.
 
 import { Vl3Error } from '../error.ts';
 

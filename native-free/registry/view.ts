@@ -151,8 +151,9 @@ export class RegistryView {
   }
 
   /**
-   * The revision since which a node is told who is on the network; undefined: it is told of itself alone. A node of another domain is
-   * only as long as something of it is admitted there: else a partner whose rule was taken away would go on looking.
+   * The revision since which a node is told who is on the network; undefined: it is told of itself alone. A node of another
+   * domain is only as long as something of it is admitted there: else a partner whose rule was taken away would go on
+   * looking.
    */
   seesOthersSince(network: string, node: string): number | undefined {
     if (foreignDomainOf(node) === undefined) return 0;

@@ -1,5 +1,5 @@
-// Another company in the simulated world: a registry of its own, which issues its nodes' SVIDs and tells them whom it is federated with.
-// It has no networks; its nodes come to those of the home.
+// Another company in the simulated world: a registry of its own, which issues its nodes' SVIDs and tells them whom it is
+// federated with. It has no networks; its nodes come to those of the home.
 
 import { ControlPlane, PARTNER_HOST } from './control-plane.ts';
 import type { Counters } from './counters.ts';

@@ -168,7 +168,10 @@ class Planner {
     return { kind: 'halt-machine', node, forMs: this.#outage(forMs) };
   }
 
-  /** What sleeps for longer than a lease holds addresses that are given to others, and so does what is stopped: neither can know. */
+  /**
+   * What sleeps for longer than a lease holds addresses that are given to others, and so does what is stopped: neither can
+   * know.
+   */
   #freeze(node: string, forMs: number): Action {
     const kind = this.#random.pick(['stop-agent', 'suspend-machine'] as const);
     const most = this.#scene.outageBudgetMs * (kind === 'stop-agent' ? 0.9 : 1.25);

@@ -1,5 +1,5 @@
-// Admission on the simulated registry: rules that an admin makes and takes away, and what follows from them, brought in step a moment
-// after each change. The twin of src/registry/admission-keeper.ts; who decides is registry/admission-decisions.ts.
+// Admission on the simulated registry: rules that an admin makes and takes away, and what follows from them, brought in step
+// a moment after each change. The twin of src/registry/admission-keeper.ts; who decides is registry/admission-decisions.ts.
 
 import type { AdmissionRule } from '../admission/rule.ts';
 import { toBase64 } from '../base64.ts';

@@ -1,5 +1,5 @@
-// Who is alive, as the simulated registry knows it: store leases that heartbeats renew, and that end by themselves. What the process
-// knew of them is gone when it dies; they then get their full term again.
+// Who is alive, as the simulated registry knows it: store leases that heartbeats renew, and that end by themselves. What the
+// process knew of them is gone when it dies; they then get their full term again.
 
 import { Vl3Error } from '../error.ts';
 import { keys, one } from '../registry/keys.ts';

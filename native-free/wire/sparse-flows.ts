@@ -16,7 +16,10 @@ const HOLD_MS = 50;
 const PAUSE_MS = 15;
 
 export class SparseFlows {
-  /** When, in ms, all that the bucket's flows sent would have left at the rate that they may send at; past a burst from now: they are held. */
+  /**
+   * When, in ms, all that the bucket's flows sent would have left at the rate that they may send at; past a burst from now:
+   * they are held.
+   */
   readonly #paidAt = new Float64Array(BUCKETS);
 
   /** Counts `bytes` more of the flow with this hash; whether it is sparse. `now`: monotonic, ms. */

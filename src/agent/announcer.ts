@@ -1,5 +1,6 @@
-// Tells the registry what this node is on one network: its signed record, and its attachments with their signed names. Both are desired state:
-// whatever changed is sent whole, again and again until the registry has taken it, and anew when the SVID is.
+// Tells the registry what this node is on one network: its signed record, and its attachments with their signed names. Both
+// are desired state: whatever changed is sent whole, again and again until the registry has taken it, and anew when the SVID
+// is.
 
 import type { Logger } from 'pino';
 import type { Vl3Error } from '../../native-free/error.ts';

@@ -350,7 +350,10 @@ export class Attachments implements AsyncDisposable {
     return affected.map((one) => this.#toLocal(one));
   }
 
-  /** Takes off all that is on the network, which this node is to leave at once, and leaves wishes with the reason. As `withdraw`. */
+  /**
+   * Takes off all that is on the network, which this node is to leave at once, and leaves wishes with the reason. As
+   * `withdraw`.
+   */
   async withdrawAll(network: string, reason: string): Promise<void> {
     const outcomes = await Promise.allSettled(
       this.#all

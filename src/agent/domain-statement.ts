@@ -1,6 +1,6 @@
-// What this node's domain says of itself, as it was heard last: which CAs speak for it, who was revoked, and, where its signer is apart,
-// which CAs speak for its partners. It is signed, so that a registry can keep it from a node and not change it, and never goes back, also
-// over restarts.
+// What this node's domain says of itself, as it was heard last: which CAs speak for it, who was revoked, and, where its
+// signer is apart, which CAs speak for its partners. It is signed, so that a registry can keep it from a node and not change
+// it, and never goes back, also over restarts.
 
 import type { Logger } from 'pino';
 import type { VouchedPartner } from '../../native-free/ca/statement.ts';

@@ -51,7 +51,10 @@ export const credentialOf = ({ token, cluster }: CredentialOptions): EnrolmentCr
   return cluster && byCluster(cluster);
 };
 
-/** It was used, has expired, was revoked, is of another node or domain, or is no token. Everything else may pass, or be set right. */
+/**
+ * It was used, has expired, was revoked, is of another node or domain, or is no token. Everything else may pass, or be set
+ * right.
+ */
 const TOKEN_IS_BAD = new Set<ErrorCode>(['permission-denied', 'failed-precondition', 'invalid-argument']);
 
 export const byJoinToken = (text: string): EnrolmentCredential => {

@@ -1,7 +1,8 @@
 // The domains that this node's own is federated with, as its own registry says: their bundles, and where their registries are. Kept
 // on disk, so that neither a start nor a registry that is gone needs them anew. A domain goes when the registry, having its
-// memory, lists it no more; then it is believed nothing from that moment on, and forgotten once all that hung on it is taken down. Where
-// the domain's signer is apart, a registry's word for a bundle counts for nothing: by which CAs a partner is known that signer says.
+// memory, lists it no more; then it is believed nothing from that moment on, and forgotten once all that hung on it is taken
+// down. Where the domain's signer is apart, a registry's word for a bundle counts for nothing: by which CAs a partner is
+// known that signer says.
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';

@@ -1,7 +1,7 @@
-// The domains whose networks this node may be on: its own, and each that its own is federated with. One that the own registry lists no
-// more is believed nothing at once, what is attached to its networks is taken down, and then it is forgotten. A partner's registry
-// that says there is no federation ends this node's part in its networks as well; it stays known, since only the own registry
-// says who is a partner.
+// The domains whose networks this node may be on: its own, and each that its own is federated with. One that the own registry
+// lists no more is believed nothing at once, what is attached to its networks is taken down, and then it is forgotten. A
+// partner's registry that says there is no federation ends this node's part in its networks as well; it stays known, since
+// only the own registry says who is a partner.
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';

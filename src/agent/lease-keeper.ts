@@ -123,7 +123,10 @@ export class LeaseKeeper {
     await Promise.all(this.#enforce());
   }
 
-  /** Nothing that this node leases is its own any more: takes all of it down, and leaves the networks, so that they are joined anew. */
+  /**
+   * Nothing that this node leases is its own any more: takes all of it down, and leaves the networks, so that they are joined
+   * anew.
+   */
   async loseAll(reason: string): Promise<void> {
     const { report, logger, networks } = this.#deps;
     for (const saved of this.#all()) {

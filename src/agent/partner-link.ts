@@ -1,6 +1,6 @@
-// The line to a partner's registry: a connection under this node's own SVID to a server that is verified by the partner's bundle, and
-// heartbeats over it as long as this node is on a network there. Losing it changes nothing but what it reports. Not here: who is
-// a partner, and the own registry (registry-link.ts).
+// The line to a partner's registry: a connection under this node's own SVID to a server that is verified by the partner's
+// bundle, and heartbeats over it as long as this node is on a network there. Losing it changes nothing but what it reports.
+// Not here: who is a partner, and the own registry (registry-link.ts).
 
 import type { Logger } from 'pino';
 import { NotEnrolled, Vl3Error } from '../../native-free/error.ts';

@@ -59,7 +59,10 @@ export interface RegistryLinkDeps extends RegistryNews {
   readonly reenrolment?: Reenrolment;
   /** Where its SVIDs come from, when it is not the registry that gives them. */
   readonly own?: Pick<OwnIdentity, 'next' | 'sentence'> | undefined;
-  /** This node was deleted, or has enrolled anew: what it held is not its own any more. Awaited before it goes on as the new one. */
+  /**
+   * This node was deleted, or has enrolled anew: what it held is not its own any more. Awaited before it goes on as the new
+   * one.
+   */
   readonly onMembershipsLost: (reason: string) => Promise<void>;
   readonly onEnrolledAnew: () => void;
 }
@@ -116,7 +119,10 @@ export class RegistryLink implements AsyncDisposable {
     return this.#lastContactAt;
   }
 
-  /** Unix ms: when the SVID ends by which the registry, and so other nodes, knew this one last. 0: it was not asked since the start. */
+  /**
+   * Unix ms: when the SVID ends by which the registry, and so other nodes, knew this one last. 0: it was not asked since the
+   * start.
+   */
   get believedUntil(): number {
     return this.#believedUntil;
   }

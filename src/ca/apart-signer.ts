@@ -167,8 +167,9 @@ export class ApartSigner {
   }
 
   /**
-   * What another domain says of its CAs. Believed the first time by a proof of its invitation's secret, or by the fingerprints in the one that was
-   * accepted from it, and then by what is known already. Throws Vl3Error('permission-denied') for all else.
+   * What another domain says of its CAs. Believed the first time by a proof of its invitation's secret, or by the
+   * fingerprints in the one that was accepted from it, and then by what is known already. Throws
+   * Vl3Error('permission-denied') for all else.
    */
   async putPartner(trustDomain: string, signed: SignedRecord, proof: Uint8Array): Promise<void> {
     const { ca, ledger, now } = this.#deps;

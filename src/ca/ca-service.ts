@@ -1,5 +1,5 @@
-// CaService: what an admin asks of the CA, wherever it is. What only a signer apart keeps is refused by one in the registry's process,
-// which needs none of it. Access was checked before.
+// CaService: what an admin asks of the CA, wherever it is. What only a signer apart keeps is refused by one in the registry's
+// process, which needs none of it. Access was checked before.
 
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';

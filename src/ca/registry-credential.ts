@@ -1,5 +1,6 @@
-// What a registry holds of its domain when the signer is apart: a certificate that opens the connection to that and is shown to nodes,
-// the bundle, and what it needs so that it starts while the signer is away. One file (0600); no key in it signs anything for others.
+// What a registry holds of its domain when the signer is apart: a certificate that opens the connection to that and is shown
+// to nodes, the bundle, and what it needs so that it starts while the signer is away. One file (0600); no key in it signs
+// anything for others.
 
 import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';

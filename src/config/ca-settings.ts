@@ -1,5 +1,5 @@
-// Every setting of `vl3 ca`, the signer on a machine of its own. Adding one here makes its key in the file, its environment variable
-// and its flag.
+// Every setting of `vl3 ca`, the signer on a machine of its own. Adding one here makes its key in the file, its environment
+// variable and its flag.
 
 import { z } from 'zod';
 import { LOG_LEVELS } from './common.ts';

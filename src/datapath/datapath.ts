@@ -186,7 +186,10 @@ export class Datapath implements AsyncDisposable {
 
   // --- devices and peers
 
-  /** Packets of `tun`, with a queue for each pair of workers, move from now on. `mtu` is the inside MTU. The TUN remains the caller's to close. */
+  /**
+   * Packets of `tun`, with a queue for each pair of workers, move from now on. `mtu` is the inside MTU. The TUN remains the
+   * caller's to close.
+   */
   addDevice(deviceId: string, tun: Tun, mtu: number): void {
     if (this.#devices.has(deviceId))
       throw new Vl3Error('already-exists', `device ${deviceId} is there already`);

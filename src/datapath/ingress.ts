@@ -11,7 +11,8 @@
 //   7. coalesce     what belongs together into super-packets                              wire/coalesce.ts
 //   8. write        each to its network's TUN in one system call                          inside-writer.ts
 //
-// One file, though a long one: all steps work on the state of one batch. Whatever arrives, this goes on: what is wrong is dropped and counted. Nothing here allocates per packet.
+// One file, though a long one: all steps work on the state of one batch. Whatever arrives, this goes on: what is wrong is
+// dropped and counted. Nothing here allocates per packet.
 
 import { randomInt } from 'node:crypto';
 import { receiveMessageOnPort } from 'node:worker_threads';

@@ -1,6 +1,6 @@
-// Keeps one partner's bundle as the issuer of this domain's own identity gives it: SPIRE, which federates itself, delivers it with the
-// registry's SVID. Its endpoint is not asked then. What is not given any more counts no more (SPIFFE Workload API, section 4.4).
-// As with the endpoint, what is held is read and written through its owner.
+// Keeps one partner's bundle as the issuer of this domain's own identity gives it: SPIRE, which federates itself, delivers it
+// with the registry's SVID. Its endpoint is not asked then. What is not given any more counts no more (SPIFFE Workload API,
+// section 4.4). As with the endpoint, what is held is read and written through its owner.
 
 import type { Logger } from 'pino';
 import { Vl3Error } from '../../native-free/error.ts';

@@ -1,6 +1,6 @@
-// What follows from an invitation's secret: what a registry keeps of it, by what two registries know each other again, and what a signer
-// apart checks proofs with. None of the three gives another away. A proof is over the CAs of whoever accepts, so that nobody on the
-// way, the accepting registry included, can put others in their place.
+// What follows from an invitation's secret: what a registry keeps of it, by what two registries know each other again, and
+// what a signer apart checks proofs with. None of the three gives another away. A proof is over the CAs of whoever accepts,
+// so that nobody on the way, the accepting registry included, can put others in their place.
 
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { signingInput } from '../../native-free/registry/record.ts';

@@ -1,5 +1,6 @@
-// Whether a partner's next bundle is that domain's own word. Its server is the partner's registry, which may have been taken over while
-// its signer is apart: a bundle that bore the domain's signature is followed only by one that bears it, by a CA that is known already.
+// Whether a partner's next bundle is that domain's own word. Its server is the partner's registry, which may have been taken
+// over while its signer is apart: a bundle that bore the domain's signature is followed only by one that bears it, by a CA
+// that is known already.
 
 import { readStatement } from '../../native-free/ca/statement.ts';
 import { Vl3Error } from '../../native-free/error.ts';

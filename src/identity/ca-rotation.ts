@@ -1,5 +1,5 @@
-// The steps by which a CA is replaced without an outage: what each makes of the present state, and why one of them is not taken now.
-// That it is on the disk before it counts is the CA's part (ca.ts).
+// The steps by which a CA is replaced without an outage: what each makes of the present state, and why one of them is not
+// taken now. That it is on the disk before it counts is the CA's part (ca.ts).
 
 import { hkdfSync, type KeyObject } from 'node:crypto';
 import { Vl3Error } from '../../native-free/error.ts';

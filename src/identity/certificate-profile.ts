@@ -1,5 +1,5 @@
-// How the CA makes a certificate: whose it is, for what, for how long, and the key of the request. X509-SVID, section 4. Who may have
-// which one is not asked here.
+// How the CA makes a certificate: whose it is, for what, for how long, and the key of the request. X509-SVID, section 4. Who
+// may have which one is not asked here.
 
 import { isIP } from 'node:net';
 import { Vl3Error } from '../../native-free/error.ts';

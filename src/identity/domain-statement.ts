@@ -1,4 +1,5 @@
-// What a domain says of itself, verified by whoever holds its bundle: the bundle that follows from it, and who was revoked. See native-free/ca/statement.ts for the document.
+// What a domain says of itself, verified by whoever holds its bundle: the bundle that follows from it, and who was revoked.
+// See native-free/ca/statement.ts for the document.
 
 import {
   AUTHORITIES_CONTEXT,

@@ -39,7 +39,10 @@ export const storeNodeIdentity = async (directory: string, identity: Identity): 
   await writeIdentity(join(directory, NODE_FILE), identity);
 };
 
-/** Reads what the registry wrote at its first start, or an operator was given. Throws Vl3Error('not-found') when there is no such file. */
+/**
+ * Reads what the registry wrote at its first start, or an operator was given. Throws Vl3Error('not-found') when there is no
+ * such file.
+ */
 export const readAdminCredential = async (path: string): Promise<Identity> => {
   const reference = await readAdminReference(path);
   const identity =

@@ -68,7 +68,10 @@ export class IdentitySource implements AsyncDisposable {
     return this.#svid;
   }
 
-  /** The bundles of other trust domains that came with the last offer that held: all that there are. Undefined: there was none yet. */
+  /**
+   * The bundles of other trust domains that came with the last offer that held: all that there are. Undefined: there was none
+   * yet.
+   */
   get federated(): readonly TrustBundle[] | undefined {
     return this.#federated;
   }

@@ -1,5 +1,6 @@
-// The CAs between a client's SVID and its domain's own, as a header of each call. TLS carries them, too, but Node 24.21 to 26.8 forget
-// them once they have verified the client (nodejs/node#65579), and by which domain's CA it was verified only they can tell.
+// The CAs between a client's SVID and its domain's own, as a header of each call. TLS carries them, too, but Node 24.21 to
+// 26.8 forget them once they have verified the client (nodejs/node#65579), and by which domain's CA it was verified only they
+// can tell.
 
 import { MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES } from '../../native-free/registry/record.ts';
 import { fromBase64, toBase64 } from '../base64.ts';

@@ -1,5 +1,5 @@
-// The last SVID that a source gave, in a file of its own (0600), so that a start need not wait for the source. It is checked as any that
-// is offered: one that has ended, or is of somebody else than is wanted, is none.
+// The last SVID that a source gave, in a file of its own (0600), so that a start need not wait for the source. It is checked
+// as any that is offered: one that has ended, or is of somebody else than is wanted, is none.
 
 import type { Logger } from 'pino';
 import { z } from 'zod';

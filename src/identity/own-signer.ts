@@ -1,6 +1,6 @@
-// The signer of a domain whose SVIDs somebody else issues (SPIRE, files): it has the registry's SVID and that of the domain's admission
-// identity, which signs what the domain grants, and gives out none. CAs are the issuer's; they come with the SVIDs, and change with
-// them.
+// The signer of a domain whose SVIDs somebody else issues (SPIRE, files): it has the registry's SVID and that of the domain's
+// admission identity, which signs what the domain grants, and gives out none. CAs are the issuer's; they come with the SVIDs,
+// and change with them.
 
 import { hkdfSync, randomBytes } from 'node:crypto';
 import { join } from 'node:path';

@@ -24,7 +24,10 @@ export class RememberedChains {
   readonly #nameOf: (id: SpiffeId) => string | undefined;
   readonly #remembered = new Map<string, Remembered>();
 
-  /** `usages`: the extended key usages that leaves may have; `nameOf`: what to call a signer, undefined when it may not sign this. */
+  /**
+   * `usages`: the extended key usages that leaves may have; `nameOf`: what to call a signer, undefined when it may not sign
+   * this.
+   */
   constructor(bundle: TrustBundle, usages: readonly string[], nameOf: (id: SpiffeId) => string | undefined) {
     this.#bundle = bundle;
     this.#usages = usages;

@@ -1,6 +1,6 @@
 // Whoever holds the CA key stands behind this interface: the registry's own process (ca.ts) or another machine
-// (src/ca/remote-signer.ts). It takes requests, never private keys; of a request only the key counts. One in the registry's process signs
-// what that decides; one apart decides by itself, by what the registry cannot make up: the evidence.
+// (src/ca/remote-signer.ts). It takes requests, never private keys; of a request only the key counts. One in the registry's
+// process signs what that decides; one apart decides by itself, by what the registry cannot make up: the evidence.
 
 import type { Grant } from '../../native-free/admission/grant.ts';
 import type { Vl3Error } from '../../native-free/error.ts';

@@ -108,8 +108,8 @@ export class SvidFiles implements OfferFeed {
 }
 
 /**
- * Whoever may write to the directory may put another file into its place: the one it is in, and the one a link leads to. Of a sticky one,
- * as volumes of Kubernetes are, nobody takes away what is not his.
+ * Whoever may write to the directory may put another file into its place: the one it is in, and the one a link leads to. Of a
+ * sticky one, as volumes of Kubernetes are, nobody takes away what is not his.
  */
 const mustBeGuarded = async (path: string): Promise<void> => {
   for (const entry of new Set([path, await realpath(path)])) {

@@ -51,7 +51,8 @@ export interface Svid extends Credential {
 export const chooseSvid = (offer: Offer, wanted: Wanted, now: number): Svid => {
   const candidates = offer.svids.map((offered): Candidate => ({ offered, uri: uriOf(offered) }));
   const fitting = candidates.filter(({ uri }) => fits(uri, wanted));
-  // Of entries that name the same identity SPIRE gives one SVID each: they are as good as each other, and the one that lasts longest does.
+  // Of entries that name the same identity SPIRE gives one SVID each: they are as good as each other, and the one that lasts
+  // longest does.
   const isOne = new Set(fitting.map(({ uri }) => uri)).size <= 1;
   const [only, second] = isOne ? fitting.toSorted(byEnd) : fitting;
   if (only === undefined) {

@@ -32,8 +32,8 @@ export const createServerCredential = async (
 /**
  * For the registry's server (http2.createSecureServer). It asks for client certificates and lets connections without a
  * good one in: only Enroll may answer those, see peerIdentity. The chain it shows ends with the CA, for first contacts.
- * The same options go to `server.setSecureContext` when the credential is renewed. CAs of other domains, whose clients are let in as well,
- * are none of its business: their names are in each handshake, and long ones would end them all.
+ * The same options go to `server.setSecureContext` when the credential is renewed. CAs of other domains, whose clients are
+ * let in as well, are none of its business: their names are in each handshake, and long ones would end them all.
  */
 export const serverTlsOptions = (credential: Credential, bundle: TrustBundle) =>
   ({
@@ -85,7 +85,10 @@ const chainOf = (leaf: object | null): Uint8Array[] => {
 const isCertificate = (value: unknown): value is { raw: Uint8Array; issuerCertificate?: unknown } =>
   typeof value === 'object' && value !== null && 'raw' in value && value.raw instanceof Uint8Array;
 
-/** A server shows all CAs of its domain after its chain, and in a rotation there are several: what follows the first that counts is not looked at. */
+/**
+ * A server shows all CAs of its domain after its chain, and in a rotation there are several: what follows the first that
+ * counts is not looked at.
+ */
 export const upToAnchor = (
   chain: readonly Uint8Array[],
   { certificates }: TrustBundle,

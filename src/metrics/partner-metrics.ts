@@ -1,5 +1,5 @@
-// What an agent tells of the domains that its own is federated with, and of what waits to be attached. A domain's series are as many as
-// federations; networks of partners are named with their domain in all other series.
+// What an agent tells of the domains that its own is federated with, and of what waits to be attached. A domain's series are
+// as many as federations; networks of partners are named with their domain in all other series.
 
 import type { Federation } from '../agent/federations.ts';
 import type { Instruments, Sample } from './instruments.ts';

@@ -42,8 +42,9 @@ const counters = (table: string, reasons: readonly string[]): string =>
 const LATER_FRAGMENT = 'frag frag-off != 0';
 
 /**
- * The rules of a router whose tunnel is the interface `tun`, behind which `stockPeers` are, too. One transaction: it may be given again at any time,
- * keeps the pods' elements, the counters and what is in `services`, and no packet meets a half-written chain.
+ * The rules of a router whose tunnel is the interface `tun`, behind which `stockPeers` are, too. One transaction: it may be
+ * given again at any time, keeps the pods' elements, the counters and what is in `services`, and no packet meets a
+ * half-written chain.
  */
 export const routerRules = (tun: string, stockPeers: readonly Address[]): string => `
 add table inet vl3

@@ -1,6 +1,6 @@
-// Primitives on OpenSSL: what the agent uses for handshakes. X25519 and the AEAD are OpenSSL's own functions where the binary exports
-// them (32 and 1 µs; by node:crypto's objects 123 and 15, in @noble 3000 and 12); BLAKE2s is noise/blake2s (an HMAC takes
-// 2 µs, by node:crypto 14); XChaCha20, for cookie replies alone, stays with @noble. Not for transport data: that is the
+// Primitives on OpenSSL: what the agent uses for handshakes. X25519 and the AEAD are OpenSSL's own functions where the binary
+// exports them (32 and 1 µs; by node:crypto's objects 123 and 15, in @noble 3000 and 12); BLAKE2s is noise/blake2s (an HMAC
+// takes 2 µs, by node:crypto 14); XChaCha20, for cookie replies alone, stays with @noble. Not for transport data: that is the
 // business of src/datapath/aead.
 
 import { blake2s, hmacBlake2s, MacKey } from '../../native-free/noise/blake2s.ts';

@@ -224,8 +224,8 @@ export class AdmissionKeeper implements AsyncDisposable {
   }
 
   /**
-   * A signer apart decides by rules that an admin tells it a moment after the registry, and by what the node says to it: while the two
-   * differ it is asked again, ever more rarely.
+   * A signer apart decides by rules that an admin tells it a moment after the registry, and by what the node says to it:
+   * while the two differ it is asked again, ever more rarely.
    */
   #lookAgain(what: string, differs: boolean): void {
     const { tries = 0, timer } = this.#differing.get(what) ?? {};

@@ -41,7 +41,10 @@ import { streamKey, Watches } from './watch-network.ts';
 const ANNOUNCEMENTS = { perSecond: 25, burst: 500 };
 /** Of all nodes of one partner together: it has as many as it likes. */
 const ANNOUNCEMENTS_OF_PARTNER = { perSecond: 100, burst: 2000 };
-/** Deciding on many attachments by many rules takes its time, in which nobody else is served: it counts as so many announcements. */
+/**
+ * Deciding on many attachments by many rules takes its time, in which nobody else is served: it counts as so many
+ * announcements.
+ */
 const MS_AN_ANNOUNCEMENT = 10;
 
 type NodeCaller = Exclude<Caller, { readonly role: 'anonymous' }>;

@@ -1,5 +1,6 @@
 // Who calls: read from the TLS connection alone. A client certificate that holds under the trust bundle of the domain that it
-// names is an admin's, an operator's or a node's of this domain, or a node's of a federated one; anything else is anonymous, with the reason.
+// names is an admin's, an operator's or a node's of this domain, or a node's of a federated one; anything else is anonymous,
+// with the reason.
 
 import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';

@@ -56,7 +56,10 @@ const schema = z.strictObject({
   clusters: z.array(cluster).max(MAX_CLUSTERS, `name at most ${MAX_CLUSTERS} clusters`),
 });
 
-/** `defaultAudience`: what tokens are for where a cluster names nothing else. Throws Vl3Error('invalid-argument') with the place. */
+/**
+ * `defaultAudience`: what tokens are for where a cluster names nothing else. Throws Vl3Error('invalid-argument') with the
+ * place.
+ */
 export const parseClusters = (file: string, content: string, defaultAudience: string): ClusterConfig[] => {
   const refuse = (sentence: string): never => {
     throw new Vl3Error('invalid-argument', `${file}: ${sentence}`);

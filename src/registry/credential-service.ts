@@ -1,5 +1,5 @@
-// CredentialService: an admin gives somebody who is to look, and to change nothing, a credential of their own, sees which there are,
-// and takes them back. That one was taken back the guard asks at each call.
+// CredentialService: an admin gives somebody who is to look, and to change nothing, a credential of their own, sees which
+// there are, and takes them back. That one was taken back the guard asks at each call.
 
 import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';

@@ -1,5 +1,5 @@
-// FederationService: an admin invites, accepts, lists and revokes; a partner's registry presents itself with an invitation's secret,
-// and asks whether the federation goes on. Access was checked before; secrets are in no log.
+// FederationService: an admin invites, accepts, lists and revokes; a partner's registry presents itself with an invitation's
+// secret, and asks whether the federation goes on. Access was checked before; secrets are in no log.
 
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';

@@ -1,5 +1,5 @@
-// Which signer a registry has, its own CA or one apart, and whether the store knows it: a store and a CA that do not belong together, and
-// a memory that was lost, are found here, before anything is served.
+// Which signer a registry has, its own CA or one apart, and whether the store knows it: a store and a CA that do not belong
+// together, and a memory that was lost, are found here, before anything is served.
 
 import { join } from 'node:path';
 import type { Logger } from 'pino';

@@ -1,5 +1,6 @@
-// A registry without a CA of its own: it serves by the SVID that it was given, verifies callers by the bundle that came with it, and
-// signs grants by the domain's admission identity from the same issuer. Its store belongs to the trust domain, whose CAs come and go.
+// A registry without a CA of its own: it serves by the SVID that it was given, verifies callers by the bundle that came with
+// it, and signs grants by the domain's admission identity from the same issuer. Its store belongs to the trust domain, whose
+// CAs come and go.
 
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -95,8 +96,8 @@ export const openOwnDomain = async (options: Options, deps: Dependencies): Promi
 };
 
 /**
- * An empty store has lost its memory, as far as anybody can tell: nodes have SVIDs, and prefixes, whether it knows them or not. Of a new
- * domain an admin says so (`vl3 registry settle`).
+ * An empty store has lost its memory, as far as anybody can tell: nodes have SVIDs, and prefixes, whether it knows them or
+ * not. Of a new domain an admin says so (`vl3 registry settle`).
  */
 const bindStore = async (trustDomain: string, transactor: Transactor): Promise<void> => {
   const { answer: memory } = await transactor.run(knowsCa);

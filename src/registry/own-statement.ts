@@ -1,4 +1,5 @@
-// What the domain says of itself, as this registry has it from its signer: the registry passes it on, and cannot change a byte of it.
+// What the domain says of itself, as this registry has it from its signer: the registry passes it on, and cannot change a
+// byte of it.
 
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { Logger } from 'pino';

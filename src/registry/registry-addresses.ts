@@ -1,4 +1,5 @@
-// Where a registry says that it is: in join tokens, in the domain's address, in its certificate. What it was told, or what this machine has.
+// Where a registry says that it is: in join tokens, in the domain's address, in its certificate. What it was told, or what
+// this machine has.
 
 import { networkInterfaces } from 'node:os';
 import { Vl3Error } from '../../native-free/error.ts';

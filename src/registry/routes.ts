@@ -1,4 +1,5 @@
-// What a registry answers on its port: each service behind the guard, which knows its caller from the connection, and the domain's bundle.
+// What a registry answers on its port: each service behind the guard, which knows its caller from the connection, and the
+// domain's bundle.
 
 import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';

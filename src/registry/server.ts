@@ -1,6 +1,6 @@
 // The registry's composition root: store, CA, admin credential, services and the TLS port, opened in this order and
-// closed in reverse. Everything it keeps is in the state directory: store.db, ca/ and admin.json. With a signer apart there are neither
-// of the last two, but that one's credential for it.
+// closed in reverse. Everything it keeps is in the state directory: store.db, ca/ and admin.json. With a signer apart there
+// are neither of the last two, but that one's credential for it.
 
 import { join } from 'node:path';
 import type { Logger } from 'pino';

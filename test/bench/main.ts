@@ -1,5 +1,5 @@
-// `npm run bench [-- NAME] [options]`: what is measured against what, by name; without a name, the datapath. The exit code is 1 when
-// something could not be measured.
+// `npm run bench [-- NAME] [options]`: what is measured against what, by name; without a name, the datapath. The exit code is
+// 1 when something could not be measured.
 
 import { benchAdmission } from './admission.ts';
 import { benchCni } from './cni.ts';

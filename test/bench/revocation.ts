@@ -1,6 +1,6 @@
-// How long traffic goes on after it was taken back, from the admin's command to the last packet that is answered: a rule of a node of the
-// same domain and of a partner's, while the agents of both ignore that they are refused, so that it is what the others enforce and
-// nothing else; and a whole federation, whose end the partner's agent hears of as well.
+// How long traffic goes on after it was taken back, from the admin's command to the last packet that is answered: a rule of a
+// node of the same domain and of a partner's, while the agents of both ignore that they are refused, so that it is what the
+// others enforce and nothing else; and a whole federation, whose end the partner's agent hears of as well.
 
 import { loadavg } from 'node:os';
 import { resolve } from 'node:path';

@@ -1,6 +1,6 @@
-// What a signer apart costs when nodes join: enrolment, the join of one network and the first grant, with the CA in the registry's process
-// and with the CA beside it, alternating. All of it runs in this process, clients included, so that its processor time is the sum; and what a
-// peer pays for verifying as many grants.
+// What a signer apart costs when nodes join: enrolment, the join of one network and the first grant, with the CA in the
+// registry's process and with the CA beside it, alternating. All of it runs in this process, clients included, so that its
+// processor time is the sum; and what a peer pays for verifying as many grants.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';

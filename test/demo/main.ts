@@ -1,5 +1,5 @@
-// npm run demo: vl3 from nothing to one flat network across three clouds, and a workload of another company on it, proven step by step.
-// Exits 0 only if all of it held, and leaves nothing behind unless asked to.
+// npm run demo: vl3 from nothing to one flat network across three clouds, and a workload of another company on it, proven
+// step by step. Exits 0 only if all of it held, and leaves nothing behind unless asked to.
 
 import { parseArgs } from 'node:util';
 import { Lab } from '../lab/lab.ts';

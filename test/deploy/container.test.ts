@@ -1,5 +1,5 @@
-// K3, as far as a container runtime without a kubelet can show: the image, and the agent of the chart in a container of it. One file,
-// since making the image takes longer than all else.
+// K3, as far as a container runtime without a kubelet can show: the image, and the agent of the chart in a container of it.
+// One file, since making the image takes longer than all else.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// What SPIRE is made of on the other side of the socket: a server by grpc-go, and go-spiffe's client. Runs where GO_SPIFFE names the
-// program that `go build` makes of go-spiffe/ beside this.
+// What SPIRE is made of on the other side of the socket: a server by grpc-go, and go-spiffe's client. Runs where GO_SPIFFE
+// names the program that `go build` makes of go-spiffe/ beside this.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,5 +1,6 @@
 // An agent in a container, as the chart's DaemonSet describes it: started by a real runtime with the command, the environment,
-// the mounts and the privileges that are written there. Of what a kubelet adds only accounts and ConfigMaps, where a test asks for them.
+// the mounts and the privileges that are written there. Of what a kubelet adds only accounts and ConfigMaps, where a test
+// asks for them.
 
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';

@@ -70,7 +70,10 @@ export class Domain implements AsyncDisposable {
     });
   }
 
-  /** Puts the CA of its registry on a host of its own, as an admin does: nodes have enrolled by then. `options`: of both programs. */
+  /**
+   * Puts the CA of its registry on a host of its own, as an admin does: nodes have enrolled by then. `options`: of both
+   * programs.
+   */
   async putApart(...options: string[]): Promise<void> {
     await this.stopRegistry();
     this.#options = options;

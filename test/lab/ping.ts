@@ -26,8 +26,8 @@ export interface PingResult {
 }
 
 /**
- * Up to so many are programs of their own: once anything came back, ping waits for the last answer no longer than an interval or two
- * round trips, whatever it was told, and what a busy machine is late with would be taken for lost.
+ * Up to so many are programs of their own: once anything came back, ping waits for the last answer no longer than an interval
+ * or two round trips, whatever it was told, and what a busy machine is late with would be taken for lost.
  */
 const FEW = 20;
 const EACH =

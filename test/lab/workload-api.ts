@@ -56,7 +56,10 @@ export class WorkloadApiServer implements AsyncDisposable {
     this.#changed = Promise.withResolvers();
   }
 
-  /** Streams that are open end, by this error or by none (EOF), as when a SPIFFE agent is started again; others may begin at once. */
+  /**
+   * Streams that are open end, by this error or by none (EOF), as when a SPIFFE agent is started again; others may begin at
+   * once.
+   */
   endStreams(error?: ConnectError): void {
     this.#ending = { error };
     this.#changed.resolve();

@@ -1,6 +1,7 @@
-// The CA of a running domain is put on a machine of its own and then replaced, both under traffic: the next one comes into the bundle,
-// signs, and the old one goes. Nodes renew under the next by themselves, and not a packet is lost. The outage budget is a minute here,
-// so that grants and records are renewed often, too. With the CA in the registry's process: test/src/ca/rotation.test.ts.
+// The CA of a running domain is put on a machine of its own and then replaced, both under traffic: the next one comes into
+// the bundle, signs, and the old one goes. Nodes renew under the next by themselves, and not a packet is lost. The outage
+// budget is a minute here, so that grants and records are renewed often, too. With the CA in the registry's process:
+// test/src/ca/rotation.test.ts.
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

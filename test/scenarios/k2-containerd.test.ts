@@ -1,5 +1,5 @@
-// K1 to K4 with a real container runtime of Kubernetes', asked as a kubelet does: by the informer alone, and by the plugin as it was
-// built and installed.
+// K1 to K4 with a real container runtime of Kubernetes', asked as a kubelet does: by the informer alone, and by the plugin as
+// it was built and installed.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// Loaded before a registry, it makes that one lie: it keeps from everybody what the domain says of itself, so that nobody hears of who
-// was revoked, and takes no deletion.
+// Loaded before a registry, it makes that one lie: it keeps from everybody what the domain says of itself, so that nobody
+// hears of who was revoked, and takes no deletion.
 
 import { OwnStatement } from '../../src/registry/own-statement.ts';
 

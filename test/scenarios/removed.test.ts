@@ -65,7 +65,8 @@ test("a pod's removed interface is made anew: soon when nobody asks", async () =
 });
 
 test("a pod's interface that cannot be made anew is a problem until it can, and logged once", async () => {
-  // Other reasons there may be, too: while its router namespace was made anew, or when it was looked for before the other was there.
+  // Other reasons there may be, too: while its router namespace was made anew, or when it was looked for before the other was
+  // there.
   const told = () =>
     a1
       .log()

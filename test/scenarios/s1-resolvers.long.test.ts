@@ -1,6 +1,6 @@
-// S1, in resolvers of somebody's own: the snippets of deploy/examples/names as they are, with the programs that they are for. Each is
-// tried where its program is: unbound, systemd-resolved (RESOLVED names the directory that Debian's package was unpacked to, where it is not
-// installed), CoreDNS (in the directory that KUBERNETES names).
+// S1, in resolvers of somebody's own: the snippets of deploy/examples/names as they are, with the programs that they are for.
+// Each is tried where its program is: unbound, systemd-resolved (RESOLVED names the directory that Debian's package was
+// unpacked to, where it is not installed), CoreDNS (in the directory that KUBERNETES names).
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';

@@ -1,5 +1,5 @@
-// T2 with SVIDs that somebody else issues, as a SPIRE deployment does: the registry and one node live by a Workload API, another node
-// by files. Identities and CAs rotate under traffic; who loses its entry is out when its SVID ends.
+// T2 with SVIDs that somebody else issues, as a SPIRE deployment does: the registry and one node live by a Workload API,
+// another node by files. Identities and CAs rotate under traffic; who loses its entry is out when its SVID ends.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,6 @@
-// T5 with the signer apart: each lie of a registry that holds no key of the CA, played against real agents. Mallory owns the registry's
-// machine, its store and its credential, and a node of the domain, n3, with its SVID and keys. Nobody's packet is accepted.
+// T5 with the signer apart: each lie of a registry that holds no key of the CA, played against real agents. Mallory owns the
+// registry's machine, its store and its credential, and a node of the domain, n3, with its SVID and keys. Nobody's packet is
+// accepted.
 
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';

@@ -1,5 +1,6 @@
-// T5 between two companies, the signer of the inviting one apart: what a registry without a key of the CA can make of a partner. Mallory
-// owns the registry's machine, its store and its credential. Nobody's packet is accepted, and what an admin ended has ended.
+// T5 between two companies, the signer of the inviting one apart: what a registry without a key of the CA can make of a
+// partner. Mallory owns the registry's machine, its store and its credential. Nobody's packet is accepted, and what an admin
+// ended has ended.
 
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';

@@ -1,5 +1,6 @@
-// T5: a registry that keeps a revocation to itself. The signer renews nothing for who was revoked, so its SVID ends, its record with it, and
-// its peers let it go, though their registry never said a word. The outage budget is a minute here: so long it takes at most, and a sixth.
+// T5: a registry that keeps a revocation to itself. The signer renews nothing for who was revoked, so its SVID ends, its
+// record with it, and its peers let it go, though their registry never said a word. The outage budget is a minute here: so
+// long it takes at most, and a sixth.
 
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';

@@ -1,6 +1,7 @@
 // What UDP gets through a tunnel: how much of a fixed rate of small packets, how many when they come without mercy, and how many
-// bytes by the size of the packets. iperf3's sockets hold as much as the machine allows: by default they hold 2 ms of small packets,
-// and what they lose while iperf3 waits for a processor, no tunnel has lost (nor delivered: the cable shows as much).
+// bytes by the size of the packets. iperf3's sockets hold as much as the machine allows: by default they hold 2 ms of small
+// packets, and what they lose while iperf3 waits for a processor, no tunnel has lost (nor delivered: the cable shows as
+// much).
 
 import { readFileSync } from 'node:fs';
 import { iperf3 } from '../../lab/iperf3.ts';

@@ -1,4 +1,5 @@
-// A registry's rules over a store in memory, and the calls that tests of rules begin with. Each test has a store of its own (`beginAnew`).
+// A registry's rules over a store in memory, and the calls that tests of rules begin with. Each test has a store of its own
+// (`beginAnew`).
 
 import { enroll } from '../../../native-free/registry/enrolment-rules.ts';
 import { joinNetwork } from '../../../native-free/registry/lease-rules.ts';

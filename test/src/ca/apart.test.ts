@@ -1,5 +1,5 @@
-// A domain whose signer is apart from its registry: all goes on as it does with one in the registry's process, no key of the CA is where the
-// registry is, and what somebody gets signed who took the registry over.
+// A domain whose signer is apart from its registry: all goes on as it does with one in the registry's process, no key of the
+// CA is where the registry is, and what somebody gets signed who took the registry over.
 
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// A domain whose signer is apart, over TLS on 127.0.0.1: the CA in one state directory, the registry in another, and an admin who knows
-// both. What the registry asks can be changed on its way, as by somebody who took it over.
+// A domain whose signer is apart, over TLS on 127.0.0.1: the CA in one state directory, the registry in another, and an admin
+// who knows both. What the registry asks can be changed on its way, as by somebody who took it over.
 
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';

@@ -1,5 +1,5 @@
-// Partners that say as much of themselves as they may, and come and go at once: neither the registry nor what the domain says to its own
-// nodes breaks by that.
+// Partners that say as much of themselves as they may, and come and go at once: neither the registry nor what the domain says
+// to its own nodes breaks by that.
 
 import { statSync } from 'node:fs';
 import { expect, onTestFinished, test, vi } from 'vitest';

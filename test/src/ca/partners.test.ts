@@ -1,5 +1,5 @@
-// A domain whose signer is apart, and its partners: what works with one in the registry's process works, and what somebody gets signed
-// who took the registry over. The invitations are made and accepted by the very functions of the commands.
+// A domain whose signer is apart, and its partners: what works with one in the registry's process works, and what somebody
+// gets signed who took the registry over. The invitations are made and accepted by the very functions of the commands.
 
 import { describe, expect, test, vi } from 'vitest';
 import { acceptBySigner, makeInvitation } from '../../../cmd/vl3/ca-client.ts';

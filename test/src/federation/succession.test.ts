@@ -1,5 +1,5 @@
-// A partner's registry that was taken over, whose signer is apart: what it serves as its domain's bundle is not followed unless that
-// domain has signed it.
+// A partner's registry that was taken over, whose signer is apart: what it serves as its domain's bundle is not followed
+// unless that domain has signed it.
 
 import { describe, expect, test } from 'vitest';
 import { successionProblem } from '../../../src/federation/succession.ts';

@@ -1,5 +1,5 @@
-// An SVID in a volume that Kubernetes makes of a Secret, for a pod that is not root: links in a directory that anybody may write to,
-// but nobody take from, and a key that the pod's group may read (fsGroup).
+// An SVID in a volume that Kubernetes makes of a Secret, for a pod that is not root: links in a directory that anybody may
+// write to, but nobody take from, and a key that the pod's group may read (fsGroup).
 
 import { execFile } from 'node:child_process';
 import {

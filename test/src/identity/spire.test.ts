@@ -1,5 +1,6 @@
-// What SPIRE's agent really does at its Workload API, and what becomes of an identity then: entries that go and come back, several of
-// the same identity, federated domains that lose their CAs, streams that end with or without an error, a restart without the server.
+// What SPIRE's agent really does at its Workload API, and what becomes of an identity then: entries that go and come back,
+// several of the same identity, federated domains that lose their CAs, streams that end with or without an error, a restart
+// without the server.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

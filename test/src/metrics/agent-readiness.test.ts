@@ -1,4 +1,5 @@
-// When an agent says that it is ready: each reason by itself. That it says so of real networks is in test/scenarios/metrics.test.ts.
+// When an agent says that it is ready: each reason by itself. That it says so of real networks is in
+// test/scenarios/metrics.test.ts.
 
 import { expect, test } from 'vitest';
 import {

@@ -257,7 +257,8 @@ test('what a node signed for a network of the partner holds nothing here, though
   const local = await both.home.enrol('n1');
   const joined = await local.client.joinNetwork({ network: 'red' });
   const uid = joined.network?.uid ?? '';
-  // As the partner's registry got it, which says that its red is this uid. It needs the node's connection to bring it, which it is spared here.
+  // As the partner's registry got it, which says that its red is this uid. It needs the node's connection to bring it, which
+  // it is spared here.
   const lured = recordOf(local, joined, { of: PARTNER });
   expect(await refusal(local.client.putRecord({ network: 'red', record: lured }))).toMatch(
     /^permission-denied: record: node "n1" of home\.example signed it for network "red" \(.*\) of partner\.example/,

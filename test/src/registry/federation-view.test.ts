@@ -1,5 +1,5 @@
-// What a partner's node is told of a network that it came to: everybody while something of it is admitted there, and else itself alone,
-// whatever it asks.
+// What a partner's node is told of a network that it came to: everybody while something of it is admitted there, and else
+// itself alone, whatever it asks.
 
 import { expect, onTestFinished, test } from 'vitest';
 import type { NetworkDelta, NetworkSnapshot } from '../../../src/api/generated/vl3/v1/agent_pb.js';

@@ -1,5 +1,5 @@
-// A registry by SPIRE, which federates itself: of the partners that are named the bundles are those that the Workload API gives, each
-// of its own domain alone.
+// A registry by SPIRE, which federates itself: of the partners that are named the bundles are those that the Workload API
+// gives, each of its own domain alone.
 
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';

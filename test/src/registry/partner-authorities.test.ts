@@ -1,5 +1,5 @@
-// A partner whose bundle is made to break this domain's TLS. A server names the CAs that it knows in each handshake, and more than 64 KiB
-// of names end it: for everybody, the admin who would revoke that partner included.
+// A partner whose bundle is made to break this domain's TLS. A server names the CAs that it knows in each handshake, and more
+// than 64 KiB of names end it: for everybody, the admin who would revoke that partner included.
 
 import { once } from 'node:events';
 import { connect as connectHttp2 } from 'node:http2';
