@@ -188,10 +188,19 @@ export class RecordBook {
       this.#refuse(node, record);
       changed = true;
     }
-    for (const [node, signed] of this.#parked) {
+    for (const [node, signed] of [...this.#parked]) {
       if (!isOfDomain(node) || node === this.#options.node) continue;
       const record = this.#decode(node, signed, now.wall);
-      if (typeof record !== 'string') changed = this.#take(record, signed, now, false) || changed;
+      if (typeof record === 'string') continue;
+      const before = this.#records.get(node);
+      try {
+        changed = this.#take(record, signed, now, false) || changed;
+      } catch {
+        // The disk is full, maybe: that keeps nobody from being struck out. `retry` looks again, and says it if that fails, too.
+        if (before === undefined) this.#records.delete(node);
+        else this.#records.set(node, before);
+        this.#parked.set(node, signed);
+      }
     }
     return changed;
   }

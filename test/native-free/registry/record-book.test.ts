@@ -209,6 +209,7 @@ test('it never testifies of a record that did not verify', () => {
 const partner = new SimulatedSigner(new Uint8Array(32).fill(7), 'partner.example');
 
 test("a node of another domain is known by its domain, and by that domain's bundle alone", () => {
+  let isFull = false;
   const saved = new Map<string, SavedRecord>();
   let isFederated = true;
   const reports: string[] = [];
@@ -217,7 +218,10 @@ test("a node of another domain is known by its domain, and by that domain's bund
     {
       saved: {
         list: () => [...saved.values()],
-        put: (node, signed, acceptedAt) => saved.set(node, { node, signed, acceptedAt }),
+        put: (node, signed, acceptedAt) => {
+          if (isFull) throw new Error('no space left on the device');
+          saved.set(node, { node, signed, acceptedAt });
+        },
         delete: (node) => saved.delete(node),
       },
       verifierOf: (domain) =>
@@ -256,6 +260,11 @@ test("a node of another domain is known by its domain, and by that domain's bund
   );
   expect(book.accept('two@partner.example', theirs, NOW)).toBe(false);
   isFederated = true;
+  isFull = true;
+  expect(book.trustChanged('partner.example', NOW)).toBe(false);
+  expect(nodes()).toEqual([]);
+  // A full disk keeps nobody in, and nobody out for long.
+  isFull = false;
   expect(book.trustChanged('partner.example', NOW)).toBe(true);
   expect(nodes()).toEqual(['two@partner.example']);
 });
