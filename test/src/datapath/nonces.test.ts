@@ -1,39 +1,17 @@
 // The counters that egress seals with, as the AEAD gets them: each once, in order, and none past the last.
 
-import { MessageChannel } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { type Aead, createAead } from '../../../src/datapath/aead.ts';
-import { Counters, createCounterMemory, EGRESS_COUNTERS } from '../../../src/datapath/counters.ts';
 import { Egress } from '../../../src/datapath/egress.ts';
-import { EventSink } from '../../../src/datapath/event-sink.ts';
-import { createHandOver } from '../../../src/datapath/hand-over.ts';
-import { Outbox } from '../../../src/datapath/outbox.ts';
-import { Poller } from '../../../src/datapath/poller.ts';
-import { createRing, Ring } from '../../../src/datapath/ring.ts';
-import { createSharedMemory, SharedState } from '../../../src/datapath/shared-state.ts';
 import { warmUpEgress } from '../../../src/datapath/warm-up.ts';
-import { DATAGRAM_LENGTH, EVENT_LENGTH, type WorkerOptions } from '../../../src/datapath/worker-protocol.ts';
+import type { WorkerOptions } from '../../../src/datapath/worker-protocol.ts';
 import type { Arena } from '../../../src/ffi/memory.ts';
+import { EGRESS_ARENA, egressParts, workerOptions } from './sandboxed-egress.ts';
 
-const SPARE = 128 << 10;
 /** Of the warm-up's first session, which stays all the time. Its other one is renewed again and again. */
 const SLOT = 0;
 const FIRST = '1 0';
 const LIMIT = 2 ** 32 - 2 ** 20;
-
-const options = (): WorkerOptions => ({
-  pair: 0,
-  handOver: createHandOver([-1]),
-  port: new MessageChannel().port1,
-  memory: createSharedMemory(4, 4),
-  counters: createCounterMemory(EGRESS_COUNTERS),
-  wakeFd: -1,
-  udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
-  aeadTier: 'openssl-low-level',
-  marksSparse: true,
-  events: createRing(EVENT_LENGTH, 4),
-  extra: createRing(DATAGRAM_LENGTH, 4),
-});
 
 /**
  * Sends the warm-up's packets, bulk and small, through an egress whose first session has sealed `used` messages before. Returns
@@ -55,30 +33,18 @@ const sendAll = (used: number) => {
         aead.seal(key, nonce, ...of);
       },
     };
-    const state = new SharedState(sandbox.memory);
+    const parts = egressParts(arena, sandbox, watched);
+    const { state } = parts;
     state.takeCounters(SLOT, used);
-    const counters = new Counters(EGRESS_COUNTERS, sandbox.counters);
     class WatchedEgress extends Egress {
       override turn(timeoutMs?: number): void {
         super.turn(timeoutMs);
         counter = state.sendCounterOf(SLOT);
       }
     }
-    return new WatchedEgress({
-      pair: 0,
-      arena,
-      aead: watched,
-      state,
-      counters,
-      outbox: new Outbox(arena, state, counters, sandbox.udp),
-      poller: new Poller(arena, sandbox.wakeFd, 4),
-      events: new EventSink(sandbox.events, sandbox.port),
-      commands: new Ring(sandbox.extra),
-      marksSparse: true,
-      port: sandbox.port,
-    });
+    return new WatchedEgress(parts);
   };
-  warmUpEgress(options(), create, Egress.ARENA + Outbox.ARENA + SPARE);
+  warmUpEgress(workerOptions(), create, EGRESS_ARENA);
   return { sealed, counter };
 };
 

@@ -1,42 +1,19 @@
 // What egress reads ahead, and in which order it seals that, with a line of local sockets for a TUN.
 
-import { MessageChannel } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { type Aead, createAead } from '../../../src/datapath/aead.ts';
-import { Counters, createCounterMemory, EGRESS_COUNTERS } from '../../../src/datapath/counters.ts';
 import { Egress } from '../../../src/datapath/egress.ts';
-import { EventSink } from '../../../src/datapath/event-sink.ts';
-import { createHandOver } from '../../../src/datapath/hand-over.ts';
-import { Outbox } from '../../../src/datapath/outbox.ts';
-import { Poller } from '../../../src/datapath/poller.ts';
-import { createRing, Ring } from '../../../src/datapath/ring.ts';
-import { createSharedMemory, SharedState } from '../../../src/datapath/shared-state.ts';
 import { rounds } from '../../../src/datapath/warm-up-packets.ts';
 import { Sandbox } from '../../../src/datapath/warm-up-sandbox.ts';
-import { DATAGRAM_LENGTH, EVENT_LENGTH, type WorkerOptions } from '../../../src/datapath/worker-protocol.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
+import { EGRESS_ARENA, egressParts, workerOptions } from './sandboxed-egress.ts';
 
-const ARENA = Egress.ARENA + Outbox.ARENA + (128 << 10);
 const IPV4_PROTOCOL = 9;
 const TCP = 6;
 const ICMP = 1;
 /** From the IPv4 header on. */
 const TCP_SOURCE_PORT = 20;
 const TCP_SEQUENCE = 20 + 4;
-
-const options = (marksSparse: boolean): WorkerOptions => ({
-  pair: 0,
-  handOver: createHandOver([-1]),
-  port: new MessageChannel().port1,
-  memory: createSharedMemory(4, 4),
-  counters: createCounterMemory(EGRESS_COUNTERS),
-  wakeFd: -1,
-  udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
-  aeadTier: 'openssl-low-level',
-  marksSparse,
-  events: createRing(EVENT_LENGTH, 4),
-  extra: createRing(DATAGRAM_LENGTH, 4),
-});
 
 /** Of the warm-up's: a TCP super-packet of 27 KB and a ping. */
 const [bulk, ping] = ((): [Uint8Array, Uint8Array] => {
@@ -62,8 +39,8 @@ const bulkPacket = (n: number): Uint8Array => {
 /** Has an egress seal what lies in its TUN; what it sealed, in order: of each packet of the stream its number, and 'ping'. */
 const sealAll = (packets: readonly Uint8Array[], marksSparse: boolean): (number | 'ping')[] => {
   const sealed: (number | 'ping')[] = [];
-  using sandbox = new Sandbox(options(marksSparse));
-  const arena = new Arena(ARENA, true);
+  using sandbox = new Sandbox(workerOptions(marksSparse));
+  const arena = new Arena(EGRESS_ARENA, true);
   const aead = createAead(arena);
   const watched: Aead = {
     tier: aead.tier,
@@ -75,21 +52,7 @@ const sealAll = (packets: readonly Uint8Array[], marksSparse: boolean): (number 
       aead.seal(key, counter, from, ...of);
     },
   };
-  const state = new SharedState(sandbox.options.memory);
-  const counters = new Counters(EGRESS_COUNTERS, sandbox.options.counters);
-  const egress = new Egress({
-    pair: 0,
-    arena,
-    aead: watched,
-    state,
-    counters,
-    outbox: new Outbox(arena, state, counters, sandbox.options.udp),
-    poller: new Poller(arena, sandbox.options.wakeFd, 4),
-    events: new EventSink(sandbox.options.events, sandbox.options.port),
-    commands: new Ring(sandbox.options.extra),
-    marksSparse,
-    port: sandbox.options.port,
-  });
+  const egress = new Egress(egressParts(arena, sandbox.options, watched));
   sandbox.vary(0);
   egress.configure();
   for (const packet of packets) expect(sandbox.sendFromInside(packet)).toBe(true);

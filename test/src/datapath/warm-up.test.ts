@@ -1,7 +1,6 @@
 // The warm-up really runs the packet code, end to end, and leaves nothing behind in the worker it warms.
 
 import { readdirSync } from 'node:fs';
-import { MessageChannel } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { createAead } from '../../../src/datapath/aead.ts';
 import {
@@ -13,33 +12,18 @@ import {
 } from '../../../src/datapath/counters.ts';
 import { Egress } from '../../../src/datapath/egress.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
-import { createHandOver } from '../../../src/datapath/hand-over.ts';
 import { Ingress } from '../../../src/datapath/ingress.ts';
-import { Outbox } from '../../../src/datapath/outbox.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
-import { createRing, Ring } from '../../../src/datapath/ring.ts';
-import { createSharedMemory, SharedState } from '../../../src/datapath/shared-state.ts';
+import { Ring } from '../../../src/datapath/ring.ts';
+import { SharedState } from '../../../src/datapath/shared-state.ts';
 import { warmUpEgress, warmUpIngress } from '../../../src/datapath/warm-up.ts';
-import { DATAGRAM_LENGTH, EVENT_LENGTH, type WorkerOptions } from '../../../src/datapath/worker-protocol.ts';
+import type { WorkerOptions } from '../../../src/datapath/worker-protocol.ts';
 import type { Arena } from '../../../src/ffi/memory.ts';
+import { EGRESS_ARENA, egressParts, workerOptions } from './sandboxed-egress.ts';
 
 const SPARE = 128 << 10;
 /** In each of which there is some of what is rare. */
 const ROUNDS = 60;
-
-const options = (): WorkerOptions => ({
-  pair: 0,
-  handOver: createHandOver([-1]),
-  port: new MessageChannel().port1,
-  memory: createSharedMemory(4, 4),
-  counters: createCounterMemory(INGRESS_COUNTERS),
-  wakeFd: -1,
-  udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
-  aeadTier: 'openssl-low-level',
-  marksSparse: true,
-  events: createRing(EVENT_LENGTH, 4),
-  extra: createRing(DATAGRAM_LENGTH, 4),
-});
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
@@ -47,25 +31,11 @@ test('egress seals and sends all of it', () => {
   let counts = createCounterMemory(EGRESS_COUNTERS);
   const create = (arena: Arena, sandbox: WorkerOptions): Egress => {
     counts = sandbox.counters;
-    const state = new SharedState(sandbox.memory);
-    const counters = new Counters(EGRESS_COUNTERS, sandbox.counters);
-    return new Egress({
-      pair: 0,
-      arena,
-      aead: createAead(arena),
-      state,
-      counters,
-      outbox: new Outbox(arena, state, counters, sandbox.udp),
-      poller: new Poller(arena, sandbox.wakeFd, 4),
-      events: new EventSink(sandbox.events, sandbox.port),
-      commands: new Ring(sandbox.extra),
-      marksSparse: true,
-      port: sandbox.port,
-    });
+    return new Egress(egressParts(arena, sandbox));
   };
-  const own = options();
+  const own = workerOptions();
   const before = openDescriptors();
-  warmUpEgress(own, create, Egress.ARENA + Outbox.ARENA + SPARE);
+  warmUpEgress(own, create, EGRESS_ARENA);
   expect(openDescriptors()).toBe(before);
   const { packets, sends, ...rest } = readCounts(EGRESS_COUNTERS, counts);
   expect(packets).toBeGreaterThan(3000);
@@ -95,7 +65,7 @@ test('ingress opens, coalesces and writes all of it', () => {
       port: sandbox.port,
     });
   };
-  const own = options();
+  const own = workerOptions();
   const before = openDescriptors();
   warmUpIngress(own, create, Ingress.ARENA + SPARE);
   expect(openDescriptors()).toBe(before);
