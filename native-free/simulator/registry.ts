@@ -1,6 +1,6 @@
 // The registry as a process on a machine of its own: the real rules over a durable store. What the process knows beside its
 // disk is gone when it dies. Not here: its watchers (registry-feed.ts), admission, partners and liveness (registry-*.ts), and
-// the network between it and the nodes (control-plane.ts).
+// the network between it and the nodes (control-plane.ts). Long, since it has a method for each call.
 
 import { fromBase64, toBase64 } from '../base64.ts';
 import { Vl3Error } from '../error.ts';

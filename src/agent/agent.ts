@@ -1,5 +1,6 @@
 // The agent's composition root: what is opened here in order is closed in reverse. Above the line nothing on the machine
 // is changed but the agent's own state; below it the port opens and networks come up.
+// Long, since the order is the point.
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';

@@ -1,4 +1,5 @@
 // K3: what the chart renders, without a cluster: Helm's own checks, Kubernetes' schemas, and that all names agree.
+// One file, since each rendering is judged by all of it.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
