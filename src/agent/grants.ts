@@ -7,11 +7,10 @@ import type { VerifyGrant } from '../../native-free/admission/grant.ts';
 import { GrantBook, type Granted } from '../../native-free/admission/grant-book.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { DocumentStore } from '../../native-free/reconcile/document-store.ts';
-import { GRANT } from '../../native-free/reconcile/documents.ts';
+import { savedGrants } from '../../native-free/reconcile/saved-grants.ts';
 import type { SavedNetwork } from '../../native-free/reconcile/saved-network.ts';
 import { foreignDomainOf } from '../../native-free/registry/foreign-key.ts';
 import type { SignedRecord } from '../../native-free/registry/record.ts';
-import { fromBase64, toBase64 } from '../base64.ts';
 import type { Clock } from './clock.ts';
 
 export interface GrantsDeps {
@@ -36,7 +35,7 @@ export class Grants {
     this.#book = new GrantBook(
       { network, networkUid, home },
       {
-        saved: savedGrants(state, `${saved.name}/`),
+        saved: savedGrants(state, saved.name),
         verify: verifyGrant,
         report: (node, reason) => logger.warn({ network: saved.name, node, reason }, 'grant refused'),
       },
@@ -86,31 +85,3 @@ export class Grants {
     this.#book.clear();
   }
 }
-
-const savedGrants = (state: DocumentStore, start: string) => ({
-  list: () =>
-    state
-      .list(GRANT)
-      .filter(({ name }) => name.startsWith(start))
-      .map(({ name, value: { grant, signature, certificateChain, acceptedAt } }) => ({
-        node: name.slice(start.length),
-        signed: {
-          record: fromBase64(grant),
-          signature: fromBase64(signature),
-          certificateChain: certificateChain.map(fromBase64),
-        },
-        acceptedAt,
-      })),
-  put: (
-    node: string,
-    { record, signature, certificateChain }: SignedRecord,
-    acceptedAt: { bootId: string; boot: number; wall: number },
-  ) =>
-    state.put(GRANT, start + node, {
-      grant: toBase64(record),
-      signature: toBase64(signature),
-      certificateChain: certificateChain.map(toBase64),
-      acceptedAt,
-    }),
-  delete: (node: string) => state.delete(GRANT, start + node),
-});

@@ -1,11 +1,12 @@
-// Where a simulated node keeps the grants of one network over a restart.
+// Where a node keeps the grants of one network over a restart.
 
 import type { GrantBookDependencies } from '../admission/grant-book.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
-import { GRANT } from '../reconcile/documents.ts';
-import type { Documents } from './documents.ts';
+import type { DocumentStore } from './document-store.ts';
+import { GRANT } from './documents.ts';
 
-export const savedGrants = (documents: Documents, network: string): GrantBookDependencies['saved'] => {
+/** `network`: as this node calls it. */
+export const savedGrants = (documents: DocumentStore, network: string): GrantBookDependencies['saved'] => {
   const start = `${network}/`;
   return {
     list: () =>
