@@ -35,7 +35,7 @@ export const deviceCommand: CommandGroup = (program: Command, context: Context):
       program
         .createOption(
           '--worker-pairs <number>',
-          'pairs of threads that move packets; auto: one for each two processors',
+          'pairs of threads that move packets; auto: one for each two processors, half (one thread) on fewer than four',
         )
         .choices(WORKER_PAIRS)
         .default('auto')

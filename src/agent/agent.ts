@@ -14,6 +14,7 @@ import { check } from '../../native-free/registry/model.ts';
 import { domainOfKey, networkKey, networkKeyAt } from '../../native-free/registry/network-key.ts';
 import { Cni } from '../cni/cni.ts';
 import { Datapath } from '../datapath/datapath.ts';
+import { lanesOf } from '../datapath/worker-pairs.ts';
 import { compactMemory } from '../ffi/trim.ts';
 import { type Identity, isLeased } from '../identity/identity.ts';
 import { signAttestation, signNames, signRecord } from '../identity/record-signer.ts';
@@ -142,7 +143,7 @@ export const startAgent = async (options: AgentOptions, deps: AgentDependencies)
   failure.promise.catch(() => {});
   const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
   const { workerPairs, sparseFirst } = options;
-  const devices = new Port({ random, lanes: workerPairs });
+  const devices = new Port({ random, lanes: lanesOf(workerPairs) });
   const datapath = opened.use(
     await Datapath.start(
       { port, pairs: workerPairs, sparseFirst },

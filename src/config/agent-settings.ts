@@ -105,7 +105,7 @@ const schema = z.strictObject({
   'worker-pairs': setting(choice(WORKER_PAIRS).prefault('auto'), {
     placeholder: '<number>',
     description:
-      'threads that move packets, two in each pair: auto is one pair for each two processors, 4 at most (auto, 1, 2, 4, 8)',
+      'threads that move packets, two in each pair: auto is one pair for each two processors, 4 at most, and half a pair, one thread for both directions, on fewer than four (auto, half, 1, 2, 4, 8)',
   }),
   'sparse-first': setting(choice(['on', 'off']).prefault('on'), {
     placeholder: '<on|off>',

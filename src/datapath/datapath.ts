@@ -20,7 +20,7 @@ import { decodePath, encodePath, PATH_LENGTH } from './sockaddr.ts';
 import { queuesOf, type Tun, type TunOffload } from './tun.ts';
 import { closeUdp, openUdp, rebindUdp, setUdpMark, type UdpSockets, unbindUdp } from './udp.ts';
 import type { UdpOffloads } from './udp-offloads.ts';
-import { checkPairs, defaultPairs } from './worker-pairs.ts';
+import { checkPairs, defaultPairs, HALF_A_PAIR, lanesOf } from './worker-pairs.ts';
 import {
   COMMAND_ANSWER_PROBE,
   COMMAND_DROP_STAGED,
@@ -42,7 +42,7 @@ export interface DatapathOptions {
   readonly aeadTier?: AeadTier;
   /** Of all devices together. Default 32768. */
   readonly maxPeers?: number;
-  /** Of workers, one that sends and one that receives: 1, 2, 4 or 8. Default: one for each two processors, 4 at most. */
+  /** Of workers, one that sends and one that receives: 0.5 (one that does both), 1, 2, 4 or 8. Default: `defaultPairs`. */
   readonly pairs?: number | undefined;
 }
 
@@ -103,14 +103,16 @@ export class Datapath implements AsyncDisposable {
     const allowOffloads = options.allowOffloads ?? true;
     const pairs = checkPairs(options.pairs ?? defaultPairs());
     const sparseFirst = options.sparseFirst ?? true;
-    const udp = openUdp({ port: options.port, allowOffloads, pairs, sparseFirst });
+    const lanes = lanesOf(pairs);
+    const udp = openUdp({ port: options.port, allowOffloads, pairs: lanes, sparseFirst });
     const maxPeers = options.maxPeers ?? MAX_PEERS;
     const maxKeypairs = 2 ** Math.ceil(Math.log2(maxPeers * KEYPAIRS_PER_PEER));
-    const memory = createSharedMemory(PeerSlots.slotsFor(maxPeers), maxKeypairs, pairs);
+    const memory = createSharedMemory(PeerSlots.slotsFor(maxPeers), maxKeypairs, lanes);
     const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), maxPeers, handlers);
     try {
       const aeadTier = options.aeadTier ?? 'openssl-low-level';
-      await datapath.#workers.start({ memory, udp, marksSparse: sparseFirst, aeadTier });
+      const isDuplex = pairs === HALF_A_PAIR;
+      await datapath.#workers.start({ memory, udp, marksSparse: sparseFirst, aeadTier, isDuplex });
       return datapath;
     } catch (error) {
       await datapath[Symbol.asyncDispose]();

@@ -1,6 +1,7 @@
 // A worker's devices: one per network, each with its TUN and the allowed IPs of its peers. Changed by messages from
 // the main thread between batches; looked up by device number (a small integer) and by position among what is polled.
 
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { buildAllowedIpsTable, lookupV4, lookupV6 } from '../../native-free/device/allowed-ips-table.ts';
 import { MacKey } from '../../native-free/noise/blake2s.ts';
 import type { Poller } from './poller.ts';
@@ -36,6 +37,12 @@ export class WorkerDevice {
   }
 }
 
+/** What main has sent since. */
+export const takeConfiguration = (port: MessagePort, take: (configuration: Configuration) => void): void => {
+  for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port))
+    take(message.message);
+};
+
 export class DeviceTable {
   /** Those in use, in no order. */
   readonly all: WorkerDevice[] = [];
@@ -53,8 +60,7 @@ export class DeviceTable {
     return this.#byNumber[device];
   }
 
-  /** Carries out a change and returns its sequence number. */
-  apply({ sequence, change }: Configuration): number {
+  apply({ change }: Configuration): void {
     if (change.kind === 'add-device') {
       const { fds, mtu, offload } = change;
       const device = new WorkerDevice(change.device, fds, this.#pair, mtu, offload);
@@ -75,7 +81,6 @@ export class DeviceTable {
       const device = this.#byNumber[change.device];
       if (device !== undefined) device.allowedIps = change.allowedIps;
     }
-    return sequence;
   }
 
   /** Stops using a device's TUN, but keeps its number taken until main removes it. */
@@ -91,9 +96,9 @@ export class DeviceTable {
 
   #watch(): void {
     if (this.#poller === undefined) return;
-    this.#poller.watch(this.all.map((device) => device.fd));
+    const first = this.#poller.watch(this.all.map((device) => device.fd));
     this.all.forEach((device, i) => {
-      device.position = i;
+      device.position = first + i;
     });
   }
 }

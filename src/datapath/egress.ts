@@ -10,7 +10,6 @@
 //
 // Nothing here allocates per packet, but staging.
 
-import { receiveMessageOnPort } from 'node:worker_threads';
 import { flowHash } from '../../native-free/wire/flow-hash.ts';
 import { mayBeCut } from '../../native-free/wire/icmp.ts';
 import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
@@ -27,7 +26,7 @@ import { monotonicNow } from '../ffi/clock.ts';
 import { POLLIN } from '../ffi/libc.ts';
 import type { AeadTier } from './aead.ts';
 import { Backlog } from './backlog.ts';
-import { DeviceTable, type WorkerDevice } from './device-table.ts';
+import { DeviceTable, takeConfiguration, type WorkerDevice } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
 import type { Poller } from './poller.ts';
 import type { Ring } from './ring.ts';
@@ -45,6 +44,8 @@ import {
   COMMAND_SEND_STAGED,
   COMMAND_SEQUENCE,
   COMMAND_SIZE,
+  type Configuration,
+  MAX_DEVICES,
   type WorkerOptions,
 } from './worker-protocol.ts';
 
@@ -104,7 +105,7 @@ export class Egress {
     this.#askedAt = new Float64Array(state.maxPeers);
     this.#backlog = new Backlog(arena);
     this.#readAt = this.#backlog.free;
-    this.#tuns = new TunReader(arena.address, (device) => this.#lose(device));
+    this.#tuns = new TunReader(arena.address, MAX_DEVICES, (device) => this.#lose(device));
   }
 
   get aeadTier(): AeadTier {
@@ -115,43 +116,62 @@ export class Egress {
   run(): void {
     const { state } = this.#parts;
     while (!state.stopped) this.turn();
-    this.#sealer.wipe();
+    this.wipe();
   }
 
   /** Waits until there is something to do, or for so long, and does it. */
   turn(timeoutMs?: number): void {
     const { state, poller, events } = this.#parts;
-    poller.wait(this.#backlog.isEmpty ? timeoutMs : 0);
+    poller.wait(this.isBehind ? 0 : timeoutMs);
     state.enter(this.#number);
-    this.#work();
+    if (poller.takeWakeup()) {
+      this.settle();
+      this.configure();
+      this.obey();
+    }
+    this.forward(READS_A_TURN);
     state.leave(this.#number);
     events.flush();
   }
 
-  #work(): void {
+  /** It has read what it has not sent yet: it must not wait. */
+  get isBehind(): boolean {
+    return !this.#backlog.isEmpty;
+  }
+
+  /** What was read before goes as things are, before they change. */
+  settle(): void {
     this.#now = monotonicNow();
-    if (this.#parts.poller.takeWakeup()) {
-      // What was read before goes as things were then.
-      while (!this.#backlog.isEmpty) this.#forwardOldest();
-      this.configure();
-      this.#obey();
-      this.#sealer.wipeIfRetired();
-    }
-    this.#tuns.clear();
-    for (const device of this.#devices.all) {
-      const events = this.#parts.poller.eventsAt(device.position);
-      if (events === POLLIN) this.#tuns.add(device);
-      else if (events !== 0) this.#lose(device);
-    }
-    this.#forwardAll();
+    while (!this.#backlog.isEmpty) this.#forwardOldest();
+  }
+
+  /** Forwards what the TUNs have that are readable by the poller, about so many reads. */
+  forward(reads: number): void {
+    this.#look();
+    if (this.#backlog.isEmpty && this.#tuns.device === undefined) return;
+    this.#now = monotonicNow();
+    this.#forwardAll(reads);
     this.#parts.outbox.flush();
   }
 
-  #forwardAll(): void {
+  #look(): void {
+    const { poller } = this.#parts;
+    const { all } = this.#devices;
+    this.#tuns.clear();
+    for (let i = all.length - 1; i >= 0; i--) {
+      const device = all[i];
+      if (device === undefined) continue;
+      const events = poller.eventsAt(device.position);
+      if (events === POLLIN) this.#tuns.add(device);
+      else if (events !== 0) this.#lose(device);
+    }
+  }
+
+  #forwardAll(reads: number): void {
     let messages = 0;
     this.#reads = 0;
-    while (this.#reads < READS_A_TURN && messages < MESSAGES_A_TURN) {
-      this.#readAhead();
+    while (this.#reads < reads && messages < MESSAGES_A_TURN) {
+      this.#readAhead(reads);
       if (this.#backlog.isEmpty) break;
       messages += this.#forwardOldest();
       // What comes while the rest waits is seen by polling.
@@ -162,12 +182,12 @@ export class Egress {
   }
 
   /** Reads some packets: those of sparse flows leave at once, the others wait. */
-  #readAhead(): void {
+  #readAhead(reads: number): void {
     const { outbox } = this.#parts;
     const backlog = this.#backlog;
     let bytes = 0;
     let hasOvertaken = false;
-    while (bytes < BYTES_AHEAD && !backlog.isFull && this.#reads < READS_A_TURN) {
+    while (bytes < BYTES_AHEAD && !backlog.isFull && this.#reads < reads) {
       const { device } = this.#tuns;
       if (device === undefined) break;
       const at = backlog.free;
@@ -282,13 +302,19 @@ export class Egress {
   /** Takes over configuration that main has sent. */
   configure(): void {
     const { port, state, events } = this.#parts;
-    for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
-      state.setSeen(this.#number, this.#devices.apply(message.message));
+    takeConfiguration(port, (configuration) => {
+      this.apply(configuration);
+      state.setSeen(this.#number, configuration.sequence);
       events.wakeLater();
-    }
+    });
   }
 
-  #obey(): void {
+  apply(configuration: Configuration): void {
+    this.#devices.apply(configuration);
+  }
+
+  /** Carries out what is in the ring of commands, and wipes its copy of a key that main has retired. */
+  obey(): void {
     const { commands } = this.#parts;
     for (let entry = commands.peek(); entry >= 0; entry = commands.peek()) {
       const kind = commands.view.getUint32(entry, true);
@@ -306,6 +332,13 @@ export class Egress {
       else if (kind === COMMAND_ANSWER_PROBE)
         this.#sealer.sendProbe(peer, PROBE_ANSWER, sequence, PATH_PROBE_LENGTH, at, this.#now);
     }
+    this.#parts.outbox.flush();
+    this.#sealer.wipeIfRetired();
+  }
+
+  /** Wipes its copies of keys, at the end. */
+  wipe(): void {
+    this.#sealer.wipe();
   }
 
   #sendStaged(peer: number): void {

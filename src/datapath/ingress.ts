@@ -15,7 +15,6 @@
 // dropped and counted. Nothing here allocates per packet.
 
 import { randomInt } from 'node:crypto';
-import { receiveMessageOnPort } from 'node:worker_threads';
 import { ECN_MASK, leaveTunnel, NOT_ECT } from '../../native-free/wire/ecn.ts';
 import { IpHeader, setEcn } from '../../native-free/wire/ip.ts';
 import {
@@ -38,7 +37,7 @@ import { MSG_DONTWAIT, recvmmsg } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
 import { type Aead, type AeadTier, HEADROOM, TAG_LENGTH, TAILROOM } from './aead.ts';
 import type { Counters, IngressCounter } from './counters.ts';
-import { DeviceTable } from './device-table.ts';
+import { DeviceTable, takeConfiguration } from './device-table.ts';
 import type { EventSink } from './event-sink.ts';
 import { HandOver, type HandOverMemory } from './hand-over.ts';
 import { HandshakeIntake } from './handshake-intake.ts';
@@ -51,7 +50,7 @@ import { ReplayWindows } from './replay-windows.ts';
 import type { Ring } from './ring.ts';
 import { NO_SLOT, type SharedState, workerNumber } from './shared-state.ts';
 import type { SocketPair, UdpSockets } from './udp.ts';
-import type { WorkerOptions } from './worker-protocol.ts';
+import type { Configuration, WorkerOptions } from './worker-protocol.ts';
 
 /** Whitepaper section 6.1; counters past 2^53 (of 2^64) are refused. */
 const REJECT_AFTER_TIME_MS = 180_000;
@@ -134,9 +133,6 @@ export class Ingress {
   /** Whether this message's source has been compared with the peer's endpoint. */
   #isSourceChecked = false;
 
-  /** What its poller has to have room for: IPv4's and IPv6's, those of sparse flows beside the others. */
-  static readonly SOCKETS = 4;
-
   static readonly ARENA = BATCH * RECEIVE_ROOM + AREA + HandOver.ARENA + 64 * 1024;
 
   constructor(parts: IngressParts) {
@@ -170,12 +166,9 @@ export class Ingress {
     }
     this.#area = arena.allocate(AREA);
     this.#cursor = this.#area;
-    const existing = ({ v4, v6 }: SocketPair): number[] => (v6 < 0 ? [v4] : [v4, v6]);
     const { udp } = parts;
-    const sparse = udp.sparse === undefined ? [] : existing(udp.sparse);
-    this.#sockets = [...sparse, ...existing(udp)];
-    this.#sparseSockets = sparse.length;
-    parts.poller.watch(this.#sockets);
+    this.#sockets = socketsOfIngress(udp);
+    this.#sparseSockets = udp.sparse === undefined ? 0 : existing(udp.sparse).length;
   }
 
   get aeadTier(): AeadTier {
@@ -186,28 +179,48 @@ export class Ingress {
   run(): void {
     const { state } = this.#parts;
     while (!state.stopped) this.turn();
-    this.#key.wipe();
+    this.wipe();
   }
 
   /** Waits until there is something to do, or for so long, and does it. */
   turn(timeoutMs?: number): void {
-    const { state, poller, events } = this.#parts;
-    poller.wait(timeoutMs ?? (events.isWakePlanned ? events.patience(monotonicNow()) : undefined));
+    const { state, poller } = this.#parts;
+    poller.wait(timeoutMs ?? this.patience);
     state.enter(this.#number);
-    if (poller.takeWakeup()) this.configure();
-    for (let i = 0; i < this.#sockets.length; i++) if (poller.eventsAt(i) !== 0) this.#receive(i);
-    if (this.#laneBits !== 0) {
-      this.#begin();
-      this.#exchange();
+    if (poller.takeWakeup()) {
+      this.configure();
+      this.wipeIfRetired();
     }
+    this.receive(RECEIVES_A_TURN);
     state.leave(this.#number);
+    this.report();
+  }
+
+  /** How long it may wait, ms; undefined: as long as nothing comes. */
+  get patience(): number | undefined {
+    const { events } = this.#parts;
+    return events.isWakePlanned ? events.patience(monotonicNow()) : undefined;
+  }
+
+  /** Wakes main if there is a reason. */
+  report(): void {
+    const { events } = this.#parts;
     events.flush(events.isWakePlanned ? monotonicNow() : this.#now);
   }
 
+  /** Works on what has come by the sockets that are readable by the poller, at most so many batches of each. */
+  receive(batches: number): void {
+    const { poller } = this.#parts;
+    for (let i = 0; i < this.#sockets.length; i++) if (poller.eventsAt(i) !== 0) this.#receive(i, batches);
+    if (this.#laneBits === 0) return;
+    this.#begin();
+    this.#exchange();
+  }
+
   /** By socket `i`. Between batches of bulk it looks for what may overtake: never more than that, so bulk goes on, too. */
-  #receive(i: number): void {
+  #receive(i: number, batches: number): void {
     const fd = this.#sockets[i] ?? -1;
-    for (let round = 0; round < RECEIVES_A_TURN && this.#receiveBatch(fd); round++)
+    for (let round = 0; round < batches && this.#receiveBatch(fd); round++)
       if (i >= this.#sparseSockets)
         for (let sparse = 0; sparse < this.#sparseSockets; sparse++)
           this.#receiveBatch(this.#sockets[sparse] ?? -1);
@@ -478,16 +491,37 @@ export class Ingress {
   /** Takes over configuration that main has sent. */
   configure(): void {
     const { port, state, events } = this.#parts;
-    for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) {
-      const sequence = this.#devices.apply(message.message);
-      this.#inside.match();
-      state.setSeen(this.#number, sequence);
+    takeConfiguration(port, (configuration) => {
+      this.apply(configuration);
+      state.setSeen(this.#number, configuration.sequence);
       events.wakeLater();
-    }
+    });
+  }
+
+  apply(configuration: Configuration): void {
+    this.#devices.apply(configuration);
+    this.#inside.match();
+  }
+
+  /** Wipes its copy of a key that main has retired. */
+  wipeIfRetired(): void {
     this.#key.wipeIfRetired();
+  }
+
+  /** Wipes its copies of keys, at the end. */
+  wipe(): void {
+    this.#key.wipe();
   }
 
   #datagramAt(i: number): number {
     return this.#receiveAt + i * RECEIVE_ROOM + HEADROOM;
   }
 }
+
+const existing = ({ v4, v6 }: SocketPair): number[] => (v6 < 0 ? [v4] : [v4, v6]);
+
+/** In the order in which they are looked at: IPv4's and IPv6's, those of sparse flows before the others. */
+export const socketsOfIngress = (udp: UdpSockets): number[] => [
+  ...(udp.sparse === undefined ? [] : existing(udp.sparse)),
+  ...existing(udp),
+];

@@ -12,6 +12,8 @@ const REVENTS = 6;
 const TIMEOUT_MS = 500;
 
 export class Poller {
+  /** Those that are always watched. */
+  readonly #fixed: number;
   readonly #arena: Arena;
   readonly #fds: number;
   readonly #drain: number;
@@ -19,22 +21,30 @@ export class Poller {
   readonly #capacity: number;
   #count = 1;
 
-  constructor(arena: Arena, wakeFd: number, capacity: number) {
+  /** Watches these always, at the positions 0, 1, ..., and up to `capacity` others. */
+  constructor(arena: Arena, wakeFd: number, capacity: number, fixed: readonly number[] = []) {
     this.#arena = arena;
     this.#wakeFd = wakeFd;
-    this.#capacity = capacity + 1;
+    this.#fixed = fixed.length;
+    this.#capacity = 1 + fixed.length + capacity;
     this.#fds = arena.allocate(this.#capacity * POLLFD);
     this.#drain = arena.allocate(8);
     this.#set(0, wakeFd);
+    fixed.forEach((fd, i) => {
+      this.#set(1 + i, fd);
+    });
+    this.#count = 1 + fixed.length;
   }
 
-  /** Waits on the wake-up descriptor and these, which take the positions 0, 1, ... */
-  watch(fds: readonly number[]): void {
-    if (fds.length >= this.#capacity) throw new RangeError(`cannot watch ${fds.length} descriptors`);
+  /** Waits on these, too, in place of those before; returns the position of the first, which the others follow. */
+  watch(fds: readonly number[]): number {
+    const first = 1 + this.#fixed;
+    if (first + fds.length > this.#capacity) throw new RangeError(`cannot watch ${fds.length} descriptors`);
     fds.forEach((fd, i) => {
-      this.#set(i + 1, fd);
+      this.#set(first + i, fd);
     });
-    this.#count = fds.length + 1;
+    this.#count = first + fds.length;
+    return this.#fixed;
   }
 
   wait(timeoutMs = TIMEOUT_MS): void {

@@ -7,28 +7,34 @@ import type { WorkerDevice } from './device-table.ts';
 export class TunReader {
   readonly #base: number;
   readonly #lose: (device: WorkerDevice) => void;
-  readonly #readable: WorkerDevice[] = [];
+  /** The first so many; an array that is made shorter and longer again costs more than a read. */
+  readonly #readable: (WorkerDevice | undefined)[];
+  #count = 0;
   #next = 0;
 
-  /** Reads to offsets from the address `base`; `lose` is told of a TUN that cannot be read any more. */
-  constructor(base: number, lose: (device: WorkerDevice) => void) {
+  /** Reads to offsets from the address `base`, from at most `most` TUNs; `lose` is told of one that cannot be read any more. */
+  constructor(base: number, most: number, lose: (device: WorkerDevice) => void) {
     this.#base = base;
     this.#lose = lose;
+    this.#readable = new Array(most).fill(undefined);
   }
 
   /** Forgets all. */
   clear(): void {
-    this.#readable.length = 0;
+    this.#count = 0;
   }
 
   /** Has something to read. */
   add(device: WorkerDevice): void {
-    this.#readable.push(device);
+    this.#readable[this.#count] = device;
+    this.#count += 1;
   }
 
   /** Whose turn it is. */
   get device(): WorkerDevice | undefined {
-    return this.#readable[this.#next % this.#readable.length];
+    if (this.#count === 0) return undefined;
+    if (this.#next >= this.#count) this.#next = 0;
+    return this.#readable[this.#next];
   }
 
   /** The length of what was read from that device, with its virtio_net_hdr, or 0; then it is the next one's turn. */
@@ -40,9 +46,8 @@ export class TunReader {
     }
     const code = length < 0 ? errno() : 0;
     if (code === EINTR) return 0;
-    const place = this.#next % this.#readable.length;
-    const last = this.#readable.pop();
-    if (last !== undefined && place < this.#readable.length) this.#readable[place] = last;
+    this.#count -= 1;
+    this.#readable[this.#next] = this.#readable[this.#count];
     if (code !== EAGAIN) this.#lose(device);
     return 0;
   }

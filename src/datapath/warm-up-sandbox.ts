@@ -7,7 +7,7 @@ import { parsePrefix } from '../../native-free/ipam/prefix.ts';
 import { monotonicNow } from '../ffi/clock.ts';
 import { close, eventfd, O_CLOEXEC, O_NONBLOCK, read, socketpair, write } from '../ffi/libc.ts';
 import { Arena } from '../ffi/memory.ts';
-import { createCounterMemory } from './counters.ts';
+import { createCounterMemory, EGRESS_COUNTERS, INGRESS_COUNTERS } from './counters.ts';
 import { createHandOver } from './hand-over.ts';
 import { KeypairSlots } from './keypair-slots.ts';
 import { createRing, Ring } from './ring.ts';
@@ -42,7 +42,8 @@ export class Sandbox implements Disposable {
   readonly #slots: KeypairSlots;
   readonly #keys = new Map<Session, Uint8Array>();
   readonly #commands: Ring;
-  readonly #events: Ring;
+  /** From the worker. */
+  readonly #told: readonly Ring[];
   readonly #main: MessagePort;
   readonly #scratch = new Arena(LONGEST_PACKET);
   readonly #inside: number;
@@ -64,16 +65,21 @@ export class Sandbox implements Disposable {
       memory,
       udp,
       wakeFd,
-      counters: createCounterMemory(new Array(64).fill('')),
+      counters: {
+        egress: createCounterMemory(EGRESS_COUNTERS),
+        ingress: createCounterMemory(INGRESS_COUNTERS),
+      },
       events: createRing(own.events.entryLength, 4),
-      extra: createRing(own.extra.entryLength, 4),
+      commands: createRing(own.commands.entryLength, 4),
+      datagrams: createRing(own.datagrams.entryLength, 4),
       handOver: createHandOver(own.handOver.wakeFds.map(() => wakeFd)),
     };
     this.#main = port1;
     this.#inside = inside;
     this.#descriptors = [sink.fd, silent.fd, tun, inside, wakeFd];
-    this.#commands = new Ring(this.options.extra);
-    this.#events = new Ring(this.options.events);
+    const { commands, events, datagrams } = this.options;
+    this.#commands = new Ring(commands);
+    this.#told = [new Ring(events), new Ring(datagrams)];
     this.#state = new SharedState(memory);
     for (const peer of [PEER, WAITING]) {
       this.#state.initPeer(peer, DEVICE);
@@ -146,9 +152,9 @@ export class Sandbox implements Disposable {
     write(this.options.wakeFd, address, 8);
   }
 
-  /** Takes what the worker has told main. `extra` as well: of ingress. */
-  takeEvents(extra: boolean): void {
-    for (const ring of extra ? [this.#events, this.#commands] : [this.#events]) {
+  /** Takes what the worker has told main. */
+  takeEvents(): void {
+    for (const ring of this.#told) {
       while (ring.peek() >= 0) ring.release();
       ring.clearWakeUp();
     }

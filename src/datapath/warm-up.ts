@@ -5,8 +5,6 @@
 
 import { monotonicNow } from '../ffi/clock.ts';
 import { Arena } from '../ffi/memory.ts';
-import type { Egress } from './egress.ts';
-import type { Ingress } from './ingress.ts';
 import { rounds, toNobody, toWaiting } from './warm-up-packets.ts';
 import { PEER, Sandbox, SESSIONS, WAITING } from './warm-up-sandbox.ts';
 import { handshakes, MESSAGE_LENGTH, Sealer } from './warm-up-sealer.ts';
@@ -26,10 +24,21 @@ const AT_ONCE = 0;
 const ECT_0 = 2;
 const PROBE_LENGTH = 1400;
 
-/** `create` builds the egress of the worker, here from options of its own. */
+/** What a worker runs. */
+interface Loop {
+  configure(): void;
+  turn(timeoutMs?: number): void;
+}
+
+/** One that receives. */
+interface Receiver extends Loop {
+  inject(datagrams: Uint8Array, size: number): void;
+}
+
+/** `create` builds what the worker runs, here from options of its own. */
 export const warmUpEgress = (
   options: WorkerOptions,
-  create: (arena: Arena, options: WorkerOptions) => Egress,
+  create: (arena: Arena, options: WorkerOptions) => Loop,
   arenaLength: number,
 ): void => {
   using sandbox = new Sandbox(options);
@@ -56,7 +65,7 @@ export const warmUpEgress = (
     egress.turn();
     egress.turn(AT_ONCE);
     sandbox.drain();
-    sandbox.takeEvents(false);
+    sandbox.takeEvents();
     number += 1;
   }
   arena.unmap();
@@ -64,7 +73,7 @@ export const warmUpEgress = (
 
 export const warmUpIngress = (
   options: WorkerOptions,
-  create: (arena: Arena, options: WorkerOptions) => Ingress,
+  create: (arena: Arena, options: WorkerOptions) => Receiver,
   arenaLength: number,
 ): void => {
   using sandbox = new Sandbox(options);
@@ -100,7 +109,7 @@ export const warmUpIngress = (
     sandbox.wake();
     ingress.turn();
     ingress.turn(AT_ONCE);
-    sandbox.takeEvents(true);
+    sandbox.takeEvents();
     number += 1;
   }
   arena.unmap();

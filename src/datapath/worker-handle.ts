@@ -6,8 +6,8 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { write } from '../ffi/libc.ts';
 import { Arena } from '../ffi/memory.ts';
 import type { AeadTier } from './aead.ts';
-import { type Role, type SharedState, workerNumber } from './shared-state.ts';
-import type { Change, Configuration, WorkerMessage, WorkerOptions } from './worker-protocol.ts';
+import { type SharedState, workerNumber } from './shared-state.ts';
+import type { Change, Configuration, WorkerKind, WorkerMessage, WorkerOptions } from './worker-protocol.ts';
 
 export interface WorkerHandlers {
   /** There is something in its rings. */
@@ -17,6 +17,7 @@ export interface WorkerHandlers {
 }
 
 export class WorkerHandle {
+  readonly kind: WorkerKind;
   readonly name: string;
   readonly #number: number;
   readonly #state: SharedState;
@@ -30,12 +31,11 @@ export class WorkerHandle {
 
   /** Resolves with the worker running, and the AEAD tier it took. */
   static async start(
-    role: Role,
     state: SharedState,
     options: Omit<WorkerOptions, 'port'>,
     handlers: WorkerHandlers,
   ): Promise<[WorkerHandle, AeadTier]> {
-    const handle = new WorkerHandle(role, state, options);
+    const handle = new WorkerHandle(state, options);
     try {
       return [handle, await handle.#ready(handlers)];
     } catch (error) {
@@ -44,9 +44,11 @@ export class WorkerHandle {
     }
   }
 
-  private constructor(role: Role, state: SharedState, options: Omit<WorkerOptions, 'port'>) {
-    this.name = options.pair === 0 ? role : `${role}-${options.pair}`;
-    this.#number = workerNumber(role, options.pair);
+  private constructor(state: SharedState, options: Omit<WorkerOptions, 'port'>) {
+    const { kind, pair } = options;
+    this.kind = kind;
+    this.name = pair === 0 ? kind : `${kind}-${pair}`;
+    this.#number = workerNumber(kind === 'egress' ? 'egress' : 'ingress', pair);
     this.#state = state;
     this.#wakeFd = options.wakeFd;
     this.#one.view.setUint32(0, 1, true);
@@ -54,7 +56,7 @@ export class WorkerHandle {
     this.#port = port1;
     const workerData: WorkerOptions = { ...options, port: port2 };
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    this.#worker = new Worker(new URL(`./${role}-worker.${extension}`, import.meta.url), {
+    this.#worker = new Worker(new URL(`./worker.${extension}`, import.meta.url), {
       name: `vl3-${this.name}`,
       workerData,
       transferList: [port2],

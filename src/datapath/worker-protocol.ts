@@ -15,21 +15,28 @@ import type { UdpSockets } from './udp.ts';
  */
 export const SLICE_NANOSECONDS = 200_000;
 
+/** What a thread carries: one direction, or both. */
+export type WorkerKind = 'egress' | 'ingress' | 'duplex';
+
 /** What a worker is started with. */
 export interface WorkerOptions {
+  readonly kind: WorkerKind;
   /** Which of the pairs of workers it belongs to, from 0. */
   readonly pair: number;
   readonly port: MessagePort;
   readonly memory: SharedMemory;
-  readonly counters: SharedArrayBuffer;
+  /** The pair's, each direction's for the one who has it; so are the rings of commands and datagrams. */
+  readonly counters: { readonly egress: SharedArrayBuffer; readonly ingress: SharedArrayBuffer };
   readonly wakeFd: number;
   readonly udp: UdpSockets;
   /** Whether messages of sparse flows are marked, so that they may overtake. */
   readonly marksSparse: boolean;
   readonly aeadTier: AeadTier;
   readonly events: RingMemory;
-  /** Egress: commands from main. Ingress: handshake datagrams to main, of which only those of the first pair get any. */
-  readonly extra: RingMemory;
+  /** From main, for egress. */
+  readonly commands: RingMemory;
+  /** Handshakes to main, from ingress, of which only that of the first pair gets any. */
+  readonly datagrams: RingMemory;
   /** Among the ingress workers. */
   readonly handOver: HandOverMemory;
 }

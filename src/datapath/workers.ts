@@ -16,11 +16,10 @@ import {
 } from './counters.ts';
 import { createHandOver } from './hand-over.ts';
 import type { Mailbox } from './mailbox.ts';
-import type { RingMemory } from './ring.ts';
 import { type Role, type SharedMemory, type SharedState, workerNumber } from './shared-state.ts';
 import { socketsOf, type UdpSockets } from './udp.ts';
 import { WorkerHandle } from './worker-handle.ts';
-import type { Change } from './worker-protocol.ts';
+import type { Change, WorkerKind, WorkerOptions } from './worker-protocol.ts';
 
 export interface DatapathStats {
   readonly egress: Counts<EgressCounter>;
@@ -33,6 +32,8 @@ export interface WorkersOptions {
   readonly marksSparse: boolean;
   /** The fastest AEAD tier to try. */
   readonly aeadTier: AeadTier;
+  /** One thread for both directions of a pair, instead of two. */
+  readonly isDuplex: boolean;
 }
 
 export interface WorkersDeps {
@@ -47,8 +48,7 @@ export class Workers {
   readonly #counters: { readonly egress: SharedArrayBuffer[]; readonly ingress: SharedArrayBuffer[] };
   readonly #waiting: (() => void)[] = [];
   readonly #wakeFds: number[] = [];
-  #egress: readonly WorkerHandle[] = [];
-  #ingress: readonly WorkerHandle[] = [];
+  #handles: readonly WorkerHandle[] = [];
   #aeadTier: AeadTier = 'noble';
 
   constructor(deps: WorkersDeps) {
@@ -61,7 +61,7 @@ export class Workers {
   }
 
   /** Resolves with all running; what runs when it throws is joined by `close`. */
-  async start({ memory, udp, marksSparse, aeadTier }: WorkersOptions): Promise<void> {
+  async start({ memory, udp, marksSparse, aeadTier, isDuplex }: WorkersOptions): Promise<void> {
     compiledBlockSum();
     const { state, mailbox, onFailure } = this.#deps;
     const onWake = (): void => {
@@ -73,36 +73,33 @@ export class Workers {
     const wakeFd = (role: Role, pair: number): number => this.#wakeFds[workerNumber(role, pair)] ?? -1;
     const pairs = Array.from({ length: state.pairs }, (_, pair) => pair);
     const handOver = createHandOver(pairs.map((pair) => wakeFd('ingress', pair)));
-    const shared = (role: Role, pair: number, counters: readonly SharedArrayBuffer[]) => ({
-      pair,
-      memory,
-      aeadTier,
-      marksSparse,
-      handOver,
-      udp: socketsOf(udp, pair),
-      wakeFd: wakeFd(role, pair),
-      counters: pick(counters, pair),
-    });
-    const startAll = (role: Role, events: readonly RingMemory[], extra: readonly RingMemory[]) =>
-      Promise.allSettled(
-        pairs.map((pair) => {
-          const own = { ...shared(role, pair, this.#counters[role]), events: pick(events, pair) };
-          return WorkerHandle.start(role, state, { ...own, extra: pick(extra, pair) }, handlers);
-        }),
-      );
-    const [egress, ingress] = await Promise.all([
-      startAll('egress', mailbox.egressMemories, mailbox.commandMemories),
-      startAll('ingress', mailbox.ingressMemories, mailbox.datagramMemories),
-    ]);
-    const running = [egress, ingress].map((results) =>
-      results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])),
+    const { egress, ingress } = this.#counters;
+    const optionsOf = (kind: WorkerKind, pair: number): Omit<WorkerOptions, 'port'> => {
+      const role = kind === 'egress' ? 'egress' : 'ingress';
+      return {
+        kind,
+        pair,
+        memory,
+        aeadTier,
+        marksSparse,
+        handOver,
+        udp: socketsOf(udp, pair),
+        wakeFd: wakeFd(role, pair),
+        counters: { egress: pick(egress, pair), ingress: pick(ingress, pair) },
+        events: pick(role === 'egress' ? mailbox.egressMemories : mailbox.ingressMemories, pair),
+        commands: pick(mailbox.commandMemories, pair),
+        datagrams: pick(mailbox.datagramMemories, pair),
+      };
+    };
+    const kinds: WorkerKind[] = isDuplex ? ['duplex'] : ['egress', 'ingress'];
+    const starting = kinds.flatMap((kind) => pairs.map((pair) => optionsOf(kind, pair)));
+    const results = await Promise.allSettled(
+      starting.map((options) => WorkerHandle.start(state, options, handlers)),
     );
-    [this.#egress, this.#ingress] = running.map((started) => started.map(([handle]) => handle)) as [
-      WorkerHandle[],
-      WorkerHandle[],
-    ];
-    for (const [, tier] of running[0] ?? []) this.#aeadTier = tier;
-    for (const result of [...egress, ...ingress]) if (result.status === 'rejected') throw result.reason;
+    const started = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    this.#handles = started.map(([handle]) => handle);
+    for (const [, tier] of started) this.#aeadTier = tier;
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
   /** Which implementation seals and opens. */
@@ -149,22 +146,17 @@ export class Workers {
   }
 
   wakeEgress(): void {
-    for (const handle of this.#egress) handle.wake();
+    for (const handle of this.#handles) if (handle.kind !== 'ingress') handle.wake();
   }
 
   /** Joins all. */
   async close(): Promise<void> {
     this.#deps.state.stop();
     const handles = this.#handles;
-    this.#egress = [];
-    this.#ingress = [];
+    this.#handles = [];
     await Promise.all(handles.map((handle) => handle.close()));
     for (const fd of this.#wakeFds.splice(0)) close(fd);
     this.#settle();
-  }
-
-  get #handles(): WorkerHandle[] {
-    return [...this.#egress, ...this.#ingress];
   }
 
   #settle(): void {

@@ -15,7 +15,7 @@ import type { DeviceChange, PeerChange } from '../../native-free/uapi/request.ts
 import type { DeviceView, PeerView } from '../../native-free/uapi/response.ts';
 import { Datapath, type DatapathOptions } from '../datapath/datapath.ts';
 import type { TunOptions } from '../datapath/tun.ts';
-import { defaultPairs } from '../datapath/worker-pairs.ts';
+import { defaultPairs, lanesOf } from '../datapath/worker-pairs.ts';
 import { makeSourceCheck } from './source-check.ts';
 import { Tunnel, type TunnelClock } from './tunnel.ts';
 
@@ -90,7 +90,7 @@ export class WireguardDevice implements AsyncDisposable {
     const failure = Promise.withResolvers<never>();
     failure.promise.catch(() => {});
     const pairs = options.pairs ?? defaultPairs();
-    const port = new Port({ random, lanes: pairs });
+    const port = new Port({ random, lanes: lanesOf(pairs) });
     let tunnel: Tunnel | undefined;
     let device: WireguardDevice | undefined;
     const datapath = await Datapath.start(

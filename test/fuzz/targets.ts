@@ -18,7 +18,7 @@ import { tableTargets } from './targets/tables.ts';
 import { trustTargets } from './targets/trust.ts';
 import { uapiTargets } from './targets/uapi.ts';
 import { wireTargets } from './targets/wire.ts';
-import { workersTarget } from './targets/workers.ts';
+import { duplexTarget, workersTarget } from './targets/workers.ts';
 
 export const TARGETS: readonly Target[] = [
   ...wireTargets,
@@ -41,4 +41,4 @@ export const TARGETS: readonly Target[] = [
 ];
 
 /** These need root, and make a namespace. */
-export const MACHINE_TARGETS: readonly Target[] = [workersTarget];
+export const MACHINE_TARGETS: readonly Target[] = [workersTarget, duplexTarget];

@@ -114,7 +114,7 @@ test('a number of worker pairs that there cannot be is refused, and leaves nothi
   const { code, stderr } = await host.tryRun(vl3('device', '--worker-pairs', '3', name));
   expect([code, stderr]).toEqual([
     2,
-    expect.stringMatching(/worker-pairs.*Allowed choices are auto, 1, 2, 4, 8/),
+    expect.stringMatching(/worker-pairs.*Allowed choices are auto, half, 1, 2, 4, 8/),
   ]);
   expect(await traces(name)).toEqual([false, false]);
 });

@@ -22,8 +22,7 @@ export const setup = async (): Promise<void> => {
       'command-server': fileURLToPath(new URL('./command-server.ts', import.meta.url)),
       standalone: join(ROOT, 'test/interop/standalone.ts'),
       // Their creator looks for them beside itself.
-      'egress-worker': join(ROOT, 'src/datapath/egress-worker.ts'),
-      'ingress-worker': join(ROOT, 'src/datapath/ingress-worker.ts'),
+      worker: join(ROOT, 'src/datapath/worker.ts'),
     },
     platform: 'node',
     external: ['koffi', '@kubernetes/client-node'],

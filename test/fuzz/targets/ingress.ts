@@ -58,7 +58,7 @@ class IngressTarget implements OpenTarget {
       state: this.#state,
       counters: this.#counters,
       udp: { v4: -1, v6: -1, port: 0, offloads: { segmentation: false, coalescing: false } },
-      poller: new Poller(this.#arena, this.#wakeFd, Ingress.SOCKETS),
+      poller: new Poller(this.#arena, this.#wakeFd, 0),
       events: new EventSink(this.#events, this.#channel.port2),
       datagrams: new Ring(this.#datagrams),
       port: this.#channel.port2,

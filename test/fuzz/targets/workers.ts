@@ -2,6 +2,7 @@
 // are renewed and end, peers that roam, allowed IPs that move, and whatever inside hosts and outsiders send meanwhile.
 
 import { type Prefix, parsePrefix } from '../../../native-free/ipam/prefix.ts';
+import { HALF_A_PAIR } from '../../../src/datapath/worker-pairs.ts';
 import type { Source } from '../source.ts';
 import type { OpenTarget, Target } from '../target.ts';
 import type { Family } from '../workers/outsider.ts';
@@ -106,9 +107,18 @@ const endSome = (source: Source, twins: Twins, peer: string): void => {
   }
 };
 
+const about = 'the fast path sends, delivers and drops what the reference does, whatever happens to both';
+
 export const workersTarget: Target = {
   name: 'workers',
-  about: 'the fast path sends, delivers and drops what the reference does, whatever happens to both',
+  about,
   maxLength: 800,
-  open: async () => new WorkersTarget(await World.open()),
+  open: async () => new WorkersTarget(await World.open(1)),
+};
+
+export const duplexTarget: Target = {
+  name: 'duplex',
+  about: `${about}, with one thread for both directions`,
+  maxLength: 800,
+  open: async () => new WorkersTarget(await World.open(HALF_A_PAIR)),
 };

@@ -24,11 +24,12 @@ export class World implements AsyncDisposable {
   readonly outsiders: readonly [Outsider, Outsider];
   readonly #lab: Lab;
 
-  static async open(): Promise<World> {
+  /** With so many pairs of workers. */
+  static async open(pairs: number): Promise<World> {
     const lab = Lab.create();
     try {
       const host = await lab.host('w');
-      const end = await End.start(host, 'tun0');
+      const end = await End.start(host, 'tun0', { pairs });
       // Else the kernel would speak, too.
       await host.set({ 'ipv6/conf/tun0/disable_ipv6': 1, 'ipv4/conf/all/forwarding': 0 });
       await host.ip('link set tun0 mtu 65535 txqueuelen 10000 up');

@@ -62,7 +62,7 @@ afterAll(async () => {
   await lab.close();
 });
 beforeEach(async () => {
-  b = await End.start(hostB, 'tun0');
+  b = await End.start(hostB, 'tun0', { pairs: 1 });
   await b.up(['10.0.0.2/24'], []);
   b.datapath.addPeer(DEVICE, 'a');
   b.allow({ a: ['10.0.0.1/32'] });

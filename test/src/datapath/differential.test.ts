@@ -11,6 +11,7 @@ import { sendPacket } from '../../../native-free/device/outbound.ts';
 import { ReferenceDataPlane } from '../../../native-free/device/reference-data-plane.ts';
 import { parsePrefix } from '../../../native-free/ipam/prefix.ts';
 import { openTun, removeTun, type Tun } from '../../../src/datapath/tun.ts';
+import { HALF_A_PAIR } from '../../../src/datapath/worker-pairs.ts';
 import { errno, errnoName, read, write } from '../../../src/ffi/libc.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
 import { opensslPrimitives } from '../../../src/noise/openssl-primitives.ts';
@@ -102,7 +103,11 @@ beforeAll(async () => {
   );
   // On a busy machine what is sparse may come before what its flow sent long ago; here order counts.
   const options = { sparseFirst: false };
-  [a, b] = await Promise.all([End.start(hostA, 'tun0', options), End.start(hostB, 'tun0', options)]);
+  // One thread for both directions here, a thread for each there.
+  [a, b] = await Promise.all([
+    End.start(hostA, 'tun0', { ...options, pairs: HALF_A_PAIR }),
+    End.start(hostB, 'tun0', { ...options, pairs: 1 }),
+  ]);
   join(a, b, '192.0.2.1', '192.0.2.2');
   a.allow({ b: PREFIXES.b });
   b.allow({ a: PREFIXES.a });

@@ -32,7 +32,7 @@ beforeAll(async () => {
 afterAll(async () => await lab.close());
 
 beforeEach(async () => {
-  [a, b] = await Promise.all([End.start(hostA, 'tun0'), End.start(hostB, 'tun0')]);
+  [a, b] = await Promise.all([End.start(hostA, 'tun0', { pairs: 1 }), End.start(hostB, 'tun0')]);
   a.datapath.addPeer(DEVICE, 'b');
   b.datapath.addPeer(DEVICE, 'a');
   a.allow({ b: ['10.0.0.2/32', 'fd00::2/128'] });

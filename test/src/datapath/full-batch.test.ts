@@ -17,7 +17,7 @@ import {
 } from '../../../src/datapath/counters.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
 import { createHandOver } from '../../../src/datapath/hand-over.ts';
-import { Ingress } from '../../../src/datapath/ingress.ts';
+import { Ingress, socketsOfIngress } from '../../../src/datapath/ingress.ts';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
 import { createRing, Ring } from '../../../src/datapath/ring.ts';
@@ -45,6 +45,7 @@ test('the packets beyond it are written too, all in order', () => {
   const counts = createCounterMemory(INGRESS_COUNTERS);
   const memory = createSharedMemory(1, 4);
   const state = new SharedState(memory);
+  const udp = { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } };
   const ingress = new Ingress({
     pair: 0,
     handOver: createHandOver([-1]),
@@ -52,8 +53,8 @@ test('the packets beyond it are written too, all in order', () => {
     aead: createAead(arena),
     state,
     counters: new Counters(INGRESS_COUNTERS, counts),
-    udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
-    poller: new Poller(arena, -1, Ingress.SOCKETS),
+    udp,
+    poller: new Poller(arena, -1, 0, socketsOfIngress(udp)),
     events: new EventSink(createRing(EVENT_LENGTH, 4), port2),
     datagrams: new Ring(createRing(DATAGRAM_LENGTH, 4)),
     port: port2,

@@ -13,7 +13,7 @@ import {
 } from '../../../src/datapath/counters.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
 import { createHandOver } from '../../../src/datapath/hand-over.ts';
-import { Ingress } from '../../../src/datapath/ingress.ts';
+import { Ingress, socketsOfIngress } from '../../../src/datapath/ingress.ts';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
 import { createRing, Ring } from '../../../src/datapath/ring.ts';
@@ -61,7 +61,7 @@ beforeEach(() => {
     state,
     counters,
     udp,
-    poller: new Poller(arena, wakeFds[OWN] ?? -1, Ingress.SOCKETS),
+    poller: new Poller(arena, wakeFds[OWN] ?? -1, 0, socketsOfIngress(udp)),
     events: new EventSink(createRing(EVENT_LENGTH, 64), channel.port2),
     datagrams: new Ring(createRing(DATAGRAM_LENGTH, 64)),
     port: channel.port2,

@@ -53,7 +53,7 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  b = await End.start(hostB, 'tun0');
+  b = await End.start(hostB, 'tun0', { pairs: 1 });
   await b.up(['10.0.0.2/24'], []);
   b.datapath.addPeer(DEVICE, 'a');
   b.datapath.addPeer(DEVICE, 'c');

@@ -3,10 +3,11 @@
 import { expect, test } from 'vitest';
 import { type Aead, createAead } from '../../../src/datapath/aead.ts';
 import { Egress } from '../../../src/datapath/egress.ts';
+import { EGRESS_ARENA } from '../../../src/datapath/loops.ts';
 import { warmUpEgress } from '../../../src/datapath/warm-up.ts';
 import type { WorkerOptions } from '../../../src/datapath/worker-protocol.ts';
 import type { Arena } from '../../../src/ffi/memory.ts';
-import { EGRESS_ARENA, egressParts, workerOptions } from './sandboxed-egress.ts';
+import { egressParts, workerOptions } from './sandboxed-egress.ts';
 
 /** Of the warm-up's first session, which stays all the time. Its other one is renewed again and again. */
 const SLOT = 0;
@@ -44,7 +45,7 @@ const sendAll = (used: number) => {
     }
     return new WatchedEgress(parts);
   };
-  warmUpEgress(workerOptions(), create, EGRESS_ARENA);
+  warmUpEgress(workerOptions('egress'), create, EGRESS_ARENA);
   return { sealed, counter };
 };
 

@@ -3,10 +3,11 @@
 import { expect, test } from 'vitest';
 import { type Aead, createAead } from '../../../src/datapath/aead.ts';
 import { Egress } from '../../../src/datapath/egress.ts';
+import { EGRESS_ARENA } from '../../../src/datapath/loops.ts';
 import { rounds } from '../../../src/datapath/warm-up-packets.ts';
 import { Sandbox } from '../../../src/datapath/warm-up-sandbox.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
-import { EGRESS_ARENA, egressParts, workerOptions } from './sandboxed-egress.ts';
+import { egressParts, workerOptions } from './sandboxed-egress.ts';
 
 const IPV4_PROTOCOL = 9;
 const TCP = 6;
@@ -39,7 +40,7 @@ const bulkPacket = (n: number): Uint8Array => {
 /** Has an egress seal what lies in its TUN; what it sealed, in order: of each packet of the stream its number, and 'ping'. */
 const sealAll = (packets: readonly Uint8Array[], marksSparse: boolean): (number | 'ping')[] => {
   const sealed: (number | 'ping')[] = [];
-  using sandbox = new Sandbox(workerOptions(marksSparse));
+  using sandbox = new Sandbox(workerOptions('egress', marksSparse));
   const arena = new Arena(EGRESS_ARENA, true);
   const aead = createAead(arena);
   const watched: Aead = {

@@ -20,7 +20,7 @@ import {
 } from '../../../src/datapath/counters.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
 import { createHandOver } from '../../../src/datapath/hand-over.ts';
-import { Ingress } from '../../../src/datapath/ingress.ts';
+import { Ingress, socketsOfIngress } from '../../../src/datapath/ingress.ts';
 import { KeypairSlots } from '../../../src/datapath/keypair-slots.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
 import { createRing, Ring } from '../../../src/datapath/ring.ts';
@@ -71,7 +71,7 @@ beforeEach(() => {
     state,
     counters: new Counters(INGRESS_COUNTERS, counts),
     udp,
-    poller: new Poller(arena, -1, Ingress.SOCKETS),
+    poller: new Poller(arena, -1, 0, socketsOfIngress(udp)),
     events: new EventSink(createRing(EVENT_LENGTH, 64), channel.port2),
     datagrams: new Ring(createRing(DATAGRAM_LENGTH, 4)),
     port: channel.port2,

@@ -248,5 +248,5 @@ describe('what comes to a worker', () => {
 });
 
 test('a number of pairs that is no power of two is refused', async () => {
-  await expect(Datapath.start({ port: 0, pairs: 3 }, nothing)).rejects.toThrow(/choose 1, 2, 4 or 8/);
+  await expect(Datapath.start({ port: 0, pairs: 3 }, nothing)).rejects.toThrow(/choose 0.5, 1, 2, 4 or 8/);
 });

@@ -1,0 +1,83 @@
+// Both directions of a pair on one thread, in turns: what came off the sockets, then what came off the TUNs, some of each. Where
+// there are few processors, two threads would take turns all the same, at the price of the kernel's changing between them.
+
+import type { MessagePort } from 'node:worker_threads';
+import type { AeadTier } from './aead.ts';
+import { takeConfiguration } from './device-table.ts';
+import type { Egress } from './egress.ts';
+import type { EventSink } from './event-sink.ts';
+import type { Ingress } from './ingress.ts';
+import type { Poller } from './poller.ts';
+import { type SharedState, workerNumber } from './shared-state.ts';
+
+/** Batches off each socket, and reads off the TUNs, before it is the other direction's turn. */
+const BATCHES_A_TURN = 1;
+const READS_A_TURN = 8;
+
+export interface DuplexParts {
+  /** Of workers, from 0. */
+  readonly pair: number;
+  /** These have the same poller, events and port. */
+  readonly egress: Egress;
+  readonly ingress: Ingress;
+  readonly poller: Poller;
+  readonly events: EventSink;
+  readonly state: SharedState;
+  readonly port: MessagePort;
+}
+
+export class Duplex {
+  readonly #parts: DuplexParts;
+  /** To main it is the pair's ingress worker. */
+  readonly #number: number;
+
+  constructor(parts: DuplexParts) {
+    this.#parts = parts;
+    this.#number = workerNumber('ingress', parts.pair);
+  }
+
+  get aeadTier(): AeadTier {
+    return this.#parts.egress.aeadTier;
+  }
+
+  /** Until it is told to stop. */
+  run(): void {
+    const { state, egress, ingress } = this.#parts;
+    while (!state.stopped) this.turn();
+    egress.wipe();
+    ingress.wipe();
+  }
+
+  /** Waits until there is something to do, or for so long, and does it. */
+  turn(timeoutMs?: number): void {
+    const { state, poller, egress, ingress } = this.#parts;
+    poller.wait(egress.isBehind ? 0 : (timeoutMs ?? ingress.patience));
+    state.enter(this.#number);
+    if (poller.takeWakeup()) {
+      egress.settle();
+      this.configure();
+      egress.obey();
+      ingress.wipeIfRetired();
+    }
+    ingress.receive(BATCHES_A_TURN);
+    egress.forward(READS_A_TURN);
+    state.leave(this.#number);
+    ingress.report();
+  }
+
+  /** Takes over configuration that main has sent. */
+  configure(): void {
+    const { port, state, events, egress, ingress } = this.#parts;
+    takeConfiguration(port, (configuration) => {
+      egress.apply(configuration);
+      ingress.apply(configuration);
+      state.setSeen(this.#number, configuration.sequence);
+      events.wakeLater();
+    });
+  }
+
+  /** Treats `datagrams`, all of `size` bytes but the last, as if they had been received. Borrows them. */
+  inject(datagrams: Uint8Array, size: number): void {
+    this.#parts.ingress.inject(datagrams, size);
+  }
+}

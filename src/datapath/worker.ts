@@ -1,0 +1,41 @@
+// A worker thread: warms up, says that it is ready, and runs until it is told to stop.
+
+import { workerData } from 'node:worker_threads';
+import { Arena } from '../ffi/memory.ts';
+import { setSlice } from '../ffi/scheduling.ts';
+import type { Duplex } from './duplex.ts';
+import type { Egress } from './egress.ts';
+import type { Ingress } from './ingress.ts';
+import { DUPLEX_ARENA, duplexOf, EGRESS_ARENA, egressOf, INGRESS_ARENA, ingressOf } from './loops.ts';
+import { warmUpEgress, warmUpIngress } from './warm-up.ts';
+import { SLICE_NANOSECONDS, type WorkerMessage, type WorkerOptions } from './worker-protocol.ts';
+
+const build = (options: WorkerOptions, arena: Arena): Egress | Ingress | Duplex => {
+  if (options.kind === 'egress') return egressOf(arena, options);
+  return options.kind === 'ingress' ? ingressOf(arena, options) : duplexOf(arena, options);
+};
+
+const ARENAS = { egress: EGRESS_ARENA, ingress: INGRESS_ARENA, duplex: DUPLEX_ARENA };
+
+const warmUp = (options: WorkerOptions): void => {
+  if (options.kind === 'egress') warmUpEgress(options, egressOf, EGRESS_ARENA);
+  else if (options.kind === 'ingress') warmUpIngress(options, ingressOf, INGRESS_ARENA);
+  else {
+    warmUpEgress(options, duplexOf, DUPLEX_ARENA);
+    warmUpIngress(options, duplexOf, DUPLEX_ARENA);
+  }
+};
+
+const start = (options: WorkerOptions): void => {
+  warmUp(options);
+  setSlice(SLICE_NANOSECONDS);
+  const arena = new Arena(ARENAS[options.kind], true);
+  const loop = build(options, arena);
+  const ready: WorkerMessage = { kind: 'ready', aeadTier: loop.aeadTier };
+  options.port.postMessage(ready);
+  loop.run();
+  options.port.close();
+  arena.unmap();
+};
+
+start(workerData);
