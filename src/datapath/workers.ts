@@ -14,6 +14,7 @@ import {
   type IngressCounter,
   readCounts,
 } from './counters.ts';
+import { compileEagerly } from './eager-compiler.ts';
 import { createHandOver } from './hand-over.ts';
 import type { Mailbox } from './mailbox.ts';
 import { type Role, type SharedMemory, type SharedState, workerNumber } from './shared-state.ts';
@@ -93,8 +94,8 @@ export class Workers {
     };
     const kinds: WorkerKind[] = isDuplex ? ['duplex'] : ['egress', 'ingress'];
     const starting = kinds.flatMap((kind) => pairs.map((pair) => optionsOf(kind, pair)));
-    const results = await Promise.allSettled(
-      starting.map((options) => WorkerHandle.start(state, options, handlers)),
+    const results = await compileEagerly(() =>
+      Promise.allSettled(starting.map((options) => WorkerHandle.start(state, options, handlers))),
     );
     const started = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     this.#handles = started.map(([handle]) => handle);
