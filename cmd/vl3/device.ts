@@ -15,8 +15,6 @@ const READY_FD = 3;
 const DEFAULT_MTU = 1420;
 /** What wireguard-go takes its descriptors from; here both are opened anew, and nobody must think otherwise. */
 const DESCRIPTORS = ['WG_TUN_FD', 'WG_UAPI_FD'] as const;
-/** What only starting needed is known, and given back, so long after it. */
-const SETTLED_MS = 1000;
 /** One device configures little: the young generation need not grow. */
 const SMALL_HEAP = ['--max-semi-space-size=1'];
 
@@ -98,7 +96,7 @@ const runDevice = async (name: string, options: DeviceOptions, context: Context)
       { UapiServer },
       { opensslPrimitives },
       { monotonicNow },
-      { compactMemory, spareMemory, trimMemory },
+      { compactMemory, spareMemory },
     ] = await Promise.all([
       import('../../src/device/wireguard-device.ts'),
       import('../../src/device/uapi-server.ts'),
@@ -121,10 +119,9 @@ const runDevice = async (name: string, options: DeviceOptions, context: Context)
       },
     );
     await using server = await UapiServer.listen(device, name);
+    // Now, not once packets move: they would wait for it.
+    compactMemory();
     tell('up');
-    trimMemory();
-    using settling = new DisposableStack();
-    settling.adopt(setTimeout(compactMemory, SETTLED_MS).unref(), clearTimeout);
     const ends = [server.deleted, device.failed];
     if (!context.signal.aborted) await Promise.race([once(context.signal, 'abort'), ...ends]);
   } catch (error) {

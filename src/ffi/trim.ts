@@ -11,17 +11,12 @@ export const spareMemory = (): void => {
   mallopt(M_ARENA_MAX, 1);
 };
 
-/** Once it has started. */
-export const trimMemory = (): void => giveBack('regular');
-
 /**
- * Once much has been made that was needed for a moment. Pages that are nearly empty are emptied, too, as when memory runs out:
- * the calling thread stands still for a tenth of a second or so.
+ * Once much has been made that was needed for a moment, or all that starting takes. Pages that are nearly empty are emptied, too, as
+ * when memory runs out: the calling thread stands still for a tenth of a second or so.
  */
-export const compactMemory = (): void => giveBack('last-resort');
-
-const giveBack = (flavor: 'regular' | 'last-resort'): void => {
-  collectGarbage(flavor);
+export const compactMemory = (): void => {
+  collectGarbage();
   mallocTrim(0);
   for (const { address, length } of programPages(readFileSync('/proc/self/smaps', 'latin1')))
     madvise(address, length, MADV_DONTNEED);
@@ -47,9 +42,9 @@ const programPages = (smaps: string): { address: number; length: number }[] => {
   return pages;
 };
 
-const collectGarbage = (flavor: 'regular' | 'last-resort'): void => {
+const collectGarbage = (): void => {
   setFlagsFromString('--expose-gc');
   const collect: unknown = runInNewContext('gc');
   setFlagsFromString('--no-expose-gc');
-  if (typeof collect === 'function') collect({ type: 'major', execution: 'sync', flavor });
+  if (typeof collect === 'function') collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
 };
