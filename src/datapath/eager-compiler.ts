@@ -6,9 +6,9 @@ import { setFlagsFromString } from 'node:v8';
 
 /** Names as in `node --v8-options`; how many calls, then and as a rule. */
 const THRESHOLDS = [
-  { name: 'invocation-count-for-turbofan', eager: 100, usual: 3000 },
-  { name: 'invocation-count-for-maglev', eager: 50, usual: 400 },
-  { name: 'minimum-invocations-after-ic-update', eager: 50, usual: 500 },
+  { name: 'invocation-count-for-turbofan', eager: 500, usual: 3000 },
+  { name: 'invocation-count-for-maglev', eager: 200, usual: 400 },
+  { name: 'minimum-invocations-after-ic-update', eager: 200, usual: 500 },
 ] as const;
 
 const set = (mode: 'eager' | 'usual'): void => {

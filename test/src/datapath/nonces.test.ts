@@ -54,11 +54,11 @@ const from = (first: number, length: number): number[] => Array.from({ length },
 test('each message is sealed with the counter after the last one, also where one packet becomes many and after a rekey', () => {
   const { sealed, counter } = sendAll(7);
   const first = sealed.get(FIRST) ?? [];
-  expect(first.length).toBeGreaterThan(1000);
+  expect(first.length).toBeGreaterThan(500);
   expect(first).toEqual(from(7, first.length));
   expect(counter).toBe(7 + first.length);
   const others = [...sealed].filter(([key]) => key !== FIRST);
-  expect(others.length).toBeGreaterThan(10);
+  expect(others.length).toBeGreaterThan(5);
   for (const [key, counters] of others) expect([key, counters]).toEqual([key, from(0, counters.length)]);
 });
 

@@ -17,7 +17,7 @@ import type { Arena } from '../../../src/ffi/memory.ts';
 import { workerOptions } from './sandboxed-egress.ts';
 
 /** In each of which there is some of what is rare. */
-const ROUNDS = 60;
+const ROUNDS = 30;
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
@@ -56,8 +56,8 @@ const DROPPED_IN = {
 
 test('egress seals and sends all of it', () => {
   const { egress } = countsOf('egress', egressOf, (own, create) => warmUpEgress(own, create, EGRESS_ARENA));
-  expect(egress.packets).toBeGreaterThan(3000);
-  expect(egress.sends).toBeGreaterThan(50);
+  expect(egress.packets).toBeGreaterThan(1500);
+  expect(egress.sends).toBeGreaterThan(25);
   expect(dropped(egress)).toEqual(DROPPED_OUT);
   expect(egress.unreachables).toBeGreaterThan(0);
 });
@@ -66,21 +66,21 @@ test('ingress opens, coalesces and writes all of it', () => {
   const warmUp = (own: WorkerOptions, create: typeof ingressOf): void =>
     warmUpIngress(own, create, INGRESS_ARENA);
   const { ingress } = countsOf('ingress', ingressOf, warmUp);
-  expect(ingress.packets).toBeGreaterThan(2000);
-  expect(ingress['super-packets']).toBeGreaterThan(100);
+  expect(ingress.packets).toBeGreaterThan(1000);
+  expect(ingress['super-packets']).toBeGreaterThan(50);
   expect(ingress.handshakes).toBeGreaterThan(0);
   expect(dropped(ingress)).toEqual(DROPPED_IN);
 });
 
 test('a thread of both directions receives what it sends, too', () => {
   const sent = countsOf('duplex', duplexOf, (own, create) => warmUpEgress(own, create, DUPLEX_ARENA));
-  expect(sent.egress.packets).toBeGreaterThan(3000);
+  expect(sent.egress.packets).toBeGreaterThan(1500);
   expect(dropped(sent.egress)).toEqual(DROPPED_OUT);
-  expect(sent.ingress.packets).toBeGreaterThan(1000);
-  expect(sent.ingress.writes).toBeGreaterThan(100);
+  expect(sent.ingress.packets).toBeGreaterThan(500);
+  expect(sent.ingress.writes).toBeGreaterThan(50);
   const warmUp = (own: WorkerOptions, create: typeof duplexOf): void =>
     warmUpIngress(own, create, DUPLEX_ARENA);
   const { ingress } = countsOf('duplex', duplexOf, warmUp);
-  expect(ingress.packets).toBeGreaterThan(2000);
+  expect(ingress.packets).toBeGreaterThan(1000);
   expect(dropped(ingress)).toEqual(DROPPED_IN);
 });
