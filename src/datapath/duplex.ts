@@ -11,8 +11,8 @@ import type { Poller } from './poller.ts';
 import { type SharedState, workerNumber } from './shared-state.ts';
 
 /** Batches off each socket, and reads off the TUNs, before it is the other direction's turn. */
-const BATCHES_A_TURN = 1;
-const READS_A_TURN = 8;
+const BATCHES_A_TURN = 2;
+const READS_A_TURN = 48;
 
 export interface DuplexParts {
   /** Of workers, from 0. */

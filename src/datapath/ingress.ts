@@ -56,11 +56,12 @@ import type { Configuration, WorkerOptions } from './worker-protocol.ts';
 const REJECT_AFTER_TIME_MS = 180_000;
 const REJECT_AFTER_COUNTER_HIGH = 0x20_0000;
 
-const BATCH = 8;
+/** Messages of up to 64 KB each, joined; with more of them, what is of a sparse flow waits for it. */
+const BATCH = 4;
 const LONGEST_RECEIVE = 65536;
 const RECEIVE_ROOM = HEADROOM + LONGEST_RECEIVE + HEADROOM;
 /** Receives before looking whether there is something else to do. */
-const RECEIVES_A_TURN = 16;
+const RECEIVES_A_TURN = 32;
 
 /** Where opened packets wait for the end of the batch: all that one batch can hold. */
 const AREA = BATCH * (LONGEST_RECEIVE + 128 * 2 * HEADROOM);
