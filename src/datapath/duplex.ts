@@ -1,5 +1,6 @@
 // Both directions of a pair on one thread, in turns: what came off the sockets, then what came off the TUNs, some of each. Where
-// there are few processors, two threads would take turns all the same, at the price of the kernel's changing between them.
+// there are few processors, two threads would take turns all the same, at the price of the kernel's changing between them. Here
+// no send may block, or nothing would be received meanwhile: while a socket has no room, the TUNs keep what they have.
 
 import type { MessagePort } from 'node:worker_threads';
 import type { AeadTier } from './aead.ts';
@@ -9,10 +10,10 @@ import type { EventSink } from './event-sink.ts';
 import type { Ingress } from './ingress.ts';
 import type { Poller } from './poller.ts';
 import { type SharedState, workerNumber } from './shared-state.ts';
+import type { SocketPair } from './udp.ts';
 
-/** Batches off each socket, and reads off the TUNs, before it is the other direction's turn. */
-const BATCHES_A_TURN = 2;
-const READS_A_TURN = 48;
+/** What egress may cost before it is the other direction's turn, in bytes. */
+const COST_A_TURN = 2 << 20;
 
 export interface DuplexParts {
   /** Of workers, from 0. */
@@ -21,6 +22,7 @@ export interface DuplexParts {
   readonly egress: Egress;
   readonly ingress: Ingress;
   readonly poller: Poller;
+  readonly udp: SocketPair;
   readonly events: EventSink;
   readonly state: SharedState;
   readonly port: MessagePort;
@@ -51,7 +53,7 @@ export class Duplex {
   /** Waits until there is something to do, or for so long, and does it. */
   turn(timeoutMs?: number): void {
     const { state, poller, egress, ingress } = this.#parts;
-    poller.wait(egress.isBehind ? 0 : (timeoutMs ?? ingress.patience));
+    poller.wait(egress.isBehind && !poller.isHeldBack ? 0 : (timeoutMs ?? ingress.patience));
     state.enter(this.#number);
     if (poller.takeWakeup()) {
       egress.settle();
@@ -59,10 +61,16 @@ export class Duplex {
       egress.obey();
       ingress.wipeIfRetired();
     }
-    ingress.receive(BATCHES_A_TURN);
-    egress.forward(READS_A_TURN);
+    ingress.receive();
+    if (egress.look() && this.#mayForward()) egress.forward(COST_A_TURN);
     state.leave(this.#number);
     ingress.report();
+  }
+
+  /** One packet at a time fills no buffer. */
+  #mayForward(): boolean {
+    const { egress, poller, udp } = this.#parts;
+    return (egress.isIdle && !poller.isHeldBack) || (poller.hasRoom(udp.v4) && poller.hasRoom(udp.v6));
   }
 
   /** Takes over configuration that main has sent. */

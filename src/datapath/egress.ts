@@ -1,4 +1,4 @@
-// Inside to outside, on a thread of its own:
+// Inside to outside, on a thread of its own or in turns with ingress (duplex.ts):
 //
 //   1. wait        poll the TUNs and the wake-up descriptor                               poller.ts
 //   2. read ahead  packets or super-packets, each behind its virtio_net_hdr               #readAhead
@@ -52,9 +52,10 @@ import {
 /** Bytes that are read ahead at once, and sealed before the next look: two super-packets in, one out. */
 const BYTES_AHEAD = 128 << 10;
 const BYTES_SEALED = BYTES_AHEAD / 2;
-/** So much, and what main asks for and other TUNs are looked at. */
-const READS_A_TURN = 64;
-const MESSAGES_A_TURN = 4096;
+/** What reading a packet costs besides its bytes, in bytes. */
+const COST_OF_READ = 4096;
+/** So much, in bytes, and what main asks for and other TUNs are looked at. */
+const COST_A_TURN = 4 << 20;
 /** How often a worker repeats that a peer needs a handshake. */
 const ASK_AGAIN_MS = 250;
 
@@ -86,7 +87,9 @@ export class Egress {
   #isSparse = false;
   /** The last turn brought one packet. */
   #isLone = true;
+  /** In this turn. */
   #reads = 0;
+  #cost = 0;
   #now = 0;
 
   /** Bytes an arena must have for this, besides the outbox's. */
@@ -129,7 +132,7 @@ export class Egress {
       this.configure();
       this.obey();
     }
-    this.forward(READS_A_TURN);
+    if (this.look()) this.forward(COST_A_TURN);
     state.leave(this.#number);
     events.flush();
   }
@@ -145,16 +148,20 @@ export class Egress {
     while (!this.#backlog.isEmpty) this.#forwardOldest();
   }
 
-  /** Forwards what the TUNs have that are readable by the poller, about so many reads. */
-  forward(reads: number): void {
-    this.#look();
-    if (this.#backlog.isEmpty && this.#tuns.device === undefined) return;
+  /** The last turn brought one packet, and nothing waits. */
+  get isIdle(): boolean {
+    return this.#isLone && this.#backlog.isEmpty;
+  }
+
+  /** Forwards what the TUNs have that it saw, and what waits, at a cost of about so many bytes. */
+  forward(cost: number): void {
     this.#now = monotonicNow();
-    this.#forwardAll(reads);
+    this.#forwardAll(cost);
     this.#parts.outbox.flush();
   }
 
-  #look(): void {
+  /** Sees which TUNs are readable by the poller; whether there is anything to forward. */
+  look(): boolean {
     const { poller } = this.#parts;
     const { all } = this.#devices;
     this.#tuns.clear();
@@ -165,15 +172,16 @@ export class Egress {
       if (events === POLLIN) this.#tuns.add(device);
       else if (events !== 0) this.#lose(device);
     }
+    return !this.#backlog.isEmpty || this.#tuns.device !== undefined;
   }
 
-  #forwardAll(reads: number): void {
-    let messages = 0;
+  #forwardAll(cost: number): void {
     this.#reads = 0;
-    while (this.#reads < reads && messages < MESSAGES_A_TURN) {
-      this.#readAhead(reads);
+    this.#cost = 0;
+    while (this.#cost < cost) {
+      this.#readAhead(cost);
       if (this.#backlog.isEmpty) break;
-      messages += this.#forwardOldest();
+      this.#forwardOldest();
       // What comes while the rest waits is seen by polling.
       if (this.#tuns.device === undefined) break;
       this.#now = monotonicNow();
@@ -182,12 +190,12 @@ export class Egress {
   }
 
   /** Reads some packets: those of sparse flows leave at once, the others wait. */
-  #readAhead(reads: number): void {
+  #readAhead(cost: number): void {
     const { outbox } = this.#parts;
     const backlog = this.#backlog;
     let bytes = 0;
     let hasOvertaken = false;
-    while (bytes < BYTES_AHEAD && !backlog.isFull && this.#reads < reads) {
+    while (bytes < BYTES_AHEAD && !backlog.isFull && this.#cost < cost) {
       const { device } = this.#tuns;
       if (device === undefined) break;
       const at = backlog.free;
@@ -195,6 +203,7 @@ export class Egress {
       if (length === 0) continue;
       bytes += length;
       this.#reads += 1;
+      this.#cost += length + COST_OF_READ;
       // Where packets come one by one, none waits until it is known that it was alone.
       const isLone = this.#isLone && this.#reads === 1 && backlog.isEmpty;
       const isSparse = this.#takeSparse(at, length);
@@ -206,20 +215,17 @@ export class Egress {
     if (hasOvertaken && !backlog.isEmpty) outbox.flush();
   }
 
-  /** Forwards what has waited longest; returns how many messages became of it. */
-  #forwardOldest(): number {
+  /** Forwards what has waited longest. */
+  #forwardOldest(): void {
     const backlog = this.#backlog;
-    let messages = 0;
     let bytes = 0;
     while (!backlog.isEmpty && bytes < BYTES_SEALED) {
       const { device, offset, length } = backlog;
       backlog.shift();
       if (device === undefined || this.#devices.get(device.device) !== device) continue;
       this.#receive(device, offset, length, false);
-      messages += this.#segmenter.count;
       bytes += length;
     }
-    return messages;
   }
 
   /** Counts a packet with its flow; whether it may overtake others. */

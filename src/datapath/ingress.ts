@@ -1,4 +1,4 @@
-// Outside to inside, on a thread of its own:
+// Outside to inside, on a thread of its own or in turns with egress (duplex.ts):
 //
 //   1. wait         poll the UDP sockets and the wake-up descriptor                       poller.ts
 //   2. receive      many datagrams in one call, coalesced by the kernel (UDP_GRO)         #receive
@@ -60,8 +60,10 @@ const REJECT_AFTER_COUNTER_HIGH = 0x20_0000;
 const BATCH = 4;
 const LONGEST_RECEIVE = 65536;
 const RECEIVE_ROOM = HEADROOM + LONGEST_RECEIVE + HEADROOM;
-/** Receives before looking whether there is something else to do. */
-const RECEIVES_A_TURN = 32;
+/** What receiving a message costs besides its bytes, in bytes: as much as a few kilobytes more. */
+const COST_OF_MESSAGE = 4096;
+/** So much, in bytes, by each socket, before looking whether there is something else to do. */
+const COST_A_TURN = 512 << 10;
 
 /** Where opened packets wait for the end of the batch: all that one batch can hold. */
 const AREA = BATCH * (LONGEST_RECEIVE + 128 * 2 * HEADROOM);
@@ -121,6 +123,8 @@ export class Ingress {
   /** How many messages of the batch the kernel has written to since they were prepared. */
   #used = BATCH;
   #now = 0;
+  /** Of what was received by the socket at hand. */
+  #cost = 0;
   /** The ECN mark of the datagrams at hand. */
   #outerMark = NOT_ECT;
 
@@ -192,7 +196,7 @@ export class Ingress {
       this.configure();
       this.wipeIfRetired();
     }
-    this.receive(RECEIVES_A_TURN);
+    this.receive();
     state.leave(this.#number);
     this.report();
   }
@@ -209,19 +213,20 @@ export class Ingress {
     events.flush(events.isWakePlanned ? monotonicNow() : this.#now);
   }
 
-  /** Works on what has come by the sockets that are readable by the poller, at most so many batches of each. */
-  receive(batches: number): void {
+  /** Works on what has come by the sockets that are readable by the poller, a turn's worth by each. */
+  receive(): void {
     const { poller } = this.#parts;
-    for (let i = 0; i < this.#sockets.length; i++) if (poller.eventsAt(i) !== 0) this.#receive(i, batches);
+    for (let i = 0; i < this.#sockets.length; i++) if (poller.eventsAt(i) !== 0) this.#receive(i);
     if (this.#laneBits === 0) return;
     this.#begin();
     this.#exchange();
   }
 
   /** By socket `i`. Between batches of bulk it looks for what may overtake: never more than that, so bulk goes on, too. */
-  #receive(i: number, batches: number): void {
+  #receive(i: number): void {
     const fd = this.#sockets[i] ?? -1;
-    for (let round = 0; round < batches && this.#receiveBatch(fd); round++)
+    this.#cost = 0;
+    while (this.#receiveBatch(fd) && this.#cost < COST_A_TURN)
       if (i >= this.#sparseSockets)
         for (let sparse = 0; sparse < this.#sparseSockets; sparse++)
           this.#receiveBatch(this.#sockets[sparse] ?? -1);
@@ -236,6 +241,7 @@ export class Ingress {
     if (received <= 0) return false;
     this.#begin();
     for (let i = 0; i < received; i++) {
+      this.#cost += batch.lengthOf(i) + COST_OF_MESSAGE;
       batch.readControl(i);
       this.#outerMark = batch.trafficClass & ECN_MASK;
       this.#cut(i, batch.lengthOf(i), batch.segmentSize);

@@ -77,6 +77,7 @@ export const duplexOf = (arena: Arena, options: WorkerOptions): Duplex => {
     egress: egressOf(arena, options, shared),
     ingress: ingressOf(arena, options, shared),
     state: new SharedState(options.memory),
+    udp: options.udp,
     ...shared,
     port: options.port,
   });

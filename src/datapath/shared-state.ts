@@ -5,7 +5,7 @@
 //
 //   control      what                          writer          readers
 //   0            stop                          main            workers
-//   64 each      0 epoch (odd: inside)         that worker     main
+//   64 each      0 epoch (odd: inside)         that worker     main      (one thread for both directions: ingress's alone)
 //                8 configuration seen          that worker     main
 //
 //   peer         0 device   4 keypair in use (slot + 1, atomic)                    main     workers

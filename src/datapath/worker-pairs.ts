@@ -1,5 +1,5 @@
 // How many pairs of workers a datapath has. One that sends and one that receives keep two processors busy; where there are
-// no more than two, half a pair does better: one thread for both.
+// hardly more than that, half a pair does better: one thread for both.
 
 import { availableParallelism } from 'node:os';
 import { Vl3Error } from '../../native-free/error.ts';
@@ -19,9 +19,7 @@ export const HALF_A_PAIR = 0.5;
 
 /** One pair for each two processors, but half a pair on fewer than four: the others are for who sends and receives. */
 export const defaultPairs = (processors = availableParallelism()): number =>
-  processors < 4
-    ? HALF_A_PAIR
-    : 2 ** Math.floor(Math.log2(Math.min(Math.max(processors / 2, 1), MOST_BY_ITSELF)));
+  processors < 4 ? HALF_A_PAIR : 2 ** Math.floor(Math.log2(Math.min(processors / 2, MOST_BY_ITSELF)));
 
 export const pairsOf = (setting: WorkerPairs): number => {
   if (setting === 'half') return HALF_A_PAIR;

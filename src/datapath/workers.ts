@@ -1,4 +1,4 @@
-// The threads that move packets, two in each pair, as one: started together, handed the same configuration, woken, waited for
+// The threads that move packets, two in each pair or one, as one: started together, handed the same configuration, woken, waited for
 // and joined. What they share with main besides is shared-state.ts and the mailbox's rings.
 
 import { Vl3Error } from '../../native-free/error.ts';

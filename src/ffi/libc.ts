@@ -216,4 +216,5 @@ export const MAP_ANONYMOUS = 0x20;
 /** x86-64 only. */
 export const MAP_32BIT = 0x40;
 export const POLLIN = 1;
+export const POLLOUT = 4;
 export const MSG_DONTWAIT = 0x40;

@@ -1,4 +1,4 @@
-// Whether an agent works: its timers run, and both packet threads take over what they are told. A process that does not
+// Whether an agent works: its timers run, and the packet threads take over what they are told. A process that does not
 // has to be started again; what is wrong outside of it (a registry that is gone, a peer that is silent) is no matter here.
 
 export interface HealthParts {
@@ -7,7 +7,7 @@ export interface HealthParts {
   readonly tickedAt: () => number;
   /** Tells the packet threads something that changes nothing; false: there is no device to tell it of. */
   readonly tell: () => boolean;
-  /** Resolves once both have taken over all that they were told. */
+  /** Resolves once they have taken over all that they were told. */
   readonly settled: () => Promise<void>;
 }
 
