@@ -62,7 +62,8 @@ export class Duplex {
       ingress.wipeIfRetired();
     }
     ingress.receive();
-    if (egress.look() && this.#mayForward()) egress.forward(COST_A_TURN);
+    // Who is held back sees no TUN: it has to ask for room all the same.
+    if ((egress.look() || poller.isHeldBack) && this.#mayForward()) egress.forward(COST_A_TURN);
     state.leave(this.#number);
     ingress.report();
   }
