@@ -42,6 +42,8 @@ for program in $programs; do
   ldd "$path" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// { print $1 }' >>"$files"
   [ "$program" = node ] || printf '%s\n' "$path" >>"$names"
 done
+# What src/ffi/ipsec-mb opens by itself; only amd64 has it.
+for path in /usr/lib/*/libIPSec_MB.so.1; do [ ! -e "$path" ] || printf '%s\n' "$path" >>"$files"; done
 sort -u "$files" | while read -r path; do
   at="$(realpath "$(dirname "$path")")/$(basename "$path")"
   [ -e "$root$at" ] || { mkdir -p "$root$(dirname "$at")"; cp -L "$path" "$root$at"; }

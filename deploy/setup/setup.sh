@@ -40,6 +40,9 @@ containerd containerd
 /bin/busybox busybox-static
 update-ca-certificates ca-certificates
 LIST
+  # What src/ffi/ipsec-mb opens; of the version that it knows.
+  if [ "$(uname -m)" = x86_64 ] && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release &&
+    [ ! -e /usr/lib/x86_64-linux-gnu/libIPSec_MB.so.1 ]; then printf ' libipsec-mb1'; fi
 }
 
 # While packages are installed, Debian asks this file whether a package may start its service: serf's, iperf3's and

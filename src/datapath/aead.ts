@@ -1,10 +1,12 @@
 // ChaCha20-Poly1305 (RFC 8439) as WireGuard's transport data uses it: no associated data, nonce = 32 zero bits and the
-// counter in 64 bits LE. Three tiers, fastest first; each proves itself at start or is passed over. Works on offsets
+// counter in 64 bits LE. Four tiers, fastest first; each proves itself at start or is passed over. Works on offsets
 // in one arena and moves data from one place to another, so that cutting and sealing is one pass.
 
+import { loadIpsecMb } from '../ffi/ipsec-mb.ts';
 import type { Arena } from '../ffi/memory.ts';
 import { loadEvp, loadLowLevel } from '../ffi/openssl.ts';
 import { EvpAead } from './aead-evp.ts';
+import { IpsecMbAead } from './aead-ipsec-mb.ts';
 import { LowLevelAead } from './aead-low-level.ts';
 import { NobleAead } from './aead-noble.ts';
 import { passesSelfTest } from './aead-self-test.ts';
@@ -15,9 +17,11 @@ export const HEADROOM = 64;
 /** Bytes after the ciphertext and its tag that must be there; `open` restores them, `seal` overwrites them. */
 export const TAILROOM = 16;
 
-export type AeadTier = 'openssl-low-level' | 'openssl-evp' | 'noble';
+export type AeadTier = 'ipsec-mb' | 'openssl-low-level' | 'openssl-evp' | 'noble';
 
-export const AEAD_TIERS: readonly AeadTier[] = ['openssl-low-level', 'openssl-evp', 'noble'];
+export const AEAD_TIERS: readonly AeadTier[] = ['ipsec-mb', 'openssl-low-level', 'openssl-evp', 'noble'];
+
+export const FASTEST: AeadTier = 'ipsec-mb';
 
 /** `from` and `to` are either equal or at least HEADROOM + length + TAG_LENGTH + TAILROOM apart. */
 export interface Aead {
@@ -38,7 +42,7 @@ export const createTier = (tier: AeadTier, arena: Arena): Aead | undefined => {
 };
 
 /** The fastest tier that works; not faster than `best`. */
-export const createAead = (arena: Arena, best: AeadTier = 'openssl-low-level'): Aead => {
+export const createAead = (arena: Arena, best: AeadTier = FASTEST): Aead => {
   for (const tier of AEAD_TIERS.slice(AEAD_TIERS.indexOf(best))) {
     const aead = createTier(tier, arena);
     if (aead !== undefined) return aead;
@@ -51,6 +55,10 @@ const build = (tier: AeadTier, arena: Arena): Aead | undefined => {
   if (tier === 'openssl-evp') {
     const evp = loadEvp();
     return evp === undefined ? undefined : EvpAead.create(arena, evp);
+  }
+  if (tier === 'ipsec-mb') {
+    const library = loadIpsecMb();
+    return library === undefined ? undefined : IpsecMbAead.create(arena, library);
   }
   const lowLevel = loadLowLevel();
   return lowLevel === undefined ? undefined : LowLevelAead.create(arena, lowLevel);

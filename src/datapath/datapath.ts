@@ -9,7 +9,7 @@ import type { PathAction } from '../../native-free/device/path-mtus.ts';
 import { Vl3Error } from '../../native-free/error.ts';
 import type { Prefix } from '../../native-free/ipam/prefix.ts';
 import type { TooBig } from '../../native-free/wire/too-big.ts';
-import type { AeadTier } from './aead.ts';
+import { type AeadTier, FASTEST } from './aead.ts';
 import { DatagramSender } from './datagram-sender.ts';
 import { KeypairSlots } from './keypair-slots.ts';
 import { Mailbox, type MailHandlers } from './mailbox.ts';
@@ -110,7 +110,7 @@ export class Datapath implements AsyncDisposable {
     const memory = createSharedMemory(PeerSlots.slotsFor(maxPeers), maxKeypairs, lanes);
     const datapath = new Datapath(udp, allowOffloads, new SharedState(memory), maxPeers, handlers);
     try {
-      const aeadTier = options.aeadTier ?? 'openssl-low-level';
+      const aeadTier = options.aeadTier ?? FASTEST;
       const isDuplex = pairs === HALF_A_PAIR;
       await datapath.#workers.start({ memory, udp, marksSparse: sparseFirst, aeadTier, isDuplex });
       return datapath;

@@ -164,7 +164,7 @@ const addTraffic = (instruments: Instruments, { datapath, devices, networks }: O
   );
   instruments.gauge(
     'vl3_agent_aead_info',
-    'Always 1; which implementation seals packets, fastest first: openssl-low-level, openssl-evp, noble.',
+    'Always 1; which implementation seals packets, fastest first: ipsec-mb, openssl-low-level, openssl-evp, noble.',
     ['tier'],
     () => [[{ tier: datapath.aeadTier }, 1]],
   );

@@ -5,6 +5,8 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { V1DaemonSet } from '@kubernetes/client-node';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { createAead } from '../../src/datapath/aead.ts';
+import { Arena } from '../../src/ffi/memory.ts';
 import { VERSION } from '../../src/version.ts';
 import { AgentContainer } from '../lab/agent-container.ts';
 import { Domain, SOON } from '../lab/domain.ts';
@@ -101,6 +103,15 @@ test('the image makes a CA for somebody who may do nothing, and brings what it m
     'cat /var/lib/vl3/signer/registry.json',
   ].join(' && ');
   expect(await run('sh', '-euc', bring)).toBe(credential);
+});
+
+test('the image seals by what the machine seals by that it is made on', async () => {
+  const tier = `
+    const { Arena } = await import('/opt/vl3/src/ffi/memory.js');
+    const { createAead } = await import('/opt/vl3/src/datapath/aead.js');
+    console.log(createAead(new Arena(1 << 20)).tier);`;
+  const printed = await domain.host.run(asNobody('node', '--input-type=module', '--eval', tier));
+  expect(printed).toBe(`${createAead(new Arena(1 << 20)).tier}\n`);
 });
 
 test('what the image holds is told by package', () => {

@@ -1,6 +1,10 @@
 // Every AEAD tier against known answers, node:crypto and each other; and that a broken tier is found out.
 
 import { createCipheriv } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -31,7 +35,34 @@ describe('the reference', () => {
   });
 });
 
-describe.each(AEAD_TIERS)('the tier %s', (tier) => {
+/** What the tier by libipsec-mb is for; without them OpenSSL is no slower. */
+const hasWideVectors = / avx512ifma /.test(readFileSync('/proc/cpuinfo', 'utf8'));
+const tiers = AEAD_TIERS.filter((tier) => tier !== 'ipsec-mb' || hasWideVectors);
+
+test.runIf(!hasWideVectors)('the tier ipsec-mb is passed over without vectors of 512 bits', () => {
+  expect(createTier('ipsec-mb', new Arena(1 << 16))).toBeUndefined();
+});
+
+test('the fastest tier outlives what loaded it', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const arena = new Arena(1 << 16);
+  const aead = createAead(arena);
+  const at = arena.allocate(1024) + HEADROOM;
+  for (let i = 0; i < 3; i++) {
+    collect();
+    await nextTurn();
+  }
+  aead.seal(at, 1, at + 256, 100, at + 512);
+  expect(
+    Buffer.compare(
+      arena.bytes.subarray(at + 512, at + 628),
+      oracle(new Uint8Array(32), 1, new Uint8Array(100)),
+    ),
+  ).toBe(0);
+});
+
+describe.each(tiers)('the tier %s', (tier) => {
   const arena = new Arena(1 << 17);
   const found = createTier(tier, arena);
   const key = arena.allocate(32);

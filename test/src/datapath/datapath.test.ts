@@ -62,6 +62,7 @@ describe.each([
   ['without UDP offloads', { allowOffloads: false }],
   ['without TUN offloads', { tunOffloads: false }],
   ['without any offload', { allowOffloads: false, tunOffloads: false }],
+  ['with AEAD by bare OpenSSL', { aeadTier: 'openssl-low-level' }],
   ['with AEAD by EVP', { aeadTier: 'openssl-evp' }],
   ['with AEAD in TypeScript', { aeadTier: 'noble' }],
 ] as const)('%s', (_, options) => {

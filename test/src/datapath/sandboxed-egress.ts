@@ -1,7 +1,7 @@
 // An egress of its own in the warm-up's sandbox, so that a test sees what it seals.
 
 import { MessageChannel } from 'node:worker_threads';
-import { type Aead, createAead } from '../../../src/datapath/aead.ts';
+import { type Aead, createAead, FASTEST } from '../../../src/datapath/aead.ts';
 import {
   Counters,
   createCounterMemory,
@@ -34,7 +34,7 @@ export const workerOptions = (kind: WorkerKind, marksSparse = true): WorkerOptio
   counters: { egress: createCounterMemory(EGRESS_COUNTERS), ingress: createCounterMemory(INGRESS_COUNTERS) },
   wakeFd: -1,
   udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
-  aeadTier: 'openssl-low-level',
+  aeadTier: FASTEST,
   marksSparse,
   events: createRing(EVENT_LENGTH, 4),
   commands: createRing(COMMAND_LENGTH, 4),
