@@ -44,10 +44,11 @@ export class Duplex {
 
   /** Until it is told to stop. */
   run(): void {
-    const { state, egress, ingress } = this.#parts;
+    const { state, egress, ingress, poller } = this.#parts;
     while (!state.stopped) this.turn();
     egress.wipe();
     ingress.wipe();
+    poller.close();
   }
 
   /** Waits until there is something to do, or for so long, and does it. */

@@ -117,9 +117,10 @@ export class Egress {
 
   /** Until it is told to stop. */
   run(): void {
-    const { state } = this.#parts;
+    const { state, poller } = this.#parts;
     while (!state.stopped) this.turn();
     this.wipe();
+    poller.close();
   }
 
   /** Waits until there is something to do, or for so long, and does it. */

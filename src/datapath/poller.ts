@@ -1,10 +1,12 @@
 // poll(2) over a changing set of descriptors, the first of which is the eventfd that wakes its thread. The time-out is
-// finite on purpose: a thread that sleeps in a system call for good would keep the process from ever ending.
+// finite on purpose: a thread that sleeps in a system call for good would keep the process from ever ending. Of the TUNs of many
+// networks few have something at a time, and asking all of them costs more than reading from one: they are polled as one.
 //
 //   struct pollfd 8 B:  0 fd i32   4 events i16   6 revents i16
 
 import { POLLIN, POLLOUT, poll, read } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
+import { READINESS_ROOM, Readiness } from './readiness.ts';
 
 const POLLFD = 8;
 const EVENTS = 4;
@@ -12,8 +14,12 @@ const REVENTS = 6;
 /** In place of a descriptor: the kernel passes over it. */
 const NOTHING = -1;
 const TIMEOUT_MS = 500;
-/** Before all others: what wakes the thread, and what it waits for room in. */
-const OWN = 2;
+/** Before all others: what wakes the thread, what it waits for room in, and those that are polled as one. */
+const OWN = 3;
+const ROOM = 1;
+const MANY = 2;
+/** Up to so many are asked one by one: that is one call less. */
+const FEW = 4;
 
 export class Poller {
   /** Those that are always watched. */
@@ -23,7 +29,13 @@ export class Poller {
   readonly #drain: number;
   readonly #wakeFd: number;
   readonly #capacity: number;
+  /** So many of them are polled one by one. */
   #count: number;
+  readonly #readinessRoom: number;
+  #many: Readiness | undefined;
+  /** Those of the many that are ready: how many, and where each is. */
+  #ready = 0;
+  readonly #readyAt: Int32Array;
   #isHeldBack = false;
 
   /** Watches these always, at the positions 0, 1, ..., and up to `capacity` others. */
@@ -34,8 +46,11 @@ export class Poller {
     this.#capacity = OWN + fixed.length + capacity;
     this.#fds = arena.allocate(this.#capacity * POLLFD);
     this.#drain = arena.allocate(8);
+    this.#readinessRoom = arena.allocate(READINESS_ROOM);
+    this.#readyAt = new Int32Array(capacity);
     this.#set(0, wakeFd, POLLIN);
-    this.#set(1, NOTHING, POLLOUT);
+    this.#set(ROOM, NOTHING, POLLOUT);
+    this.#set(MANY, NOTHING, POLLIN);
     fixed.forEach((fd, i) => {
       this.#set(OWN + i, fd, POLLIN);
     });
@@ -46,18 +61,45 @@ export class Poller {
   watch(fds: readonly number[]): number {
     const first = OWN + this.#fixed;
     if (first + fds.length > this.#capacity) throw new RangeError(`cannot watch ${fds.length} descriptors`);
+    this.close();
     fds.forEach((fd, i) => {
       this.#set(first + i, fd, POLLIN);
     });
-    this.#count = first + fds.length;
+    if (fds.length > FEW) this.#many = Readiness.over(fds, this.#arena, this.#readinessRoom);
+    this.#set(MANY, this.#many?.fd ?? NOTHING, POLLIN);
+    this.#count = this.#many === undefined ? first + fds.length : first;
     return this.#fixed;
+  }
+
+  /** Of what `watch` named, nothing is watched any more. */
+  close(): void {
+    this.#forgetReady();
+    this.#many?.close();
+    this.#many = undefined;
+    this.#set(MANY, NOTHING, POLLIN);
+    this.#count = OWN + this.#fixed;
   }
 
   wait(timeoutMs = TIMEOUT_MS): void {
     const count = this.#isHeldBack ? OWN + this.#fixed : this.#count;
+    this.#forgetReady();
     const ready = poll(this.#arena.address + this.#fds, count, timeoutMs);
-    if (ready > 0) return;
-    for (let i = 0; i < this.#count; i++) this.#clear(i);
+    if (ready <= 0) for (let i = 0; i < this.#count; i++) this.#clear(i);
+    else if (this.#many !== undefined && this.#eventsOf(MANY) !== 0) this.#findReady(this.#many);
+  }
+
+  #findReady(many: Readiness): void {
+    this.#ready = many.look();
+    for (let i = 0; i < this.#ready; i++) {
+      const at = OWN + this.#fixed + many.indexOf(i);
+      this.#readyAt[i] = at;
+      this.#arena.view.setInt16(this.#fds + at * POLLFD + REVENTS, many.eventsOf(i), true);
+    }
+  }
+
+  #forgetReady(): void {
+    for (let i = 0; i < this.#ready; i++) this.#clear(this.#readyAt[i] ?? 0);
+    this.#ready = 0;
   }
 
   /**
@@ -65,11 +107,17 @@ export class Poller {
    * again and could: who has nowhere to put what it reads does not read.
    */
   hasRoom(fd: number): boolean {
-    this.#set(1, fd, POLLOUT);
-    const isWritable = fd < 0 || poll(this.#arena.address + this.#fds + POLLFD, 1, 0) !== 0;
-    if (isWritable) this.#set(1, NOTHING, POLLOUT);
-    else for (let i = OWN + this.#fixed; i < this.#count; i++) this.#clear(i);
-    this.#isHeldBack = !isWritable;
+    this.#set(ROOM, fd, POLLOUT);
+    const isWritable = fd < 0 || poll(this.#arena.address + this.#fds + ROOM * POLLFD, 1, 0) !== 0;
+    if (isWritable) this.#set(ROOM, NOTHING, POLLOUT);
+    else {
+      this.#forgetReady();
+      for (let i = OWN + this.#fixed; i < this.#count; i++) this.#clear(i);
+    }
+    if (isWritable === this.#isHeldBack) {
+      this.#isHeldBack = !isWritable;
+      this.#set(MANY, isWritable ? (this.#many?.fd ?? NOTHING) : NOTHING, POLLIN);
+    }
     return isWritable;
   }
 
@@ -80,14 +128,18 @@ export class Poller {
 
   /** Whether this thread was woken; true once a wake-up. */
   takeWakeup(): boolean {
-    if (this.#arena.view.getInt16(this.#fds + REVENTS, true) === 0) return false;
+    if (this.#eventsOf(0) === 0) return false;
     read(this.#wakeFd, this.#arena.address + this.#drain, 8);
     return true;
   }
 
   /** What happened at that position since: POLLIN and others. */
   eventsAt(position: number): number {
-    return this.#arena.view.getInt16(this.#fds + (OWN + position) * POLLFD + REVENTS, true);
+    return this.#eventsOf(OWN + position);
+  }
+
+  #eventsOf(i: number): number {
+    return this.#arena.view.getInt16(this.#fds + i * POLLFD + REVENTS, true);
   }
 
   #set(i: number, fd: number, events: number): void {

@@ -82,6 +82,12 @@ export const ioctl: (fd: number, request: number, argument: Address) => number =
   'ulong',
   POINTER,
 ]);
+export const EPOLL_CTL_ADD = 1;
+export const epollCreate: (flags: number) => number = libc.func('epoll_create1', 'int', ['int']);
+export const epollControl: (epoll: number, operation: number, fd: number, event: Address) => number =
+  libc.func('epoll_ctl', 'int', ['int', 'int', 'int', POINTER]);
+export const epollWait: (epoll: number, events: Address, most: number, timeoutMs: number) => number =
+  libc.func('epoll_wait', 'int', ['int', POINTER, 'int', 'int']);
 export const eventfd: (initial: number, flags: number) => number = libc.func('eventfd', 'int', [
   'uint',
   'int',
