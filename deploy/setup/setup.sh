@@ -40,9 +40,26 @@ containerd containerd
 /bin/busybox busybox-static
 update-ca-certificates ca-certificates
 LIST
-  # What src/ffi/ipsec-mb opens; of the version that it knows.
-  if [ "$(uname -m)" = x86_64 ] && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release &&
-    [ ! -e /usr/lib/x86_64-linux-gnu/libIPSec_MB.so.1 ]; then printf ' libipsec-mb1'; fi
+}
+
+# What src/ffi/ipsec-mb opens, of the version that it knows and where it is of use. All works without it, too: it is tried once.
+faster=libipsec-mb1
+faster_file=/usr/lib/x86_64-linux-gnu/libIPSec_MB.so.1
+faster_ready() {
+  [ "$(id -u)" != 0 ] || [ -e .setup/without-$faster ] || [ -e $faster_file ] ||
+    [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ] || ! grep -qs ' avx512ifma ' /proc/cpuinfo ||
+    ! grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release
+}
+install_faster() {
+  say "installing the Debian package $faster"
+  apt_install $faster || true
+  [ -e $faster_file ] || { say "$faster cannot be had: OpenSSL seals instead"; : >.setup/without-$faster; }
+}
+
+# 9 is our lock: a service that starts all the same must not hold it.
+apt_install() {
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+    -o DPkg::Lock::Timeout=300 "$@"; } >.setup/apt.log 2>&1 </dev/null 9>&-
 }
 
 # While packages are installed, Debian asks this file whether a package may start its service: serf's, iperf3's and
@@ -70,11 +87,8 @@ install_packages() {
   forbid_services
   new=''
   for service in serf containerd; do command -v "$service" >/dev/null 2>&1 || new="$new $service"; done
-  # 9 is our lock: a service that starts all the same must not hold it.
   # shellcheck disable=SC2086
-  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-    -o DPkg::Lock::Timeout=300 $packages; } >.setup/apt.log 2>&1 </dev/null 9>&- ||
-    { tail -n 20 .setup/apt.log >&2; fail 'apt-get failed, see above and .setup/apt.log'; }
+  apt_install $packages || { tail -n 20 .setup/apt.log >&2; fail 'apt-get failed, see above and .setup/apt.log'; }
   # Nor at the next boot.
   for service in $new; do
     command -v "$service" >/dev/null 2>&1 || continue
@@ -157,7 +171,7 @@ use_node() {
   export PATH
 }
 
-ready() { [ -z "$(missing_packages)" ] && runtime_ready && npm_ready && tools_ready && code_ready; }
+ready() { [ -z "$(missing_packages)" ] && faster_ready && runtime_ready && npm_ready && tools_ready && code_ready; }
 
 find_node
 if ! ready; then
@@ -166,6 +180,7 @@ if ! ready; then
   exec 9>.setup/lock
   flock -n 9 || { say 'another set-up is running here; waiting for it'; flock 9; }
   [ -z "$(missing_packages)" ] || install_packages
+  faster_ready || install_faster
   runtime_ready || install_runtime
   npm_ready || install_npm
   tools_ready || install_tools

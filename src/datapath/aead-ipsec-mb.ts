@@ -29,6 +29,7 @@ const IV_LENGTH = 80;
 const AUTH_TAG = 88;
 const AUTH_TAG_LENGTH = 96;
 const AAD = 104;
+const STATUS = 128;
 const CIPHER_MODE = 132;
 const CIPHER_DIRECTION = 136;
 const HASH_ALGORITHM = 140;
@@ -36,6 +37,7 @@ const CHAIN_ORDER = 144;
 
 const CIPHER_CHACHA20_POLY1305 = 19;
 const AUTH_CHACHA20_POLY1305 = 29;
+const STATUS_COMPLETED = 3;
 const ENCRYPT = 1;
 const DECRYPT = 2;
 const CIPHER_THEN_HASH = 1;
@@ -121,7 +123,9 @@ export class IpsecMbAead implements Aead {
     view.setUint32(this.#nonce + 4, counter - high * 0x1_0000_0000, true);
     view.setUint32(this.#nonce + 8, high, true);
     const { manager, list, submitBurst } = this.#library;
-    if (submitBurst(manager, 1, list) !== 1) throw new Error('libipsec-mb has not done its job');
+    const isDone =
+      submitBurst(manager, 1, list) === 1 && view.getUint32(job + STATUS, true) === STATUS_COMPLETED;
+    if (!isDone) throw new Error('libipsec-mb has not done its job');
   }
 }
 

@@ -1,4 +1,4 @@
-// The fastest AEAD tier: OpenSSL's bare ChaCha20 and Poly1305, four calls a packet. One ChaCha20 call makes both the
+// The AEAD tier by OpenSSL's bare ChaCha20 and Poly1305, four calls a packet. One ChaCha20 call makes both the
 // one-time key (block 0, over 64 zero bytes put before the text) and the text; the padding and lengths that RFC 8439
 // section 2.8 feeds to Poly1305 are written after the ciphertext, so that one update covers everything.
 

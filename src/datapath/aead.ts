@@ -37,8 +37,14 @@ export interface Aead {
 
 /** The tier by that name, or undefined when this machine does not have it or it fails its self-test. */
 export const createTier = (tier: AeadTier, arena: Arena): Aead | undefined => {
-  const aead = build(tier, arena);
-  return aead !== undefined && passesSelfTest(aead, arena) ? aead : undefined;
+  try {
+    const aead = build(tier, arena);
+    return aead !== undefined && passesSelfTest(aead, arena) ? aead : undefined;
+  } catch (error) {
+    // A library that is not what it says it is. What this process lacks is no reason to take a slower tier.
+    if (error instanceof RangeError) throw error;
+    return undefined;
+  }
 };
 
 /** The fastest tier that works; not faster than `best`. */

@@ -1,6 +1,7 @@
 // A worker thread: warms up, says that it is ready, and runs until it is told to stop.
 
 import { workerData } from 'node:worker_threads';
+import { unloadIpsecMb } from '../ffi/ipsec-mb.ts';
 import { Arena } from '../ffi/memory.ts';
 import { setSlice } from '../ffi/scheduling.ts';
 import type { Duplex } from './duplex.ts';
@@ -36,6 +37,7 @@ const start = (options: WorkerOptions): void => {
   loop.run();
   options.port.close();
   arena.unmap();
+  unloadIpsecMb();
 };
 
 start(workerData);

@@ -14,6 +14,12 @@ const VERSION_MASK = 0xffff_ff00;
 const VERSION_1_3 = 0x01_0300;
 
 const POINTER = 'uintptr_t';
+/** Of glibc: u32 EAX, EBX, ECX, EDX of a CPUID leaf, as the processor has it and then what of it may be used (sys/platform/x86.h). */
+const CPUID_LEAF_7 = 1;
+const USABLE_EBX = 5;
+/** AVX-512 F, DQ, IFMA, CD, BW and VL. */
+const AVX512 = ((1 << 16) | (1 << 17) | (1 << 21) | (1 << 28) | (1 << 30) | (1 << 31)) >>> 0;
+
 const FEATURES = 8;
 const USED_ARCHITECTURE = 56;
 const GET_NEXT_BURST = 952;
@@ -49,15 +55,34 @@ let loaded: { readonly value: IpsecMb | undefined } | undefined;
 /**
  * This thread's manager. Undefined where the library is missing or of another version, fails its own self-test, or has
  * nothing faster for this processor than OpenSSL has: with 256 bits its Poly1305 takes one number at a time.
+ *
+ * The library goes by what the processor has, and dies where the kernel or a hypervisor does not let it be used, so glibc is asked
+ * before.
  */
 export const loadIpsecMb = (): IpsecMb | undefined => {
   loaded ??= { value: load() };
   return loaded.value;
 };
 
+/** Gives the manager back. The last thing its thread does with it. */
+export const unloadIpsecMb = (): void => {
+  loaded?.value?.arena.unmap();
+  loaded = { value: undefined };
+};
+
+/** Throws where glibc cannot tell. */
+const mayUseAvx512 = (): boolean => {
+  const leaf: (index: number) => number = koffi
+    .load(null)
+    .func('__x86_get_cpuid_feature_leaf', POINTER, ['uint']);
+  const words: Uint32Array = koffi.decode(leaf(CPUID_LEAF_7), koffi.array('uint32_t', 8, 'Typed'));
+  return ((words[USABLE_EBX] ?? 0) & AVX512) >>> 0 === AVX512;
+};
+
 const load = (): IpsecMb | undefined => {
   if (process.arch !== 'x64') return undefined;
   try {
+    if (!mayUseAvx512()) return undefined;
     const library = koffi.load(LIBRARY);
     const version: () => number = library.func('imb_get_version', 'uint', []);
     if (((version() & VERSION_MASK) ^ VERSION_1_3) !== 0) return undefined;

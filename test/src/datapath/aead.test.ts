@@ -1,13 +1,16 @@
 // Every AEAD tier against known answers, node:crypto and each other; and that a broken tier is found out.
 
+import { execFileSync } from 'node:child_process';
 import { createCipheriv } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { AEAD_TIERS, type Aead, createAead, createTier, HEADROOM } from '../../../src/datapath/aead.ts';
 import { passesSelfTest } from '../../../src/datapath/aead-self-test.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
@@ -35,12 +38,37 @@ describe('the reference', () => {
   });
 });
 
-/** What the tier by libipsec-mb is for; without them OpenSSL is no slower. */
-const hasWideVectors = / avx512ifma /.test(readFileSync('/proc/cpuinfo', 'utf8'));
-const tiers = AEAD_TIERS.filter((tier) => tier !== 'ipsec-mb' || hasWideVectors);
+const LIBRARY = '/usr/lib/x86_64-linux-gnu/libIPSec_MB.so.1';
+/** Without such vectors OpenSSL is no slower. */
+const hasIpsecMb = existsSync(LIBRARY) && / avx512ifma /.test(readFileSync('/proc/cpuinfo', 'utf8'));
+const tiers = AEAD_TIERS.filter((tier) => tier !== 'ipsec-mb' || hasIpsecMb);
 
-test.runIf(!hasWideVectors)('the tier ipsec-mb is passed over without vectors of 512 bits', () => {
+test.runIf(!hasIpsecMb)('the tier ipsec-mb is passed over where it is not there, or of no use', () => {
   expect(createTier('ipsec-mb', new Arena(1 << 16))).toBeUndefined();
+});
+
+describe('the tier ipsec-mb is passed over', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'vl3-aead-'));
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  const source = (name: string): string => JSON.stringify(resolve(import.meta.dirname, '../../../src', name));
+  const script = `
+    const { Arena } = await import(${source('ffi/memory.ts')});
+    const { createAead } = await import(${source('datapath/aead.ts')});
+    console.log(createAead(new Arena(1 << 16)).tier);`;
+  const tierWith = (more: NodeJS.ProcessEnv): string => {
+    const env = { ...process.env, ...more };
+    return execFileSync(process.execPath, ['--input-type=module', '--eval', script], { env }).toString();
+  };
+
+  test('where its vectors must not be used, though the processor has them', () => {
+    expect(tierWith({ GLIBC_TUNABLES: 'glibc.cpu.hwcaps=-AVX512F' })).toBe('openssl-low-level\n');
+  });
+
+  test('where something else has its name', () => {
+    writeFileSync(join(directory, basename(LIBRARY)), 'no library');
+    expect(tierWith({ LD_LIBRARY_PATH: directory })).toBe('openssl-low-level\n');
+  });
 });
 
 test('the fastest tier outlives what loaded it', async () => {
