@@ -282,8 +282,12 @@ export const learn = (peer: Peer, endpoint: Endpoint): Action[] =>
   peer.endpoints.learn(endpoint) ? [{ kind: 'set-endpoint', peer: peer.id, endpoint }] : [];
 
 /** What a cookie is made of: address and port. */
-const encodeSource = ({ address, port }: Endpoint): Uint8Array =>
-  new TextEncoder().encode(`${address} ${port}`);
+const encodeSource = ({ address, port }: Endpoint): Uint8Array => {
+  const text = `${address} ${port}`;
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+};
 
 const withoutKeys = ({
   localIndex,

@@ -2,6 +2,8 @@
 // few hundred bytes at most, many of them: one state serves all calls (none is interrupted by another), a mac's key is
 // compressed once, and `verify` allocates nothing. Not here: trees, salts, other lengths.
 
+import type { MacKey as PreparedKey } from './primitives.ts';
+
 const BLOCK = 64;
 const HASH_LENGTH = 32;
 const MAC_LENGTH = 16;
@@ -133,7 +135,7 @@ const load = (bytes: Uint8Array, at: number): void => {
 
 /** Starts over: the parameter block (section 2.5) says how long hash and key are. */
 const begin = (length: number, keyLength: number): void => {
-  h.set(IV);
+  for (let i = 0; i < h.length; i++) h[i] = IV[i] ?? 0;
   h[0] = (h[0] ?? 0) ^ 0x0101_0000 ^ (keyLength << 8) ^ length;
   filled = 0;
   counted = 0;
@@ -198,19 +200,18 @@ const forget = (): void => {
 };
 
 /** A key (1 to 32 B) of 16-byte macs, compressed. Borrows the key's bytes; what it keeps is as secret as they are. */
-export class MacKey {
+export class MacKey implements PreparedKey {
   readonly #state = new Int32Array(8);
 
   constructor(key: Uint8Array) {
     if (key.length === 0 || key.length > HASH_LENGTH)
       throw new RangeError(`a mac's key has 1 to 32 B, not ${key.length}`);
     begin(MAC_LENGTH, key.length);
-    block.fill(0);
-    block.set(key);
+    for (let i = 0; i < BLOCK; i++) block[i] = key[i] ?? 0;
     counted = BLOCK;
     load(block, 0);
     compress(0);
-    this.#state.set(h);
+    for (let i = 0; i < h.length; i++) this.#state[i] = h[i] ?? 0;
     forget();
   }
 
@@ -231,9 +232,14 @@ export class MacKey {
     return difference === 0;
   }
 
+  /** It is of no use any more. */
+  wipe(): void {
+    this.#state.fill(0);
+  }
+
   #hash(bytes: Uint8Array, at: number, length: number): void {
     if (length <= 0) throw new RangeError('a mac is over something');
-    h.set(this.#state);
+    for (let i = 0; i < h.length; i++) h[i] = this.#state[i] ?? 0;
     counted = BLOCK;
     let left = length;
     for (; left > BLOCK; left -= BLOCK, at += BLOCK) {

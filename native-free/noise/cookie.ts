@@ -9,16 +9,16 @@
 //
 // When a receiver is under load is the port's business.
 
-import { CookieReply, type Macs } from '../wire/message.ts';
 import {
-  COOKIE_LIFETIME,
-  COOKIE_NONCE_LENGTH,
-  KEY_LENGTH,
-  LABEL_COOKIE,
-  LABEL_MAC1,
-  MAC_LENGTH,
-} from './constants.ts';
-import type { Primitives, RandomBytes } from './primitives.ts';
+  COOKIE_REPLY_COOKIE_OFFSET,
+  COOKIE_REPLY_NONCE_OFFSET,
+  CookieReply,
+  type Macs,
+} from '../wire/message.ts';
+import { COOKIE_LIFETIME, COOKIE_NONCE_LENGTH, KEY_LENGTH, LABEL_COOKIE, LABEL_MAC1 } from './constants.ts';
+import type { MacKey, Primitives, RandomBytes } from './primitives.ts';
+
+const NONCES_AT_ONCE = 128;
 
 /** What mac1 of messages to the holder of `publicKey` is made with. No secret. */
 export const mac1KeyOf = (primitives: Primitives, publicKey: Uint8Array): Uint8Array =>
@@ -65,55 +65,69 @@ export class CookieJar {
 export class CookieChecker {
   readonly #primitives: Primitives;
   readonly #random: RandomBytes;
-  readonly #mac1Key: Uint8Array;
+  readonly #mac1Key: MacKey;
   readonly #cookieKey: Uint8Array;
-  #secret = new Uint8Array(KEY_LENGTH);
+  #secret: MacKey | undefined;
   #secretMadeAt = Number.NEGATIVE_INFINITY;
+  /** Nonces of replies to come. */
+  #nonces: Uint8Array = new Uint8Array(0);
 
   constructor(primitives: Primitives, random: RandomBytes, publicKey: Uint8Array) {
     this.#primitives = primitives;
     this.#random = random;
-    this.#mac1Key = mac1KeyOf(primitives, publicKey);
+    this.#mac1Key = primitives.macKey(mac1KeyOf(primitives, publicKey));
     this.#cookieKey = primitives.hash(LABEL_COOKIE, publicKey);
   }
 
-  verifyMac1(macs: Macs): boolean {
-    return equalBytes(this.#primitives.mac(this.#mac1Key, macs.beforeMac1), macs.mac1);
+  verifyMac1({ bytes, mac1Offset }: Macs): boolean {
+    return this.#mac1Key.verify(bytes, 0, mac1Offset, mac1Offset);
   }
 
   /** Whether the message carries the cookie of `source`: bytes that name the address and the port. */
   verifyMac2(macs: Macs, source: Uint8Array, now: number): boolean {
-    if (now - this.#secretMadeAt >= COOKIE_LIFETIME) return false;
-    const cookie = this.#primitives.mac(this.#secret, source);
-    return equalBytes(this.#primitives.mac(cookie, macs.beforeMac2), macs.mac2);
+    if (this.#secret === undefined || now - this.#secretMadeAt >= COOKIE_LIFETIME) return false;
+    // A flood has none, as a rule. That is no secret, so it may show in the time that this takes.
+    if (!macs.hasMac2) return false;
+    const cookie = this.#primitives.macKey(this.#secret.mac(source));
+    const holds = cookie.verify(macs.bytes, 0, macs.mac2Offset, macs.mac2Offset);
+    cookie.wipe();
+    return holds;
   }
 
   /** The cookie of `source`, for the sender of the message that has these macs and the sender index `receiver`. */
   createReply(receiver: number, macs: Macs, source: Uint8Array, now: number): CookieReply {
-    if (now - this.#secretMadeAt >= COOKIE_LIFETIME) {
-      this.wipe();
-      this.#secret = this.#random(KEY_LENGTH).slice();
-      this.#secretMadeAt = now;
-    }
-    const cookie = this.#primitives.mac(this.#secret, source);
+    const cookie = this.#secretAt(now).mac(source);
     const reply = CookieReply.create(receiver);
-    // Random nonces of 24 bytes don't repeat.
-    reply.nonce.set(this.#random(COOKIE_NONCE_LENGTH));
-    reply.encryptedCookie.set(this.#primitives.xseal(this.#cookieKey, reply.nonce, cookie, macs.mac1));
+    const nonce = this.#nextNonce();
+    const sealed = this.#primitives.xseal(this.#cookieKey, nonce, cookie, macs.mac1);
+    // By its offsets: a view of so small an array makes V8 move it to memory of its own.
+    for (let i = 0; i < nonce.length; i++) reply.bytes[COOKIE_REPLY_NONCE_OFFSET + i] = nonce[i] ?? 0;
+    for (let i = 0; i < sealed.length; i++) reply.bytes[COOKIE_REPLY_COOKIE_OFFSET + i] = sealed[i] ?? 0;
     return reply;
+  }
+
+  #secretAt(now: number): MacKey {
+    if (this.#secret !== undefined && now - this.#secretMadeAt < COOKIE_LIFETIME) return this.#secret;
+    this.wipe();
+    const bytes = this.#random(KEY_LENGTH).slice();
+    this.#secret = this.#primitives.macKey(bytes);
+    this.#secretMadeAt = now;
+    bytes.fill(0);
+    return this.#secret;
+  }
+
+  /** Random nonces of 24 bytes don't repeat. They are no secret, so many are drawn at once: each drawing has its price. */
+  #nextNonce(): Uint8Array {
+    if (this.#nonces.length === 0) this.#nonces = this.#random(COOKIE_NONCE_LENGTH * NONCES_AT_ONCE).slice();
+    const nonce = this.#nonces.subarray(0, COOKIE_NONCE_LENGTH);
+    this.#nonces = this.#nonces.subarray(COOKIE_NONCE_LENGTH);
+    return nonce;
   }
 
   /** Cookies given out so far are not taken any more. */
   wipe(): void {
-    this.#secret.fill(0);
+    this.#secret?.wipe();
+    this.#secret = undefined;
     this.#secretMadeAt = Number.NEGATIVE_INFINITY;
   }
 }
-
-/** Takes the same time wherever the two differ. */
-const equalBytes = (a: Uint8Array, b: Uint8Array): boolean => {
-  if (a.length !== MAC_LENGTH || b.length !== MAC_LENGTH) return false;
-  let difference = 0;
-  for (let i = 0; i < MAC_LENGTH; i++) difference |= (a[i] ?? 0) ^ (b[i] ?? 0);
-  return difference === 0;
-};

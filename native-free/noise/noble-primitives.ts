@@ -6,6 +6,7 @@ import { x25519 } from '@noble/curves/ed25519.js';
 import { blake2s } from '@noble/hashes/blake2.js';
 import { hmac } from '@noble/hashes/hmac.js';
 import { MAC_LENGTH } from './constants.ts';
+import { macKeyOf } from './mac-key.ts';
 import type { Primitives } from './primitives.ts';
 
 export const noblePrimitives: Primitives = {
@@ -28,6 +29,8 @@ export const noblePrimitives: Primitives = {
   },
 
   mac: (key, data) => blake2s(data, { key, dkLen: MAC_LENGTH }),
+
+  macKey: (key) => macKeyOf(key.slice(), noblePrimitives.mac),
 
   hmac(key, ...parts) {
     const state = hmac.create(blake2s, key);

@@ -13,6 +13,8 @@ export interface Primitives {
   hash(...parts: Uint8Array[]): Uint8Array;
   /** Keyed BLAKE2s with a 16-byte output (mac1, mac2). `key` is 16 or 32 B. */
   mac(key: Uint8Array, data: Uint8Array): Uint8Array;
+  /** The same, for many messages under one key. Borrows it. */
+  macKey(key: Uint8Array): MacKey;
   /** HMAC-BLAKE2s: 32 B. */
   hmac(key: Uint8Array, ...parts: Uint8Array[]): Uint8Array;
   /** ChaCha20-Poly1305 (RFC 8439), nonce = 32 zero bits and the counter in 64 bits LE. Returns ciphertext and tag. */
@@ -27,6 +29,16 @@ export interface Primitives {
     sealed: Uint8Array,
     associated: Uint8Array,
   ): Uint8Array | undefined;
+}
+
+/** A mac's key, made ready. What it keeps is as secret as the key's bytes. */
+export interface MacKey {
+  /** The mac of `data`, which is not empty: 16 B. */
+  mac(data: Uint8Array): Uint8Array;
+  /** Whether the 16 bytes at `macAt` are the mac of the `length` (above 0) at `at`. Takes the same time wherever they differ. */
+  verify(bytes: Uint8Array, at: number, length: number, macAt: number): boolean;
+  /** It is of no use any more. */
+  wipe(): void;
 }
 
 /** A source of random bytes; deterministic under the simulator. */

@@ -3,6 +3,7 @@
 // results, and a changed byte, key or counter is noticed. Anyone who sees a public key knows the private one.
 
 import { KEY_LENGTH, MAC_LENGTH, TAG_LENGTH } from '../noise/constants.ts';
+import { macKeyOf } from '../noise/mac-key.ts';
 import type { Primitives } from '../noise/primitives.ts';
 
 const LANES = [0x9e3779b9, 0x7f4a7c15, 0xf39cc060, 0x5cedc834];
@@ -74,6 +75,7 @@ export const toyPrimitives: Primitives = {
     return digest(KEY_LENGTH, all);
   },
   mac: (key, data) => digest(MAC_LENGTH, key, data),
+  macKey: (key) => macKeyOf(key.slice(), toyPrimitives.mac),
   hmac: (key, ...parts) => digest(KEY_LENGTH, key, toyPrimitives.hash(...parts)),
   seal: (key, counter, plaintext, associated) => seal(key, counterBytes(counter), plaintext, associated),
   open: (key, counter, sealed, associated) => open(key, counterBytes(counter), sealed, associated),

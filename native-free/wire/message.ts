@@ -160,32 +160,40 @@ export class Response {
 
 /** The two macs at the end of an initiation or a response. */
 export class Macs {
-  readonly #bytes: Uint8Array;
-  readonly #mac1Offset: number;
-  readonly #mac2Offset: number;
+  /** Of the whole message; a mac covers all that stands before it. */
+  readonly bytes: Uint8Array;
+  readonly mac1Offset: number;
+  readonly mac2Offset: number;
 
   constructor(bytes: Uint8Array, mac1Offset: number, mac2Offset: number) {
-    this.#bytes = bytes;
-    this.#mac1Offset = mac1Offset;
-    this.#mac2Offset = mac2Offset;
+    this.bytes = bytes;
+    this.mac1Offset = mac1Offset;
+    this.mac2Offset = mac2Offset;
   }
 
   /** What mac1 covers. */
   get beforeMac1(): Uint8Array {
-    return this.#bytes.subarray(0, this.#mac1Offset);
+    return this.bytes.subarray(0, this.mac1Offset);
   }
 
   get mac1(): Uint8Array {
-    return this.#bytes.subarray(this.#mac1Offset, this.#mac2Offset);
+    return this.bytes.subarray(this.mac1Offset, this.mac2Offset);
   }
 
   /** What mac2 covers. */
   get beforeMac2(): Uint8Array {
-    return this.#bytes.subarray(0, this.#mac2Offset);
+    return this.bytes.subarray(0, this.mac2Offset);
   }
 
   get mac2(): Uint8Array {
-    return this.#bytes.subarray(this.#mac2Offset);
+    return this.bytes.subarray(this.mac2Offset);
+  }
+
+  /** Whether there is a mac2 at all: who has no cookie leaves it zero. */
+  get hasMac2(): boolean {
+    let any = 0;
+    for (let i = this.mac2Offset; i < this.bytes.length; i++) any |= this.bytes[i] ?? 0;
+    return any !== 0;
   }
 }
 

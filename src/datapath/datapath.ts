@@ -379,7 +379,7 @@ export class Datapath implements AsyncDisposable {
 
   /** Sends a handshake datagram. False: it did not leave, as may happen on any network. */
   send(datagram: Uint8Array, endpoint: Endpoint): boolean {
-    return this.#sender.send(datagram, encodePath(endpoint));
+    return this.#sender.send(datagram, this.#mailbox.heard.encode(endpoint));
   }
 
   /** Counts since start, of one pair of workers or of all. */

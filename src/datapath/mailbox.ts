@@ -4,10 +4,11 @@
 import type { DataPlaneEvent, Endpoint } from '../../native-free/device/data-plane.ts';
 import type { PathEvent } from '../../native-free/device/path-mtus.ts';
 import { HANDSHAKE_QUEUE_LENGTH, UNDER_LOAD_QUEUE_LENGTH } from '../../native-free/noise/constants.ts';
+import { COOKIE_REPLY_LENGTH, INITIATION_LENGTH, RESPONSE_LENGTH } from '../../native-free/wire/message.ts';
 import { type Command, CommandQueue } from './command-queue.ts';
 import type { PeerSlot } from './peer-slots.ts';
 import { createRing, Ring, type RingMemory } from './ring.ts';
-import { decodePath, PATH_LENGTH } from './sockaddr.ts';
+import { decodePath, HeardPath } from './sockaddr.ts';
 import {
   COMMAND_DROP_STAGED,
   COMMAND_SEND_STAGED,
@@ -38,7 +39,7 @@ export interface MailHandlers {
   readonly onEvent: (deviceId: string, event: DataPlaneEvent) => void;
   /**
    * A handshake message (types 1 to 3, of the right length); `waiting` more have arrived after it, of at most
-   * HANDSHAKE_QUEUE_LENGTH, or come so fast that as many would wait. It is most likely for `deviceId`. Keeps `datagram`.
+   * HANDSHAKE_QUEUE_LENGTH, or come so fast that as many would wait. It is most likely for `deviceId`. Borrows `datagram`.
    */
   readonly onDatagram: (
     datagram: Uint8Array,
@@ -59,6 +60,8 @@ export interface Directory {
 }
 
 export class Mailbox {
+  /** Where the datagram at hand came from. */
+  readonly heard = new HeardPath();
   // For the workers, by pair.
   readonly commandMemories: readonly RingMemory[];
   readonly egressMemories: readonly RingMemory[];
@@ -70,6 +73,11 @@ export class Mailbox {
   readonly #datagrams: readonly Ring[];
   readonly #handlers: MailHandlers;
   readonly #directory: Directory;
+  /** What datagrams are copied to out of shared memory, by length: none is made for each, since anyone can send them. */
+  readonly #copies = [INITIATION_LENGTH, RESPONSE_LENGTH, COOKIE_REPLY_LENGTH].map(
+    (length) => new Uint8Array(length),
+  );
+  #isPassing = false;
   #rest: NodeJS.Immediate | undefined;
 
   constructor(handlers: MailHandlers, directory: Directory, pairs: number) {
@@ -97,11 +105,14 @@ export class Mailbox {
     return this.#commands.map((queue) => queue.retry()).every(Boolean);
   }
 
-  /** Passes on what has arrived, of datagrams some now and the rest in turns. A handler may call this again. */
+  /**
+   * Passes on what has arrived, of datagrams some now and the rest in turns. A handler may call this again, and gets no datagram
+   * while it has one.
+   */
   drain(): void {
     for (const ring of this.#events) ring.clearWakeUp();
     for (const ring of this.#events) this.#drainEvents(ring);
-    for (const ring of this.#datagrams) this.#drainDatagrams(ring);
+    if (!this.#isPassing) this.#passDatagrams();
     if ([...this.#events, ...this.#datagrams].every((ring) => ring.peek() < 0)) return;
     this.#rest ??= setImmediate(() => {
       this.#rest = undefined;
@@ -114,6 +125,15 @@ export class Mailbox {
     clearImmediate(this.#rest);
   }
 
+  #passDatagrams(): void {
+    this.#isPassing = true;
+    try {
+      for (const ring of this.#datagrams) this.#drainDatagrams(ring);
+    } finally {
+      this.#isPassing = false;
+    }
+  }
+
   #drainEvents(ring: Ring): void {
     for (let n = 0; n < EVENTS; n++) {
       const entry = ring.peek();
@@ -121,7 +141,7 @@ export class Mailbox {
       const kind = ring.view.getUint32(entry, true);
       const subject = ring.view.getInt32(entry + EVENT_PEER, true);
       const localIndex = ring.view.getUint32(entry + EVENT_LOCAL_INDEX, true);
-      const endpoint = kind === EVENT_ENDPOINT_MOVED ? readEndpoint(ring, entry + EVENT_PATH) : undefined;
+      const endpoint = kind === EVENT_ENDPOINT_MOVED ? decodePath(ring.bytes, entry + EVENT_PATH) : undefined;
       ring.release();
       this.#tell(kind, subject, localIndex, endpoint);
     }
@@ -152,21 +172,23 @@ export class Mailbox {
     for (let n = 0; n < DATAGRAMS_A_TURN && performance.now() < end; n++) {
       const entry = ring.peek();
       if (entry < 0) return;
-      const source = decodePath(
-        ring.bytes.subarray(entry + DATAGRAM_PATH, entry + DATAGRAM_PATH + PATH_LENGTH),
-      );
-      // A copy that does not lie in shared memory, since the receiver keeps it.
-      const datagram = new Uint8Array(ring.view.getUint32(entry, true));
-      datagram.set(ring.bytes.subarray(entry + DATAGRAM_BYTES, entry + DATAGRAM_BYTES + datagram.length));
+      const source = this.heard.decode(ring.bytes, entry + DATAGRAM_PATH);
+      const datagram = this.#copy(ring, entry);
       const device = ring.view.getUint16(entry + DATAGRAM_DEVICE, true);
       const pressed = ring.view.getUint16(entry + DATAGRAM_PRESSED, true) === 0 ? 0 : UNDER_LOAD_QUEUE_LENGTH;
       ring.release();
-      if (source === undefined) continue;
+      if (source === undefined || datagram === undefined) continue;
       const deviceId = device === 0 ? undefined : this.#directory.device(device - 1);
       this.#handlers.onDatagram(datagram, source, Math.max(ring.length, pressed), deviceId);
     }
   }
-}
 
-const readEndpoint = (ring: Ring, at: number): Endpoint | undefined =>
-  decodePath(ring.bytes.subarray(at, at + PATH_LENGTH));
+  /** Good until the next. Undefined: it has none of the lengths that ingress passes on. */
+  #copy(ring: Ring, entry: number): Uint8Array | undefined {
+    const length = ring.view.getUint32(entry, true);
+    const copy = this.#copies.find((one) => one.length === length);
+    if (copy === undefined) return undefined;
+    for (let i = 0; i < length; i++) copy[i] = ring.bytes[entry + DATAGRAM_BYTES + i] ?? 0;
+    return copy;
+  }
+}

@@ -184,7 +184,7 @@ const fuzzMailbox = (source: Source): void => {
     ring.bytes.set(source.take(memory.entryLength), entry);
     ring.view.setUint32(
       entry,
-      datagrams.includes(memory) ? source.between(0, 148) : source.between(0, 6),
+      datagrams.includes(memory) ? source.pick([64, 92, 148, source.between(0, 148)]) : source.between(0, 6),
       true,
     );
     if (source.chance(128)) ring.view.setInt32(entry + 4, datagrams.includes(memory) ? 2 : 1, true);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { CookieChecker, CookieJar } from '../../../native-free/noise/cookie.ts';
 import { noblePrimitives } from '../../../native-free/noise/noble-primitives.ts';
+import type { Primitives } from '../../../native-free/noise/primitives.ts';
 import { type CookieReply, Initiation } from '../../../native-free/wire/message.ts';
 import { opensslPrimitives } from '../../../src/noise/openssl-primitives.ts';
 import { seededRandom } from '../device/lab.ts';
@@ -108,6 +109,33 @@ describe('a cookie', () => {
   });
 });
 
+test('the secret of cookies is overwritten with the next one, and when it is wiped', () => {
+  const keys: { wiped: boolean }[] = [];
+  const primitives: Primitives = {
+    ...opensslPrimitives,
+    macKey(key) {
+      const made = opensslPrimitives.macKey(key);
+      const seen = { wiped: false };
+      keys.push(seen);
+      return {
+        mac: (data) => made.mac(data),
+        verify: (...of) => made.verify(...of),
+        wipe: () => {
+          seen.wiped = true;
+        },
+      };
+    },
+  };
+  const { checker, message, reply } = setUp(primitives);
+  // The first is that of mac1, which is no secret.
+  reply(message(0), 0);
+  expect(keys.map(({ wiped }) => wiped)).toEqual([false, false]);
+  reply(message(120_000), 120_000);
+  expect(keys.map(({ wiped }) => wiped)).toEqual([false, true, false]);
+  checker.wipe();
+  expect(keys.map(({ wiped }) => wiped)).toEqual([false, true, true]);
+});
+
 describe('a cookie reply', () => {
   test('is taken only as the answer to the last message, and once', () => {
     const { jar, message, reply } = setUp();
@@ -138,8 +166,8 @@ describe('a cookie reply', () => {
   test('never repeats a nonce', () => {
     const { message, reply } = setUp();
     const first = message(0);
-    const nonces = Array.from({ length: 100 }, () => reply(first, 0).nonce.join());
-    expect(new Set(nonces).size).toBe(100);
+    const nonces = Array.from({ length: 300 }, () => reply(first, 0).nonce.join());
+    expect(new Set(nonces).size).toBe(300);
   });
 });
 

@@ -52,6 +52,24 @@ export const primitivesContract = (primitives: Primitives): void => {
       expect(bytesToHex(primitives.mac(count(32), text('WireGuard')))).toBe(KEYED_BLAKE2S.key32);
     });
 
+    test('a mac key makes the same macs, knows them again, and is of no use once it is wiped', () => {
+      const key = count(32);
+      const ready = primitives.macKey(key);
+      key.fill(0);
+      for (const length of [1, 15, 63, 64, 65, 116, 128, 132]) {
+        const mac = primitives.mac(count(32), count(length));
+        expect(ready.mac(count(length))).toEqual(mac);
+        const message = Uint8Array.of(9, 9, ...count(length), 9, ...mac, 9);
+        expect(ready.verify(message, 2, length, length + 3)).toBe(true);
+        for (const changed of [2, length + 1, length + 3, length + 18]) {
+          const forged = message.map((byte, i) => (i === changed ? byte ^ 0x80 : byte));
+          expect(ready.verify(forged, 2, length, length + 3)).toBe(false);
+        }
+      }
+      ready.wipe();
+      expect(ready.mac(count(3))).not.toEqual(primitives.mac(count(32), count(3)));
+    });
+
     test.each(KDF)("the KDF gives wireguard-go's answers for key '$key'", (vector) => {
       const key = hexToBytes(vector.key);
       const input = hexToBytes(vector.input);

@@ -1,12 +1,13 @@
 // What passes between the main thread and the workers, when more comes than can be looked at.
 
 import { MessageChannel } from 'node:worker_threads';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import type { Endpoint } from '../../../native-free/device/data-plane.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
 import { Mailbox } from '../../../src/datapath/mailbox.ts';
 import { Ring, type RingMemory } from '../../../src/datapath/ring.ts';
-import { encodeSockaddr } from '../../../src/datapath/sockaddr.ts';
-import { DATAGRAM_PATH } from '../../../src/datapath/worker-protocol.ts';
+import { decodePath, encodePath, encodeSockaddr } from '../../../src/datapath/sockaddr.ts';
+import { DATAGRAM_BYTES, DATAGRAM_PATH } from '../../../src/datapath/worker-protocol.ts';
 
 const SOURCE = encodeSockaddr({ address: '192.0.2.9', port: 4000 });
 const FLOOD = 20_000;
@@ -47,6 +48,56 @@ test('a flood of handshake datagrams leaves turns for timers, and none that is i
   expect(inTime).toBeLessThan(FLOOD);
   while (received < FLOOD) await new Promise((resolve) => setImmediate(resolve));
   mailbox.close();
+});
+
+describe('a handshake datagram', () => {
+  const OTHER = encodePath({ address: '2001:db8::9', port: 4001, local: '2001:db8::1' });
+  type Heard = { datagram: Uint8Array; source: Endpoint; path: Uint8Array };
+
+  /** What is in the ring, as a handler that drains again is told of it. */
+  const told = (...entries: readonly (readonly [length: number, path: Uint8Array])[]): Heard[] => {
+    const heard: Heard[] = [];
+    let depth = 0;
+    const mailbox: Mailbox = new Mailbox(
+      {
+        onEvent: () => {},
+        onDeviceLost: () => {},
+        onDatagram: (datagram, source) => {
+          expect(depth++).toBe(0);
+          mailbox.drain();
+          heard.push({ datagram: datagram.slice(), source, path: mailbox.heard.encode(source).slice() });
+          depth--;
+        },
+      },
+      { peer: () => undefined, device: () => undefined },
+      1,
+    );
+    const ring = new Ring(first(mailbox.datagramMemories));
+    entries.forEach(([length, path], i) => {
+      const entry = ring.reserve();
+      ring.view.setUint32(entry, length, true);
+      ring.bytes.set(path, entry + DATAGRAM_PATH);
+      ring.bytes.fill(i + 1, entry + DATAGRAM_BYTES, entry + DATAGRAM_BYTES + length);
+      ring.commit();
+    });
+    mailbox.drain();
+    mailbox.close();
+    return heard;
+  };
+
+  test('comes as it was sent, and its sender is answered by the path it came by', () => {
+    const path = encodePath({ address: '192.0.2.9', port: 4000, local: '192.0.2.1' });
+    expect(told([148, path], [92, OTHER], [64, path], [148, OTHER])).toEqual([
+      { datagram: new Uint8Array(148).fill(1), source: decodePath(path), path },
+      { datagram: new Uint8Array(92).fill(2), source: decodePath(OTHER), path: OTHER },
+      { datagram: new Uint8Array(64).fill(3), source: decodePath(path), path },
+      { datagram: new Uint8Array(148).fill(4), source: decodePath(OTHER), path: OTHER },
+    ]);
+  });
+
+  test("of a length or from an address that there is not is nobody's", () => {
+    expect(told([147, OTHER], [148, new Uint8Array(44)], [64, OTHER])).toHaveLength(1);
+  });
 });
 
 test('a main thread that does not get to it is woken once, and again after it has looked', async () => {

@@ -43,7 +43,7 @@ export class End implements AsyncDisposable {
         {
           onEvent: (_, event) => events.push(event),
           onPathEvent: (_, event) => pathEvents.push(event),
-          onDatagram: (datagram, source) => datagrams.push({ datagram, source }),
+          onDatagram: (datagram, source) => datagrams.push({ datagram: datagram.slice(), source }),
           onDeviceLost: (deviceId) => lost.push(deviceId),
           onFailure: (error) => {
             throw error;

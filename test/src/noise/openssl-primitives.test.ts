@@ -16,8 +16,9 @@ test('functions that disagree with the public interface are not used', () => {
   expect(bareX25519(objectX25519)).toBeDefined();
   const other = { ...objectX25519, publicKey: (key: Uint8Array) => flip(objectX25519.publicKey(key)) };
   expect(bareX25519(other)).toBeUndefined();
-  expect(bareAead(objectAead)).toBeDefined();
-  expect(bareAead({ ...objectAead, seal: (...of) => flip(objectAead.seal(...of)) })).toBeUndefined();
+  const known = { ...objectAead, xseal: noble.xseal, xopen: noble.xopen };
+  expect(bareAead(known)).toBeDefined();
+  expect(bareAead({ ...known, seal: (...of) => flip(known.seal(...of)) })).toBeUndefined();
 });
 
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
@@ -30,7 +31,8 @@ test('OpenSSL and noble agree on whatever they are given', () => {
       fc.uint8Array({ maxLength: 300 }),
       fc.uint8Array({ maxLength: 40 }),
       fc.bigInt(0n, 2n ** 64n - 1n),
-      (key, other, data, associated, counter) => {
+      bytes(24),
+      (key, other, data, associated, counter, nonce) => {
         expect(openssl.publicKey(key)).toEqual(noble.publicKey(key));
         expect(openssl.dh(key, other)).toEqual(noble.dh(key, other));
         expect(openssl.hash(data, associated)).toEqual(noble.hash(data, associated));
@@ -43,6 +45,13 @@ test('OpenSSL and noble agree on whatever they are given', () => {
           i === Number(counter % BigInt(sealed.length)) ? byte ^ 4 : byte,
         );
         expect(openssl.open(key, counter, forged, associated)).toBeUndefined();
+        const xsealed = openssl.xseal(key, nonce, data, associated);
+        expect(xsealed).toEqual(noble.xseal(key, nonce, data, associated));
+        expect(openssl.xopen(key, nonce, xsealed, associated)).toEqual(data);
+        const xforged = xsealed.map((byte, i) =>
+          i === Number(counter % BigInt(xsealed.length)) ? byte ^ 4 : byte,
+        );
+        expect(openssl.xopen(key, nonce, xforged, associated)).toBeUndefined();
       },
     ),
     { numRuns: 60 },
