@@ -43,6 +43,8 @@ export interface AddressesDeps {
   readonly client: () => AgentClient;
   /** What this node leases has changed: the router has to know, and the peers. */
   readonly onLeased: () => Promise<void>;
+  /** Resolves once the registry was told what has changed, or could not be. */
+  readonly announced: () => Promise<void>;
   /** Milliseconds that only grow, since boot. */
   readonly now: () => number;
   readonly moment: () => Moment;
@@ -62,6 +64,8 @@ export class Addresses {
   readonly #addresses: NodeAddresses;
   /** The lease under way: who needs one meanwhile waits for the same. */
   #leasing: Promise<void> | undefined;
+  /** The giving back under way. */
+  #returning: Promise<void> | undefined;
   #refusal: { readonly error: Vl3Error; readonly until: number } | undefined;
 
   constructor(saved: SavedNetwork, deps: AddressesDeps) {
@@ -153,7 +157,7 @@ export class Addresses {
   #another(family: Family): Promise<void> {
     const now = this.#deps.now();
     if (this.#refusal !== undefined && now < this.#refusal.until) return Promise.reject(this.#refusal.error);
-    this.#leasing ??= this.#call(() => this.#lease(family))
+    this.#leasing ??= this.#next(family)
       .catch((cause: unknown) => {
         const error = fromConnectError(cause);
         this.#refusal = { error, until: this.#deps.now() + LEASE_PAUSE_MS };
@@ -169,11 +173,20 @@ export class Addresses {
     return this.#deps.leaseCall === undefined ? call() : this.#deps.leaseCall(call);
   }
 
-  async #lease(family: Family): Promise<void> {
-    const { name: network } = this.#saved.document;
-    const requestId = this.#saved.requestId(family, () => randomBytes(8).toString('hex'));
+  /**
+   * What is on its way back goes first: until the registry knows, it counts as held, and the pool may have nothing else.
+   * Nor may a release that is sent again meet a lease of the same prefix.
+   */
+  async #next(family: Family): Promise<void> {
     const hasResting = this.#addresses.uses(family, this.#closed).some(({ free }) => free > 0n);
     const timeoutMs = hasResting ? SHORT_LEASE_TIMEOUT_MS : LEASE_TIMEOUT_MS;
+    await orAborted(this.#return([]), AbortSignal.timeout(timeoutMs));
+    await this.#call(() => this.#lease(family, timeoutMs));
+  }
+
+  async #lease(family: Family, timeoutMs: number): Promise<void> {
+    const { name: network } = this.#saved.document;
+    const requestId = this.#saved.requestId(family, () => randomBytes(8).toString('hex'));
     const since = this.#deps.moment();
     const answer = await this.#deps.client().leasePrefix({ network, family, requestId }, { timeoutMs });
     const lease = leaseFrom(answer.lease, termFrom(answer.leaseTermMs, since));
@@ -191,7 +204,20 @@ export class Addresses {
    * no longer announced, then the registry is told, again and again until it agrees. Run now and then.
    */
   async giveBack(): Promise<void> {
-    for (const family of this.#families) {
+    // Whoever leases does so itself, before.
+    if (this.#leasing === undefined) await this.#return(this.#families);
+  }
+
+  /** What is on its way back, and what can go of these families. One at a time: who comes meanwhile waits for the same. */
+  #return(shrinking: readonly Family[]): Promise<void> {
+    this.#returning ??= this.#returnAll(shrinking).finally(() => {
+      this.#returning = undefined;
+    });
+    return this.#returning;
+  }
+
+  async #returnAll(shrinking: readonly Family[]): Promise<void> {
+    for (const family of shrinking) {
       const uses = this.#addresses.uses(family, this.#saved.excluded);
       const surplus = surplusPrefix(uses, this.#deps.now(), this.#rests.prefixMs);
       if (surplus === undefined || this.#leasing !== undefined) continue;
@@ -201,7 +227,10 @@ export class Addresses {
       this.#deps.logger.info({ network: this.#saved.name, prefix }, 'prefix is empty and is given back');
       await this.#deps.onLeased();
     }
-    for (const prefix of this.#saved.document.returning ?? []) await this.#call(() => this.#release(prefix));
+    const { returning = [] } = this.#saved.document;
+    // The registry takes back nothing that is announced still.
+    if (returning.length > 0) await this.#deps.announced();
+    for (const prefix of returning) await this.#call(() => this.#release(prefix));
   }
 
   /**
@@ -227,6 +256,8 @@ export class Addresses {
     }
     const { returning = [] } = this.#saved.document;
     this.#saved.change({ returning: returning.filter((one) => one !== prefix) });
+    // The pool has more than it had then.
+    this.#refusal = undefined;
     this.#deps.logger.info({ network, prefix }, 'prefix given back');
   }
 }

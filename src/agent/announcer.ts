@@ -58,6 +58,8 @@ export class Announcer {
   readonly #announcements: Announcements<Content>;
   readonly #backoff = new Backoff({ firstMs: 250, capMs: 15_000 });
   #wake: (() => void) | undefined;
+  /** Undefined while nothing is due, a failure is waited out, or nobody runs this. */
+  #saying: PromiseWithResolvers<void> | undefined;
   #problem: Vl3Error | undefined;
 
   constructor(options: AnnouncerOptions, deps: AnnouncerDeps) {
@@ -70,6 +72,11 @@ export class Announcer {
     return this.#problem === undefined
       ? []
       : [`the registry did not take what this node announced: ${this.#problem.message}`];
+  }
+
+  /** Resolves once the registry has taken what is due, or has not: then it is tried again, some time. */
+  get said(): Promise<void> {
+    return this.#saying?.promise ?? Promise.resolve();
   }
 
   /** The record may have to change. */
@@ -98,12 +105,14 @@ export class Announcer {
   async run(signal: AbortSignal): Promise<void> {
     const reasons = new RepeatedReasons();
     while (!signal.aborted) {
+      this.#saying ??= Promise.withResolvers();
       try {
         await this.#sendDue(signal);
         this.#problem = undefined;
         this.#backoff.reset();
         await this.#untilDue(signal);
       } catch (error) {
+        this.#rest();
         if (signal.aborted) return;
         this.#problem = fromConnectError(error);
         const { code, message: reason } = this.#problem;
@@ -113,6 +122,12 @@ export class Announcer {
         await this.#backoff.wait(signal);
       }
     }
+    this.#rest();
+  }
+
+  #rest(): void {
+    this.#saying?.resolve();
+    this.#saying = undefined;
   }
 
   async #sendDue(signal: AbortSignal): Promise<void> {
@@ -185,10 +200,12 @@ export class Announcer {
 
   #untilDue(signal: AbortSignal): Promise<void> {
     if (this.#announcements.isDue || signal.aborted) return Promise.resolve();
+    this.#rest();
     return new Promise((resolve) => {
       const done = (): void => {
         signal.removeEventListener('abort', done);
         this.#wake = undefined;
+        this.#saying = Promise.withResolvers();
         resolve();
       };
       signal.addEventListener('abort', done);

@@ -115,6 +115,7 @@ export class Membership {
         peers.reconcile();
         membership.#announcer.announce();
       },
+      announced: () => membership.#announcer.said,
     });
     const withdrawn = () => membership.reachability.prefixes;
     let stockPeers: StockPeerLinks | undefined;
