@@ -92,11 +92,12 @@ export class SavedNetwork {
     return requestId;
   }
 
-  /** The registry answered the request. */
+  /** The registry answered the request. What was given back and is had anew is not to be given back any more. */
   leased(lease: LeaseDocument, family: Family): void {
-    const { leaseRequests: { [family]: _, ...leaseRequests } = {}, leases } = this.#document;
+    const { leaseRequests: { [family]: _, ...leaseRequests } = {}, leases, returning } = this.#document;
     const others = leases.filter(({ prefix }) => prefix !== lease.prefix);
-    this.change({ leases: [...others, lease], leaseRequests });
+    const left = returning?.filter((prefix) => prefix !== lease.prefix);
+    this.change({ leases: [...others, lease], leaseRequests, ...(left && { returning: left }) });
   }
 
   /** Changes nothing when the prefix is not leased. */

@@ -30,8 +30,9 @@ let addresses: Addresses;
 let held: Set<string>;
 let announced: readonly string[];
 let calls: string[];
-/** Whether the record reaches the registry, once that is known. */
+/** Whether the record reaches the registry, once that is known; and before it answers that something was released. */
 let onTheWay: () => Promise<boolean>;
+let answering: () => Promise<void>;
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'vl3-addresses-'));
@@ -41,6 +42,7 @@ beforeEach(() => {
   announced = [FIRST];
   calls = [];
   onTheWay = () => Promise.resolve(true);
+  answering = () => Promise.resolve();
   state.put(NETWORK, 'tiny', {
     name: 'tiny',
     uid: 'u1',
@@ -93,11 +95,12 @@ const client = createClient(
         held.add(prefix);
         return { lease: { network: 'tiny', prefix }, leaseTermMs: TERM };
       },
-      releasePrefix: ({ prefix }) => {
+      releasePrefix: async ({ prefix }) => {
         calls.push(`release ${prefix}`);
         if (announced.includes(prefix))
           throw new ConnectError('it is announced still', Code.FailedPrecondition);
         held.delete(prefix);
+        await answering();
         return {};
       },
     }),
@@ -159,6 +162,20 @@ test('what could not be given back before is, when another prefix is needed', as
   onTheWay = () => Promise.resolve(true);
   expect(await take('c')).toBe('10.60.0.6');
   expect(calls.slice(1)).toEqual([`release ${SECOND}`, `lease ${SECOND}`]);
+});
+
+test('what was given back without an answer and is leased anew is not given back any more', async () => {
+  await shrinkable();
+  answering = () => Promise.reject(new ConnectError('the answer got lost', Code.Unavailable));
+  await addresses.giveBack();
+  expect(saved.document.returning).toEqual([SECOND]);
+  expect(await take('c')).toBe('10.60.0.6');
+  expect(saved.document.returning).toEqual([]);
+  calls = [];
+  announced = [];
+  await addresses.giveBack();
+  expect(calls).toEqual([]);
+  expect(held).toEqual(new Set([FIRST, SECOND]));
 });
 
 test('a refusal is forgotten once a prefix was given back', async () => {
