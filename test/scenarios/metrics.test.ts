@@ -142,8 +142,12 @@ test('a registry tells of its store, its watchers, its nodes and whom it refused
   const prefix = ['--netns-prefix', domain.lab.owns(`${domain.lab.name}-nobody-`)];
   const refused = vl3('agent', 'run', ...place, ...prefix, '--name', 'another', '--token', token);
   expect((await nobody.host.tryRun(refused)).code).toBe(1);
-  const after = await ofRegistry();
-  expect(sumOf(after, 'vl3_registry_networks')).toBe(2);
+  // What takes reading much is counted once a second.
+  const after = await vi.waitFor(async () => {
+    const metrics = await ofRegistry();
+    expect(sumOf(metrics, 'vl3_registry_networks')).toBe(2);
+    return metrics;
+  }, SOON);
   expect(sumOf(after, 'vl3_registry_enrolments_refused_total')).toBe(1);
   for (const name of ['vl3_registry_revision', 'vl3_registry_transactions_total'])
     expect(sumOf(after, name)).toBeGreaterThan(sumOf(before, name) ?? 0);
