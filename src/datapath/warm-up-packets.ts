@@ -5,8 +5,8 @@ import { PacketMemory } from '../../native-free/wire/packet-memory.ts';
 
 export const MTU = 1420;
 const MSS = 1368;
-/** Enough for V8's best compiler, as it is set meanwhile; some 50 ms. */
-const ROUNDS = 30;
+/** Until V8's best compiler has nothing left to do, as it is set meanwhile; with fewer it goes on among the first real packets. */
+const ROUNDS = 75;
 const SMALL_PACKETS_A_ROUND = 30;
 
 /** To whom there is a session, to whom there is none yet, and where nobody is. */

@@ -17,7 +17,7 @@ import type { Arena } from '../../../src/ffi/memory.ts';
 import { workerOptions } from './sandboxed-egress.ts';
 
 /** In each of which there is some of what is rare. */
-const ROUNDS = 30;
+const ROUNDS = 75;
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
