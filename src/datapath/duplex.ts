@@ -62,9 +62,9 @@ export class Duplex {
       egress.obey();
       ingress.wipeIfRetired();
     }
-    ingress.receive();
+    const answering = ingress.receive();
     // Who is held back sees no TUN: it has to ask for room all the same.
-    if ((egress.look() || poller.isHeldBack) && this.#mayForward()) egress.forward(COST_A_TURN);
+    if ((egress.look(answering) || poller.isHeldBack) && this.#mayForward()) egress.forward(COST_A_TURN);
     state.leave(this.#number);
     ingress.report();
   }

@@ -161,16 +161,21 @@ export class Egress {
     this.#parts.outbox.flush();
   }
 
-  /** Sees which TUNs are readable by the poller; whether there is anything to forward. */
-  look(): boolean {
+  /**
+   * Sees which TUNs are readable by the poller; whether there is anything to forward. The kernel answers an echo request, and
+   * acknowledges a segment, before the write to the TUN returns: where packets come one at a time, device `answering` is read
+   * without being polled.
+   */
+  look(answering = NO_SLOT): boolean {
     const { poller } = this.#parts;
+    const unpolled = this.isIdle ? answering : NO_SLOT;
     const { all } = this.#devices;
     this.#tuns.clear();
     for (let i = all.length - 1; i >= 0; i--) {
       const device = all[i];
       if (device === undefined) continue;
       const events = poller.eventsAt(device.position);
-      if (events === POLLIN) this.#tuns.add(device);
+      if (events === POLLIN || (events === 0 && device.device === unpolled)) this.#tuns.add(device);
       else if (events !== 0) this.#lose(device);
     }
     return !this.#backlog.isEmpty || this.#tuns.device !== undefined;

@@ -213,13 +213,18 @@ export class Ingress {
     events.flush(events.isWakePlanned ? monotonicNow() : this.#now);
   }
 
-  /** Works on what has come by the sockets that are readable by the poller, a turn's worth by each. */
-  receive(): void {
+  /**
+   * Works on what has come by the sockets that are readable by the poller, a turn's worth by each. Returns the number of the device
+   * to whose TUN it wrote last, or NO_SLOT.
+   */
+  receive(): number {
     const { poller } = this.#parts;
     for (let i = 0; i < this.#sockets.length; i++) if (poller.eventsAt(i) !== 0) this.#receive(i);
-    if (this.#laneBits === 0) return;
-    this.#begin();
-    this.#exchange();
+    if (this.#laneBits !== 0) {
+      this.#begin();
+      this.#exchange();
+    }
+    return this.#inside.takeLastWritten();
   }
 
   /** By socket `i`. Between batches of bulk it looks for what may overtake: never more than that, so bulk goes on, too. */

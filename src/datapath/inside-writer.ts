@@ -9,6 +9,7 @@ import { write, writev } from '../ffi/libc.ts';
 import type { Arena } from '../ffi/memory.ts';
 import type { Counters, IngressCounter } from './counters.ts';
 import type { DeviceTable, WorkerDevice } from './device-table.ts';
+import { NO_SLOT } from './shared-state.ts';
 
 const IOVEC = 16;
 
@@ -26,6 +27,8 @@ export class InsideWriter {
   readonly #queueBits: number;
   readonly #coalescers: (Coalescer | undefined)[] = [];
   readonly #iov: number;
+  /** Number of the device. */
+  #lastWritten = NO_SLOT;
 
   /** For at most `packets` between writes, to TUNs with `queues` queues each (a power of two). */
   constructor(parts: InsideWriterParts, packets: number, queues: number) {
@@ -54,6 +57,13 @@ export class InsideWriter {
     return this.#coalescers[device.device]?.push(ip) ?? true;
   }
 
+  /** The device whose TUN was written to last since this was asked before, or NO_SLOT. */
+  takeLastWritten(): number {
+    const device = this.#lastWritten;
+    this.#lastWritten = NO_SLOT;
+    return device;
+  }
+
   /** Writes what was pushed, device by device. */
   write(): void {
     for (const device of this.#parts.devices.all) {
@@ -64,7 +74,9 @@ export class InsideWriter {
         const first = coalescer.firstSlice[i] ?? 0;
         this.#writeSlices(device, coalescer, first, (coalescer.firstSlice[i + 1] ?? 0) - first);
       }
-      if (writes > 0) coalescer.reset();
+      if (writes === 0) continue;
+      coalescer.reset();
+      this.#lastWritten = device.device;
     }
   }
 

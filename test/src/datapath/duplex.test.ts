@@ -1,15 +1,20 @@
-// One thread for both directions while the socket has no room: what a TUN has stays there, and comes once there is room again.
+// One thread for both directions. While the socket has no room, what a TUN has stays there, and comes once there is room again.
+// What a TUN has as an answer to what was written to it is taken in the same turn.
 
 import { closeSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { EGRESS_COUNTERS, readCounts } from '../../../src/datapath/counters.ts';
+import { EGRESS_COUNTERS, INGRESS_COUNTERS, readCounts } from '../../../src/datapath/counters.ts';
 import { Duplex } from '../../../src/datapath/duplex.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
+import { socketsOfIngress } from '../../../src/datapath/ingress.ts';
 import { DUPLEX_ARENA, egressOf, ingressOf } from '../../../src/datapath/loops.ts';
 import { Poller } from '../../../src/datapath/poller.ts';
 import { SharedState } from '../../../src/datapath/shared-state.ts';
+import type { SocketPair } from '../../../src/datapath/udp.ts';
 import { rounds } from '../../../src/datapath/warm-up-packets.ts';
-import { Sandbox } from '../../../src/datapath/warm-up-sandbox.ts';
+import { Sandbox, SESSIONS } from '../../../src/datapath/warm-up-sandbox.ts';
+import { Sealer } from '../../../src/datapath/warm-up-sealer.ts';
+import type { WorkerOptions } from '../../../src/datapath/worker-protocol.ts';
 import { O_NONBLOCK, read, socketpair, write } from '../../../src/ffi/libc.ts';
 import { Arena } from '../../../src/ffi/memory.ts';
 import { workerOptions } from './sandboxed-egress.ts';
@@ -18,6 +23,9 @@ const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const LENGTH = 1000;
 const AT_ONCE = 0;
+const PATIENCE_MS = 5000;
+/** A small one, behind its virtio_net_hdr. */
+const PACKET = [...rounds()][0]?.at(-1) ?? new Uint8Array();
 
 test('reads its TUN again once there is room, also when nothing else waits', () => {
   using sandbox = new Sandbox(workerOptions('duplex'));
@@ -27,37 +35,70 @@ test('reads its TUN again once there is room, also when nothing else waits', () 
   socketpair(AF_UNIX, SOCK_DGRAM | O_NONBLOCK, 0, scratch);
   const offset = scratch - arena.address;
   const [socket, far] = [arena.view.getInt32(offset, true), arena.view.getInt32(offset + 4, true)];
-  const shared = {
-    poller: new Poller(arena, options.wakeFd, 4),
-    events: new EventSink(options.events, options.port),
-  };
-  const duplex = new Duplex({
-    pair: 0,
-    egress: egressOf(arena, options, shared),
-    ingress: ingressOf(arena, options, shared),
-    state: new SharedState(options.memory),
-    udp: { v4: socket, v6: -1 },
-    ...shared,
-    port: options.port,
-  });
-  const [round = []] = rounds();
-  const packet = round.at(-1) ?? new Uint8Array();
-  const sent = (): number => readCounts(EGRESS_COUNTERS, options.counters.egress).packets;
+  const duplex = duplexOf(arena, options, new Poller(arena, options.wakeFd, 4), { v4: socket, v6: -1 });
   sandbox.vary(0);
   duplex.configure();
 
   // Several in one turn: from then on it asks whether there is room.
-  for (let n = 0; n < 3; n++) sandbox.sendFromInside(packet);
+  for (let n = 0; n < 3; n++) sandbox.sendFromInside(PACKET);
   duplex.turn(AT_ONCE);
-  expect(sent()).toBe(3);
+  expect(sentBy(options)).toBe(3);
   while (write(socket, scratch, LENGTH) === LENGTH);
-  sandbox.sendFromInside(packet);
+  sandbox.sendFromInside(PACKET);
   for (let turn = 0; turn < 5; turn++) duplex.turn(AT_ONCE);
-  expect(sent()).toBe(3);
+  expect(sentBy(options)).toBe(3);
   while (read(far, scratch, LENGTH) > 0);
   for (let turn = 0; turn < 3; turn++) duplex.turn(AT_ONCE);
-  expect(sent()).toBe(4);
+  expect(sentBy(options)).toBe(4);
 
   for (const fd of [socket, far]) closeSync(fd);
   arena.unmap();
 });
+
+test('takes what a TUN answers to what was written to it in the same turn', () => {
+  using sandbox = new Sandbox(workerOptions('duplex'));
+  using sealer = new Sealer(sandbox);
+  const { options } = sandbox;
+  const arena = new Arena(DUPLEX_ARENA + 4096, true);
+  // As a kernel answers: after the poll, before the write returns.
+  class AnsweringPoller extends Poller {
+    override wait(timeoutMs?: number): void {
+      super.wait(timeoutMs);
+      sandbox.sendFromInside(PACKET);
+    }
+  }
+  const fds = socketsOfIngress(options.udp);
+  const poller = new AnsweringPoller(arena, options.wakeFd, 4, fds);
+  const duplex = duplexOf(arena, options, poller, options.udp);
+  sandbox.vary(0);
+  duplex.configure();
+
+  sealer.sealPacket(SESSIONS[0], PACKET);
+  expect(sealer.send(0)).toBe(true);
+  duplex.turn(PATIENCE_MS);
+  expect(readCounts(INGRESS_COUNTERS, options.counters.ingress).writes).toBe(1);
+  expect(sentBy(options)).toBe(1);
+  // What came back of that is a replay to it: this turn writes nothing, and the next packet is only seen by polling.
+  duplex.turn(PATIENCE_MS);
+  expect(readCounts(INGRESS_COUNTERS, options.counters.ingress)).toMatchObject({
+    writes: 1,
+    'dropped:replayed': 1,
+  });
+  expect(sentBy(options)).toBe(1);
+  arena.unmap();
+});
+
+const sentBy = ({ counters }: WorkerOptions): number => readCounts(EGRESS_COUNTERS, counters.egress).packets;
+
+const duplexOf = (arena: Arena, options: WorkerOptions, poller: Poller, udp: SocketPair): Duplex => {
+  const shared = { poller, events: new EventSink(options.events, options.port) };
+  return new Duplex({
+    pair: 0,
+    egress: egressOf(arena, options, shared),
+    ingress: ingressOf(arena, options, shared),
+    state: new SharedState(options.memory),
+    udp,
+    ...shared,
+    port: options.port,
+  });
+};
