@@ -4,12 +4,13 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import type { AeadTier } from './aead.ts';
+import type { BusyPoll } from './busy-poll.ts';
 import { takeConfiguration } from './device-table.ts';
 import type { Egress } from './egress.ts';
 import type { EventSink } from './event-sink.ts';
 import type { Ingress } from './ingress.ts';
 import type { Poller } from './poller.ts';
-import { type SharedState, workerNumber } from './shared-state.ts';
+import { NO_SLOT, type SharedState, workerNumber } from './shared-state.ts';
 import type { SocketPair } from './udp.ts';
 
 /** What egress may cost before it is the other direction's turn, in bytes. */
@@ -22,6 +23,7 @@ export interface DuplexParts {
   readonly egress: Egress;
   readonly ingress: Ingress;
   readonly poller: Poller;
+  readonly busyPoll: BusyPoll;
   readonly udp: SocketPair;
   readonly events: EventSink;
   readonly state: SharedState;
@@ -53,8 +55,9 @@ export class Duplex {
 
   /** Waits until there is something to do, or for so long, and does it. */
   turn(timeoutMs?: number): void {
-    const { state, poller, egress, ingress } = this.#parts;
-    poller.wait(egress.isBehind && !poller.isHeldBack ? 0 : (timeoutMs ?? ingress.patience));
+    const { state, poller, busyPoll, egress, ingress } = this.#parts;
+    if (timeoutMs === 0 || !busyPoll.wait())
+      poller.wait(egress.isBehind && !poller.isHeldBack ? 0 : (timeoutMs ?? ingress.patience));
     state.enter(this.#number);
     if (poller.takeWakeup()) {
       egress.settle();
@@ -64,7 +67,10 @@ export class Duplex {
     }
     const answering = ingress.receive();
     // Who is held back sees no TUN: it has to ask for room all the same.
-    if ((egress.look(answering) || poller.isHeldBack) && this.#mayForward()) egress.forward(COST_A_TURN);
+    const forwards = (egress.look(answering) || poller.isHeldBack) && this.#mayForward();
+    if (forwards) egress.forward(COST_A_TURN);
+    const hasSentOne = forwards && egress.hasSentOne && answering === NO_SLOT;
+    busyPoll.turned(Math.max(egress.workedAt, ingress.workedAt), hasSentOne);
     state.leave(this.#number);
     ingress.report();
   }

@@ -89,6 +89,7 @@ export class Egress {
   #isLone = true;
   /** In this turn. */
   #reads = 0;
+  #sent = 0;
   #cost = 0;
   #now = 0;
 
@@ -154,6 +155,16 @@ export class Egress {
     return this.#isLone && this.#backlog.isEmpty;
   }
 
+  /** When it began to forward last, ms. */
+  get workedAt(): number {
+    return this.#now;
+  }
+
+  /** What it read last was one packet, which it sent, and nothing waits. */
+  get hasSentOne(): boolean {
+    return this.#reads === 1 && this.#sent === 1 && this.isIdle;
+  }
+
   /** Forwards what the TUNs have that it saw, and what waits, at a cost of about so many bytes. */
   forward(cost: number): void {
     this.#now = monotonicNow();
@@ -183,6 +194,7 @@ export class Egress {
 
   #forwardAll(cost: number): void {
     this.#reads = 0;
+    this.#sent = 0;
     this.#cost = 0;
     while (this.#cost < cost) {
       this.#readAhead(cost);
@@ -274,8 +286,12 @@ export class Egress {
     )
       return;
     const keypair = this.#sealer.usableKeypair(peer, segmenter.count, this.#now);
-    if (keypair === NO_SLOT) this.#stage(device, peer, length);
-    else this.#sealer.sealPacket(peer, keypair, segmenter, this.#isSparse, this.#now);
+    if (keypair === NO_SLOT) {
+      this.#stage(device, peer, length);
+      return;
+    }
+    this.#sealer.sealPacket(peer, keypair, segmenter, this.#isSparse, this.#now);
+    this.#sent += 1;
   }
 
   /** The way there carries less. Its sender is told, unless it must be carried all the same: then false. */

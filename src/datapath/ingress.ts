@@ -207,6 +207,11 @@ export class Ingress {
     return events.isWakePlanned ? events.patience(monotonicNow()) : undefined;
   }
 
+  /** When it began on what it received last, ms. */
+  get workedAt(): number {
+    return this.#now;
+  }
+
   /** Wakes main if there is a reason. */
   report(): void {
     const { events } = this.#parts;

@@ -2,6 +2,7 @@
 
 import type { Arena } from '../ffi/memory.ts';
 import { createAead } from './aead.ts';
+import { BusyPoll } from './busy-poll.ts';
 import { Counters, EGRESS_COUNTERS, INGRESS_COUNTERS } from './counters.ts';
 import { Duplex } from './duplex.ts';
 import { Egress } from './egress.ts';
@@ -78,6 +79,7 @@ export const duplexOf = (arena: Arena, options: WorkerOptions): Duplex => {
     ingress: ingressOf(arena, options, shared),
     state: new SharedState(options.memory),
     udp: options.udp,
+    busyPoll: new BusyPoll(shared.poller, options.quietMs),
     ...shared,
     port: options.port,
   });

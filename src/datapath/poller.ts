@@ -80,12 +80,14 @@ export class Poller {
     this.#count = OWN + this.#fixed;
   }
 
-  wait(timeoutMs = TIMEOUT_MS): void {
+  /** Whether anything happened. */
+  wait(timeoutMs = TIMEOUT_MS): boolean {
     const count = this.#isHeldBack ? OWN + this.#fixed : this.#count;
     this.#forgetReady();
     const ready = poll(this.#arena.address + this.#fds, count, timeoutMs);
     if (ready <= 0) for (let i = 0; i < this.#count; i++) this.#clear(i);
     else if (this.#many !== undefined && this.#eventsOf(MANY) !== 0) this.#findReady(this.#many);
+    return ready > 0;
   }
 
   #findReady(many: Readiness): void {

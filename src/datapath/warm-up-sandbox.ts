@@ -32,8 +32,6 @@ export const MAC1_KEY = new Uint8Array(32).fill(3);
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const LONGEST_PACKET = 65_536;
-/** Any port but the socket's own. */
-const ELSEWHERE = 9;
 
 export class Sandbox implements Disposable {
   /** Like the worker's own. */
@@ -47,12 +45,15 @@ export class Sandbox implements Disposable {
   readonly #main: MessagePort;
   readonly #scratch = new Arena(LONGEST_PACKET);
   readonly #inside: number;
+  /** A port other than the socket's own. */
+  readonly #elsewhere: number;
   readonly #descriptors: readonly number[];
 
   constructor(own: WorkerOptions) {
     const sink = openSink(own.udp.offloads.coalescing);
-    // Nothing ever comes by this one.
+    // Nothing ever comes by this one, and nobody reads what comes by that one.
     const silent = openSink(false);
+    const deaf = openSink(false);
     const [tun, inside] = openPair();
     const wakeFd = eventfd(0, O_NONBLOCK);
     const { port1, port2 } = new MessageChannel();
@@ -65,6 +66,7 @@ export class Sandbox implements Disposable {
       memory,
       udp,
       wakeFd,
+      quietMs: 0,
       counters: {
         egress: createCounterMemory(EGRESS_COUNTERS),
         ingress: createCounterMemory(INGRESS_COUNTERS),
@@ -76,7 +78,8 @@ export class Sandbox implements Disposable {
     };
     this.#main = port1;
     this.#inside = inside;
-    this.#descriptors = [sink.fd, silent.fd, tun, inside, wakeFd];
+    this.#elsewhere = deaf.port;
+    this.#descriptors = [sink.fd, silent.fd, deaf.fd, tun, inside, wakeFd];
     const { commands, events, datagrams } = this.options;
     this.#commands = new Ring(commands);
     this.#told = [new Ring(events), new Ring(datagrams)];
@@ -130,9 +133,9 @@ export class Sandbox implements Disposable {
     this.#state.confirmKeypair(PEER, this.#slotOf(SESSIONS[1]));
   }
 
-  /** What comes from the peer comes from elsewhere than was known. */
+  /** The peer is known to be elsewhere: what comes from it comes from a place that is new, and what goes there is lost. */
   moveEndpoint(): void {
-    this.#setEndpoint(PEER, ELSEWHERE, false);
+    this.#setEndpoint(PEER, this.#elsewhere, false);
   }
 
   /** To egress; `wake` hands it over. */

@@ -21,6 +21,7 @@ const PATIENCE_MS = 50;
 /** Of a round's packets. */
 const SEVERAL = 6;
 const AT_ONCE = 0;
+const SHORT_MS = 1;
 const ECT_0 = 2;
 const PROBE_LENGTH = 1400;
 
@@ -64,6 +65,12 @@ export const warmUpEgress = (
     sandbox.wake();
     egress.turn();
     egress.turn(AT_ONCE);
+    if (number % 8 === 6) {
+      // What nothing answers.
+      sandbox.moveEndpoint();
+      for (const packet of round.slice(-1)) send(packet);
+      egress.turn(SHORT_MS);
+    }
     sandbox.drain();
     sandbox.takeEvents();
     number += 1;

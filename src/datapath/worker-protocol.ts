@@ -31,6 +31,8 @@ export interface WorkerOptions {
   readonly udp: UdpSockets;
   /** Whether messages of sparse flows are marked, so that they may overtake. */
   readonly marksSparse: boolean;
+  /** After so long without work, a thread of both directions polls busily for the answer to one packet (busy-poll), ms. */
+  readonly quietMs: number;
   readonly aeadTier: AeadTier;
   readonly events: RingMemory;
   /** From main, for egress. */

@@ -1,8 +1,9 @@
 // One thread for both directions. While the socket has no room, what a TUN has stays there, and comes once there is room again.
-// What a TUN has as an answer to what was written to it is taken in the same turn.
+// What a TUN has as an answer to what was written to it is taken in the same turn; what a peer answers is waited for.
 
 import { closeSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { BusyPoll } from '../../../src/datapath/busy-poll.ts';
 import { EGRESS_COUNTERS, INGRESS_COUNTERS, readCounts } from '../../../src/datapath/counters.ts';
 import { Duplex } from '../../../src/datapath/duplex.ts';
 import { EventSink } from '../../../src/datapath/event-sink.ts';
@@ -23,6 +24,7 @@ const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const LENGTH = 1000;
 const AT_ONCE = 0;
+const SHORT_MS = 1;
 const PATIENCE_MS = 5000;
 /** A small one, behind its virtio_net_hdr. */
 const PACKET = [...rounds()][0]?.at(-1) ?? new Uint8Array();
@@ -62,9 +64,10 @@ test('takes what a TUN answers to what was written to it in the same turn', () =
   const arena = new Arena(DUPLEX_ARENA + 4096, true);
   // As a kernel answers: after the poll, before the write returns.
   class AnsweringPoller extends Poller {
-    override wait(timeoutMs?: number): void {
-      super.wait(timeoutMs);
+    override wait(timeoutMs?: number): boolean {
+      const hasCome = super.wait(timeoutMs);
       sandbox.sendFromInside(PACKET);
+      return hasCome;
     }
   }
   const fds = socketsOfIngress(options.udp);
@@ -88,6 +91,37 @@ test('takes what a TUN answers to what was written to it in the same turn', () =
   arena.unmap();
 });
 
+test('after one packet it polls busily for what comes, and after nothing it sleeps at once', () => {
+  using sandbox = new Sandbox(workerOptions('duplex'));
+  const { options } = sandbox;
+  const arena = new Arena(DUPLEX_ARENA + 4096, true);
+  const timeouts: (number | undefined)[] = [];
+  class NotedPoller extends Poller {
+    override wait(timeoutMs?: number): boolean {
+      timeouts.push(timeoutMs);
+      return super.wait(timeoutMs);
+    }
+  }
+  const poller = new NotedPoller(arena, options.wakeFd, 4, socketsOfIngress(options.udp));
+  const duplex = duplexOf(arena, options, poller, options.udp);
+  sandbox.vary(0);
+  duplex.configure();
+  const timeoutsOf = (timeoutMs: number): (number | undefined)[] => {
+    timeouts.length = 0;
+    duplex.turn(timeoutMs);
+    return [...timeouts];
+  };
+
+  expect(timeoutsOf(SHORT_MS)).toEqual([SHORT_MS]);
+  sandbox.sendFromInside(PACKET);
+  expect(timeoutsOf(PATIENCE_MS)).toEqual([PATIENCE_MS]);
+  expect(sentBy(options)).toBe(1);
+  // It comes back to the socket that it left by.
+  expect(new Set(timeoutsOf(PATIENCE_MS))).toEqual(new Set([AT_ONCE]));
+  expect(timeoutsOf(SHORT_MS)).toEqual([SHORT_MS]);
+  arena.unmap();
+});
+
 const sentBy = ({ counters }: WorkerOptions): number => readCounts(EGRESS_COUNTERS, counters.egress).packets;
 
 const duplexOf = (arena: Arena, options: WorkerOptions, poller: Poller, udp: SocketPair): Duplex => {
@@ -98,6 +132,7 @@ const duplexOf = (arena: Arena, options: WorkerOptions, poller: Poller, udp: Soc
     ingress: ingressOf(arena, options, shared),
     state: new SharedState(options.memory),
     udp,
+    busyPoll: new BusyPoll(poller, options.quietMs),
     ...shared,
     port: options.port,
   });
