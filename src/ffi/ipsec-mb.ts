@@ -10,8 +10,7 @@ import { Arena } from './memory.ts';
 
 /** By soname and version, since both structs differ from one version to the next. */
 const LIBRARY = 'libIPSec_MB.so.1';
-const VERSION_MASK = 0xffff_ff00;
-const VERSION_1_3 = 0x01_0300;
+const VERSION_1_3 = 0x0103;
 
 const POINTER = 'uintptr_t';
 /** Of glibc: u32 EAX, EBX, ECX, EDX of a CPUID leaf, as the processor has it and then what of it may be used (sys/platform/x86.h). */
@@ -35,7 +34,7 @@ type Burst = (manager: number, count: number, jobs: number) => number;
 export interface IpsecMb {
   /** Where the manager is. */
   readonly arena: Arena;
-  /** The arguments of the functions below: the manager, and room for a list of pointers to jobs. */
+  /** The arguments of the functions below: the manager, and a list of one pointer to a job. */
   readonly manager: number;
   readonly list: number;
   /** Fills the list with the jobs that are to be submitted next. */
@@ -46,7 +45,6 @@ export interface IpsecMb {
   readonly library: object;
 }
 
-/** How many jobs fit into a list. */
 const LIST = 8;
 const SPARE = 4096;
 
@@ -85,7 +83,7 @@ const load = (): IpsecMb | undefined => {
     if (!mayUseAvx512()) return undefined;
     const library = koffi.load(LIBRARY);
     const version: () => number = library.func('imb_get_version', 'uint', []);
-    if (((version() & VERSION_MASK) ^ VERSION_1_3) !== 0) return undefined;
+    if (version() >>> 8 !== VERSION_1_3) return undefined;
     const size: () => number = library.func('imb_get_mb_mgr_size', 'size_t', []);
     const setPointers: (memory: number, flags: number, reset: number) => number = library.func(
       'imb_set_pointers_mb_mgr',
@@ -99,7 +97,7 @@ const load = (): IpsecMb | undefined => {
     );
     const arena = new Arena(size() + SPARE);
     const manager = arena.allocate(size());
-    const list = arena.allocate(LIST * 8);
+    const list = arena.allocate(LIST);
     const { view } = arena;
     setPointers(arena.address + manager, 0, RESET);
     init(arena.address + manager, 0);
