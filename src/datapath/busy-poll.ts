@@ -3,6 +3,7 @@
 // of quiet, the thread stays awake for what comes; each time in vain makes the next time rarer, and all of it takes a twentieth of a
 // processor at most. Who has work all the time is awake anyway, and needs the processor for it.
 
+import { availableParallelism } from 'node:os';
 import { monotonicNow } from '../ffi/clock.ts';
 import type { Poller } from './poller.ts';
 
@@ -13,8 +14,11 @@ const SHARE = 1 / 20;
 const SAVED_MS = 20;
 /** So many times at most are let pass before it is tried again. */
 const MOST_PASSED = 255;
-/** So long without work is quiet. */
-export const QUIET_MS = 1;
+const QUIET_MS = 1;
+
+/** So long without work is quiet, ms. Where there is one processor, nothing is: who is to answer may be waiting for it. */
+export const quietOn = (processors = availableParallelism()): number =>
+  processors === 1 ? Number.POSITIVE_INFINITY : QUIET_MS;
 
 export class BusyPoll {
   readonly #poller: Pick<Poller, 'wait'>;
@@ -60,7 +64,8 @@ export class BusyPoll {
       hasCome = this.#poller.wait(AT_ONCE);
       took = this.#now() - start;
     }
-    this.#savedMs -= took;
+    // Who was stopped meanwhile, or whose machine slept, has not used that time.
+    this.#savedMs = Math.max(0, this.#savedMs - took);
     this.#passes = hasCome ? this.#passes >> 2 : Math.min(2 * this.#passes + 1, MOST_PASSED);
     this.#toPass = this.#passes;
     return hasCome;

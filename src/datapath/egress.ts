@@ -91,6 +91,8 @@ export class Egress {
   #reads = 0;
   #sent = 0;
   #cost = 0;
+  /** The last turn that read brought anything. */
+  #hadSome = true;
   #now = 0;
 
   /** Bytes an arena must have for this, besides the outbox's. */
@@ -155,14 +157,14 @@ export class Egress {
     return this.#isLone && this.#backlog.isEmpty;
   }
 
-  /** When it began to forward last, ms. */
+  /** When it last looked at the clock, for something to do, ms. */
   get workedAt(): number {
     return this.#now;
   }
 
-  /** What it read last was one packet, which it sent, and nothing waits. */
+  /** The last time it forwarded, it sent what had come by one read, and nothing waits. */
   get hasSentOne(): boolean {
-    return this.#reads === 1 && this.#sent === 1 && this.isIdle;
+    return this.#sent === 1 && this.#backlog.isEmpty;
   }
 
   /** Forwards what the TUNs have that it saw, and what waits, at a cost of about so many bytes. */
@@ -174,12 +176,12 @@ export class Egress {
 
   /**
    * Sees which TUNs are readable by the poller; whether there is anything to forward. The kernel answers an echo request, and
-   * acknowledges a segment, before the write to the TUN returns: where packets come one at a time, device `answering` is read
-   * without being polled.
+   * acknowledges a segment, before the write to the TUN returns: where one read a turn is all there is to do here, device `answering`
+   * is read without being polled. Once in vain, the next answer must have been polled before that is done again.
    */
   look(answering = NO_SLOT): boolean {
     const { poller } = this.#parts;
-    const unpolled = this.isIdle ? answering : NO_SLOT;
+    const unpolled = this.isIdle && this.#hadSome ? answering : NO_SLOT;
     const { all } = this.#devices;
     this.#tuns.clear();
     for (let i = all.length - 1; i >= 0; i--) {
@@ -205,6 +207,7 @@ export class Egress {
       this.#now = monotonicNow();
     }
     this.#isLone = this.#reads <= 1;
+    this.#hadSome = this.#reads > 0;
   }
 
   /** Reads some packets: those of sparse flows leave at once, the others wait. */

@@ -31,7 +31,7 @@ export interface WorkerOptions {
   readonly udp: UdpSockets;
   /** Whether messages of sparse flows are marked, so that they may overtake. */
   readonly marksSparse: boolean;
-  /** After so long without work, a thread of both directions polls busily for the answer to one packet (busy-poll), ms. */
+  /** After so long without work, a thread of both directions polls busily for the answer to one packet (busy-poll), ms; Infinity: never. */
   readonly quietMs: number;
   readonly aeadTier: AeadTier;
   readonly events: RingMemory;

@@ -5,7 +5,7 @@ import { Vl3Error } from '../../native-free/error.ts';
 import { compiledBlockSum } from '../../native-free/wire/block-sum.ts';
 import { close, errno, errnoName, eventfd } from '../ffi/libc.ts';
 import type { AeadTier } from './aead.ts';
-import { QUIET_MS } from './busy-poll.ts';
+import { quietOn } from './busy-poll.ts';
 import {
   type Counts,
   createCounterMemory,
@@ -84,7 +84,7 @@ export class Workers {
         memory,
         aeadTier,
         marksSparse,
-        quietMs: QUIET_MS,
+        quietMs: quietOn(),
         handOver,
         udp: socketsOf(udp, pair),
         wakeFd: wakeFd(role, pair),

@@ -2,7 +2,7 @@
 
 import { MessageChannel } from 'node:worker_threads';
 import { type Aead, createAead, FASTEST } from '../../../src/datapath/aead.ts';
-import { QUIET_MS } from '../../../src/datapath/busy-poll.ts';
+import { quietOn } from '../../../src/datapath/busy-poll.ts';
 import {
   Counters,
   createCounterMemory,
@@ -37,7 +37,7 @@ export const workerOptions = (kind: WorkerKind, marksSparse = true): WorkerOptio
   udp: { port: 0, v4: -1, v6: -1, offloads: { segmentation: true, coalescing: true } },
   aeadTier: FASTEST,
   marksSparse,
-  quietMs: QUIET_MS,
+  quietMs: quietOn(),
   events: createRing(EVENT_LENGTH, 4),
   commands: createRing(COMMAND_LENGTH, 4),
   datagrams: createRing(DATAGRAM_LENGTH, 4),
