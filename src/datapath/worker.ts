@@ -18,17 +18,20 @@ const build = (options: WorkerOptions, arena: Arena): Egress | Ingress | Duplex 
 
 const ARENAS = { egress: EGRESS_ARENA, ingress: INGRESS_ARENA, duplex: DUPLEX_ARENA };
 
-const warmUp = (options: WorkerOptions): void => {
-  if (options.kind === 'egress') warmUpEgress(options, egressOf, EGRESS_ARENA);
-  else if (options.kind === 'ingress') warmUpIngress(options, ingressOf, INGRESS_ARENA);
-  else {
-    warmUpEgress(options, duplexOf, DUPLEX_ARENA);
-    warmUpIngress(options, duplexOf, DUPLEX_ARENA);
-  }
+const warmUp = (options: WorkerOptions): readonly object[] => {
+  if (options.kind === 'egress') return warmUpEgress(options, egressOf, EGRESS_ARENA);
+  if (options.kind === 'ingress') return warmUpIngress(options, ingressOf, INGRESS_ARENA);
+  return [
+    ...warmUpEgress(options, duplexOf, DUPLEX_ARENA),
+    ...warmUpIngress(options, duplexOf, DUPLEX_ARENA),
+  ];
 };
 
+/** For as long as the thread lives. */
+const kept: object[] = [];
+
 const start = (options: WorkerOptions): void => {
-  warmUp(options);
+  kept.push(...warmUp(options));
   setSlice(SLICE_NANOSECONDS);
   const arena = new Arena(ARENAS[options.kind], true);
   const loop = build(options, arena);

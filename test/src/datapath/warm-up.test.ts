@@ -25,7 +25,7 @@ const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 const countsOf = <Loop>(
   kind: WorkerKind,
   create: (arena: Arena, options: WorkerOptions) => Loop,
-  warmUp: (own: WorkerOptions, create: (arena: Arena, options: WorkerOptions) => Loop) => void,
+  warmUp: (own: WorkerOptions, create: (arena: Arena, options: WorkerOptions) => Loop) => unknown,
 ) => {
   const own = workerOptions(kind);
   let { counters } = own;
@@ -63,7 +63,7 @@ test('egress seals and sends all of it', () => {
 });
 
 test('ingress opens, coalesces and writes all of it', () => {
-  const warmUp = (own: WorkerOptions, create: typeof ingressOf): void =>
+  const warmUp = (own: WorkerOptions, create: typeof ingressOf): unknown =>
     warmUpIngress(own, create, INGRESS_ARENA);
   const { ingress } = countsOf('ingress', ingressOf, warmUp);
   expect(ingress.packets).toBeGreaterThan(1000);
@@ -78,7 +78,7 @@ test('a thread of both directions receives what it sends, too', () => {
   expect(dropped(sent.egress)).toEqual(DROPPED_OUT);
   expect(sent.ingress.packets).toBeGreaterThan(500);
   expect(sent.ingress.writes).toBeGreaterThan(50);
-  const warmUp = (own: WorkerOptions, create: typeof duplexOf): void =>
+  const warmUp = (own: WorkerOptions, create: typeof duplexOf): unknown =>
     warmUpIngress(own, create, DUPLEX_ARENA);
   const { ingress } = countsOf('duplex', duplexOf, warmUp);
   expect(ingress.packets).toBeGreaterThan(1000);
