@@ -209,7 +209,8 @@ export class Segmenter {
       transportLength = (view.getUint8(transport + TCP_DATA_OFFSET_OFFSET) >>> 4) << 2;
       if (transportLength < TCP_HEADER_LENGTH || transport + transportLength > this.#end)
         return 'bad-transport';
-      this.#sequence = view.getUint32(transport + TCP_SEQUENCE_OFFSET);
+      // Signed, for then it is a small integer to V8, whatever it is: else all code for this class goes when the first large one comes.
+      this.#sequence = view.getInt32(transport + TCP_SEQUENCE_OFFSET);
       this.#flags = view.getUint8(transport + TCP_FLAGS_OFFSET);
     }
     this.#isTcp = isTcp;

@@ -7,6 +7,8 @@ export const MTU = 1420;
 const MSS = 1368;
 /** Until V8's best compiler has nothing left to do, as it is set meanwhile; with fewer it goes on among the first real packets. */
 const ROUNDS = 75;
+/** Of a last segment that is shorter. */
+const ODD = 333;
 const SMALL_PACKETS_A_ROUND = 30;
 
 /** To whom there is a session, to whom there is none yet, and where nobody is. */
@@ -19,15 +21,23 @@ const GROUP_V6 = 'ff020000000000000000000000000002';
 
 const VNET_TCP_V4 = 1;
 const VNET_TCP_V6 = 4;
+const ACK = 0x10;
+const PUSH = 0x08;
 
 /** As they would come from a TUN: bulk data of both families, and what small packets there are; again and again. */
 export function* rounds(): Generator<readonly Uint8Array[]> {
-  const bulk = [tcpPacket(4, 20 * MSS), tcpPacket(6, 20 * (MSS - 20))];
+  const bulk = [tcpPacket(4, 20 * MSS + ODD), tcpPacket(6, 20 * (MSS - 20) + ODD)];
   const small = [udpPacket(), echoRequest(PEER_V4), tcpPacket(4, 0), tcpPacket(6, 0)];
   const round = [...bulk];
   while (round.length < bulk.length + SMALL_PACKETS_A_ROUND) round.push(...small);
   for (let i = 0; i < ROUNDS; i++) yield round;
 }
+
+/** More than is read ahead at once, and a packet of a new flow among it, which may overtake; `number`: from 0. */
+export const pile = (number: number): readonly Uint8Array[] => {
+  const large = tcpPacket(4, 40 * MSS + ODD);
+  return [large, udpPacket(number + 1), large, large, large];
+};
 
 /** What nobody is there to take: a user's mistake, and what a kernel sends by itself. */
 export const toNobody = (): readonly Uint8Array[] => [
@@ -56,7 +66,7 @@ const tcpPacket = (family: 4 | 6, payloadLength: number): Uint8Array => {
   writeIpHeader(packet, family, 6, length);
   const tcp = 10 + ipLength;
   packet.writeUInt8(8 << 4, tcp + 12);
-  packet.writeUInt8(0x10, tcp + 13);
+  packet.writeUInt8(payloadLength > 0 && family === 4 ? ACK | PUSH : ACK, tcp + 13);
   return packet;
 };
 
@@ -78,12 +88,16 @@ const routerSolicitation = (): Uint8Array => {
 };
 
 /** A virtio_net_hdr and a UDP packet of 100 bytes. */
-const udpPacket = (): Uint8Array => {
+const udpPacket = (sourcePort = 0): Uint8Array => {
   const packet = Buffer.alloc(10 + 128);
   writeIpHeader(packet, 4, 17, 128);
+  packet.writeUInt16BE(sourcePort, 10 + 20);
   packet.writeUInt16BE(108, 10 + 20 + 4);
   const memory = new PacketMemory(Uint8Array.from(packet).buffer);
-  packet.writeUInt16BE(~fold(pseudoHeaderSum(memory, 22, 8, 17, 108) + 108) & 0xffff, 10 + 20 + 6);
+  packet.writeUInt16BE(
+    ~fold(pseudoHeaderSum(memory, 22, 8, 17, 108) + 108 + sourcePort) & 0xffff,
+    10 + 20 + 6,
+  );
   return packet;
 };
 

@@ -5,7 +5,7 @@
 
 import { monotonicNow } from '../ffi/clock.ts';
 import { Arena } from '../ffi/memory.ts';
-import { rounds, toNobody, toWaiting } from './warm-up-packets.ts';
+import { pile, rounds, toNobody, toWaiting } from './warm-up-packets.ts';
 import { PEER, Sandbox, SESSIONS, WAITING } from './warm-up-sandbox.ts';
 import { handshakes, MESSAGE_LENGTH, Sealer } from './warm-up-sealer.ts';
 import {
@@ -60,6 +60,11 @@ export const warmUpEgress = (
     // Several in one turn.
     for (const packet of round.slice(-SEVERAL)) sandbox.sendFromInside(packet);
     egress.turn();
+    if (number % 4 === 1) {
+      for (const packet of pile(number)) sandbox.sendFromInside(packet);
+      egress.turn();
+      sandbox.drain();
+    }
     for (const packet of toNobody()) send(packet);
     send(toWaiting());
     sandbox.command(COMMAND_DROP_STAGED, WAITING);
