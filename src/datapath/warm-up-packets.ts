@@ -25,12 +25,12 @@ const ACK = 0x10;
 const PUSH = 0x08;
 
 /** As they would come from a TUN: bulk data of both families, and what small packets there are; again and again. */
-export function* rounds(): Generator<readonly Uint8Array[]> {
+export function* rounds(count = ROUNDS): Generator<readonly Uint8Array[]> {
   const bulk = [tcpPacket(4, 20 * MSS + ODD), tcpPacket(6, 20 * (MSS - 20) + ODD)];
   const small = [udpPacket(), echoRequest(PEER_V4), tcpPacket(4, 0), tcpPacket(6, 0)];
   const round = [...bulk];
   while (round.length < bulk.length + SMALL_PACKETS_A_ROUND) round.push(...small);
-  for (let i = 0; i < ROUNDS; i++) yield round;
+  for (let i = 0; i < count; i++) yield round;
 }
 
 /** More than is read ahead at once, and a packet of a new flow among it, which may overtake; `number`: from 0. */

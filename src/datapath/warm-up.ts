@@ -21,6 +21,8 @@ const PATIENCE_MS = 50;
 /** Of a round's packets. */
 const SEVERAL = 6;
 const AT_ONCE = 0;
+/** Rounds, where what egress has sent has come back already. */
+const FEW = 30;
 const SHORT_MS = 1;
 const ECT_0 = 2;
 const PROBE_LENGTH = 1400;
@@ -60,7 +62,7 @@ export const warmUpEgress = (
     // Several in one turn.
     for (const packet of round.slice(-SEVERAL)) sandbox.sendFromInside(packet);
     egress.turn();
-    if (number % 4 === 1) {
+    if (number % 32 === 1) {
       for (const packet of pile(number)) sandbox.sendFromInside(packet);
       egress.turn();
       sandbox.drain();
@@ -109,7 +111,7 @@ export const warmUpIngress = (
   };
   const foreign = handshakes();
   let number = 0;
-  for (const round of rounds()) {
+  for (const round of rounds(options.kind === 'duplex' ? FEW : undefined)) {
     sandbox.vary(number);
     for (const [i, packet] of round.entries()) {
       const session = SESSIONS[i === 0 ? 1 : 0];
